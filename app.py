@@ -1,4 +1,4 @@
-"""PruneScope's dashboard.
+"""Entry point of the dashboard.
 
 `streamlit run app.py` imports this file for the server and runs it as a script in every session.
 """
@@ -13,7 +13,7 @@ if __name__ == "__main__":
     admitted = admission.may_enter()
     page = _navigation.navigation("sidebar" if admitted else "hidden")
     if admitted:
-        frame.draw()
+        frame.draw_sidebar()
         page.run()
 else:
     from pages.server import middleware as _server

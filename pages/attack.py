@@ -22,10 +22,10 @@ view = frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
 if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
-    gives = f"give {TASK_TYPES[view.kind]}"
     st.info(
-        f"The attacks here try to flip a label, and the models of this study {gives}: there is no "
-        "label to flip. What pruning costs them on clean data is on Compare, Layers and Drift.",
+        "These attacks try to change the predicted label, but the models of this study predict "
+        f"{TASK_TYPES[view.kind]}. See Compare, Layers and Drift for what pruning costs on clean "
+        "data.",
         icon=":material/info:",
     )
     st.stop()
@@ -33,60 +33,63 @@ if rows.empty:
     ui.empty(
         view.store,
         "Attack",
-        "**Is the pruned model easier to fool?** This page shows how often each attack turns a "
-        "right answer wrong, with intervals, how that grows with the attacker's budget, and "
-        "every attacked sentence with its changed words marked.",
+        "**Is the pruned model easier to attack?** This page shows the success rate of each attack "
+        "with its interval, how it grows with the attacker's budget, and every attacked example "
+        "with its changed words marked.",
         key="attack",
-        waiting=view.waiting,
+        is_active=view.is_active,
     )
 examples = view.outcomes()
 
 
-def budgets(view: View, own: pd.DataFrame) -> None:
-    """What is left of accuracy as the attacker may ask, and change, more."""
-    recipe, runs = own["recipe"].iloc[0], max(len(model.runs) for model in view.models)
-    n = f"n = {own.groupby('seed')['example'].nunique().max()} examples"
-    n += f" in each of {runs} seeds" * (runs > 1)
+def budgets(view: View, attacked: pd.DataFrame) -> None:
+    """Draw accuracy against the attacker's budget of queries and of changed words."""
+    recipe = attacked["recipe"].iloc[0]
+    runs = max(len(model.runs) for model in view.models)
+    sample = f"n = {attacked.groupby('seed')['example'].nunique().max()} examples"
+    sample += f" in each of {runs} seeds" * (runs > 1)
     with st.grid(2, min_column_width=330, key="budgets") as grid:
         with grid.cell():
             ui.chart(
                 "What does an attacker with few queries achieve?",
                 "Accuracy left when the attack may spend at most this many model queries per "
-                f"example. {recipe}, {n}.",
-                plots.against_budget(own, view.models, recipe, spending="queries", dark=view.dark),
+                f"example. {recipe}, {sample}.",
+                plots.against_budget(
+                    attacked, view.models, recipe, spending="queries", dark=view.dark
+                ),
                 key="queries",
                 small=True,
             )
         with grid.cell():
             ui.chart(
-                "And one who may change few words?",
+                "What does an attacker who changes few words achieve?",
                 "Accuracy left when the attack may change at most this fraction of an example's "
-                f"words. {n}.",
+                f"words. {sample}.",
                 plots.against_budget(
-                    own, view.models, recipe, spending="share_changed", dark=view.dark
+                    attacked, view.models, recipe, spending="share_changed", dark=view.dark
                 ),
                 key="words",
                 small=True,
             )
 
 
-def figures() -> None:
-    """The rows behind the page."""
-    shares = {
+def all_values() -> None:
+    """Show the attack table and offer all attacked examples for download."""
+    rates = {
         "accuracy": "accuracy",
         "under_attack": "under attack",
         "success_rate": "success rate",
         "words_changed": "words changed",
     }
     shown = rows.assign(
-        run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in shares}
+        run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in rates}
     )
-    bars = {key: ui.percent_bar(title) for key, title in shares.items()}
+    bars = {key: ui.percent_bar(title) for key, title in rates.items()}
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
     counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
     ui.table(
-        shown[["run", "recipe", *list(shares)[:3], *outcomes, "words_changed", "queries"]],
+        shown[["run", "recipe", *list(rates)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
         {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
         plain=rows,
@@ -95,8 +98,8 @@ def figures() -> None:
     ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
 
 
-def read(marks: list[str]) -> None:
-    """Turn to the sentences behind a dot that was clicked, "job|recipe"."""
+def show_examples(marks: list[str]) -> None:
+    """Show the examples of a clicked dot, "job|recipe"."""
     job, name = marks[0].split("|")
     for choice, value in (
         ("attack-model", int(job)),
@@ -119,7 +122,7 @@ if len(able := rows[~rows["recipe"].isin(unable)]):
         "Click a dot to read its examples.",
         plots.success(able, view.models, view.dark),
         key="success",
-        selects=read,
+        selects=show_examples,
     )
 for sentence in unable.values():
     st.info(sentence, icon=":material/info:")
@@ -130,39 +133,39 @@ if len(recipes(rows)) > 1:
         "recipe",
         recipes(rows),
         default=recipe,
-        label="Attack for everything below",
+        label="Attack shown below",
     )
-own = examples[examples["recipe"] == recipe]
+attacked = examples[examples["recipe"] == recipe]
 
 
-def chance() -> None:
-    """Paired tests, and how success is counted."""
-    attack_paired_test.show(view, own)
+def paired_tests() -> None:
+    """Show the paired tests, how success is counted, and the catalogue of attacks."""
+    attack_paired_test.show(view, attacked)
     ui.how_to_read(
-        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an "
-        "attack succeeds where it turns the answer wrong, unless the list of attacks below says "
-        "otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin with are "
-        "**skipped** and not counted, so the denominator differs from model to model. **Accuracy "
-        "under attack** counts all sentences. Recipes follow different rules on what may be "
-        "changed: compare models within a recipe, not recipes with each other."
+        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$. An "
+        "attack succeeds when the prediction becomes incorrect, unless the list of attacks below "
+        "defines success differently (Input reduction, Kuleshov). Examples that the model already "
+        "misclassifies are **skipped** and not counted, so the denominator differs between models. "
+        "**Accuracy under attack** counts all examples. Recipes have different rules on what may "
+        "be changed: compare models within a recipe, not recipes with each other."
     )
     options = {
-        m.label: each["options"]
-        for m in view.models
-        for each in view.job(m).experiment["measures"]
-        if each["name"] == "attack"
+        model.label: measure["options"]
+        for model in view.models
+        for measure in view.job(model).experiment["measures"]
+        if measure["name"] == "attack"
     }
     st.caption(takeaways.attack_settings(options))
     attack_catalogue.panel()
 
 
 VIEWS = {
-    "chance": ("More than chance?", chance),
-    "read": ("The sentences", lambda: attack_examples.show(view, recipe)),
-    "cost": ("The attacker's cost", lambda: budgets(view, own)),
-    "weak": ("Where it is weak", lambda: attack_slices.show(view, recipe)),
-    "transfer": ("Do texts transfer?", lambda: attack_transfer.show(view, recipe)),
-    "valid": ("Are they valid?", lambda: attack_validity.show(view, recipe)),
-    "figures": ("All figures", figures),
+    "chance": ("Significance", paired_tests),
+    "read": ("Examples", lambda: attack_examples.show(view, recipe)),
+    "cost": ("Attacker's budget", lambda: budgets(view, attacked)),
+    "weak": ("Slices", lambda: attack_slices.show(view, recipe)),
+    "transfer": ("Transfer", lambda: attack_transfer.show(view, recipe)),
+    "valid": ("Validity", lambda: attack_validity.show(view, recipe)),
+    "figures": ("All values", all_values),
 }
 ui.parts(VIEWS, "ask")

@@ -1,4 +1,4 @@
-"""Compare: any quantity against any other, each against sparsity, and the table of all runs."""
+"""Compare: scatter of any two quantities, each quantity against sparsity, and a table of runs."""
 
 from dataclasses import replace
 
@@ -18,26 +18,26 @@ if not quantities:
     ui.empty(
         view.store,
         "Compare",
-        "**Which model gives the best trade?** This page sets all runs of a study side by side: "
-        "a scatter of any two quantities with their intervals, each quantity against sparsity, "
+        "**Which model gives the best trade-off?** This page compares all runs of a study: a "
+        "scatter of any two quantities with their intervals, each quantity against sparsity, "
         "and one table to sort and download.",
         key="compare",
-        waiting=view.waiting,
+        is_active=view.is_active,
     )
 rows = view.summary()
 
 
 def against_sparsity() -> None:
-    """One panel a quantity."""
+    """Draw one panel per chosen quantity."""
     keys = list(quantities)
-    usual: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
-    usual[1:1] = [key for key in keys if key.startswith("success")][:2]
-    st.markdown("#### How does each figure change with sparsity?")
+    default: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
+    default[1:1] = [key for key in keys if key.startswith("success")][:2]
+    st.markdown("#### How does each quantity change with sparsity?")
     chosen = ui.choice_widget(
         st.pills,
         "panels",
         keys,
-        default=usual[:6],
+        default=default[:6],
         label="Quantities",
         multi=True,
         format_func=lambda key: quantities[key].title,
@@ -58,15 +58,15 @@ def against_sparsity() -> None:
 
 
 def savings() -> None:
-    """What pruning saves in weights, file, work and time, counted beside measured."""
+    """Draw weights, file size, FLOPs and measured time relative to the dense model."""
     if view.pruned and len(tables["cost"]):
         first = tables["cost"].iloc[0]
         ui.chart(
             "What does pruning save?",
-            "One bar a model and figure, as a share of the dense model's (dotted line): less is "
-            f"better. Time is the median of a batch of {first['batch']} sentences of "
-            f"{first['length']} tokens, measured in turn with the dense model; its thin line "
-            "reaches to the 95th percentile.",
+            "One bar per model and quantity, relative to the dense model (dotted line); lower is "
+            f"better. Time is the median over batches of {first['batch']} examples of "
+            f"{first['length']} tokens, alternating with the dense model; the thin line reaches to "
+            "the 95th percentile.",
             plots.saved(tables["cost"], view.models, view.dark),
             key="saved",
         )
@@ -75,8 +75,8 @@ def savings() -> None:
             st.warning(busy, icon=":material/warning:")
 
 
-def parts() -> None:
-    """The contribution of each option, for methods that were run with several settings."""
+def ablations() -> None:
+    """Draw the contribution of each option of methods that ran with several settings."""
     options = {
         job.id: job.experiment["method"]["options"]
         for job in view.jobs
@@ -84,28 +84,29 @@ def parts() -> None:
     }
     if "accuracy" not in quantities or len(options) < 2:
         return
-    whole = replace(view, models=tuple(models_of([job for job in view.jobs if job.id in options])))
-    judged = summary({"accuracy": whole.rows("accuracy")}, whole.models, [quantities["accuracy"]])
-    for (method, family), own in ablation.option_contributions(judged, options).groupby(
-        ["method", "family"], sort=False
-    ):
+    finished = replace(
+        view, models=tuple(models_of([job for job in view.jobs if job.id in options]))
+    )
+    accuracy = summary(
+        {"accuracy": finished.rows("accuracy")}, finished.models, [quantities["accuracy"]]
+    )
+    contributions = ablation.option_contributions(accuracy, options)
+    for (method, family), group in contributions.groupby(["method", "family"], sort=False):
         ui.chart(
-            f"What does each part of {family} contribute?",
+            f"What does each option of {family} contribute?",
             "One bar per changed option and sparsity: the difference in "
-            f"{formatting.inline(quantities['accuracy'].title)} from the full form on the same "
-            "calibration sentences, mean over seeds; the thin line reaches from the lowest to "
-            f"the highest seed. {own['n'].max():.0f} evaluation examples.",
-            plots.option_contributions(own, view.dark),
+            f"{formatting.inline(quantities['accuracy'].title)} from the full method on the "
+            "same calibration examples, mean over seeds; the thin line reaches from the lowest to "
+            f"the highest seed. {group['n'].max():.0f} evaluation examples.",
+            plots.option_contributions(group, view.dark),
             key=f"parts-{method}",
         )
 
 
 def all_runs() -> None:
-    """One row per run; the download has every quantity with its interval."""
-    shown, columns = (
-        rows[["label"]].copy(),
-        {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")},
-    )
+    """Show one row per model; the download has every quantity with its interval."""
+    shown = rows[["label"]].copy()
+    columns = {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")}
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
         if quantity.tick == ".0%":
@@ -118,11 +119,14 @@ def all_runs() -> None:
                 quantity.axis, help=quantity.gloss, format=style
             )
         shown[key] = values
-    took = {job.id: sum(job.seconds.values()) for job in view.jobs}
-    mean = {m.job: sum(took[job] for job in m.jobs) / len(m.jobs) for m in view.models}
+    seconds = {job.id: sum(job.seconds.values()) for job in view.jobs}
+    mean = {
+        model.job: sum(seconds[job] for job in model.jobs) / len(model.jobs)
+        for model in view.models
+    }
     shown["took"] = rows["job"].map(mean).map(formatting.seconds)
     columns["took"] = st.column_config.TextColumn(
-        "Time", help="Pruning and all measures together; of several seeds the mean"
+        "Time", help="Pruning and all measures together; mean over seeds"
     )
     ui.table(shown, "runs", columns, plain=rows)
 
@@ -132,14 +136,14 @@ label_order.of_study(view.store, view.jobs)
 tradeoff.show(view, rows, quantities)
 ui.how_to_read(
     "A model is on the Pareto front when no other is at least as good in both quantities and "
-    "better in one. Bars are 95% intervals: Wilson for shares, Bonett–Price for the paired "
-    "difference from dense. A figure without a bar is not a sample of sentences, or has no "
-    "interval here."
+    "better in one. Bars are 95% intervals: Wilson for proportions, Bonett–Price for the paired "
+    "difference from dense. A value without a bar is not computed from a sample of examples, or "
+    "no interval is available."
 )
 
 
-def figures() -> None:
-    """The table, and how many examples pruning broke."""
+def all_values() -> None:
+    """Show the table of runs and how many examples pruning broke and fixed."""
     all_runs()
     if not len(tables["accuracy"]):
         return
@@ -153,30 +157,31 @@ def figures() -> None:
         )
         test = "The bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
         st.caption(
-            f"{test} asks whether broken and fixed examples could differ this much by chance; "
-            "a small p says no."
+            f"{test} tests whether the numbers of broken and fixed examples could differ this much "
+            "by chance; a small p means that they hardly could."
         )
 
 
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
-    "cost": ("Work and time", savings),
-    "parts": ("Parts of a method", parts),
-    "paper": ("Beside the paper", lambda: paper_comparison.section(view)),
-    "figures": ("All figures", figures),
+    "cost": ("Cost", savings),
+    "parts": ("Ablation", ablations),
+    "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
+    "figures": ("All values", all_values),
     "answers": ("Answers", lambda: question_answers.browser(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
-there = {
+has_answers = bool(metrics & {"answer_f1", "exact_match", "same_answer"})
+available_views = {
     "cost": len(tables["cost"]) > 0 and len(view.pruned) > 0,
     "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
-    "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
+    "answers": has_answers and len(view.pruned) > 0,
 }
-ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")
+ui.parts({key: part for key, part in VIEWS.items() if available_views.get(key, True)}, "closer")
 if view.pruned:
     st.page_link(
         "pages/deploy.py",
-        label="Export a model, the report or all rows on Deploy",
+        label="Export a model, the report or all rows",
         icon=":material/rocket_launch:",
         query_params={"deploy-part": "export"},
     )

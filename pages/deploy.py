@@ -21,47 +21,47 @@ if not view.models:
     ui.empty(
         view.store,
         "Deploy",
-        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on "
-        "paired data. The result is ship, do not ship or inconclusive, with the loss that the "
+        "**Can this model be deployed?** Set limits on what pruning may cost. Each limit is tested "
+        "on paired data. The result is ship, do not ship or inconclusive, with the loss that the "
         "sample rules out and the number of examples that would decide.",
         key="deploy",
-        waiting=view.waiting,
+        is_active=view.is_active,
     )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def checked(
+def _check(
     home: str, job: int, stamp: float, policy: Policy
 ) -> tuple[list[deployment_check.Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Verdicts, their sentence, slices and flipped examples.
+    """Return verdicts, their summary, the table of slices and the changed predictions.
 
-    `stamp`, the seconds of all stages of the study, changes with any rows: the attacks on the
-    dense model are read too.
+    `stamp`, the seconds of all stages of the study, invalidates the cache when any rows change;
+    the attacks on the dense model are read too.
     """
     store = Store(Path(home))
-    found = evidence.evidence(store, store.job(job))
-    verdicts = deployment_check.check(found, policy)
+    measured = evidence.evidence(store, store.job(job))
+    verdicts = deployment_check.check(measured, policy)
     return (
         verdicts,
         deployment_check.summary_sentence(verdicts, policy),
-        evidence.slice_table(found, policy),
-        evidence.flipped_predictions(found),
+        evidence.slice_table(measured, policy),
+        evidence.flipped_predictions(measured),
     )
 
 
 def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], policy: Policy) -> None:
-    """One row per test, why tests have no result, and a button that measures cost again."""
+    """Show one row per test, why tests have no result, and a button that measures cost again."""
     rows = [
         {
-            "test": each.title,
-            "answer": each.answer,
-            "measured": each.value,
-            "limit": each.asked,
-            "excluded": each.excluded,
-            "n": each.n,
-            "needs": each.needs,
+            "test": verdict.title,
+            "answer": verdict.answer,
+            "measured": verdict.value,
+            "limit": verdict.asked,
+            "excluded": verdict.excluded,
+            "n": verdict.n,
+            "needs": verdict.needs,
         }
-        for each in verdicts
+        for verdict in verdicts
     ]
     number = st.column_config.NumberColumn
     columns: dict[str, Any] = {
@@ -81,14 +81,15 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
-    for told in dict.fromkeys(each.detail for each in verdicts if each.detail and not each.needs):
-        names = ", ".join(each.title for each in verdicts if each.detail == told)
-        st.info(f"**{ui.escape(names)}**: {ui.escape(told)}.", icon=":material/info:")
+    unexplained = [verdict for verdict in verdicts if verdict.detail and not verdict.needs]
+    for reason in dict.fromkeys(verdict.detail for verdict in unexplained):
+        names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
+        st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
     timed = [
-        each
-        for each in verdicts
-        if CRITERIA[each.criterion].measure == "cost"
-        and each.answer == deployment_check.INCONCLUSIVE
+        verdict
+        for verdict in verdicts
+        if CRITERIA[verdict.criterion].measure == "cost"
+        and verdict.answer == deployment_check.INCONCLUSIVE
     ]
     if (
         timed
@@ -104,42 +105,49 @@ def _remeasure(store: Store, job: Job) -> None:
         store, job.id, ["cost"], options={"cost": {"repeats": evidence.forward_times(job)}}
     )
     ui.show_message(
-        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
-        "the machine idle."
+        f"Queued: cost of job {job.id}. The times on this page are updated when it finishes; keep "
+        "the machine idle until then."
     )
 
 
-def flips(found: pd.DataFrame, names: list[str]) -> None:
-    """The examples themselves."""
-    if found.empty:
-        st.info("No answer changed from right to wrong or back.", icon=":material/check:")
+def changed_predictions(examples: pd.DataFrame, names: list[str]) -> None:
+    """Show the examples that pruning broke or fixed."""
+    if examples.empty:
+        st.info(
+            "Pruning broke no correct prediction and fixed no incorrect one.",
+            icon=":material/check:",
+        )
         return
-    kinds = list(dict.fromkeys(found["what"]))
-    counts = found["what"].value_counts()
-    kind = ui.choice_widget(
+    changes = list(dict.fromkeys(examples["what"]))
+    counts = examples["what"].value_counts()
+    change = ui.choice_widget(
         st.segmented_control,
         "flips",
-        kinds,
-        default=kinds[0],
+        changes,
+        default=changes[0],
         label="Examples",
-        format_func=lambda each: f"{each} · {counts[each]}",
+        format_func=lambda name: f"{name} · {counts[name]}",
     )
-    own = found[found["what"] == kind]
-    shown = ui.readable_labels(own[["text", "label", "dense", "pruned"]], names)
-    shown.insert(1, "pair", own["pair"]) if own["pair"].notna().any() else None
+    chosen = examples[examples["what"] == change]
+    shown = ui.readable_labels(chosen[["text", "label", "dense", "pruned"]], names)
+    if chosen["pair"].notna().any():
+        shown.insert(1, "pair", chosen["pair"])
     ui.table(
         shown,
-        f"{kind}-examples",
+        f"{change}-examples",
         {"text": st.column_config.TextColumn("Text", width="large")},
-        plain=own,
+        plain=chosen,
         height=320,
     )
 
 
-def slice_view(found: pd.DataFrame) -> None:
-    """Every slice with its bound and the corrected test."""
-    if found.empty:
-        st.info("Slices need labels and answers that are right or wrong.", icon=":material/info:")
+def slice_table(slices: pd.DataFrame) -> None:
+    """Show every slice with its bound and the corrected test."""
+    if slices.empty:
+        st.info(
+            "Slices need labels and predictions that are either correct or incorrect.",
+            icon=":material/info:",
+        )
         return
     columns: dict[str, Any] = {
         "slice": "Slice",
@@ -147,26 +155,26 @@ def slice_view(found: pd.DataFrame) -> None:
         "pruned": ui.percent_bar("Pruned"),
         "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
         "low": st.column_config.NumberColumn(
-            "At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"
+            "Worst case (points)", format="%+.1f", help="One-sided bound at the policy's confidence"
         ),
         "p_holm": st.column_config.NumberColumn(
             "p (Holm)", format="%.3f", help="McNemar's exact test, corrected for all slices"
         ),
     }
-    scaled = found.assign(
-        **{name: 100 * found[name] for name in ("dense", "pruned", "difference", "low")}
+    scaled = slices.assign(
+        **{name: 100 * slices[name] for name in ("dense", "pruned", "difference", "low")}
     )
     ui.table(
         scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]],
         "slices",
         columns,
-        plain=found,
+        plain=slices,
     )
 
 
 def in_ci(policy: Policy, job: int) -> None:
-    """The same check from the command line."""
-    st.markdown("Keep the file beside your code; the same check stops a pipeline:")
+    """Show the command and the policy file that run the same check in CI."""
+    st.markdown("Commit the policy file with your code and run the same check in CI:")
     st.code(
         f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, "
         "3: inconclusive",
@@ -184,11 +192,11 @@ def in_ci(policy: Policy, job: int) -> None:
 
 
 st.title("Deploy", anchor=False)
-place = st.empty()
-ui.stop_without(view.pruned, view.waiting)
-model = ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
-if which_seed := seeds.seed_note([model]):
-    st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
+headline = st.empty()
+ui.stop_without(view.pruned, view.is_active)
+model = ui.one_model(view.pruned, "deploy-model", "Model to check", dark=view.dark)
+if seed_note := seeds.seed_note([model]):
+    st.caption(f"This check uses {seed_note}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
 answer, limits = grid.cell(), grid.cell()
 with limits:
@@ -197,42 +205,42 @@ if policy is None:
     st.stop()
 job = view.job(model)
 try:
-    verdicts, told, found_slices, found_flips = checked(
+    verdicts, sentence, slices, flipped = _check(
         str(view.store.home),
         job.id,
-        sum(sum(each.seconds.values()) for each in view.jobs),
+        sum(sum(run.seconds.values()) for run in view.jobs),
         policy=policy,
     )
 except PruneError as error:
     st.error(str(error))
     st.stop()
-with place:
-    ui.takeaway(f"{model.label}. {told}")
+with headline:
+    ui.takeaway(f"{model.label}. {sentence}")
 with answer:
     ui.chart(
         "How much of each limit is used?",
-        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the "
-        "bar is ruled out. Filled: met; hollow: inconclusive; cross: violated.",
+        f"The measured value and one-sided {policy.confidence:g}% bounds; values to the right "
+        "of the bar are ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
         key="allowances",
     )
 PARTS = {
     "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
-    "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
-    "slices": ("Slices", lambda: slice_view(found_slices)),
-    "forms": ("What ships", lambda: deployment_formats.page(Store(view.store.home), job)),
-    "smallest": ("As small as it gets", lambda: size_search.page(view.store.home, job, policy)),
+    "flips": ("Newly broken, newly fixed", lambda: changed_predictions(flipped, view.label_names)),
+    "slices": ("Slices", lambda: slice_table(slices)),
+    "forms": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
+    "smallest": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
     "export": ("Export", lambda: export.page(view)),
 }
 ui.parts(PARTS, "deploy-part")
 ui.how_to_read(
-    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end "
-    "of a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
-    "samples at 95% confidence, and shipping needs every limit to be met. **Inconclusive** means "
-    "that the sample is too small: the table shows what it rules out and how many examples would "
-    "decide. A limit is violated only if it still is after correction for all tests "
-    "(Bonferroni). Without labels, accuracy is bounded by the percentage of changed predictions. "
-    "Latency and speed-up are inconclusive if other processes used the processor during the "
-    "timed passes."
+    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of "
+    "a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
+    "samples at 95% confidence, and a model is only deployed if every limit is met. "
+    "**Inconclusive** means that the sample is too small: the table shows what it rules out and "
+    "how many examples would decide. A limit is violated only if it still is after correction for "
+    "all tests (Bonferroni). Without labels, accuracy is bounded by the percentage of changed "
+    "predictions. Latency and speed-up are inconclusive if other processes used the processor "
+    "during the timed passes."
 )

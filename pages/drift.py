@@ -1,4 +1,4 @@
-"""Drift: how far the sentence embeddings moved, block by block, and which sentences moved most."""
+"""Drift: shift of the sentence embeddings by layer, and the examples that moved most."""
 
 import pandas as pd
 import streamlit as st
@@ -10,27 +10,27 @@ from prune_core.analysis import takeaways
 
 view = frame.view()
 rows = view.rows("drift") if view.models else pd.DataFrame()
-changed = view.rows("drift_adversarial") if view.models else rows
+adversarial = view.rows("drift_adversarial") if view.models else rows
 if rows.empty:
     ui.empty(
         view.store,
         "Drift",
-        "**Do sentences stay where they were?** This page compares the dense and the pruned "
-        "embedding of every sentence: similarity by block, a map on which each move can be "
-        "followed, and the sentences that moved most.",
+        "**How far do sentence embeddings move?** This page compares the dense and the pruned "
+        "embedding of every example: similarity by layer, a map that shows every shift, and the "
+        "examples that moved most.",
         key="drift",
-        waiting=view.waiting,
+        is_active=view.is_active,
     )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
 ui.page_header("Drift", takeaways.drift(rows, view.models, poolings[0]))
-ui.stop_without(view.pruned, view.waiting)
+ui.stop_without(view.pruned, view.is_active)
 TITLES = {"cls": "[CLS] token", "mean": "mean over tokens"}
 blocks = int(rows["block"].max()) + 1
 
 
 def by_block() -> None:
-    """Likeness of the embeddings block by block."""
+    """Draw the similarity of dense and pruned embeddings by layer."""
     pooling = poolings[0]
     if len(poolings) > 1:
         pooling = ui.choice_widget(
@@ -42,61 +42,55 @@ def by_block() -> None:
             format_func=TITLES.get,
         )
     with st.grid(2, min_column_width=330, key="similarities") as grid:
-        for what in plots.SIMILARITIES:
+        for similarity in plots.SIMILARITIES:
             with grid.cell():
                 ui.chart(
-                    what.title,
-                    what.gloss,
+                    similarity.title,
+                    similarity.gloss,
                     plots.by_block(
                         rows,
                         view.models,
-                        what,
+                        similarity,
                         pooling=pooling,
                         dark=view.dark,
                         height=230,
-                        adversarial=changed,
+                        adversarial=adversarial,
                     ),
-                    key=f"drift-{what.column}",
+                    key=f"drift-{similarity.column}",
                     small=True,
                 )
-    if len(changed):
-        ends = changed["n"].min(), changed["n"].max()
+    if len(adversarial):
+        ends = adversarial["n"].min(), adversarial["n"].max()
         sizes = "–".join(dict.fromkeys(f"{n:.0f}" for n in ends))
         seeds = " per seed" if view.means() else ""
         st.caption(f"Dashed: adversarial examples of attacks on that model, n = {sizes}{seeds}.")
     ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
-        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
+        + " after each layer. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
         "X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two sets "
         "differ by a rotation and a scale only; **Procrustes** is the distance left after "
-        "the best rotation of the normalised sets; **neighbours kept** is the mean share of "
-        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The "
+        "the best rotation of the normalised sets; **neighbours kept** is the mean fraction of "
+        f"an example's {int(rows['k'].iloc[0])} nearest neighbours that are preserved. The "
         "dotted line marks no change."
     )
 
 
-def on_the_map() -> None:
-    """One model's map in one block, what is chosen on it, and the sentences that moved most."""
+def embedding_map() -> None:
+    """Draw one model's map in one layer, the selected examples, and those that moved most."""
     model = ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
     with st.container(horizontal=True, key="map-choices"):
-        block = (
-            ui.choice_widget(
-                st.select_slider, "block", list(range(1, blocks + 1)), default=blocks, label="Block"
-            )
-            - 1
-        )
+        block = ui.block_slider(blocks)
         names = drift_map.projections(view, block)
         projection = names[0]
         if len(names) > 1:
-            kinds = drift_map.KINDS
             projection = ui.choice_widget(
                 st.segmented_control,
                 "projection",
                 names,
                 default=names[0],
                 label="Projection",
-                format_func=kinds.get,
+                format_func=drift_map.KINDS.get,
             )
     drift_map.draw(view, model, block, projection=projection)
     selected_examples.panel(view, model)
@@ -105,11 +99,11 @@ def on_the_map() -> None:
     drift_map.table(view, drift_map.movers(view, model, block, projection=projection), "movers")
 
 
-mapped = drift_map.mapped(view)
+mapped = drift_map.models_with_map(view)
 ui.parts(
     {
-        **({"map": ("Sentence by sentence", on_the_map)} if mapped else {}),
-        "blocks": ("Block by block", by_block),
+        **({"map": ("By example", embedding_map)} if mapped else {}),
+        "blocks": ("By layer", by_block),
     },
     "drift-part",
 )

@@ -17,17 +17,16 @@ from prune_core.plots import palette
 from prune_core.store.store import Store
 
 view = frame.view()
-# what the fields are called, and what stands in them at first; the second field is for pairs and
-# for questions
-SENTENCE = ("A sentence", "Not the masterpiece the posters promise, but I left the cinema smiling.")
+# (title, initial text) of each field; the second one is for sentence pairs and question answering
+SENTENCE = ("Text", "Not the masterpiece the posters promise, but I left the cinema smiling.")
 PAIR = (
     ("First sentence", "The committee will publish its report in the spring."),
     ("Second sentence", "In spring, the report of the committee will be published."),
 )
 QUESTION = (
-    ("A question", "Who paid for the restoration of the old cinema?"),
+    ("Question", "Who paid for the restoration of the old cinema?"),
     (
-        "The text that answers it",
+        "Context",
         "The Rex opened in 1931 and closed fifty years later. After a long campaign the town "
         "council bought the building, but the restoration of the old cinema was paid for by a "
         "retired projectionist, who had won the lottery twice.",
@@ -37,64 +36,60 @@ FIELDS = PAIR if view.pairs else (SENTENCE,)
 FIELDS = QUESTION if view.kind == "span" else FIELDS
 VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
-CHANGED = FIELDS[view.kind == "span"][0]  # the field whose original may be given
+CHANGED = FIELDS[view.kind == "span"][0]  # the field that may have an original to compare with
 if not view.models:
     ui.empty(
         view.store,
         "Inspect",
-        "**Do the models agree on your sentence?** Type any sentence and this page shows the "
-        "prediction of the dense and of every pruned model side by side, and where they part; "
-        "attacks the sentence on all of them, and shows which words they look at.",
+        "**Do the models agree on your text?** Type any text to compare the predictions of the "
+        "dense and all pruned models, to attack the text on each of them, and to see the saliency "
+        "and attention of its words.",
         key="inspect",
-        waiting=view.waiting,
+        is_active=view.is_active,
     )
 
 
 def form() -> tuple[str, str | None, str]:
-    """The text, the second text or None, and the original of the changed one or ""."""
-    typed = {}
-    helps = {
-        FIELDS[0][
-            0
-        ]: "Anything you like; a model knows most about texts like those it was fine-tuned on."
-    }
+    """Draw the form. Return the text, the second text or None, and the original or ""."""
+    inputs = {}
+    first = FIELDS[0][0]
+    helps = {first: "Any text. Models predict best on texts like those they were fine-tuned on."}
     with st.form("sentence-form", border=False):
-        for (title, _), start in zip(FIELDS, starts(), strict=True):
-            height = 105 if title == FIELDS[0][0] else 130
-            beside = st.columns(2) if title == CHANGED else [st.container()]
-            typed[title] = beside[0].text_area(
+        for (title, _), initial in zip(FIELDS, initial_texts(), strict=True):
+            height = 105 if title == first else 130
+            columns = st.columns(2) if title == CHANGED else [st.container()]
+            inputs[title] = columns[0].text_area(
                 title,
-                start,
+                initial,
                 key=_key(title),
                 height=height,
                 persist_state="session",
                 help=helps.get(title),
             )
             if title == CHANGED:
-                typed[ORIGINAL] = beside[1].text_area(
-                    "Its original, to compare with (optional)",
+                inputs[ORIGINAL] = columns[1].text_area(
+                    "Original text, for comparison (optional)",
                     key=_key(ORIGINAL),
                     height=height,
                     persist_state="session",
-                    help="Paste an adversarial text on the left and the text it was made from "
-                    "here: the predictions for both are shown.",
+                    help="Paste an adversarial text on the left and its original here to see the "
+                    "predictions for both.",
                 )
-        st.form_submit_button(
-            "Ask the models", key="predict", type="primary", icon=":material/search:"
-        )
-    text, *pair = (typed[title].strip() for title, _ in FIELDS)
-    return text, pair[0] if pair else None, typed[ORIGINAL].strip()
+        st.form_submit_button("Predict", key="predict", type="primary", icon=":material/search:")
+    text, *pair = (inputs[title].strip() for title, _ in FIELDS)
+    second = pair[0] if pair else None
+    return text, second, inputs[ORIGINAL].strip()
 
 
-def starts() -> list[str]:
-    """Initial texts: the study's first example, or bundled ones for the demo."""
+def initial_texts() -> list[str]:
+    """Return the initial texts: the study's first example, or bundled ones for the demo."""
     if task() == "demo":
-        return [start for _, start in FIELDS]
-    found = (
+        return [initial for _, initial in FIELDS]
+    examples = (
         _first_example(str(view.store.home), model.job, view.job(model).done)
         for model in view.models
     )
-    return next(filter(None, found), [start for _, start in FIELDS])[: len(FIELDS)]
+    return next(filter(None, examples), [initial for _, initial in FIELDS])[: len(FIELDS)]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -108,69 +103,67 @@ def _first_example(home: str, job: int, done: tuple[str, ...]) -> list[str]:
 
 
 def task() -> str:
-    """The study's data."""
+    """Return the data that the study was run on."""
     return view.job(view.models[0]).experiment["source"]["task"]
 
 
 def _key(field: str) -> str:
-    """Of a field, with the data: a study of other texts starts with its own."""
+    """Return a field's widget key, which contains the data: other data has other initial texts."""
     return f"text-{field}-{task()}"
 
 
 def paste(text: str, original: str) -> None:
-    """Fill in an adversarial text and its original; to be called before the form is drawn."""
+    """Fill in an adversarial text and its original; call this before the form is drawn."""
     st.session_state[_key(CHANGED)] = text
     st.session_state[_key(ORIGINAL)] = original
     ui.set_choice("inspect-view", VIEWS[0])
 
 
-def verdict(told: dict[ComparedModel, dict]) -> str:
-    """Who says what, in one sentence."""
-    said = {
-        model: formatting.prediction_text(answer["said"][0], ()) for model, answer in told.items()
+def verdict(outputs: dict[ComparedModel, dict]) -> str:
+    """State whether the models agree, in one sentence."""
+    predictions = {
+        model: formatting.prediction_text(output["said"][0], ())
+        for model, output in outputs.items()
     }
-    kinds = set(said.values())
-    if len(kinds) == 1:
-        everyone = {1: "The model says", 2: "Both models say"}.get(
-            len(said), f"All {len(said)} models say"
-        )
-        return f"{everyone} {kinds.pop()}."
-    first = next(iter(said))  # the dense one where it is on view
-    others = [model.label for model in said if said[model] != said[first]]
+    distinct = set(predictions.values())
+    if len(distinct) == 1:
+        subjects = {1: "The model predicts", 2: "Both models predict"}
+        subject = subjects.get(len(predictions), f"All {len(predictions)} models predict")
+        return f"{subject} {distinct.pop()}."
+    first = next(iter(predictions))  # dense if it is among them
+    others = [model.label for model in predictions if predictions[model] != predictions[first]]
     named = "The dense model" if first.is_dense else first.label
-    return (
-        f"{named} says {said[first]}; {', '.join(others)} "
-        f"{'says' if len(others) == 1 else 'say'} otherwise."
-    )
+    verb = "does" if len(others) == 1 else "do"
+    return f"{named} predicts {predictions[first]}; {', '.join(others)} {verb} not."
 
 
-def compared(told: dict[ComparedModel, dict], original: str, text: str) -> str:
-    """What the change did, in one sentence."""
-    now, before = (
+def change_sentence(outputs: dict[ComparedModel, dict], original: str, text: str) -> str:
+    """State which predictions differ between the original and the text, in one sentence."""
+    after, before = (
         {
-            model: formatting.prediction_text(answer["said"][place], ())
-            for model, answer in told.items()
+            model: formatting.prediction_text(output["said"][index], ())
+            for model, output in outputs.items()
         }
-        for place in (0, 1)
+        for index in (0, 1)
     )
-    turned = [model.label for model in told if now[model] != before[model]]
+    changed = [model.label for model in outputs if after[model] != before[model]]
     if original == text:
         return "The two texts are the same."
-    if not turned:
-        return f"The change turns none of the {formatting.plural(len(told), 'model')}."
+    if not changed:
+        return "The change does not affect any prediction."
     return (
-        f"The change turns {len(turned)} of {formatting.plural(len(told), 'model')}: "
-        f"{', '.join(turned)}."
+        f"The change affects the prediction of {len(changed)} of "
+        f"{formatting.plural(len(outputs), 'model')}: {', '.join(changed)}."
     )
 
 
-def predictions(told: dict[ComparedModel, dict]) -> None:
-    """Labels: a bar a model and text, and the probabilities as a table."""
-    names = next(iter(told.values()))["labels"]
-    states = ("changed", "original") if len(next(iter(told.values()))["said"]) == 2 else ("",)
+def predictions(outputs: dict[ComparedModel, dict]) -> None:
+    """Draw the label probabilities, one bar per model and text."""
+    names = next(iter(outputs.values()))["labels"]
+    states = ("changed", "original") if len(next(iter(outputs.values()))["said"]) == 2 else ("",)
     rows = [
-        (model, state, answer["probabilities"][states.index(state)])
-        for model, answer in told.items()
+        (model, state, output["probabilities"][states.index(state)])
+        for model, output in outputs.items()
         for state in reversed(states)
     ]
     table = pd.DataFrame(
@@ -179,96 +172,98 @@ def predictions(told: dict[ComparedModel, dict]) -> None:
             for model, state, values in rows
         ]
     )
-    looking_at = (
-        "One bar a model, growing from the undecided middle towards the label it prefers; its "
-        "figure is the probability of that label."
-        if len(names) == 2 and view.kind == "classification"
-        else "Bars are the probabilities each model gives to each label."
-    )
+    description = "Bars are the probabilities that each model assigns to each label."
+    if len(names) == 2 and view.kind == "classification":
+        description = (
+            "One bar per model, from 50% towards the predicted label; the number is the "
+            "probability of that label."
+        )
+    if len(states) == 2:
+        description += " Pale: the original."
     ui.chart(
-        "What does each model make of it?",
-        looking_at + " Pale: the original." * (len(states) == 2),
+        "What does each model predict?",
+        description,
         plots.probability_bars(
-            table, list(told), names, dark=view.dark, exclusive=view.kind == "classification"
+            table, list(outputs), names, dark=view.dark, exclusive=view.kind == "classification"
         ),
         key="inspect",
     )
-    outputs = (
-        "sigmoid of each output, as labels hold independently"
-        if view.kind == "multilabel"
-        else ("softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")
-    )
+    formula = "softmax of the logits, $p_i=e^{z_i}/\\sum_j e^{z_j}$"
+    if view.kind == "multilabel":
+        formula = "sigmoid of each logit, as labels are independent"
     ui.how_to_read(
-        f"Probabilities are the {outputs}; they say how sure a model is of itself, not how often "
-        "it is right. A bar that crosses the middle is a changed prediction; a shorter bar on "
-        "the same side is lost confidence."
+        f"Probabilities are the {formula}. They are a model's confidence, not its accuracy. A bar "
+        "that crosses the middle is a changed prediction; a shorter bar on the same side is lower "
+        "confidence."
     )
 
 
-def scores(told: dict[ComparedModel, dict]) -> None:
-    """Scores of a regression model, and their differences from the dense one."""
+def scores(outputs: dict[ComparedModel, dict]) -> None:
+    """Show the scores of regression models and their differences from the dense one."""
     dense = next(
-        (answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan")
+        (output["said"][0] for model, output in outputs.items() if model.is_dense), float("nan")
     )
     rows = [
         {
             "model": model.label,
-            "score": said[0],
-            "difference": said[0] - dense,
-            "original": said[-1] if said[1:] else None,
+            "score": output["said"][0],
+            "difference": output["said"][0] - dense,
+            "original": output["said"][1] if output["said"][1:] else None,
         }
-        for model, said in ((model, answer["said"]) for model, answer in told.items())
+        for model, output in outputs.items()
     ]
-    columns = {
+    number = st.column_config.NumberColumn
+    columns: dict[str, Any] = {
         "model": "Model",
-        "score": st.column_config.NumberColumn("Score", format="%.2f"),
-        "difference": st.column_config.NumberColumn("Difference from dense", format="%+.2f")
-        if dense == dense
-        else None,
-        "original": st.column_config.NumberColumn("Score of the original", format="%.2f")
-        if rows[0]["original"] is not None
-        else None,
+        "score": number("Score", format="%.2f"),
+        "difference": number("Difference from dense", format="%+.2f"),
+        "original": number("Score of the original", format="%.2f"),
     }
+    if formatting.missing(dense):
+        columns["difference"] = None
+    if rows[0]["original"] is None:
+        columns["original"] = None
     ui.table(pd.DataFrame(rows), "predictions", columns)
 
 
-def answers(told: dict[ComparedModel, dict], text: str) -> None:
-    """Answers: every model's, and the dense and the last model's in place."""
-    for model, answer in told.items():
+def answers(outputs: dict[ComparedModel, dict], text: str) -> None:
+    """Show every model's answer, and two of them underlined in the text."""
+    for model, output in outputs.items():
         st.markdown(
-            ui.named(model, view.dark) + f": "
-            f"{ui.escape(formatting.prediction_text(answer['said'][0], ()))} "
-            f"· probability {formatting.percent(answer['probabilities'][0][0])}"
+            ui.model_label(model, view.dark) + f": "
+            f"{ui.escape(formatting.prediction_text(output['said'][0], ()))} "
+            f"· probability {formatting.percent(output['probabilities'][0][0])}"
             + "".join(
-                f" · in the original: {ui.escape(formatting.prediction_text(said, ()))}"
-                for said in answer["said"][1:]
+                f" · in the original: {ui.escape(formatting.prediction_text(span, ()))}"
+                for span in output["said"][1:]
             )
         )
-    model = ui.one_model(list(told), "inspect-model", "In the text", dark=view.dark)
-    marked = dict.fromkeys([next(iter(told)), model])
+    model = ui.one_model(list(outputs), "inspect-model", "In the text", dark=view.dark)
+    marked = dict.fromkeys([next(iter(outputs)), model])
     st.html(
         ui.underlined(
-            text, [(told[each]["said"][0], palette.color(each, view.dark)) for each in marked]
+            text, [(outputs[other]["said"][0], palette.color(other, view.dark)) for other in marked]
         )
     )
-    st.caption(f"Underlined in each model's colour: {' and '.join(each.label for each in marked)}.")
-
-
-def entities(told: dict[ComparedModel, dict], text: str) -> None:
-    """Entities in the text: the dense model's, and below them one other model's."""
-    models = list(told)
-    beside = (
-        ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", dark=view.dark)
-        if models[1:]
-        else None
+    st.caption(
+        f"Underlined in each model's colour: {' and '.join(other.label for other in marked)}."
     )
-    for model in filter(None, (models[0], beside)):
-        st.markdown(ui.named(model, view.dark) + f": {ui.escape(told[model]['said'][0])}")
-        st.html(ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
+
+
+def entities(outputs: dict[ComparedModel, dict], text: str) -> None:
+    """Mark the entities that the first and one other model predict in the text."""
+    models = list(outputs)
+    other = None
+    if models[1:]:
+        title = f"Compare {models[0].label} with"
+        other = ui.one_model(models[1:], "inspect-model", title, dark=view.dark)
+    for model in filter(None, (models[0], other)):
+        st.markdown(ui.model_label(model, view.dark) + f": {ui.escape(outputs[model]['said'][0])}")
+        st.html(ui.tagged(text.split(), outputs[model]["tags"][0], palette.color(model, view.dark)))
     shown = pd.DataFrame(
-        {"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}}
+        {"word": text.split(), **{model.label: outputs[model]["tags"][0] for model in models}}
     )
-    with st.expander("Labels, word by word", icon=":material/table:"):
+    with st.expander("Labels by word", icon=":material/table:"):
         ui.table(shown, "tags", {})
 
 
@@ -276,55 +271,60 @@ for (title, _), given in zip(FIELDS, st.session_state.pop("inspect-texts", ()), 
     st.session_state[_key(title)] = given or ""
 st.title("Inspect", anchor=False)
 view.caption_seed("This page uses the weights of")
-asking = inspector(str(view.store.home))
+client = inspector(str(view.store.home))
 text, pair, original = form()
 if not text or pair == "":
-    st.info("Type a sentence first." if pair is None else "Both fields need a text.")
+    st.info("Enter a text first." if pair is None else "Fill in both fields.")
     st.stop()
-models = missing_weights.kept(view, view.models)
+models = missing_weights.saved_models(view, view.models)
 checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
 texts: list[str] = [text]
 pairs: list[Any] | None = None if pair is None else [pair]
 if original:
-    texts, pairs = (
-        ([text] * 2, [pair, original])
-        if view.kind == "span"
-        else ([text, original], pairs and pairs * 2)
-    )
-with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
-    found = ui.run_action(asking.predict, [checkpoints[model] for model in models], texts, pairs)
-if found is None:
+    if view.kind == "span":
+        texts, pairs = [text] * 2, [pair, original]
+    else:
+        texts, pairs = [text, original], pairs and pairs * 2
+with st.spinner("Predicting (models are loaded once, a few seconds) …", show_time=True):
+    results = ui.run_action(client.predict, [checkpoints[model] for model in models], texts, pairs)
+if results is None:
     st.stop()
-told = {model: answer for model, answer in zip(models, found, strict=True) if "error" not in answer}
-for model, answer in zip(models, found, strict=True):
-    if "error" in answer:
-        st.error(f"{model.label}: {answer['error']}")
-if not told:
+outputs = {}
+for model, output in zip(models, results, strict=True):
+    if "error" in output:
+        st.error(f"{model.label}: {output['error']}")
+    else:
+        outputs[model] = output
+if not outputs:
     st.stop()
 changed = pair if pair is not None and view.kind == "span" else text
-sentences = [verdict(told), *([compared(told, original, changed)] if original else [])]
+sentences = [verdict(outputs)]
+if original:
+    sentences.append(change_sentence(outputs, original, changed))
 st.html(f'<div class="takeaway">{ui.escape(" ".join(sentences))}</div>')
 if original:
     st.html(ui.marked_words(original, changed))
 subject = word_importance.Subject(
-    asking, {model: checkpoints[model] for model in told}, text, pair=pair
+    client, {model: checkpoints[model] for model in outputs}, text, pair=pair
 )
 shown = ui.choice_widget(
-    st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at"
+    st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Show"
 )
 if shown == VIEWS[1]:
-    inspect_attack.section(view, subject, told, paste=paste)
+    inspect_attack.section(view, subject, outputs, paste=paste)
 elif shown == VIEWS[2]:
     word_importance.gradients(view, subject)
 elif shown == VIEWS[3]:
     word_importance.attention(view, subject)
 elif view.kind == "span":
-    answers(told, pair or "")
+    answers(outputs, pair or "")
 elif view.kind == "regression":
-    scores(told)
+    scores(outputs)
 elif view.kind == "token":
-    entities(told, text)
+    entities(outputs, text)
 else:
-    predictions(told)
-took = sum(answer["seconds"] for answer in told.values())
-st.caption(f"Answered in {formatting.seconds(took)}, {formatting.plural(len(told), 'model')}.")
+    predictions(outputs)
+seconds = sum(output["seconds"] for output in outputs.values())
+st.caption(
+    f"Inference took {formatting.seconds(seconds)} for {formatting.plural(len(outputs), 'model')}."
+)

@@ -1,4 +1,4 @@
-"""Layers: reconstruction error by layer and matrix, and the units that were kept."""
+"""Layers: reconstruction error by layer and matrix, and the heads and neurons that remain."""
 
 import pandas as pd
 
@@ -14,20 +14,18 @@ if rows.empty:
     ui.empty(
         view.store,
         "Layers",
-        "**Where does pruning hurt?** This page shows the relative error of every block and "
-        "matrix: how it grows with depth, how much of it a layer makes itself and how much it "
-        "inherits, and what share of each matrix is really zero.",
+        "**Where does pruning hurt?** This page shows the relative error of every layer and "
+        "matrix: how it grows with depth, how much of it comes from the layer itself and how much "
+        "is inherited, and the realised sparsity of each matrix.",
         key="layers",
-        waiting=view.waiting,
+        is_active=view.is_active,
     )
 
 ui.page_header("Layers", takeaways.layers(rows, view.models))
-ui.stop_without(view.pruned, view.waiting)
+ui.stop_without(view.pruned, view.is_active)
 pruned = with_rows(view.pruned, rows)
 units = view.first_seed("unit")
-cut = with_rows(view.pruned, units)
-
-
+structured_models = with_rows(view.pruned, units)
 SHADES = {
     "total": "total error",
     "own": "own error",
@@ -37,13 +35,13 @@ SHADES = {
 
 
 def by_depth() -> None:
-    """The total error of every model, layer by layer."""
+    """Draw the total error of every model by layer."""
     part: str = ui.segments("part", plots.PART_TITLES, "block", label="Output of")
     ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
         "their norm (0: identical, 1: as large as the output itself). Click a mark to see its "
-        "layer closely.",
+        "layer in detail.",
         plots.by_depth(rows, view.models, part, dark=view.dark),
         key="depth",
         selects=layer_details.choose,
@@ -59,7 +57,7 @@ def by_depth() -> None:
 
 
 def by_matrix() -> None:
-    """Every matrix of every model on one scale."""
+    """Draw the chosen error of every matrix of every model on one scale."""
     column = ui.segments("shade", SHADES, label="Colour shows")
     question = "How sparse is each matrix?"
     if column != "sparsity":
@@ -67,7 +65,7 @@ def by_matrix() -> None:
     ui.chart(
         question,
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
-        "its layer closely.",
+        "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
         key="heat",
         selects=layer_details.choose,
@@ -75,53 +73,58 @@ def by_matrix() -> None:
 
 
 def heads_and_neurons() -> None:
-    """Of structured models: which units are left."""
-    structured = ui.one_model(cut, "unit-model", "Structured model", dark=view.dark)
+    """Draw the heads and neurons that remain in a structured model."""
+    structured = ui.one_model(structured_models, "unit-model", "Structured model", dark=view.dark)
     ui.chart(
         "Which heads and neurons are left?",
-        "One square per head (hollow = removed) and one bar per block for the neurons. The colour "
-        "is the type of knowledge that kept the unit, if the method records it. "
+        "One square per head (hollow = removed) and one bar per layer for the neurons. The colour "
+        "is the type of knowledge that the unit was kept for, if the method records it. "
         f"{view.which_seed('This chart shows', [structured])}".rstrip(),
         plots.kept_units(units, structured, view.dark),
         key="units",
     )
     ui.how_to_read(
-        f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge "
-        "per FLOP, is above the threshold that the FLOPs budget sets; other methods choose by "
-        "their own rule. **Predictive** knowledge is how much the predictions would change "
-        "without it, $\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** "
-        "knowledge is how much the sub-layer's output would, $\\lVert X W\\rVert_F^2$, each with "
-        "its weight in the method. Hover over a head for its figures."
+        f"{structured.label}. K-prune keeps a head or neuron if its score, its knowledge per FLOP, "
+        "is above the threshold set by the FLOPs budget; other methods have their own rules. "
+        "**Predictive** knowledge is how much the predictions would change without it, "
+        "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how "
+        "much the sub-layer's output would change, $\\lVert X W\\rVert_F^2$, each with its weight "
+        "in the method. Hover over a head for its values."
     )
 
 
-def figures() -> None:
-    """The rows behind the page, without the dense models, whose errors are zero."""
+def all_values() -> None:
+    """Show the rows behind the page, without the dense models, whose errors are zero."""
     dense = [model.job for model in view.models if model.is_dense]
-    own = rows[~rows["job"].isin(dense)]
-    shown = own.assign(
-        run=own["job"].map(view.labels),
-        block=own["block"] + 1,
-        part=own["part"].map(plots.PART_TITLES),
+    errors = rows[~rows["job"].isin(dense)]
+    shown = errors.assign(
+        run=errors["job"].map(view.labels),
+        block=errors["block"] + 1,
+        part=errors["part"].map(plots.PART_TITLES),
     )
-    written = {
+    formats = {
         **dict.fromkeys(("own", "inherited", "total"), formatting.error),
         "cosine": formatting.plain,
         "realised sparsity": formatting.percent,
     }
     columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    renamed = shown[columns].rename(columns={"sparsity": "realised sparsity"})
-    styled = renamed.style.format(written, na_rep="–")
-    ui.table(styled, "reconstruction", plain=own, height=420)
+    renamed = shown[columns].rename(
+        columns={"block": "layer", "part": "matrix", "sparsity": "realised sparsity"}
+    )
+    styled = renamed.style.format(formats, na_rep="–")
+    ui.table(styled, "reconstruction", plain=errors, height=420)
 
 
 VIEWS = {
     "depth": ("By depth", by_depth),
-    "block": ("One model closely", lambda: layer_details.show(view, rows, pruned)),
-    "matrices": ("Matrix by matrix", by_matrix),
+    "block": ("One model", lambda: layer_details.show(view, rows, pruned)),
+    "matrices": ("By matrix", by_matrix),
     "units": ("Heads and neurons", heads_and_neurons),
     "whatif": ("What if", lambda: whatif.show(view)),
-    "figures": ("All values", figures),
+    "figures": ("All values", all_values),
 }
-there = {**dict.fromkeys(("block", "matrices", "whatif"), bool(pruned)), "units": bool(cut)}
-ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")
+available = {
+    **dict.fromkeys(("block", "matrices", "whatif"), bool(pruned)),
+    "units": bool(structured_models),
+}
+ui.parts({key: part for key, part in VIEWS.items() if available.get(key, True)}, "layers-part")

@@ -20,9 +20,9 @@ PRESENTING = """<style>
 </style>"""
 
 
-def turn(to: int) -> None:
-    """Go to a step."""
-    ui.set_choice("step", min(max(to, 1), len(STEPS)))
+def go_to(step: int) -> None:
+    """Go to a step; numbers out of range go to the first or last."""
+    ui.set_choice("step", min(max(step, 1), len(STEPS)))
 
 
 presenting = st.query_params.get("present") == "1"
@@ -42,22 +42,25 @@ number = int(
 )
 step = STEPS[number - 1]
 st.header(f"{number} · {step.title}", anchor=False)
-told, beside = st.columns([3, 2], gap="large", vertical_alignment="center")
-told.markdown(step.text)
-beside.latex(step.equation)
+text_column, equation_column = st.columns([3, 2], gap="large", vertical_alignment="center")
+text_column.markdown(step.text)
+equation_column.latex(step.equation)
 if not lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
         st.markdown(
-            "This step looks at a study with pruned models and these figures, such as the demo; "
-            "the one on view has none."
+            "This step needs a study with pruned models and their measurements, such as the demo; "
+            "the selected study has none."
         )
-        if view.waiting:
-            st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")
+        if view.is_active:
+            st.info(
+                "The study is running; this step updates automatically.",
+                icon=":material/hourglass_top:",
+            )
         else:
             ui.demo_button(view.store, "demo-lesson")
 else:
     try:
-        with st.spinner("Starting the solvers; only the first step waits, for a few seconds …"):
+        with st.spinner("Loading the solvers; this takes a few seconds, once …"):
             step.draw(view, inspector(str(view.store.home)))
     except PruneError as error:
         st.error(str(error))
@@ -69,7 +72,7 @@ with st.container(horizontal=True, vertical_alignment="center", key="lesson-turn
         key="lesson-back",
         icon=":material/arrow_back:",
         disabled=number == 1,
-        on_click=turn,
+        on_click=go_to,
         args=(number - 1,),
         shortcut="Left",
     )
@@ -79,17 +82,18 @@ with st.container(horizontal=True, vertical_alignment="center", key="lesson-turn
         icon=":material/arrow_forward:",
         type="primary",
         disabled=number == len(STEPS),
-        on_click=turn,
+        on_click=go_to,
         args=(number + 1,),
         shortcut="Right",
     )
     if st.button(
-        "Leave the presenter's view" if presenting else "Present",
+        "Exit presentation" if presenting else "Present",
         key="lesson-present",
         icon=":material/present_to_all:",
         type="tertiary",
         shortcut="P",
-        help="Large type, one step a screen; the arrow keys turn, P leaves.",
+        help="Large type, one step per screen; use the arrow keys to change the step and P to "
+        "exit.",
     ):
         if presenting:
             del st.query_params["present"]

@@ -1,4 +1,4 @@
-"""Overview: what PruneScope is, the study on view in three charts, and its stopped runs."""
+"""Overview: what PruneScope is, the selected study in three charts, and its stopped runs."""
 
 import streamlit as st
 
@@ -9,24 +9,24 @@ from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import available, recipes
 
 view = frame.view()
-found = view.store.jobs()
+has_jobs = bool(view.store.jobs())
 
 ABOUT = (
-    "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error "
+    "Prune a fine-tuned BERT and measure what it costs: accuracy, where in the network the error "
     "arises, how far the sentence embeddings drift, and how much easier the model is to attack. "
-    "Dense and pruned models stand side by side, every figure with its interval."
+    "Dense and pruned models are compared side by side, every value with its interval."
 )
 
 
 def introduction() -> None:
-    """An empty store: the promise and the one button."""
+    """Introduce the product when the store is empty, with a button that runs the demo."""
     st.title("What does pruning cost?", anchor=False)
     st.markdown(ABOUT)
     with st.container(border=True, key="hero"):
         st.markdown(
-            "#### Start with the demo study\nA six-block BERT that judges film reviews, pruned "
-            "by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: nine models, "
-            "each measured for accuracy, reconstruction error, drift, cost and robustness "
+            "#### Start with the demo study\nA six-layer BERT for sentiment of film reviews, "
+            "pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: nine "
+            "models, each measured for accuracy, reconstruction error, drift, cost and robustness "
             "against two attacks."
         )
         ui.offer_demo(view.store, "demo-hero")
@@ -34,17 +34,16 @@ def introduction() -> None:
         for title, text in (
             (
                 ":material/layers: Layers",
-                "Which block and which matrix loses most, and how much of it was inherited from "
-                "the blocks before.",
+                "Which layer and which matrix has the largest error, and how much of it is "
+                "inherited from previous layers.",
             ),
             (
                 ":material/moving: Drift",
-                "A map on which every sentence can be followed from its dense to its pruned "
-                "embedding.",
+                "A map that connects the dense and the pruned embedding of every example.",
             ),
             (
                 ":material/shield: Attack",
-                "TextAttack on every model over the same sentences, with the changed words marked.",
+                "TextAttack on every model with the same examples, with the changed words marked.",
             ),
         ):
             with grid.cell():
@@ -52,12 +51,15 @@ def introduction() -> None:
 
 
 def multiples() -> None:
-    """Accuracy, accuracy under attack and reconstruction error against sparsity."""
+    """Draw accuracy, accuracy under attack and reconstruction error against sparsity."""
     tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
     quantities = available(tables)
-    attacked = recipes(tables["attack"])
-    wanted = ["accuracy", f"under_attack:{attacked[0]}" if attacked else "", "error"]
-    shown = [quantities[key] for key in wanted if key in quantities]
+    keys = [
+        "accuracy",
+        *(f"under_attack:{name}" for name in recipes(tables["attack"])[:1]),
+        "error",
+    ]
+    shown = [quantities[key] for key in keys if key in quantities]
     table = view.summary()
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
@@ -71,15 +73,15 @@ def multiples() -> None:
                     key=f"overview-{quantity.key.split(':')[0]}",
                     small=True,
                 )
-        missing = 3 - len(shown) if view.waiting else 0
+        missing = 3 - len(shown) if view.is_active else 0
         for _ in range(missing):
             with grid.cell():
                 st.skeleton(height=320)
 
 
 def closer() -> None:
-    """What the other pages found, one sentence each."""
-    said = {
+    """Show the takeaway of each other page with a link to it."""
+    takeaway_of = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
         "drift": (":material/moving:", takeaways.drift(view.rows("drift"), view.models)),
         "attack": (
@@ -88,43 +90,45 @@ def closer() -> None:
         ),
         "compare": (":material/scatter_plot:", takeaways.cost(view.rows("cost"), view.models)),
     }
-    found = {page: told for page, told in said.items() if told[1]}
-    if not found:
+    entries = {page: entry for page, entry in takeaway_of.items() if entry[1]}
+    if not entries:
         return
-    st.markdown("#### Look closer")
+    st.markdown("#### Details")
     with st.grid(2, min_column_width=300, border=True, key="closer") as grid:
-        for page, (icon, sentence) in found.items():
+        for page, (icon, sentence) in entries.items():
             with grid.cell():
                 st.page_link(f"pages/{page}.py", label=f"**{page.capitalize()}**", icon=icon)
                 st.caption(sentence)
 
 
-if not found:
+if not has_jobs:
     introduction()
     st.stop()
 ui.page_header("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
 label_order.of_study(view.store, view.jobs)
 if view.models:
     multiples()
-    starts = dict.fromkeys(model.start for model in view.models if model.start)
+    checkpoints = dict.fromkeys(model.start for model in view.models if model.start)
+    note = ""
+    if checkpoints:
+        note = f" A mark with a dot in it started from {' or '.join(checkpoints)} instead."
     ui.how_to_read(
-        "Each line is one method, from the dense model at 0% through the sparsities asked for; "
+        "Each line is one method, from the dense model at 0% through the requested sparsities; "
         "the dotted line is the dense model and the pale band its 95% Wilson interval. Bars are "
-        "95% intervals: where two bars overlap widely, the sample is too small to tell the "
-        "models apart. Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ "
-        "of a block's output, mean over blocks."
-        + (f" A mark with a dot in it starts from {' or '.join(starts)} instead." if starts else "")
+        "95% intervals: if two bars overlap widely, the sample is too small to distinguish the "
+        "models. Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ "
+        f"of a layer's output, averaged over layers.{note}"
     )
-elif view.waiting:
+elif view.is_active:
     st.info(
-        "The first figures come in a few seconds; this page fills in by itself.",
+        "The first results appear in a few seconds; this page updates automatically.",
         icon=":material/hourglass_top:",
     )
     with st.grid(3, min_column_width=290, key="skeletons") as grid:
         for _ in range(3):
             with grid.cell():
                 st.skeleton(height=320)
-frame.stopped(view.store.jobs(view.study))
+frame.show_stopped(view.store.jobs(view.study))
 if view.models:
     closer()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):

@@ -24,8 +24,8 @@ from prune_core.store.job import Status
 view = frame.view()
 
 
-def how() -> dict[str, Any]:
-    """Methods, and the sparsities, patterns and seeds each of them is run at."""
+def methods_form() -> dict[str, Any]:
+    """Draw the choice of methods, sparsities, patterns and seeds; return it as keys of a sweep."""
     chosen = forms.cards(
         METHODS,
         "method",
@@ -34,15 +34,15 @@ def how() -> dict[str, Any]:
         more=BASELINES,
     )
     places = st.columns(3, gap="medium")
-    usual = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
+    options = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
     sparsities = places[0].multiselect(
         "Sparsities",
-        usual,
+        options,
         ["50%", "70%"],
         accept_new_options=True,
         key="sparsities",
-        help="Share of the encoder's weights to remove, of its FLOPs for methods that remove "
-        "heads and neurons; type another, such as 65%.",
+        help="Percentage of the encoder's weights to remove, or of its FLOPs for methods that "
+        "remove heads and neurons. Type other values, such as 65%.",
         persist_state="session",
     )
     patterns = places[1].multiselect(
@@ -50,8 +50,8 @@ def how() -> dict[str, Any]:
         ["2:4", "4:8", "32:64"],
         accept_new_options=True,
         key="patterns",
-        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is "
-        "50%. Not for methods that remove heads and neurons.",
+        help="At most N of every M consecutive weights are nonzero, as sparse kernels require; 2:4 "
+        "is 50%. Not for methods that remove heads and neurons.",
         persist_state="session",
     )
     seeds = places[2].multiselect(
@@ -60,35 +60,35 @@ def how() -> dict[str, Any]:
         [0],
         accept_new_options=True,
         key="seeds",
-        help="Each seed draws other samples.",
+        help="Each seed draws different samples.",
         persist_state="session",
     )
     return {
         "methods": [{name: options} for name, options in chosen.items()],
-        "sparsities": [share(text) for text in sparsities],
+        "sparsities": [parse_fraction(text) for text in sparsities],
         "patterns": patterns,
-        "seeds": [whole(value) for value in seeds],
+        "seeds": [parse_seed(value) for value in seeds],
     }
 
 
-def share(text: str) -> float:
-    """ "70%" or "70" or "0.7" as a share."""
-    found = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*(%?)\s*", text)
-    if not found:
-        raise PruneError(f"Sparsity {text!r} is not understood; write it like 65% or 0.65.")
-    number = float(found[1].replace(",", "."))
-    return number / 100 if found[2] or number > 1 else number
+def parse_fraction(text: str) -> float:
+    """Parse "70%", "70" or "0.7" as a fraction; raise PruneError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*(%?)\s*", text)
+    if not match:
+        raise PruneError(f"Sparsity {text!r} is not a number; write it like 65% or 0.65.")
+    number = float(match[1].replace(",", "."))
+    return number / 100 if match[2] or number > 1 else number
 
 
-def whole(value: object) -> int:
-    """A seed as a number."""
+def parse_seed(value: object) -> int:
+    """Parse a seed; raise PruneError if it is not a whole number of zero or more."""
     if not str(value).strip().isdigit():
-        raise PruneError(f"Seed {value!r} is not a whole number.")
+        raise PruneError(f"Seed {value!r} is not a whole number; write it like 3.")
     return int(str(value))
 
 
-def expert() -> dict[str, Any]:
-    """Where and how it runs."""
+def expert_form() -> dict[str, Any]:
+    """Draw device, batch size and other settings; return them as keys of a sweep."""
     with st.expander("Expert options", icon=":material/tune:", key="expert-run"):
         places = st.columns(3)
         return {
@@ -96,7 +96,7 @@ def expert() -> dict[str, Any]:
                 "Device",
                 ["auto", "cpu", "cuda", "mps"],
                 key="device",
-                help="auto takes CUDA, then MPS, then the CPU.",
+                help="auto uses CUDA if available, then MPS, then the CPU.",
                 persist_state="session",
             ),
             "batch_size": places[1].number_input(
@@ -105,11 +105,11 @@ def expert() -> dict[str, Any]:
                 4096,
                 value=32,
                 key="batch_size",
-                help="Halved by itself when memory runs out.",
+                help="Halved automatically if memory runs out.",
                 persist_state="session",
             ),
             "max_length": places[2].number_input(
-                "Longest sentence (tokens)",
+                "Maximum length (tokens)",
                 4,
                 512,
                 value=128,
@@ -117,49 +117,48 @@ def expert() -> dict[str, Any]:
                 persist_state="session",
             ),
             "keep": places[0].selectbox(
-                "Keep pruned weights",
+                "Save pruned weights",
                 list(experiment.KEEP),
                 key="keep",
                 format_func=lambda name: str(experiment.KEEP[name]),
-                help="Whatever you choose, they can be made again from the seed when you want "
-                "them.",
+                help="Weights that are not saved can be recreated from the seed at any time.",
                 persist_state="session",
             ),
             "tf32": st.checkbox(
                 "TF32 on CUDA",
                 key="tf32",
-                help="Matrix products round to 10 bits: faster, and figures move a little.",
+                help="Matrix products round to 10 bits: faster, with slightly different results.",
                 persist_state="session",
             ),
         }
 
 
 def fitting_measures(kind: str) -> dict[str, type[Measure]]:
-    """The measures that can look at models of this kind; what is left out is said."""
+    """Return the measures that support a task type; state which ones do not."""
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
         st.caption(
-            f"{', '.join(left_out)} is made for models that choose one label and is not offered: "
-            f"this one gives {TASK_TYPES[kind]}."
+            f"Not available: {', '.join(left_out)}. It supports classifiers only, and this model "
+            f"predicts {TASK_TYPES[kind]}."
         )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
 def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float, float]:
-    """The runs with their stages and estimates. Return how many are new, seconds and bytes."""
+    """Show the runs with stages and estimates; return the new runs' number, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
-    for each in plan:
-        seconds = sum(experiment.estimate_seconds(each).values())
-        old = None if again else view.store.find(each.key())
-        if old and old.study != each.study and old.status != Status.DONE:
-            old = None  # only what is finished can be taken over from another study
-        bytes = experiment.estimate_disk(each)
+    for run in plan:
+        seconds = sum(experiment.estimate_seconds(run).values())
+        old = None if again else view.store.find(run.key())
+        if old and old.study != run.study and old.status != Status.DONE:
+            old = None  # only finished runs of other studies are reused
+        bytes = experiment.estimate_disk(run)
         if not old:
             new, total, space = new + 1, total + seconds, space + bytes
         rows.append(
             {
-                "run": each.label,
-                "stages": " → ".join(experiment.stages(each)),
+                "run": run.label,
+                "stages": " → ".join(experiment.stages(run)),
                 "estimate": formatting.approximate_seconds(seconds),
                 "weights on disk": formatting.size(bytes) if bytes else "none",
                 "status": f"{old.status} as job {old.id}" if old else "new",
@@ -176,20 +175,22 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
 
 
 def submit(plan: list[experiment.Experiment], again: bool) -> None:
-    """Queue them all and turn to the study."""
-    reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
+    """Queue all runs and open the study."""
+    reused = sum(jobs.submit(view.store, run, again)[1] for run in plan)
     if reused:
         ui.show_message(
-            f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results "
-            "are taken as they are."
+            f"{reused} of {formatting.plural(len(plan), 'run')} already existed; their results are "
+            "reused."
         )
     ui.set_choice("study", plan[0].study)
     st.switch_page("pages/overview.py")
 
 
-def published() -> None:
-    """The bundled studies, which repeat a paper's experiments."""
-    with st.expander("Repeat a paper's experiments", icon=":material/menu_book:", key="published"):
+def paper_studies() -> None:
+    """Offer the bundled studies, which reproduce a paper's experiments."""
+    with st.expander(
+        "Reproduce a paper's experiments", icon=":material/menu_book:", key="published"
+    ):
         known = bundled_studies()
         name = st.selectbox(
             "Study",
@@ -199,10 +200,10 @@ def published() -> None:
             persist_state="session",
         )
         plan = load(Path(name))
-        tasks = ", ".join(dict.fromkeys(each.source.task for each in plan))
+        tasks = ", ".join(dict.fromkeys(run.source.task for run in plan))
         st.caption(
-            f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the "
-            "paper's figures."
+            f"{formatting.plural(len(plan), 'run')} on {tasks}. The page Compare shows them next "
+            "to the published results."
         )
         if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
             submit(plan, again=False)
@@ -210,66 +211,71 @@ def published() -> None:
 
 st.title("Prune", anchor=False)
 st.markdown(
-    "Choose what to prune, how, and what to measure. The dense model is measured along with the "
-    "rest, so that every figure has its baseline."
+    "Choose a model and data, pruning methods, and what to measure. The dense model is always "
+    "measured too, as the baseline."
 )
-published()
+paper_studies()
 try:
-    st.markdown("#### 1 · What")
+    st.markdown("#### 1 · Model and data")
     source = data_source.data_source_form(view.store)
-    st.markdown("#### 2 · How")
-    methods = how()
-    st.markdown("#### 3 · What to measure")
+    st.markdown("#### 2 · Methods")
+    methods = methods_form()
+    st.markdown("#### 3 · Measures")
     checked, task = source.pop("found"), str(source["task"])
-    kind = source.pop("kind") or (
-        KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
-    )
+    default_kind = KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
+    kind = source.pop("kind") or default_kind
     measures = forms.cards(
         fitting_measures(kind),
         "measure",
         tuple(name for name, measure in MEASURES.items() if measure.usual),
     )
-    running = expert()
-    st.markdown("#### The plan")
+    settings = expert_form()
+    st.markdown("#### Plan")
     places = st.columns([2, 1], vertical_alignment="bottom")
     study = places[0].text_input(
         "Study",
         "My study",
         key="study-name",
-        help="Runs of one study are compared with each other; an existing name adds to it.",
+        help="Runs of one study are compared with each other; an existing name adds runs to it.",
         persist_state="session",
     )
     again = places[1].toggle(
-        "Compute again what is there",
+        "Recompute finished runs",
         key="again",
-        help="Otherwise finished runs are taken as they are.",
+        help="Otherwise the results of finished runs are reused.",
     )
     sweep = Sweep(
         study=study.strip() or "My study",
         measures=[{name: options} for name, options in measures.items()],
         **source,
         **methods,
-        **running,
+        **settings,
     )
     if not source["task"]:
-        raise PruneError("Step 1 has no data to read yet: give a file there, or choose other data.")
+        raise PruneError("No data is chosen in step 1: choose a file or other data there.")
     plan = sweep.experiments()
     new, total, space = plan_table(plan, again)
     if checked and "error" in checked:
-        raise PruneError("Step 1 has a question to answer before anything can be queued.")
+        raise PruneError("The data check in step 1 failed: resolve it before runs can be queued.")
     memory = max(
-        (data_check.check_requirements(each, checked) for each in plan if checked), default=0.0
+        (data_check.check_requirements(run, checked) for run in plan if checked), default=0.0
     )
-    kept = "" if formatting.missing(space) else f", and up to {formatting.size(space)} on disk"
-    kept += f"; about {formatting.size(memory)} of memory" if memory else ""
-    st.caption(
-        f"{formatting.plural(new, 'new run')}, about {formatting.approximate_seconds(total)} on two cores for a "
-        f"model of the demo's size{kept}."
-        if new
-        else "Every run of this plan is there already; nothing would be computed again."
-    )
-    told = f"Queue {formatting.plural(new, 'run')}" if new else "Show the results"
-    if st.button(told, key="queue-plan", type="primary", icon=":material/play_arrow:"):
+    summary = "All runs of this plan are finished or queued already; nothing is recomputed."
+    title = "Show the results"
+    if new:
+        title = f"Queue {formatting.plural(new, 'run')}"
+        duration = formatting.approximate_seconds(total)
+        summary = (
+            f"{formatting.plural(new, 'new run')}, about {duration} on two cores for a model of "
+            "the demo's size"
+        )
+        if not formatting.missing(space):
+            summary += f", and up to {formatting.size(space)} on disk"
+        if memory:
+            summary += f"; about {formatting.size(memory)} of memory"
+        summary += "."
+    st.caption(summary)
+    if st.button(title, key="queue-plan", type="primary", icon=":material/play_arrow:"):
         with st.spinner("Reading checkpoint and data …"):
             _data_check.is_ready(plan)
         submit(plan, again)

@@ -18,29 +18,29 @@ from prune_core.store.studies import StudySummary
 view = frame.view()
 
 
-def told(study: StudySummary) -> str:
-    """Statuses in words: 7 done, 1 failed."""
+def format_statuses(study: StudySummary) -> str:
+    """Return the number of runs by status: "7 done, 1 failed"."""
     return ", ".join(f"{count} {status}" for status, count in study.statuses.items())
 
 
-def last_names(places: tuple[str, ...]) -> str:
-    """What paths and Hub ids end in."""
-    return ", ".join(place.rsplit("/", 1)[-1] for place in places)
+def last_names(paths: tuple[str, ...]) -> str:
+    """Return the last component of each path or Hub id."""
+    return ", ".join(path.rsplit("/", 1)[-1] for path in paths)
 
 
-def listed(found: list[StudySummary]) -> StudySummary | None:
-    """The table; the study whose row is chosen."""
+def choose_study(summaries: list[StudySummary]) -> StudySummary | None:
+    """Show the table of studies; return the selected one."""
     rows = [
         {
-            "study": each.name,
-            "tags": list(each.tags),
-            "runs": told(each),
-            "data": last_names(each.tasks),
-            "checkpoint": last_names(each.checkpoints),
-            "changed": pd.Timestamp(each.changed, unit="s"),
-            "size": each.bytes / 1e6,
+            "study": study.name,
+            "tags": list(study.tags),
+            "runs": format_statuses(study),
+            "data": last_names(study.tasks),
+            "checkpoint": last_names(study.checkpoints),
+            "changed": pd.Timestamp(study.changed, unit="s"),
+            "size": study.bytes / 1e6,
         }
-        for each in found
+        for study in summaries
     ]
     columns: dict[str, Any] = {
         "study": st.column_config.TextColumn("Study", pinned=True),
@@ -50,49 +50,46 @@ def listed(found: list[StudySummary]) -> StudySummary | None:
         "checkpoint": "Checkpoint",
         "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
         "size": st.column_config.NumberColumn(
-            "On disk", format="%.1f MB", help="What deleting it would free"
+            "On disk", format="%.1f MB", help="Space freed by deleting the study."
         ),
     }
-    picked = st.dataframe(
+    selection = st.dataframe(
         pd.DataFrame(rows),
         width="stretch",
         hide_index=True,
         column_config=columns,
         on_select="rerun",
         selection_mode="single-row",
-        key=f"studies-{len(found)}",
+        key=f"studies-{len(summaries)}",
     )
-    chosen = picked["selection"]["rows"]
-    if chosen and chosen[0] < len(found):
-        return found[chosen[0]]
-    return (
-        found[0]
-        if len(found) == 1
-        else next((each for each in found if each.name == view.study), None)
-    )
+    chosen = selection["selection"]["rows"]
+    if chosen and chosen[0] < len(summaries):
+        return summaries[chosen[0]]
+    if len(summaries) == 1:
+        return summaries[0]
+    return next((study for study in summaries if study.name == view.study), None)
 
 
-def attempt_and_say(sentence: str, action: Any, *arguments: Any) -> None:
-    """Do it, and say so on the next run; what cannot be done is an error here."""
+def run_and_notify(sentence: str, action: Any, *arguments: Any) -> None:
+    """Run an action on the store; show `sentence` after the rerun, or the error now."""
     if ui.run_action(lambda: action(view.store, *arguments) or True):
         ui.show_message(sentence)
         st.rerun()
 
 
 def rename(store: Store, study: StudySummary, name: str) -> None:
-    """Under the new name it stays on view; where that cannot be, what is on view stays."""
+    """Rename a study; if it is selected, it stays selected under its new name."""
     studies.rename(store, study.name, name)
     if view.study == study.name:
         ui.set_choice("study", name.strip())
 
 
 def manage(study: StudySummary) -> None:
-    """What can be done with one."""
+    """Draw the actions on one study: rename, copy, tag, select, free and delete."""
     st.markdown(f"#### {study.name}")
-    st.caption(
-        f"{formatting.plural(study.runs, 'run')}: "
-        f"{', '.join(study.labels[:12])}{' …' if len(study.labels) > 12 else ''}"
-    )
+    more = " …" if len(study.labels) > 12 else ""
+    labels = ", ".join(study.labels[:12])
+    st.caption(f"{formatting.plural(study.runs, 'run')}: {labels}{more}")
     left, middle, right = st.columns(3, gap="medium")
     with left:
         name = st.text_input("Name", study.name, key=f"rename-{study.name}")
@@ -102,15 +99,15 @@ def manage(study: StudySummary) -> None:
             icon=":material/edit:",
             disabled=name.strip() == study.name,
         ):
-            attempt_and_say(f"{study.name} is now called {name.strip()}.", rename, study, name)
+            run_and_notify(f"{study.name} was renamed to {name.strip()}.", rename, study, name)
         if st.button(
             "Copy under this name",
             key="study-clone",
             icon=":material/content_copy:",
             disabled=name.strip() == study.name,
         ):
-            attempt_and_say(
-                f"{name.strip()} has the finished runs of {study.name}.",
+            run_and_notify(
+                f"The finished runs of {study.name} were copied to {name.strip()}.",
                 studies.clone,
                 study.name,
                 name,
@@ -122,52 +119,52 @@ def manage(study: StudySummary) -> None:
             study.tags,
             accept_new_options=True,
             key=f"tags-{study.name}",
-            placeholder="add one",
+            placeholder="add a tag",
         )
         if st.button(
-            "Keep these tags",
+            "Save tags",
             key="study-tag",
             icon=":material/sell:",
             disabled=set(tags) == set(study.tags),
         ):
-            attempt_and_say("Tags are kept.", studies.tag, study.name, tags)
+            run_and_notify("Tags saved.", studies.tag, study.name, tags)
     with right:
         st.markdown(f"**On disk** {formatting.size(study.bytes)}")
         if st.button(
-            "Put it on view",
+            "Show this study",
             key="study-show",
             icon=":material/visibility:",
             disabled=study.name == view.study,
         ):
             ui.set_choice("study", study.name)
             st.rerun()
-        if st.button("Free its weights …", key="study-free", icon=":material/delete_sweep:"):
+        if st.button("Delete weights …", key="study-free", icon=":material/delete_sweep:"):
             confirm(study, "free")
-        if st.button("Delete …", key="study-delete", icon=":material/delete:"):
+        if st.button("Delete study …", key="study-delete", icon=":material/delete:"):
             confirm(study, "delete")
 
 
 @st.dialog("Are you sure?")
 def confirm(study: StudySummary, what: str) -> None:
-    """Says what goes and what stays before anything does."""
+    """Ask for confirmation, listing what is deleted and what is kept."""
     if what == "free":
         st.markdown(
-            f"The pruned checkpoints of **{study.name}** go ({formatting.size(study.bytes)} at "
-            "most). Every figure, table and chart stays. Inspect and export make them again from "
-            "the seed when they are asked for."
+            f"The pruned checkpoints of **{study.name}** are deleted (at most "
+            f"{formatting.size(study.bytes)}). All results, tables and charts are kept. Inspect "
+            "and export can re-prune the models from their seeds."
         )
     else:
         st.markdown(
-            f"All {formatting.plural(study.runs, 'run')} of **{study.name}** go, with their "
-            f"figures and checkpoints ({formatting.size(study.bytes)}). Texts kept in the pool, "
-            "and copies of its runs in other studies, stay."
+            f"**{study.name}** is deleted: {formatting.plural(study.runs, 'run')} with results and "
+            f"checkpoints ({formatting.size(study.bytes)}). Texts saved in the pool and copies of "
+            "its runs in other studies are kept."
         )
-    action = studies.delete_weights if what == "free" else studies.delete
-    sentence = (
-        f"The weights of {study.name} are gone." if what == "free" else f"{study.name} is deleted."
-    )
+    action, sentence, title = studies.delete, f"{study.name} was deleted.", "Delete study"
+    if what == "free":
+        action, title = studies.delete_weights, "Delete weights"
+        sentence = f"The weights of {study.name} were deleted."
 
-    def act() -> None:
+    def run() -> None:
         try:
             action(view.store, study.name)
             ui.show_message(sentence)
@@ -175,58 +172,58 @@ def confirm(study: StudySummary, what: str) -> None:
             ui.show_message(str(error))
 
     yes, no = st.columns(2)
-    title = "Free them" if what == "free" else "Delete it"
-    if yes.button(
-        title, key="confirm-yes", type="primary", width="stretch", on_click=act
-    ) or no.button("Keep everything", key="confirm-no", width="stretch"):
+    confirmed = yes.button(title, key="confirm-yes", type="primary", width="stretch", on_click=run)
+    if no.button("Cancel", key="confirm-no", width="stretch") or confirmed:
         st.rerun()
 
 
-def closely(study: StudySummary) -> None:
-    """Its runs, and what it has in common with another."""
-    parts = {"runs": ("Its runs", lambda: study_details.grid(view.store, study.name))}
-    others = [each.name for each in found if each.name != study.name]
+def details(study: StudySummary) -> None:
+    """Show the runs of a study and its comparison with another one."""
+    parts = {"runs": ("Runs", lambda: study_details.grid(view.store, study.name))}
+    others = [summary.name for summary in summaries if summary.name != study.name]
 
-    def beside() -> None:
+    def comparison() -> None:
         other = ui.choice_widget(
-            st.selectbox, "beside", others, default=others[0], label="The other study"
+            st.selectbox, "beside", others, default=others[0], label="Other study"
         )
         study_details.compare_studies(view.store, study.name, other)
 
     if others:
-        parts["beside"] = ("Beside another study", beside)
+        parts["beside"] = ("Compare with another study", comparison)
     ui.parts(parts, "study-part")
 
 
-found = studies.overview(view.store)
-if not found:
+summaries = studies.overview(view.store)
+if not summaries:
     ui.empty(
         view.store,
         "Studies",
-        "**Every study you have made**, to search, tag, rename and delete, with its space.",
+        "**All your studies**: search, tag, rename, copy and delete them, and see their size on "
+        "disk.",
         key="studies",
     )
-whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found)
-last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))
+size = sum(summary.bytes for summary in summaries)
+runs = sum(summary.runs for summary in summaries)
+changed = max(summary.changed for summary in summaries)
+date = time.strftime("%d %B %Y", time.localtime(changed))
 ui.page_header(
     "Studies",
-    f"{len(found)} {'study' if len(found) == 1 else 'studies'} with "
-    f"{formatting.plural(runs, 'run')} on this disk: {formatting.size(whole)}; last changed on "
-    f"{last}.",
+    f"{len(summaries)} {'study' if len(summaries) == 1 else 'studies'} with "
+    f"{formatting.plural(runs, 'run')}, {formatting.size(size)} on disk; last changed on {date}.",
 )
-words = st.text_input(
+query = st.text_input(
     "Search",
     key="study-search",
     placeholder="a name, tag, method, checkpoint or data set",
     persist_state="session",
 )
-shown = [each for each in found if each.matches(words)]
+shown = [summary for summary in summaries if summary.matches(query)]
 if not shown:
-    st.info("No study has all of these words.", icon=":material/search_off:")
+    st.info("No study matches all of these words.", icon=":material/search_off:")
     st.stop()
-chosen = listed(shown)
+chosen = choose_study(shown)
 if chosen is None:
-    st.caption("Choose a row to rename, tag, free or delete it.")
+    st.caption("Select a row to rename, copy, tag or delete a study.")
 else:
     manage(chosen)
-    closely(chosen)
+    details(chosen)

@@ -1,4 +1,4 @@
-"""A small made-up study with realistic figures, for tests of charts, sentences and pages: no model is run."""
+"""A small synthetic study with realistic values, for tests of charts, takeaways and pages."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
 
 
 def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
-    """Blocks whose errors are independent, and whose moves of the log-odds add up, to what the predictions say."""
+    """Return layers with independent errors and additive changes of log-odds."""
     errors = [harm(method, sparsity) * (0.1 + 0.02 * block) for block in range(BLOCKS)]
     rows = [
         {
@@ -365,20 +365,24 @@ def _attacked(
     }
 
 
-def transfer(job: int, made: pd.DataFrame) -> pd.DataFrame:
-    """The texts of all jobs, told from each other by the column `job`, as the model of that job takes them."""
-    names, dice = np.array(["negative", "positive"]), np.random.default_rng(job)
-    made = made[made["outcome"] == "success"]
-    right, wrong = names[made["label"]], names[1 - made["label"]]
-    fooled = (made["job"] == job) | (dice.random(len(made)) < 0.9 / (1 + (made["job"] - job).abs()))
-    original = np.where((dice.random(len(made)) < 0.1) & (made["job"] != job), wrong, right)
-    changed = np.where(fooled, wrong, right)
+def transfer(job: int, examples: pd.DataFrame) -> pd.DataFrame:
+    """Return transfer rows of all jobs, by the column `job`."""
+    names, rng = np.array(["negative", "positive"]), np.random.default_rng(job)
+    examples = examples[examples["outcome"] == "success"]
+    labels, opposite = names[examples["label"]], names[1 - examples["label"]]
+    succeeded = (examples["job"] == job) | (
+        rng.random(len(examples)) < 0.9 / (1 + (examples["job"] - job).abs())
+    )
+    original = np.where(
+        (rng.random(len(examples)) < 0.1) & (examples["job"] != job), opposite, labels
+    )
+    changed = np.where(succeeded, opposite, labels)
     return pd.DataFrame(
         {
-            "recipe": made["recipe"],
-            "source": made["job"],
-            "example": made["example"],
-            "truth": right,
+            "recipe": examples["recipe"],
+            "source": examples["job"],
+            "example": examples["example"],
+            "truth": labels,
             "original": original,
             "changed": changed,
         }
@@ -396,7 +400,7 @@ def prune(sparsity: float) -> pd.DataFrame:
 
 
 def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]:
-    """Every table of one run."""
+    """Return every table of one run."""
     rows = predictions(method, sparsity, n)
     out = {
         "accuracy": accuracy(rows),
@@ -411,7 +415,7 @@ def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]
 
 
 def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, pd.DataFrame]:
-    """Every table of the whole study, rows of all runs with their job number, as the store gives them."""
+    """Return every table of the study with the job number of each row, as the store does."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for job, (method, sparsity) in enumerate(runs, start=1):
         for name, rows in tables(method, sparsity, n).items():
@@ -436,7 +440,7 @@ def fill(
     runs: tuple[tuple[str, float], ...] = RUNS,
     task: str = "demo",
 ) -> list[int]:
-    """The study in a store, every run done."""
+    """Write the study to a store, with every run finished."""
     out = []
     for method, sparsity in runs:
         options = {"sparsity": sparsity, "pattern": ""} | (
@@ -492,7 +496,7 @@ def fill(
 
 
 def soup() -> dict:
-    """A soup.json: the first candidate is plain and accurate, the average of the other two stands up to attacks."""
+    """Return a soup.json: a standard, accurate candidate, and a robust average of two others."""
 
     def row(accuracy: float, under: float, **more: object) -> dict:
         shares = {"accuracy": (accuracy, 0.02), "under_attack": (under, 0.05)}

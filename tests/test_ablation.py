@@ -1,4 +1,4 @@
-"""Which part earns what: the full form is found, runs are paired by target and seed, and the figure shows every bar."""
+"""Option contributions: detection of the full form, pairing by target and seed, and the chart."""
 
 from pathlib import Path
 
@@ -22,7 +22,10 @@ GAINS = {1: 0.0, 2: -0.02, 3: 0.03, 4: -0.01}
 
 
 def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
-    """Four forms at two sparsities with two seeds; the second seed is better by a point and its differences are twice as large."""
+    """Four forms at two sparsities with two seeds.
+
+    The second seed is better by one point and its differences are twice as large.
+    """
     rows, plans = [], {}
     for asked in (0.5, 0.7):
         for seed in (0, 1):
@@ -45,23 +48,23 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
     return pd.DataFrame(rows), plans
 
 
-def test_each_changed_option_is_compared_with_the_full_form_on_its_own_seed() -> None:
-    found = ablation.option_contributions(*runs()).set_index(["part", "asked"])
+def test_options_are_compared_with_full_form_of_same_seed() -> None:
+    contributions = ablation.option_contributions(*runs()).set_index(["part", "asked"])
     assert (
-        set(found.index.get_level_values("part"))
+        set(contributions.index.get_level_values("part"))
         == {"without bias", "solver admm", "without recollect"}
-        and len(found) == 6
+        and len(contributions) == 6
     )
-    row = found.loc[("without bias", 0.7)]
+    row = contributions.loc[("without bias", 0.7)]
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-0.03, -0.04, -0.02))
     assert row["seeds"] == 2 and row["n"] == 872
 
 
-def test_labels_say_what_options_change(tmp_path: Path) -> None:
+def test_labels_name_changed_options(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for options in (FULL, FULL | {"bias": False}, FULL):
-        made = {"method": {"name": "akr", "options": options | {"sparsity": 0.5}}, "seed": 0}
-        store.submit(made, "AKR 50%", str(options), "s", "cpu", worker="nobody")
+        plan = {"method": {"name": "akr", "options": options | {"sparsity": 0.5}}, "seed": 0}
+        store.submit(plan, "AKR 50%", str(options), "s", "cpu", worker="nobody")
     full, changed, again = models_of(store.jobs("s"))
     assert (changed.label, changed.form, changed.family) == (
         "AKR 50% · without bias",
@@ -76,28 +79,28 @@ def test_labels_say_what_options_change(tmp_path: Path) -> None:
     table = pd.DataFrame(
         [
             {
-                "job": m.job,
-                "label": m.label,
+                "job": model.job,
+                "label": model.label,
                 "method": "akr",
                 "pattern": "",
                 "asked": 0.5,
-                "accuracy": a,
+                "accuracy": accuracy,
             }
-            for m, a in ((full, 0.8), (changed, 0.1), (again, 0.9))
+            for model, accuracy in ((full, 0.8), (changed, 0.1), (again, 0.9))
         ]
     )
     line = plots.against_sparsity(table, [full, changed, again], headline("accuracy")[0]).data[0]
     assert list(line.y) == pytest.approx([0.85])
 
 
-def test_runs_of_one_form_earn_nothing_to_show() -> None:
+def test_single_form_has_no_contributions() -> None:
     table, plans = runs()
     assert ablation.option_contributions(table, dict.fromkeys(plans, FULL)).empty
     assert ablation.option_contributions(table, {}).empty
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
+def test_chart_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
     figure = plots.option_contributions(ablation.option_contributions(*runs()), dark)
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
@@ -107,11 +110,15 @@ def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
     )
 
 
-def test_runs_from_before_an_option_of_tuning_was_there_are_of_the_same_form():
-    before, now = FULL, FULL | {"distil": 0.0, "distil_adversarial": False}
+def test_runs_without_newer_options_have_the_same_form():
+    old, new = FULL, FULL | {"distil": 0.0, "distil_adversarial": False}
     tuned, attacked = (
         FULL | {"distil": 5.0, "distil_adversarial": copies} for copies in (False, True)
     )
-    assert ablation.forms({1: before, 2: now}) == {1: "", 2: ""}
-    said = ablation.forms({1: before, 2: now, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}})
-    assert said[1] == said[2] and said[3] == said[5] and len({said[1], said[3], said[4]}) == 3
+    assert ablation.forms({1: old, 2: new}) == {1: "", 2: ""}
+    labels = ablation.forms({1: old, 2: new, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}})
+    assert (
+        labels[1] == labels[2]
+        and labels[3] == labels[5]
+        and len({labels[1], labels[3], labels[4]}) == 3
+    )

@@ -256,7 +256,7 @@ def test_where_nothing_could_be_attacked_the_page_says_so():
     told = takeaways.attack(
         rows, pd.DataFrame(columns=["recipe", "job"]), [ComparedModel(1, "Dense")]
     )
-    assert "no sentence of the dense model to attack" in told and "3 ended in an error" in told
+    assert "attacked no example of the dense model" in told and "3 ended in an error" in told
 
 
 @pytest.mark.parametrize(

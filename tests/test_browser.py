@@ -1,4 +1,4 @@
-"""One walk in a real browser: run the demo at a tiny size, see a chart on every page, prune with a file of one's own, read an attack."""
+"""The dashboard in a real browser: demo, charts on every page, own data, and attacks."""
 
 import time
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from benchmarks.dashboard import CHROMIUM, chromium, served
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
-GOOD = ("lovely", "superb", "funny")
+POSITIVE = ("lovely", "superb", "funny")
 PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one
 
 pytest.importorskip(
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def server(home):
-    """The dashboard on a free port with a store of its own; it and its workers end with the test."""
-    # one thread: on matrices this small more of them only wait for each other
+    """Serve the dashboard on a free port with its own store; it ends with the test."""
+    # one thread: more are slower for matrices this small
     with served(home, ["tests/tiny_app.py"], home.parent / "server.log", OMP_NUM_THREADS="1") as (
         address,
         _,
@@ -38,7 +38,8 @@ def server(home):
 REVIEWS = "\n".join(
     ["review,stars"]
     + [
-        f"The {noun} in this film is {word} from the first scene to the very last one,{int(word in GOOD)}"
+        f"The {noun} in this film is {word} from the first scene to the very last one,"
+        f"{int(word in POSITIVE)}"
         for noun in (
             "acting",
             "plot",
@@ -49,37 +50,39 @@ REVIEWS = "\n".join(
             "camera work",
             "cast",
         )
-        for word in (*GOOD, "dull", "dreadful", "clumsy")
+        for word in (*POSITIVE, "dull", "dreadful", "clumsy")
     ]
 )
 
 
 @contextmanager
-def opened(server, name: str, height: int = 900):
-    """A browser on the page of that name."""
+def open_page(server, name: str, height: int = 900):
+    """Open a page in a browser and fail on requests to other servers."""
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": height})
         page.set_default_timeout(PATIENCE)
-        abroad: list[str] = []
+        external: list[str] = []
         page.on(
             "request",
-            lambda request: abroad.append(request.url) if request.url.startswith("http") else None,
+            lambda request: (
+                external.append(request.url) if request.url.startswith("http") else None
+            ),
         )
         page.goto(f"{server}/{name.lower()}")
         try:
             page.get_by_role("heading", name=name, exact=True).wait_for()
             yield page
-            assert not [url for url in abroad if not url.startswith(server)], (
-                "pages ask nobody but their own server"
+            assert not [url for url in external if not url.startswith(server)], (
+                "pages send requests to their own server only"
             )
         except BaseException:
             print(
                 page.locator("body").inner_text()
-            )  # what a person would have seen, for the report of the failure
+            )  # the visible text, for the report of the failure
             raise
 
 
-def test_the_first_page_has_an_address_by_its_name(server, home):
+def test_overview_url_redirects_to_start_page(server, home):
     for study in ("Newer last", "Asked for", "Newest"):
         sample_rows.fill(Store(home), 40, study, runs=sample_rows.RUNS[:2])
     with chromium() as browser:
@@ -94,33 +97,33 @@ def test_the_first_page_has_an_address_by_its_name(server, home):
         assert links.count() == 1 and links.get_attribute("aria-current") == "page"
 
 
-def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
-    with opened(
+def test_demo_runs_and_every_page_shows_charts(server, home):
+    with open_page(
         server, "Layers"
-    ) as page:  # a link is the first request: Streamlit must not take pages/ for an app of its own
+    ) as page:  # the first request is a link to a page, which must not start it as its own app
         page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()
         page.get_by_role("heading", name="What does pruning cost?").wait_for()
         page.get_by_role("button", name="Run the demo study").click()
         page.get_by_text("Running", exact=True).wait_for()
         wait_for_charts(
             page, 2
-        )  # accuracy and reconstruction error, while the rest is still at work
+        )  # accuracy and reconstruction error, while the other runs are queued
         wait_until_done(page, home, 3)
         for name, charts in (("Compare", 5), ("Layers", 1), ("Drift", 1), ("Inspect", 1)):
-            turn_to(page, name)
+            go_to(page, name)
             wait_for_charts(page, charts)
             assert problems(page) == 0, name
         assert "study" not in page.url or "Demo" in page.url
-        turn_to(page, "Studies")
+        go_to(page, "Studies")
         page.get_by_test_id("stDataFrame").first.hover()
         page.get_by_role("button", name="Search").first.wait_for()
         assert not page.get_by_role(
             "button", name="Download as CSV"
-        ).count()  # it would write formulas as they are
+        ).count()  # it would not escape formulas
         prune_with_a_file(page)
         wait_until_done(page, home, 6)
-        turn_to(page, "Attack")
-        page.get_by_text("The sentences", exact=True).click()
+        go_to(page, "Attack")
+        page.get_by_text("Examples", exact=True).click()
         wait_for_charts(page, 2)
         page.locator(".sentence ins").first.wait_for()
         assert page.locator(".sentence del").count() and problems(page) == 0
@@ -128,12 +131,12 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
 
 # tests/test_strangers.py runs all four from the command line
 @pytest.mark.parametrize("who", ["an NLI model with swapped labels", "a French tagger"])
-def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
-    """With what lies about: a folder named, a file uploaded, what is asked answered; nothing converted."""
+def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, who):
+    """An external checkpoint folder and an uploaded file work without conversion."""
     stranger = strangers.ALL[who](tmp_path)
-    with opened(server, "Prune") as page:
+    with open_page(server, "Prune") as page:
         fill(page, "checkpoint", str(stranger.folder))
-        pick(page, "task", "A file of your own")
+        pick(page, "task", "Your own file")
         upload(page, str(stranger.file))
         for name in (
             "use-method-sparsegpt",
@@ -144,48 +147,51 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
             page.locator(f".st-key-{name} label").first.click()
         if stranger.kind == "classification":
             page.locator(".st-key-use-measure-attack label").first.click()
-        page.get_by_text("examples calibrate").wait_for()
+        page.get_by_text(" calibration and ").first.wait_for()
         assert problems(page) == 0, page.locator(
             "[data-testid=stAlertContentError]"
         ).all_inner_texts()
         page.get_by_role("button", name="Queue 3 runs").click()
         page.get_by_role("heading", name="Overview", exact=True).wait_for()
         wait_until_done(page, home, 3)
-        turn_to(page, "Compare")
+        go_to(page, "Compare")
         wait_for_charts(page, 2)
         assert problems(page) == 0
         metric = Store(home).rows("accuracy", [1]).iloc[0]["metric"]
         assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), (
-            "labels are found on the page too"
+            "labels are detected on the page"
         )
         if who == "an NLI model with swapped labels":
-            take_the_order(page, home)
+            apply_label_order(page, home)
 
 
-def test_a_group_drawn_on_the_map_is_set_against_the_rest_and_lives_in_the_address(server, home):
+def test_lasso_selection_is_compared_and_stored_in_url(server, home):
     sample_rows.fill(Store(home), 200)
-    with opened(server, "Drift", 2000) as page:
+    with open_page(server, "Drift", 2000) as page:
         wait_for_charts(page, 1)
         settle(page)
         box = page.locator(".st-key-chart-map .nsewdrag").first.bounding_box()
-        place = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
-        page.mouse.move(*place(0.55, 0.1))
+
+        def position(x: float, y: float) -> tuple[float, float]:
+            return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+        page.mouse.move(*position(0.55, 0.1))
         page.mouse.down()
         for corner in ((0.9, 0.1), (0.9, 0.9), (0.55, 0.9), (0.55, 0.12)):
-            page.mouse.move(*place(*corner), steps=6)
+            page.mouse.move(*position(*corner), steps=6)
         page.mouse.up()
-        page.get_by_text("examples against the rest, on AKR 70%").wait_for()
+        page.get_by_text("examples compared with the rest, AKR 70%").wait_for()
         assert problems(page) == 0 and "examples=" in page.url
-        turn_to(page, "Attack")
-        page.get_by_text("The sentences", exact=True).click()
-        page.get_by_text("Only the chosen examples that were attacked").wait_for()
-        page.get_by_role("button", name="let go").click()
-        page.get_by_text("Only the chosen examples that were attacked").wait_for(state="detached")
+        go_to(page, "Attack")
+        page.get_by_text("Examples", exact=True).click()
+        page.get_by_text("Selected examples that were attacked").wait_for()
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_text("Selected examples that were attacked").wait_for(state="detached")
         assert problems(page) == 0 and "examples=" not in page.url
 
 
-def take_the_order(page, home: Path) -> None:
-    """The warning's one click: the same data in the order that the model's answers speak for, and no warning any more."""
+def apply_label_order(page, home: Path) -> None:
+    """Apply the suggested label mapping, run again, and check that the warning is gone."""
     page.get_by_role("button", name="Use this mapping").click()
     page.get_by_role("heading", name="Prune", exact=True).wait_for()
     page.get_by_text("0 is LABEL_2").wait_for()
@@ -200,19 +206,21 @@ def take_the_order(page, home: Path) -> None:
 
 
 def settle(page) -> None:
-    """Until the page's script is over."""
+    """Wait until the page's script has finished."""
     page.wait_for_function(
         "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
     )
 
 
 def upload(page, file) -> None:
-    """Choose a file and wait, as a person does, until it is there: Streamlit 1.67 drops its answer to the browser, where the file
-    should go, when the next click starts a run before that answer is sent (its queue keeps other messages, not this one)."""
-    page.get_by_text("Upload a file, or give its path").wait_for()
+    """Choose a file and wait until it is uploaded.
+
+    Streamlit 1.67 drops the upload URL if the next click starts a run before it is sent.
+    """
+    page.get_by_text("Upload a file or enter its path").wait_for()
     settle(page)
     page.locator(".st-key-upload input[type=file]").set_input_files(file)
-    page.get_by_text("as uploaded, is read").wait_for()
+    page.get_by_text("is used; a path entered here").wait_for()
 
 
 def fill(page, key: str, text: str) -> None:
@@ -222,11 +230,11 @@ def fill(page, key: str, text: str) -> None:
 
 
 def prune_with_a_file(page) -> None:
-    """Fill the form with a file of one's own, one method, and an attack on a few sentences; queue it."""
-    turn_to(page, "Prune")
-    pick(page, "task", "A file of your own")
+    """Queue a study of an uploaded file with one method and an attack on a few examples."""
+    go_to(page, "Prune")
+    pick(page, "task", "Your own file")
     upload(page, {"name": "films.csv", "mimeType": "text/csv", "buffer": REVIEWS.encode()})
-    page.get_by_text("The first five of 48 rows.").wait_for()
+    page.get_by_text("First five rows of 48.").wait_for()
     for name in (
         "use-method-sparsegpt",
         "use-method-akr",
@@ -254,7 +262,7 @@ def pick(page, key: str, option: str) -> None:
     page.get_by_role("option", name=option).click()
 
 
-def turn_to(page, name: str) -> None:
+def go_to(page, name: str) -> None:
     page.locator("[data-testid=stSidebarNav] a", has_text=name).click()
     page.get_by_role("heading", name=name, exact=True).wait_for()
 
@@ -264,18 +272,19 @@ def problems(page) -> int:
 
 
 def wait_until_done(page, home: Path, count: int) -> None:
-    """By the store first: the sidebar may still show what it said before the jobs were queued."""
+    """Wait for the store first, as the sidebar may still show its old state."""
     deadline = time.monotonic() + PATIENCE / 1000
     while any(job.status in (Status.QUEUED, Status.RUNNING) for job in Store(home).jobs()):
-        assert time.monotonic() < deadline, "the jobs do not end"
+        assert time.monotonic() < deadline, "the jobs do not finish"
         page.wait_for_timeout(200)
     page.get_by_text("Nothing is running.").wait_for()
-    found = [(job.label, job.status, job.error) for job in Store(home).jobs()]
-    assert [status for _, status, _ in found] == [Status.DONE] * count, found
+    states = [(job.label, job.status, job.error) for job in Store(home).jobs()]
+    assert [status for _, status, _ in states] == [Status.DONE] * count, states
 
 
-def wait_for_charts(page, least: int) -> None:
-    """Until so many charts have drawn marks."""
+def wait_for_charts(page, count: int) -> None:
+    """Wait until `count` charts have drawn marks."""
     page.wait_for_function(
-        f"[...document.querySelectorAll('.js-plotly-plot')].filter(e => e.querySelector('.trace, canvas')).length >= {least}"
+        "[...document.querySelectorAll('.js-plotly-plot')]"
+        f".filter(e => e.querySelector('.trace, canvas')).length >= {count}"
     )

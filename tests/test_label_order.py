@@ -65,7 +65,7 @@ def test_labels_counted_from_1_without_the_top_class() -> None:
     now, then = ((each["label"] == each["dense"]).mean() for each in (shifted, predictions))
     assert found.labels == "1=A,2=B,3=C"
     assert found.sentence == (
-        f"With the labels as they were matched, the dense model is correct on {now:.1%} "
+        f"With the current mapping of labels, the dense model is correct on {now:.1%} "
         "of 111 examples; "
         f"with 1 is A, 2 is B, 3 is C it would be correct on {then:.1%}."
     )

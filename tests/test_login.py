@@ -123,7 +123,7 @@ def login_page(provider, tmp_path, **claims):
         page.set_default_timeout(PATIENCE)
         page.goto(f"{address}/studies")
         page.get_by_role("button", name="Log in").wait_for()
-        assert "Every study" not in page.inner_text("body")
+        assert "All your studies" not in page.inner_text("body")
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("button", name="Log out").wait_for()
         yield page

@@ -1,4 +1,7 @@
-"""Every page on an empty and on a filled store, with a running and with a failed job. No model is run, no worker started."""
+"""Every page with an empty and a filled store, and with running and failed jobs.
+
+No model is run and no worker is started.
+"""
 
 import json
 import time
@@ -19,6 +22,7 @@ from prune_core.analysis.compared_models import models_of
 from prune_core.data import uploads
 from prune_core.data.examples import sample_indices
 from prune_core.experiments import attack_transfer
+from prune_core.measures import MEASURES
 from prune_core.processes import background, dataset_preview, robust_checkpoint
 from prune_core.processes.inspector_client import STOPPED, RunningAttack
 from prune_core.processes.lesson_layer import small_layer
@@ -41,8 +45,8 @@ PAGES = (
 )
 
 
-class Oracle:
-    """Stands in for the process that answers Inspect: "smilng" turns every model, and head 1 of the second model is gone."""
+class FakeInspector:
+    """Fake inspector: "smilng" changes every prediction; the second model lacks head 1."""
 
     def __init__(self, log: Path):
         self.log = log
@@ -54,28 +58,28 @@ class Oracle:
     def predict(
         self, checkpoints: list[str], texts: list[str], pairs: list[str] | None
     ) -> list[dict]:
-        answers = [
+        outputs = [
             ("negative", [0.8, 0.2]) if "smilng" in text else ("positive", [0.2, 0.8])
             for text in texts
         ]
-        said, probabilities = map(list, zip(*answers, strict=True))
-        answer = {
+        predictions, probabilities = map(list, zip(*outputs, strict=True))
+        shared = {
             "labels": ["negative", "positive"],
-            "said": said,
+            "said": predictions,
             "probabilities": probabilities,
             "seconds": 0.01,
         }
-        return [{"checkpoint": checkpoint, **answer} for checkpoint in checkpoints]
+        return [{"checkpoint": checkpoint, **shared} for checkpoint in checkpoints]
 
     def saliency(self, checkpoints: list[str], text: str, pair: str | None) -> list[dict]:
         words = ["[CLS]", *text.split(), "[SEP]"]
-        figures = {
+        values = {
             "product": [i - 3.0 for i in range(len(words))],
             "norm": [float(i) for i in range(len(words))],
         }
         return [
-            {"checkpoint": each, "words": words, "label": "positive", "logit": 1.5, **figures}
-            for each in checkpoints
+            {"checkpoint": checkpoint, "words": words, "label": "positive", "logit": 1.5, **values}
+            for checkpoint in checkpoints
         ]
 
     def attention(
@@ -87,21 +91,23 @@ class Oracle:
         head: int | None,
     ) -> list[dict]:
         words = ["[CLS]", *text.split(), "[SEP]"]
-        shape = {
+        shared = {
             "words": words,
             "block": block,
             "blocks": 6,
             "of": 4,
             "weights": [[1 / len(words)] * len(words)] * len(words),
         }
-        left = [[0, 1, 2, 3], [1, 2, 3]]
-        found = [
-            {"checkpoint": each, **shape, "heads": heads}
-            for each, heads in zip(checkpoints, left, strict=True)
+        remaining = [[0, 1, 2, 3], [1, 2, 3]]
+        outputs = [
+            {"checkpoint": checkpoint, **shared, "heads": heads}
+            for checkpoint, heads in zip(checkpoints, remaining, strict=True)
         ]
         return [
-            told | ({"weights": None} if head is not None and head not in told["heads"] else {})
-            for told in found
+            output | {"weights": None}
+            if head is not None and head not in output["heads"]
+            else output
+            for output in outputs
         ]
 
     def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> dict:
@@ -111,24 +117,34 @@ class Oracle:
         self, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int
     ) -> RunningAttack:
         attack = RunningAttack(len(checkpoints), lambda: None)
-        found = [(text, 0.8, 1), (text.replace("smiling", "smilng"), 0.2, 43)]
-        steps = [dict(zip(("text", "probability", "queries"), step, strict=True)) for step in found]
-        attack.on_message({"index": 0, "result": {"queries": 43, "steps": steps}})
+        states = [(text, 0.8, 1), (text.replace("smiling", "smilng"), 0.2, 43)]
+        steps = [
+            dict(zip(("text", "probability", "queries"), step, strict=True)) for step in states
+        ]
+        attack.hear({"index": 0, "told": {"queries": 43, "steps": steps}})
         ATTACKS.append(attack)
         return attack
 
 
-ATTACKS: list[RunningAttack] = []  # that the oracle has begun
+ATTACKS: list[RunningAttack] = []  # started by the fake inspector
 
 
-def end(attack: RunningAttack) -> None:
-    """The attack succeeded on the first model and failed on the others."""
+def finish(attack: RunningAttack) -> None:
+    """Finish an attack with success on the first model and failure on the others."""
     steps = attack.models[0]["steps"]
-    won = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
-    held = {"outcome": "failed", "perturbed": steps[0]["text"], "queries": 90, "steps": steps[:1]}
+    success = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
+    failure = {
+        "outcome": "failed",
+        "perturbed": steps[0]["text"],
+        "queries": 90,
+        "steps": steps[:1],
+    }
     for index in range(len(attack.models)):
-        attack.on_message(
-            {"index": index, "result": {**(held if index else won), "seconds": 0.5, "note": ""}}
+        attack.hear(
+            {
+                "index": index,
+                "told": {**(failure if index else success), "seconds": 0.5, "note": ""},
+            }
         )
     attack.on_message({"done": True, "error": ""})
 
@@ -138,13 +154,13 @@ def store(tmp_path, monkeypatch) -> Store:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
-    monkeypatch.setattr("prune_core.processes.inspector_client.Inspector", Oracle)
+    monkeypatch.setattr("prune_core.processes.inspector_client.Inspector", FakeInspector)
     st.cache_data.clear()
     st.cache_resource.clear()
     return Store(tmp_path)
 
 
-def opened(page: str, **query: str) -> AppTest:
+def open_page(page: str, **query: str) -> AppTest:
     at = AppTest.from_file(APP, default_timeout=60)
     for name, value in query.items():
         at.query_params[name] = value
@@ -160,8 +176,8 @@ def charts(at: AppTest) -> int:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_empty_store_says_what_the_page_will_show_and_offers_the_demo(store, page):
-    at = opened(page)
+def test_empty_page_offers_demo(store, page):
+    at = open_page(page)
     assert charts(at) == 0
     assert page == "prune" or any(button.label == "Run the demo study" for button in at.button)
 
@@ -178,116 +194,120 @@ def test_empty_store_says_what_the_page_will_show_and_offers_the_demo(store, pag
         ("inspect", 1),
     ],
 )
-def test_filled_store_shows_charts_and_a_takeaway(store, page, least):
+def test_filled_page_shows_charts_and_takeaway(store, page, least):
     for job in sample_rows.fill(store, 40)[1:]:
         (store.folder(job) / "checkpoint").mkdir()
-    at = opened(page)
+    at = open_page(page)
     assert charts(at) >= least
     assert at.title[0].value == page.capitalize()
     assert not at.error
 
 
-def test_inspect_starts_with_a_sentence_of_the_study_and_calls_no_other_model_dense(
-    store, monkeypatch
-):
+def test_inspect_starts_with_first_example_and_names_models(store, monkeypatch):
     for job in sample_rows.fill(store, 40, runs=sample_rows.RUNS[1:3], task="reviews.csv"):
         (store.folder(job) / "checkpoint").mkdir()
     answers = [
         {"labels": ["no", "yes"], "said": [word], "probabilities": [[0.4, 0.6]], "seconds": 0.01}
         for word in ("no", "yes")
     ]
-    monkeypatch.setattr(Oracle, "predict", lambda *_: answers)
-    at = opened("inspect")
-    assert at.text_area(key="text-A sentence-reviews.csv").value == sample_rows.TEXTS[0]
-    assert "Magnitude 50% says no; Magnitude 70% says otherwise." in told(
+    monkeypatch.setattr(FakeInspector, "predict", lambda *_: answers)
+    at = open_page("inspect")
+    assert at.text_area(key="text-Text-reviews.csv").value == sample_rows.TEXTS[0]
+    assert "Magnitude 50% predicts no; Magnitude 70% does not." in shown_text(
         at
-    ) and "dense model says" not in told(at)
+    ) and "dense model predicts" not in shown_text(at)
 
 
-def inspecting(store: Store, **query: str) -> AppTest:
-    """Inspect with every checkpoint there."""
+def open_inspect(store: Store, **query: str) -> AppTest:
+    """Open Inspect with all checkpoints saved."""
     for job in sample_rows.fill(store, 40)[1:]:
         (store.folder(job) / "checkpoint").mkdir()
-    return opened("inspect", **query)
+    return open_page("inspect", **query)
 
 
-def told(at: AppTest) -> str:
+def shown_text(at: AppTest) -> str:
     return " ".join(
         str(each.value) for each in [*at.markdown, *at.info, *at.caption, *at.get("html")]
     )
 
 
-def test_an_attack_is_watched_ends_in_words_and_is_pasted(store):
-    at = inspecting(store)
+def test_inspect_attack_shows_progress_and_outcome_and_fills_form(store):
+    at = open_inspect(store)
     at.segmented_control(key="choice-inspect-view").set_value("Attack").run()
     at.button(key="attack").click().run()
     assert (
         not at.exception
         and charts(at) == 1
-        and "43 queries so far" in told(at)
-        and "waiting" in told(at)
+        and "43 queries so far" in shown_text(at)
+        and "queued" in shown_text(at)
     )
     assert not any(button.key.startswith("paste") for button in at.button if button.key)
-    end(ATTACKS[-1])
+    finish(ATTACKS[-1])
     at.run()
-    assert "attack succeeded after 43 queries" in told(
+    assert "attack succeeded after 43 queries" in shown_text(
         at
-    ) and "attack failed after 90 queries" in told(at)
+    ) and "attack failed after 90 queries" in shown_text(at)
     cells = at.dataframe[0].value
     assert cells["Dense"].tolist() == ["negative · 20.0%"]
     next(button for button in at.button if (button.key or "").startswith("paste")).click().run()
     assert not at.exception and not at.error
     assert (
-        "smilng" in at.text_area(key="text-A sentence-demo").value
+        "smilng" in at.text_area(key="text-Text-demo").value
         and "smiling" in at.text_area(key="text-original-demo").value
     )
     assert at.segmented_control(key="choice-inspect-view").value == "Predictions"
-    assert "The change turns 7 of 7 models" in told(
+    assert "The change affects the prediction of 7 of 7 models" in shown_text(
         at
-    ) and "<del>smiling.</del> <ins>smilng.</ins>" in told(at)
+    ) and "<del>smiling.</del> <ins>smilng.</ins>" in shown_text(at)
 
 
-def test_a_second_attack_ends_the_first_and_stopping_says_so(store):
-    at = inspecting(store, **{"inspect-view": "Attack"})
+def test_second_inspect_attack_cancels_first(store):
+    at = open_inspect(store, **{"inspect-view": "Attack"})
     for _ in range(2):
         at.button(key="attack").click().run()
     first, second = ATTACKS[-2:]
     assert first.error == STOPPED and not second.is_over
     second.cancel()
     at.run()
-    assert not at.exception and STOPPED in told(at) and "stopped after 43 queries" in told(at)
+    assert (
+        not at.exception
+        and STOPPED in shown_text(at)
+        and "stopped after 43 queries" in shown_text(at)
+    )
 
 
-def test_saliency_and_attention_of_two_models_side_by_side(store):
-    at = inspecting(store, **{"inspect-view": "Saliency"})
-    assert "masterpiece: 0.000" in told(at) and "says positive, logit 1.50" in told(at)
-    assert "rank correlation 1.00 over 14 words" in told(at)
+def test_saliency_and_attention_compare_two_models(store):
+    at = open_inspect(store, **{"inspect-view": "Saliency"})
+    assert "masterpiece: 0.000" in shown_text(
+        at
+    ) and "prediction: positive, logit 1.50" in shown_text(at)
+    assert "1.00 over 14 words" in shown_text(at)
     at.segmented_control(key="choice-saliency").set_value("norm").run()
-    assert "masterpiece: 3.000" in told(at)
+    assert "masterpiece: 3.000" in shown_text(at)
     at.segmented_control(key="choice-inspect-view").set_value("Attention").run()
-    assert charts(at) == 1 and "1 of 4 heads of block 6 are removed (1)" in told(at)
+    assert charts(at) == 1 and "1 of 4 heads of layer 6 are removed (1)" in shown_text(at)
     at.selectbox(key="choice-attention-head").set_value(1).run()
-    assert not at.exception and charts(at) == 1 and "head 1 of block 6 is removed" in told(at)
+    assert not at.exception and charts(at) == 1 and "head 1 of layer 6 is removed" in shown_text(at)
 
 
-def until(holds) -> None:
+def wait_until(holds) -> None:
     for _ in range(300):
         if holds():
             return
         time.sleep(0.1)
-    raise AssertionError("it did not come true within 30 s")
+    raise AssertionError("the condition did not hold within 30 s")
 
 
-def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(store, monkeypatch):
-    monkeypatch.setattr(robust_checkpoint, "_command", lambda folder, *_: ["sleepy"])
+def test_robust_checkpoint_can_be_started_stopped_and_resumed(store, monkeypatch):
+    monkeypatch.setattr(robust_checkpoint, "_command", lambda *_, **__: ["sleepy"])
     monkeypatch.setattr(
         background,
         "SCRIPT",
         'echo "  7%  step 9 of 99" > command.log; sleep 60; echo $? > command.exit',
     )
-    at = opened("soup")
+    at = open_page("soup")
     at.button(key="make-example").click().run()
-    until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].progress > 0)
+    wait_until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].progress > 0)
     [(name, state)] = robust_checkpoint.running(store.home / "soups").items()
     assert (name, state.status, state.progress, state.detail) == (
         "demo",
@@ -297,9 +317,11 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
     )
     assert len((store.home / "soups" / "demo" / "choose.csv").read_text().splitlines()) == 257
     at.run()
-    assert not any(button.key == "make-example" for button in at.button), "one at a time"
+    assert not any(button.key == "make-example" for button in at.button), (
+        "only one may run at a time"
+    )
     at.button(key="stop-demo").click().run()
-    until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].status == "stopped")
+    wait_until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].status == "stopped")
     at.run()
     at.button(key="resume-demo").click().run()
     assert (
@@ -313,13 +335,13 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
         )
 
 
-def test_robust_start_shows_a_soup_and_hands_it_on_to_pruning(store):
-    at = opened("soup")
+def test_soup_page_shows_record_and_opens_prune_page(store):
+    at = open_page("soup")
     assert at.title[0].value == "Robust fine-tuning" and not charts(at)
     folder = store.home / "soups" / "reviews" / "greedy-attack"
     folder.mkdir(parents=True)
     (folder / "soup.json").write_text(json.dumps(sample_rows.soup()))
-    at = opened("soup")
+    at = open_page("soup")
     assert charts(at) == 1 and not at.error
     table = at.dataframe[0].value
     assert list(table["used"]) == [False, True, True] and list(table["adversarial_norm"]) == [
@@ -327,29 +349,29 @@ def test_robust_start_shows_a_soup_and_hands_it_on_to_pruning(store):
         "0.6",
         "0.3",
     ]
-    assert "epochs" not in table, "what all share says nothing"
+    assert "epochs" not in table, "options that all candidates share are left out"
     at.button(key="prune-soup").click().run()
     assert at.title[0].value == "Prune" and at.text_input(key="checkpoint").value == str(folder)
 
 
-def test_compare_says_what_pruning_saves(store):
+def test_compare_shows_savings(store):
     sample_rows.fill(store, 40)
     assert any(
         "of its file" in text.value and "no speed-up" in text.value
-        for text in opened("compare", closer="cost").markdown
+        for text in open_page("compare", closer="cost").markdown
     )
 
 
-def test_a_study_in_its_middle_shows_what_is_there(store):
+def test_running_study_shows_finished_results(store):
     sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
     plan = store.jobs()[0].experiment | {"method": {"name": "akr", "options": {"sparsity": 0.5}}}
     id = store.submit(plan, "AKR 50%", "later", "Demo", "auto", worker="nobody")
     store.update(id, message="block 3 of 6", progress=0.4, estimate_left=12.0, stage="prune")
     for page in ("overview", "compare", "layers", "drift", "attack"):
-        assert charts(opened(page)), page
-    # the sidebar's queue by itself: AppTest 1.67 forgets the sidebar of an app with st.navigation when it runs again
+        assert charts(open_page(page)), page
+    # only the queue: AppTest 1.67 drops the sidebar of an app with st.navigation on its second run
     assert jobs.process_lock(store, "nobody").take(), (
-        "otherwise the job would count as one whose worker died"
+        "without the lock, the worker would count as crashed"
     )
     at = AppTest.from_function(queue_alone, default_timeout=60).run()
     at.button(key=f"cancel-{id}").click().run()
@@ -366,64 +388,64 @@ def queue_alone() -> None:
     _frame._queue(Store())
 
 
-def test_a_failed_job_shows_its_sentence_and_resumes(store):
+def test_failed_job_shows_error_and_resumes(store):
     sample_rows.fill(store, 40, runs=sample_rows.RUNS[:1])
     id = store.submit(
         store.jobs()[0].experiment, "AKR 70%", "failing", "Demo", "auto", worker="nobody"
     )
     store.update(id, status=Status.FAILED, error="Traceback …\nPruneError: no tokenizer there")
-    at = opened("overview")
+    at = open_page("overview")
     assert "no tokenizer there" in at.error[0].value
     at.button(key=f"resume-{id}").click().run()
     assert store.job(id).status == Status.QUEUED
 
 
-def test_cancelled_jobs_resume_together_unless_they_ran_again_since(store):
+def test_cancelled_jobs_resume_together_unless_resubmitted(store):
     plan = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:1]) and store.jobs()[0].experiment
     ids = [store.submit(plan, f"Run {key}", key, "Demo", "auto") for key in ("a", "b", "c")]
     for id in ids:
         store.cancel(id)
     store.submit(plan, "Run c", "c", "Demo", "auto")
-    at = opened("overview")
+    at = open_page("overview")
     assert at.button(key="resume-cancelled").label == "Resume 2 runs"
     at.button(key="resume-cancelled").click().run()
     assert [store.job(id).status for id in ids] == [Status.QUEUED, Status.QUEUED, Status.CANCELLED]
 
 
-def test_the_view_comes_from_the_link_and_survives_pages(store):
+def test_selection_from_url_survives_page_changes(store):
     ids = sample_rows.fill(store, 40)
     sample_rows.fill(store, 40, "Other", runs=sample_rows.RUNS[:3])
-    at = opened("overview", study="Demo", models=f"{ids[0]},{ids[6]}")
+    at = open_page("overview", study="Demo", models=f"{ids[0]},{ids[6]}")
     assert at.selectbox(key="choice-study").value == "Demo"
     at.switch_page("pages/layers.py").run()
     assert [model.label for model in at.session_state["view"].models] == ["Dense", "AKR 70%"]
     assert at.query_params["study"] == "Demo" and at.query_params["models"] == f"{ids[0]},{ids[6]}"
 
 
-def test_where_there_are_many_models_the_sidebar_has_a_list_to_search(store, monkeypatch):
+def test_sidebar_uses_multiselect_for_many_models(store, monkeypatch):
     monkeypatch.setattr("pages.widgets.frame.CHIPS", 5)
     ids = sample_rows.fill(store, 40)
-    at = opened("overview", models=f"{ids[0]},{ids[6]}")
-    found = at.multiselect(key="choice-models")
-    assert [found.format_func(job) for job in found.value] == ["Dense", "AKR 70%"] and len(
-        found.options
+    at = open_page("overview", models=f"{ids[0]},{ids[6]}")
+    widget = at.multiselect(key="choice-models")
+    assert [widget.format_func(job) for job in widget.value] == ["Dense", "AKR 70%"] and len(
+        widget.options
     ) == len(ids)
     assert [model.label for model in at.session_state["view"].models] == ["Dense", "AKR 70%"]
 
 
-def test_the_sparsity_choice_narrows_all_views(store):
+def test_sparsity_choice_filters_models(store):
     sample_rows.fill(store, 40)
-    at = opened("compare", sparsity="50%")
+    at = open_page("compare", sparsity="50%")
     assert {model.level for model in at.session_state["view"].pruned} == {"50%"}
 
 
-def test_a_wrong_value_is_a_sentence_and_loses_nothing(store):
-    at = opened("prune")
+def test_invalid_value_shows_error_and_keeps_other_fields(store):
+    at = open_page("prune")
     at.text_input(key="checkpoint").set_value("/no/such/folder")
     at.multiselect(key="sparsities").set_value(["50%"])
     at.number_input(key="evaluation").set_value(100).run()
     at.selectbox(key="task").set_value("a file of your own").run()
-    assert "no data to read yet" in at.error[0].value
+    assert "No data is chosen in step 1" in at.error[0].value
     at.text_input(key="path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value
     assert (
@@ -432,11 +454,11 @@ def test_a_wrong_value_is_a_sentence_and_loses_nothing(store):
     )
 
 
-def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
+def test_uploaded_file_is_saved_and_columns_can_be_chosen(store):
     content = b"stars,review,title\n" + b"".join(
         b"%d,A film that is number %d of its kind,T%d\n" % (i % 2, i, i) for i in range(30)
     )
-    at = opened("prune")
+    at = open_page("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.file_uploader(key="upload").set_value(("My films.CSV", content, "text/csv")).run()
     path = at.session_state["uploaded"]
@@ -462,8 +484,8 @@ def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
     )
 
 
-def test_a_calibration_file_of_its_own_goes_into_the_plan(store, tmp_path):
-    at = opened("prune")
+def test_calibration_file_is_part_of_the_plan(store, tmp_path):
+    at = open_page("prune")
     at.radio(key="calibrate-on").set_value("file").run()
     at.text_input(key="calibration-path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value and not any(
@@ -477,14 +499,14 @@ def test_a_calibration_file_of_its_own_goes_into_the_plan(store, tmp_path):
     assert {job.experiment["source"]["calibration"] for job in store.jobs()} == {str(file)}
 
 
-def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_where_they_are_judged_on(
+def test_adversarial_calibration_writes_file_and_warns_about_leakage(
     store,
 ):
-    at = opened("prune")
+    at = open_page("prune")
     at.radio(key="calibrate-on").set_value("attacked").run()
-    assert "attacked a model yet" in " ".join(info.value for info in at.info)
+    assert "has been attacked yet" in " ".join(info.value for info in at.info)
     sample_rows.fill(store, 80)
-    at = opened("prune")
+    at = open_page("prune")
     at.radio(key="calibrate-on").set_value("attacked+clean").run()
     assert "evaluated on texts it has seen" in at.warning[0].value and not at.error
     before = {job.id for job in store.jobs()}
@@ -496,7 +518,7 @@ def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_wh
     assert Path(path).parent.parent == store.home / "uploads" and "attacked-job-" in path
 
 
-def test_the_same_bytes_are_the_same_source(tmp_path):
+def test_identical_uploads_share_a_path(tmp_path):
     first = uploads.save(tmp_path, "reviews.csv", b"text,label\n")
     before = first.stat().st_mtime_ns
     assert (
@@ -507,8 +529,8 @@ def test_the_same_bytes_are_the_same_source(tmp_path):
     assert other != first and other.parent.parent == tmp_path / "uploads"
 
 
-class Told:
-    """Stands in for the process that asks the Hub."""
+class FakePreview:
+    """Fake process that loads rows from the Hub."""
 
     is_over = True
     failure = ""
@@ -521,44 +543,44 @@ class Told:
         return [{"sentence": "A quiet marvel.", "label": "positive"}]
 
 
-def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
-    monkeypatch.setattr("pages.sections.data_source.DatasetPreview", Told)
-    at = opened("prune")
+def test_known_task_shows_first_rows_or_error(store, monkeypatch):
+    monkeypatch.setattr("pages.sections.data_source.DatasetPreview", FakePreview)
+    at = open_page("prune")
     at.selectbox(key="task").set_value("sst2").run()
     assert at.dataframe[0].value["sentence"].tolist() == ["A quiet marvel."]
-    monkeypatch.setattr(Told, "failure", "sst2: no network")
+    monkeypatch.setattr(FakePreview, "failure", "sst2: no network")
     at.run()
     assert at.warning[0].value == "sst2: no network"
     assert any(button.key == "queue-plan" for button in at.button), (
-        "the cache may be filled by the time the run starts"
+        "the cache may be filled before the run starts"
     )
 
 
-def test_without_a_network_the_process_answers_with_a_sentence(tmp_path, monkeypatch):
+def test_preview_without_network_reports_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no cache"))
-    peek = dataset_preview.DatasetPreview("sst2")
-    while not peek.is_over:
+    preview = dataset_preview.DatasetPreview("sst2")
+    while not preview.is_over:
         time.sleep(0.1)
     with pytest.raises(PruneError, match="sst2 can be neither fetched .* nor found"):
-        peek.rows()
+        preview.rows()
 
 
-def test_rows_of_a_known_task_bear_label_names(monkeypatch):
+def test_rows_of_known_task_have_label_names(monkeypatch):
     import datasets
 
-    asked = []
-    made = datasets.Dataset.from_dict(
+    calls = []
+    dataset = datasets.Dataset.from_dict(
         {"sentence": ["Dull."] * 7, "label": [0] * 7, "idx": list(range(7))}
     )
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or made)
-    rows = dataset_preview.fetch_rows("sst2")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: calls.append((a, k)) or dataset)
+    rows = dataset_preview.fetch("sst2")
     assert len(rows) == 5 and rows[0] == {"sentence": "Dull.", "label": "negative", "idx": 0}
-    assert asked[0][0][1] == "sst2" and asked[0][1]["split"] == "validation"
+    assert calls[0][0][1] == "sst2" and calls[0][1]["split"] == "validation"
 
 
-def test_what_the_store_knows_of_the_dense_model_stands_beside_the_data(store):
+def test_prune_page_shows_known_dense_accuracy(store):
     ids = sample_rows.fill(store, 40)
-    at = opened("prune")
+    at = open_page("prune")
     assert any(
         f"job {ids[0]}" in text.value and "evaluation examples" in text.value
         for text in at.markdown
@@ -567,18 +589,18 @@ def test_what_the_store_knows_of_the_dense_model_stands_beside_the_data(store):
     assert any("has not been measured" in text.value for text in at.caption)
 
 
-def test_a_finished_plan_is_offered_instead_of_computed_again(store):
-    at = opened("prune")
+def test_finished_plan_is_reused(store):
+    at = open_page("prune")
     at.multiselect(key="sparsities").set_value(["50%"]).run()
     at.button(key="queue-plan").click().run()
     for job in store.jobs():
         store.update(job.id, status=Status.DONE, done=["cost"])
-    at = opened("prune")
+    at = open_page("prune")
     at.multiselect(key="sparsities").set_value(["50%"]).run()
     assert at.button(key="queue-plan").label == "Show the results"
     at.button(key="queue-plan").click().run()
     assert len(store.jobs()) == 4
-    assert "4 of 4 runs" in at.session_state["said"], (
+    assert "4 of 4 runs" in at.session_state["message"], (
         "a toast on the next run, which AppTest leaves out after a switch of pages"
     )
     at.switch_page("pages/prune.py").run()
@@ -586,8 +608,8 @@ def test_a_finished_plan_is_offered_instead_of_computed_again(store):
     assert at.button(key="queue-plan").label == "Queue 4 runs"
 
 
-def test_the_plan_is_queued_by_one_button(store):
-    at = opened("prune")
+def test_plan_is_queued_by_one_button(store):
+    at = open_page("prune")
     at.multiselect(key="sparsities").set_value(["50%", "87.5%"]).run()
     at.button(key="queue-plan").click().run()
     assert not at.exception and not at.error
@@ -601,9 +623,9 @@ PARTS = {"compare": "closer", "layers": "layers-part", "drift": "drift-part", "a
 
 
 @pytest.mark.parametrize("page", PARTS)
-def test_every_part_of_a_page_opens_and_shows_something(store, page):
+def test_every_section_of_a_page_shows_content(store, page):
     test_seeds.filled(store)
-    at = opened(page)
+    at = open_page(page)
 
     def shown():
         return [
@@ -619,15 +641,17 @@ def test_every_part_of_a_page_opens_and_shows_something(store, page):
         assert not at.exception and not at.error and shown(), part
 
 
-def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
+def test_clicked_mark_selects_its_details(store, monkeypatch):
     sample_rows.fill(store, 40)
     clicked: dict = {}
-    real = ui.chart
+    draw = ui.chart
 
-    def keep(*given, key, selects=None, **more):
-        return clicked.update({key: selects}) or real(*given, key=key, selects=selects, **more)
+    def record(*arguments, key, selects=None, **keywords):
+        return clicked.update({key: selects}) or draw(
+            *arguments, key=key, selects=selects, **keywords
+        )
 
-    monkeypatch.setattr(ui, "chart", keep)
+    monkeypatch.setattr(ui, "chart", record)
     monkeypatch.setattr(ui, "set_choice", lambda name, value: chosen.update({name: value}))
     for page, chart, mark, choices in (
         ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-part": "block"}),
@@ -639,119 +663,119 @@ def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
         ),
     ):
         chosen: dict = {}
-        opened(page)
+        open_page(page)
         clicked[chart]([mark])
         assert chosen == choices
 
 
-def test_one_layer_shows_its_matrices_and_leads_to_its_map(store):
+def test_layer_details_link_to_drift_map(store):
     sample_rows.fill(store, 80)
-    at = opened("layers", **{"layers-part": "block", "block": "2", "layer-model": "6"})
+    at = open_page("layers", **{"layers-part": "block", "block": "2", "layer-model": "6"})
     assert charts(at) == 2 and not at.exception
     at.button(key="block-drift").click().run()
     assert at.title[0].value == "Drift" and not at.exception
-    assert "in block 2 of AKR 50%?" in told(at)
+    assert "in layer 2 of AKR 50%?" in shown_text(at)
 
 
-def test_a_cell_of_the_transfer_matrix_shows_its_texts(store):
+def test_transfer_cell_shows_its_texts(store):
     sample_rows.fill(store, 40)
-    at = opened("attack", ask="transfer", cell="2|7")
+    at = open_page("attack", ask="transfer", cell="2|7")
     assert at.selectbox(key="choice-cell").value == "2|7" and {"succeeds", "changed"} <= set(
         at.dataframe[0].value
     )
 
 
-def test_a_stricter_rule_leaves_fewer_valid_texts(store):
+def test_stricter_validity_rule_leaves_fewer_texts(store):
     sample_rows.fill(store, 40)
-    at = opened("attack", ask="valid")
+    at = open_page("attack", ask="valid")
 
     def valid():
         return next(table.value for table in at.dataframe if "unlike" in table.value)["valid"].sum()
 
     before = valid()
     at.slider(key="valid-similarity").set_value(0.9).run()
-    assert valid() == before, "misspellings are not judged by similarity unless asked for"
+    assert valid() == before, "similarity is not applied to misspellings by default"
     at.toggle(key="valid-letters").set_value(True).run()
     assert valid() < before and not at.exception
 
 
-def test_attacks_from_before_texts_were_judged_still_show(store):
+def test_attacks_without_validity_checks_are_shown(store):
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     examples = sample_rows.attack(*sample_rows.RUNS[2])["attack_example"]
     old = {"attack_example": examples.drop(columns=["pair", "similarity", "grammar", "meaning"])}
     store.add_rows(ids[2], old, "attack", seconds=9.0, facts={})
-    at = opened("attack", ask="valid")
-    assert "made on Magnitude 70% are not judged" in at.info[0].value and charts(at) >= 2
+    at = open_page("attack", ask="valid")
+    assert "examples of Magnitude 70% were not checked" in at.info[0].value and charts(at) >= 2
     for id in ids:
         store.add_rows(id, old, "attack", seconds=9.5, facts={})
-    at = opened("attack", ask="valid")
+    at = open_page("attack", ask="valid")
     assert "Dense, Magnitude 50%, Magnitude 70%" in at.info[0].value and charts(at) >= 1
 
 
-class Trying:
-    """Stands in for the process that tries texts on other models."""
+class FakeTransfer:
+    """Fake process that evaluates texts on other models."""
 
-    asked: list[tuple[str, ...]] = []
+    calls: list[tuple[str, ...]] = []
     is_over, latest = False, " 40%  AKR 50%: predicted 32 of 80"
 
     def __init__(self, *arguments: str, patience: float):
-        self.asked.append(arguments)
+        self.calls.append(arguments)
 
     def output(self) -> str:
         raise PruneError("Job 3 has no pruned checkpoint.")
 
 
-def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
-    monkeypatch.setattr("pages.widgets.child_process.ChildProcess", Trying)
+def test_missing_transfer_is_measured_by_button(store, monkeypatch):
+    monkeypatch.setattr("pages.widgets.child_process.ChildProcess", FakeTransfer)
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     rows = store.rows("transfer", [ids[0]])
-    own = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
-    store.add_rows(ids[0], {"transfer": own}, "transfer", seconds=5.0, facts={})
-    at = opened("attack", ask="transfer")
+    known = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
+    store.add_rows(ids[0], {"transfer": known}, "transfer", seconds=5.0, facts={})
+    at = open_page("attack", ask="transfer")
     assert any("1 model of 3 not evaluated" in text.value for text in at.caption)
     at.button(key="transfer-run").click().run()
-    assert Trying.asked == [("prune_core", "transfer", *map(str, ids))] and not at.exception
-    assert not any(button.key == "transfer-run" for button in at.button), "it is at work"
-    monkeypatch.setattr(Trying, "is_over", True)
+    assert FakeTransfer.calls == [("prune_core", "transfer", *map(str, ids))] and not at.exception
+    assert not any(button.key == "transfer-run" for button in at.button), "it is running"
+    monkeypatch.setattr(FakeTransfer, "is_over", True)
     at.run()
     assert "no pruned checkpoint" in at.error[0].value and at.button(key="transfer-run")
 
 
-def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
+def test_adversarial_text_is_saved_to_pool(store):
     sample_rows.fill(store, 40)
-    at = opened("attack", ask="read")
-    keep = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
-    at.text_input(key=str(keep.key).replace("keep", "note")).set_value("a fair one").run()
-    at.button(key=keep.key).click().run()
-    kept = adversarial_pool.load(store)
+    at = open_page("attack", ask="read")
+    save = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
+    at.text_input(key=str(save.key).replace("keep", "note")).set_value("a fair one").run()
+    at.button(key=save.key).click().run()
+    saved = adversarial_pool.load(store)
     assert (
-        kept["note"].tolist() == ["a fair one"]
-        and kept["label"][0] in ("negative", "positive")
-        and kept["model"][0] == "AKR 70%"
+        saved["note"].tolist() == ["a fair one"]
+        and saved["label"][0] in ("negative", "positive")
+        and saved["model"][0] == "AKR 70%"
     )
     assert not at.exception and any(
-        "1 text kept" in str(expander.label) for expander in at.expander
+        "1 saved text" in str(expander.label) for expander in at.expander
     )
-    assert at.button(key="pool-remove").disabled, "nothing is chosen"
+    assert at.button(key="pool-remove").disabled, "no row is selected"
 
 
-def checked(file):
-    """The Prune page with a file whose data check is finished."""
-    at = opened("prune")
+def open_checked(file):
+    """Open the Prune page with a file and wait for its data check."""
+    at = open_page("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.text_input(key="path").set_value(str(file)).run()
     at.session_state["data-check"].process.wait()
     return at.run()
 
 
-def test_what_a_label_means_is_asked_in_a_table_and_kept(store, tmp_path):
+def test_unknown_label_values_are_mapped_in_a_table(store, tmp_path):
     file = tmp_path / "own.csv"
     rows = [
         f"A sentence of mine that has more than nine words {i},{'meh' if i % 2 else 'fine'}\n"
         for i in range(12)
     ]
     file.write_text("text,label\n" + "".join(rows))
-    at = checked(file)
+    at = open_checked(file)
     assert "not clear which label" in " ".join(each.value for each in at.warning) and not any(
         b.key == "queue-plan" for b in at.button
     )
@@ -773,10 +797,10 @@ def test_what_a_label_means_is_asked_in_a_table_and_kept(store, tmp_path):
     }
 
 
-def test_a_mistake_in_the_data_makes_no_job_on_the_page(store, tmp_path):
+def test_invalid_data_creates_no_job(store, tmp_path):
     file = tmp_path / "own.csv"
     file.write_text("text,label\nA film,0\n")
-    at = checked(file)
+    at = open_checked(file)
     assert (
         any("too few" in each.value for each in at.error)
         and not any(b.key == "queue-plan" for b in at.button)
@@ -784,18 +808,14 @@ def test_a_mistake_in_the_data_makes_no_job_on_the_page(store, tmp_path):
     )
 
 
-def test_rows_that_cannot_be_used_are_left_out_with_one_click(store, tmp_path):
+def test_unusable_rows_are_skipped_by_button(store, tmp_path):
     file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
     file.write_text(
         "text,label\n" + "".join(f"{text} {i},{i % 2 if i < 12 else ''}\n" for i in range(16))
     )
-    at = checked(file)
+    at = open_checked(file)
     [question] = [each.value for each in at.warning if "4 of 16 rows" in each.value]
-    assert (
-        "line 14" in question
-        and "“Bad rows: leave them out”" in question
-        and "--bad-rows" not in question
-    )
+    assert "line 14" in question and "“Bad rows: skip”" in question and "--bad-rows" not in question
     assert not any(button.key == "queue-plan" for button in at.button)
     at.button(key="skip-rows").click().run()
     at.session_state["data-check"].process.wait()
@@ -804,12 +824,12 @@ def test_rows_that_cannot_be_used_are_left_out_with_one_click(store, tmp_path):
     assert {job.experiment["source"]["bad_rows"] for job in store.jobs()} == {"skip"}
 
 
-def test_rows_of_another_length_are_shown_with_the_fields_that_help(store, tmp_path):
+def test_rows_of_different_length_name_the_field_that_helps(store, tmp_path):
     file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
     file.write_text(
         "text,label\n" + "".join(f"{text}{', sadly' * (i == 3)} {i},{i % 2}\n" for i in range(12))
     )
-    at = opened("prune")
+    at = open_page("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.text_input(key="path").set_value(str(file)).run()
     assert (
@@ -822,7 +842,7 @@ def test_rows_of_another_length_are_shown_with_the_fields_that_help(store, tmp_p
     assert not at.error and any("1 row with extra cells" in each.value for each in at.caption)
 
 
-def test_how_a_file_is_read_and_which_part_can_be_corrected(store, tmp_path):
+def test_parsing_options_and_sheet_can_be_changed(store, tmp_path):
     file, book = tmp_path / "own.csv", tmp_path / "book.xlsx"
     file.write_text("a;b\nA film, and one that I liked;1\nA film, and one that I left;0\n")
     with pd.ExcelWriter(book) as writer:
@@ -830,7 +850,7 @@ def test_how_a_file_is_read_and_which_part_can_be_corrected(store, tmp_path):
             pd.DataFrame({"text": [text] * 9, "label": [0, 1, 0] * 3}).to_excel(
                 writer, sheet_name=sheet, index=False
             )
-    at = opened("prune")
+    at = open_page("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.text_input(key="path").set_value(str(file)).run()
     assert list(at.dataframe[0].value) == ["b", "a"] and "semicolon" in " ".join(
@@ -864,10 +884,10 @@ def test_how_a_file_is_read_and_which_part_can_be_corrected(store, tmp_path):
         ({"id": 1, "title": "Film", "review": "A film that is fine to see"}, ("review", "", "-")),
     ],
 )
-def test_columns_of_every_kind_of_data_are_found(store, tmp_path, record, chosen):
+def test_columns_are_detected_for_every_task_type(store, tmp_path, record, chosen):
     file = tmp_path / "own.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for _ in range(9)))
-    at = opened("prune")
+    at = open_page("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.text_input(key="path").set_value(str(file)).run()
     assert (
@@ -877,23 +897,23 @@ def test_columns_of_every_kind_of_data_are_found(store, tmp_path, record, chosen
     )
 
 
-def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(store):
+def test_deploy_applies_policy_from_widgets_and_file(store):
     sample_rows.fill(store, 400)
-    at = opened("deploy")
+    at = open_page("deploy")
 
-    def said():
+    def takeaway():
         return next(block.proto.body for block in at.get("html") if "takeaway" in block.proto.body)
 
     assert (
-        "AKR 70%. Inconclusive: with n = " in said()
-        and "This sample rules out an accuracy loss of more than" in said()
+        "AKR 70%. Inconclusive: with n = " in takeaway()
+        and "This sample rules out an accuracy loss of more than" in takeaway()
     )
     at.toggle(key="asked-attack_success").set_value(False)
     at.toggle(key="asked-slice_loss").set_value(False)
     at.toggle(key="asked-calibration_error").set_value(False)
     at.number_input(key="limit-accuracy_loss").set_value(10.0)
     at.number_input(key="limit-agreement").set_value(85.0).run()
-    assert "Ship: both limits are met with 95% confidence." in said() and not at.exception
+    assert "Ship: both limits are met with 95% confidence." in takeaway() and not at.exception
     for part in ("Newly broken, newly fixed", "Slices", "Policy file and CI"):
         at.segmented_control(key="choice-deploy-part").set_value(part).run()
         assert not at.exception and not at.error
@@ -903,7 +923,7 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
     ).run()
     assert (
         not at.toggle(key="asked-agreement").value
-        and "Do not ship: accuracy loss violates its limit" in said()
+        and "Do not ship: accuracy loss violates its limit" in takeaway()
     )
     at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_los: 1", "text/yaml")).run()
     assert "Did you mean" in at.error[0].value
@@ -911,7 +931,7 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
     assert "no limit" in " ".join(error.value for error in at.error)
 
 
-def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, monkeypatch):
+def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
     job = sample_rows.fill(store, 100)[-1]
     cost = sample_rows.cost("akr", 0.7)
     passes = [
@@ -927,8 +947,8 @@ def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, m
         facts={},
     )
     busy = "other processes took 40% of a core"
-    assert any(busy in each.value for each in opened("compare", closer="cost").warning)
-    at = opened("deploy")
+    assert any(busy in each.value for each in open_page("compare", closer="cost").warning)
+    at = open_page("deploy")
     assert "remeasure" not in [button.key for button in at.button]
     at.toggle(key="asked-speedup").set_value(True).run()
     assert (
@@ -953,16 +973,16 @@ def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, m
         queued.experiment["measures"][0]["options"]["repeats"] == 60
         and len(store.rows("cost", [job])) == 2
     )
-    at = opened("deploy")
+    at = open_page("deploy")
     at.toggle(key="asked-speedup").set_value(True).run()
     assert "remeasure" not in [button.key for button in at.button], "it is queued already"
 
 
-def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatch):
+def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     job = (jobs := sample_rows.fill(store, 200))[-1]
-    at = opened("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
-    assert "measure **What ships**" in at.info[0].value and not at.exception
+    at = open_page("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    assert f"measure **{MEASURES['forms'].title}**" in at.info[0].value and not at.exception
     row = {
         "model": "dense",
         "form": "ONNX int8",
@@ -975,9 +995,9 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
         "speedup": 1.8,
         "bytes": 23_500_000,
     }
-    store.add_rows(job, {"formats": pd.DataFrame([row])}, "formats", seconds=1.0, facts={})
-    at = opened("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    store.add_rows(job, {"forms": pd.DataFrame([row])}, "forms", seconds=1.0, facts={})
+    at = open_page("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
     shown = at.dataframe[0].value.iloc[0]
     assert (shown["score"], shown["latency_p50"], shown["bytes"]) == (
         90.5,
@@ -992,65 +1012,75 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
         seconds=1.0,
         facts={},
     )
-    at = opened("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    at = open_page("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
     assert at.dataframe[0].value.iloc[0][["score", "difference"]].tolist() == [0.905, -0.01], (
-        "a correlation is no share"
+        "a correlation is not a percentage"
     )
 
-    for each in jobs:
+    for other in jobs:
         store.add_rows(
-            each,
-            {"accuracy": store.rows("accuracy", [each]).drop(columns="job").assign(metric="f1")},
+            other,
+            {"accuracy": store.rows("accuracy", [other]).drop(columns="job").assign(metric="f1")},
             "accuracy",
             seconds=1.0,
             facts={},
         )
-    at = opened("deploy")
+    at = open_page("deploy")
     assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 loss") and not at.exception, (
-        "the task's own figure"
+        "the limit names the task's metric"
     )
     assert at.number_input(key="limit-accuracy_loss").label == "F1 loss (points, at most)"
 
     files = [
-        {**row, "form": form, "own_divergence": apart, "own_changed": apart}
-        for form, apart in (("ONNX fp32", 0.0), ("ONNX int8", 0.5), ("ONNX int8 repaired", 0.02))
+        {**row, "form": form, "own_divergence": divergence, "own_changed": divergence}
+        for form, divergence in (
+            ("ONNX fp32", 0.0),
+            ("ONNX int8", 0.5),
+            ("ONNX int8 repaired", 0.02),
+        )
     ]
-    found = {"a.dense": 0.05, "b": 0.4}
-    parts = [
-        {"part": part, "divergence": apart, "changed": apart, "proposed": apart < 0.1}
-        for part, apart in found.items()
+    divergences = {"a.dense": 0.05, "b": 0.4}
+    matrices = [
+        {
+            "part": name,
+            "divergence": divergence,
+            "changed": divergence,
+            "proposed": divergence < 0.1,
+        }
+        for name, divergence in divergences.items()
     ]
     store.add_rows(
         job,
-        {"quantization": pd.DataFrame(parts), "repair": pd.DataFrame(files)},
-        "quantization",
+        {"doctor": pd.DataFrame(matrices), "repair": pd.DataFrame(files)},
+        "doctor",
         seconds=1.0,
         facts={},
     )
-    at = opened("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    at = open_page("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
     assert any(
-        "**1 of 2 matrices in fp32 take back 96% of the divergence**: `a.dense`." in block.value
+        "**1 of 2 matrices in fp32 recover 96% of the divergence**: `a.dense`." in block.value
         for block in at.markdown
     )
     assert at.dataframe[2].value["back"].round().tolist() == [90, 20] and not at.exception
 
-    begun = []
+    started = []
     monkeypatch.setattr(
         "prune_core.processes.background.start",
-        lambda folder, arguments: begun.append((folder, list(arguments))),
+        lambda folder, arguments: started.append((folder, list(arguments))),
     )
-    at.segmented_control(key="choice-deploy-part").set_value("As small as it gets").run()
+    at.segmented_control(key="choice-deploy-part").set_value("Size search").run()
     at.button(key="find-smallest").click().run()
-    (folder, arguments), *_ = begun
+    (folder, arguments), *_ = started
     assert (
         arguments[:3] == ["shrink-to", "--job", str(job)]
         and "accuracy_loss: 1" in (folder / "policy.yaml").read_text()
     )
     (folder / "command.json").write_text("{}")
     (folder / "command.log").write_text(
-        " 40%  prune: block 2\n- AKR 50%: Ship.\nAKR 50% (job 9) is the smallest that holds the limit.\n"
+        " 40%  prune: block 2\n- AKR 50%: Ship.\n"
+        "AKR 50% (job 9) is the smallest that holds the limit.\n"
     )
     (folder / "command.exit").write_text("0")
     at.run()
@@ -1063,12 +1093,10 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     at.run()
     assert "was stopped" in at.info[0].value and not at.success
     at.number_input(key="limit-accuracy_loss").set_value(2.0).run()
-    assert not at.success and not at.info and not at.exception, (
-        "an answer is to the limits that were asked about"
-    )
+    assert not at.success and not at.info and not at.exception, "other limits are another search"
 
 
-def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
+def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch):
     def page(home, options):
         from types import SimpleNamespace
 
@@ -1082,10 +1110,10 @@ def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
         )
         size_search.page(home, job, Policy({"accuracy_loss": 1.0}))
 
-    begun = []
+    started = []
     monkeypatch.setattr(
         "prune_core.processes.background.start",
-        lambda folder, arguments: begun.append(list(arguments)),
+        lambda folder, arguments: started.append(list(arguments)),
     )
     at = AppTest.from_function(page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}}).run()
     assert not at.segmented_control and at.button(key="find-smallest")
@@ -1094,16 +1122,16 @@ def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
     ).run()
     at.segmented_control(key="choice-smallest-way").set_value("fastest").run()
     at.button(key="find-fastest").click().run()
-    assert begun[0][:4] == ["shrink-to", "--job", "7", "--fastest"] and not at.exception
+    assert started[0][:4] == ["shrink-to", "--job", "7", "--fastest"] and not at.exception
     assert (
         at.code[0].value == "python -m prune_core shrink-to --job 7 --fastest --policy policy.yaml"
     )
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_shows_a_study_of_several_seeds_as_its_models(store, page):
+def test_every_page_averages_seeds(store, page):
     test_seeds.filled(store)
-    at = opened(page)
+    at = open_page(page)
     assert not at.error and [len(model.runs) for model in at.session_state["view"].models] == [
         3,
         3,
@@ -1111,15 +1139,17 @@ def test_every_page_shows_a_study_of_several_seeds_as_its_models(store, page):
         3,
         3,
     ]
-    apart = opened(page, seeds="apart", models="2,6,10")
-    assert not apart.error and [model.job for model in apart.session_state["view"].models] == [
+    separate = open_page(page, seeds="apart", models="2,6,10")
+    assert not separate.error and [
+        model.job for model in separate.session_state["view"].models
+    ] == [
         6,
         10,
         2,
     ]
 
 
-SHOWN_OF_ONE_SEED = (
+SINGLE_SEED_VIEWS = (
     ("drift", {}),
     ("attack", {"ask": "read"}),
     ("attack", {"ask": "transfer"}),
@@ -1132,35 +1162,35 @@ SHOWN_OF_ONE_SEED = (
 )
 
 
-@pytest.mark.parametrize(("page", "query"), SHOWN_OF_ONE_SEED)
-def test_what_shows_one_seed_of_several_names_it(store, page, query):
+@pytest.mark.parametrize(("page", "query"), SINGLE_SEED_VIEWS)
+def test_single_seed_views_name_the_seed(store, page, query):
     test_seeds.filled(store)
     for job in store.jobs():
         (store.folder(job.id) / "checkpoint").mkdir()
-    at = opened(page, **query)
-    assert "seed 0 (one of 3 seeds)" in told(at) and not at.error
-    apart = opened(page, seeds="apart", **query)
-    assert "(one of" not in told(apart), "separate seeds are named by their labels"
+    at = open_page(page, **query)
+    assert "seed 0 (one of 3 seeds)" in shown_text(at) and not at.error
+    separate = open_page(page, seeds="apart", **query)
+    assert "(one of" not in shown_text(separate), "labels name separate seeds"
 
 
-def test_averages_say_that_they_are_and_times_are_averaged_too(store):
+def test_averages_are_labelled_and_times_averaged(store):
     test_seeds.filled(store)
     for job in store.jobs():
         store.update(job.id, seconds={"prune": 10.0 * (1 + job.experiment["seed"])})
-    captions = [caption.value for caption in opened("overview").sidebar.caption]
+    captions = [caption.value for caption in open_page("overview").sidebar.caption]
     assert "Values are the mean over 3 seeds, unless a chart or table names a seed." in captions
-    at = opened("compare", closer="figures")
-    took = at.dataframe[0].value.set_index("label")["took"]
-    assert took["AKR 70%"] == "20 s" and took["SparseGPT 50%"] == "10 s"
+    at = open_page("compare", closer="figures")
+    times = at.dataframe[0].value.set_index("label")["took"]
+    assert times["AKR 70%"] == "20 s" and times["SparseGPT 50%"] == "10 s"
     for part in ("weak", "valid"):
-        told_by = told(opened("attack", ask=part))
-        assert "over seeds and examples" in told_by and "mean over 3 seeds" in told_by
+        text = shown_text(open_page("attack", ask=part))
+        assert "over seeds and examples" in text and "mean over 3 seeds" in text
 
 
-def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
+def test_study_is_searched_tagged_renamed_and_deleted(store):
     sample_rows.fill(store, 40)
     sample_rows.fill(store, 40, "Other", runs=sample_rows.RUNS[:2])
-    at = opened("studies")
+    at = open_page("studies")
     assert len(at.dataframe[0].value) == 2
     at.text_input(key="study-search").set_value("other magnitude").run()
     assert list(at.dataframe[0].value["study"]) == ["Other"]
@@ -1176,14 +1206,14 @@ def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
     assert "2 runs" in " ".join(text.value for text in at.markdown) and store.studies() == [
         "Another",
         "Demo",
-    ], "nothing goes unasked"
+    ], "deletion needs confirmation"
     at.button(key="confirm-yes").click().run()
     assert not at.exception and store.studies() == ["Demo"]
 
 
-def test_a_study_is_copied_its_runs_are_a_grid_and_two_are_compared(store):
+def test_study_is_copied_and_compared(store):
     sample_rows.fill(store, 40)
-    at = opened("studies")
+    at = open_page("studies")
     at.text_input(key="rename-Demo").set_value("Twin").run()
     at.button(key="study-clone").click().run()
     assert store.studies() == ["Twin", "Demo"] and len(store.jobs("Twin")) == 7 and not at.exception
@@ -1203,44 +1233,47 @@ def test_a_study_is_copied_its_runs_are_a_grid_and_two_are_compared(store):
     )
 
 
-def test_a_study_at_work_is_stopped_and_gone_on_with(store):
+def test_running_study_is_stopped_and_resumed(store):
     [dense, _] = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
     plan = {**store.job(dense).experiment, "seed": 5}
     store.submit(plan, "Dense · seed 5", "another key", "Demo", "cpu")
-    at = opened("studies")
+    at = open_page("studies")
     at.button(key="study-stop").click().run()
     assert store.jobs("Demo")[-1].status == Status.CANCELLED
     at.button(key="study-resume").click().run()
     assert store.jobs("Demo")[-1].status == Status.QUEUED and not at.exception
 
 
-def test_examples_chosen_on_one_page_are_on_view_on_the_others_until_they_are_let_go(store):
+def test_selected_examples_are_shown_on_other_pages(store):
     sample_rows.fill(store, 80)
-    at = opened("drift", examples="7")
-    text = lambda: " ".join(str(each.value) for each in [*at.markdown, *at.caption])  # noqa: E731
-    assert sample_rows.TEXTS[7] in text() and "Example 8; right is" in text()
-    said = next(frame.value for frame in at.dataframe if "says" in frame.value)
-    assert len(said) == 7 and {"DeepWordBug", "TextFooler (MiniLM)"} <= set(said)
-    at = opened("drift", examples=",".join(map(str, range(30))))
+    at = open_page("drift", examples="7")
+
+    def text() -> str:
+        return " ".join(str(block.value) for block in [*at.markdown, *at.caption])
+
+    assert sample_rows.TEXTS[7] in text() and "Example 8; label: " in text()
+    predictions = next(frame.value for frame in at.dataframe if "prediction" in frame.value)
+    assert len(predictions) == 7 and {"DeepWordBug", "TextFooler (MiniLM)"} <= set(predictions)
+    at = open_page("drift", examples=",".join(map(str, range(30))))
     assert (
-        "30 examples against the rest, on AKR 70%" in text()
+        "30 examples compared with the rest, AKR 70%" in text()
         and "**Accuracy**: " in text()
         and "Success of DeepWordBug" in text()
     )
-    at = opened("attack", ask="read", examples="1,2,3,70")
-    assert "Only the chosen examples that were attacked: 3 of 4." in text() and not at.error
+    at = open_page("attack", ask="read", examples="1,2,3,70")
+    assert "Selected examples that were attacked: 3 of 4." in text() and not at.error
 
 
-def test_a_chosen_example_is_opened_on_inspect(store):
+def test_selected_example_opens_on_inspect(store):
     for job in sample_rows.fill(store, 80)[1:]:
         (store.folder(job) / "checkpoint").mkdir()
-    at = opened("drift", examples="7")
+    at = open_page("drift", examples="7")
     text = at.session_state["view"].first_seed("prediction").query("example == 7")["text"].iloc[0]
     at.button(key="inspect-example").click().run()
     assert at.title[0].value == "Inspect" and at.text_area[0].value == text and not at.exception
 
 
-def test_example_numbers_of_different_samples_are_not_read_as_one_example(store):
+def test_example_numbers_of_different_samples_are_ambiguous(store):
     ids = sample_rows.fill(store, 80)
     rows = sample_rows.predictions("akr", 0.7, 80)
     store.add_rows(
@@ -1250,18 +1283,18 @@ def test_example_numbers_of_different_samples_are_not_read_as_one_example(store)
         seconds=4.0,
         facts={},
     )
-    at = opened("drift", examples="7")
+    at = open_page("drift", examples="7")
     assert "evaluated on different samples" in at.warning[0].value
     attacks = sample_rows.attack("akr", 0.7)["attack_example"]
     other = {"attack_example": attacks.assign(text=attacks["text"] + " Another.")}
     store.add_rows(ids[-1], other, "attack", seconds=4.0, facts={})
-    at = opened("attack", ask="read", examples="7")
+    at = open_page("attack", ask="read", examples="7")
     assert "evaluated on different samples" in at.warning[0].value
-    assert not any("Only the chosen examples" in text.value for text in at.caption)
+    assert not any("Selected examples that were attacked" in text.value for text in at.caption)
 
 
-def test_drift_tables_of_earlier_versions_are_numbered_as_the_evaluation_sample(store):
-    """Those tables numbered the drift sample: a click selected another example's predictions."""
+def test_old_drift_tables_are_renumbered_to_evaluation_sample(store):
+    """Old tables numbered the drift sample, so a click selected another example's predictions."""
     [_, id] = sample_rows.fill(store, 80, runs=sample_rows.RUNS[:2])
     indices = sample_indices(range(80), 12, seed=0)
     drift, predictions = (store.rows(name, [id]) for name in ("drift_map", "prediction"))
@@ -1270,25 +1303,31 @@ def test_drift_tables_of_earlier_versions_are_numbered_as_the_evaluation_sample(
         "drift_map": drift[drift["example"].isin(indices)],
         "drift_example": texts[texts["example"].isin(indices)],
     }
-    position = {index: place for place, index in enumerate(indices)}
+    position = {index: number for number, index in enumerate(indices)}
     old = {name: rows.assign(example=rows["example"].map(position)) for name, rows in new.items()}
     assert old["drift_example"]["text"].tolist() != predictions["text"][:12].tolist()
     (model,) = models_of([store.job(id)])
     for tables in (new, old):
         view = SimpleNamespace(first_seed=tables.get, jobs=[store.job(id)])
-        found = drift_map.movers(view, model, 0, projection="pca")
-        assert sorted(found["example"]) == indices
-        assert found["text"].tolist() == predictions["text"][found["example"]].tolist()
+        shifts = drift_map.movers(view, model, 0, projection="pca")
+        assert sorted(shifts["example"]) == indices
+        assert shifts["text"].tolist() == predictions["text"][shifts["example"]].tolist()
 
 
-def test_a_group_is_set_against_the_rest_by_fishers_test():
+def test_group_is_compared_by_fishers_test():
     from prune_core.analysis import example_groups
 
     rows = pd.DataFrame({"example": range(20), "label": [1] * 20, "pruned": [0] * 5 + [1] * 15})
-    found = example_groups.is_correct(rows, range(8))
-    assert (found.inside, found.n, found.outside, found.n_outside) == (3 / 8, 8, 1.0, 12)
+    contrast = example_groups.is_correct(rows, range(8))
+    assert (contrast.inside, contrast.n, contrast.outside, contrast.n_outside) == (
+        3 / 8,
+        8,
+        1.0,
+        12,
+    )
     assert (
-        found.p_value == pytest.approx(0.0036, abs=1e-4) and found.low < -0.625 < found.high < 0
+        contrast.p_value == pytest.approx(0.0036, abs=1e-4)
+        and contrast.low < -0.625 < contrast.high < 0
     )  # 56 of 15,504 tables
     assert (
         example_groups.is_correct(rows, range(20)) is None
@@ -1298,10 +1337,10 @@ def test_a_group_is_set_against_the_rest_by_fishers_test():
 
 
 @pytest.mark.parametrize("study", [False, True])
-def test_the_lesson_has_ten_steps_each_with_a_figure_or_the_way_to_one(store, study):
+def test_lesson_has_ten_steps_with_charts_or_demo_button(store, study):
     if study:
         sample_rows.fill(store, 40)
-    at = opened("lesson")
+    at = open_page("lesson")
     for number in range(1, 11):
         assert at.header[0].value.startswith(f"{number} · ") and not at.exception and not at.error
         assert len(at.latex) == 1 and any(each.label.endswith("?") for each in at.expander)
@@ -1317,8 +1356,10 @@ def test_the_lesson_has_ten_steps_each_with_a_figure_or_the_way_to_one(store, st
     assert at.title[0].value == "Lesson"
 
 
-def test_the_lessons_layer_shows_what_its_text_says():
-    error = lambda method, wrong=0.0, removed=0.5: small_layer(method, removed, wrong)["total"]  # noqa: E731
+def test_lesson_layer_supports_its_text():
+    def error(method, inherited=0.0, sparsity=0.5):
+        return small_layer(method, sparsity, inherited)["total"]
+
     assert error("wanda") < error("magnitude") and error("sparsegpt") < error("wanda") < error(
         "columns"
     )
@@ -1326,30 +1367,31 @@ def test_the_lessons_layer_shows_what_its_text_says():
         "sparsegpt"
     )
     assert small_layer("akr", 0.5, 0.0)["inherited"] == 0
-    assert error("magnitude", removed=0.25) < 0.15 < 0.5 < error("magnitude", removed=0.75), (
-        "small at first, and then steeply"
+    assert error("magnitude", sparsity=0.25) < 0.15 < 0.5 < error("magnitude", sparsity=0.75), (
+        "small at first, then rising steeply"
     )
     for method in ("magnitude", "wanda", "sparsegpt", "akr", "columns"):
-        gone = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
-        assert gone == 24, method
+        zeros = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
+        assert zeros == 24, method
 
 
-def test_a_study_of_other_measures_opens_every_page_and_every_step_of_the_lesson(store):
+def test_study_with_few_measures_opens_every_page_and_lesson_step(store):
     for id in sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2]):
         with store.write() as db:
             db.execute(
-                "DELETE FROM rows WHERE job = ? AND name NOT IN ('prune', 'drift', 'drift_map', 'drift_example')",
+                "DELETE FROM rows WHERE job = ? "
+                "AND name NOT IN ('prune', 'drift', 'drift_map', 'drift_example')",
                 (id,),
             )
     for page in ("compare", "layers", "drift", "attack", "studies"):
-        at = opened(page)
+        at = open_page(page)
         assert not at.exception and not at.error, page
     for number in range(1, 11):
-        at = opened("lesson", step=str(number))
+        at = open_page("lesson", step=str(number))
         assert not at.exception and not at.error, number
 
 
-def test_scores_that_differ_a_little_are_no_changed_predictions():
+def test_score_differences_are_not_changed_predictions():
     from prune_core import plots
 
     scores = pd.DataFrame({"dense": [1.0, 2.0], "pruned": [1.1, 2.0]})

@@ -1,4 +1,4 @@
-"""Published figures: as printed, checked, joined with a study's means, and what differs; and the bundled studies that repeat them."""
+"""Published results: values, validation, comparison with studies, and the bundled studies."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ METRICS = ("accuracy", "under_attack", "success_rate")
 KPRUNE = {"keep_one_head": True, "adapt": True, "mu": 64.0}
 
 
-def figure(key: str, metric: str, **where: object) -> float:
+def published_value(key: str, metric: str, **where: object) -> float:
     rows = exhibits()[key].figures
     for column, value in {"metric": metric, **where}.items():
         rows = rows[rows[column] == value]
@@ -37,21 +37,26 @@ def figure(key: str, metric: str, **where: object) -> float:
     return rows["value"].iloc[0]
 
 
-def test_figures_are_the_printed_ones():
+def test_published_values_match_the_papers():
     akr = [
-        figure("akr-table-1", metric, method="AKR", sparsity=0.875, task="sst2")
+        published_value("akr-table-1", metric, method="AKR", sparsity=0.875, task="sst2")
         for metric in METRICS
     ]
     assert akr == pytest.approx([0.856, 0.376, 0.561])
-    assert figure("akr-table-3", "under_attack", method="RMC", task="imdb") == pytest.approx(0.167)
-    assert figure("akr-table-4", "distance", method="AKR", layer=12, texts="adversarial") == 0.0349
-    assert figure("akr-table-5", "accuracy", pattern="32:64", task="ag_news") == pytest.approx(
-        0.932
+    assert published_value(
+        "akr-table-3", "under_attack", method="RMC", task="imdb"
+    ) == pytest.approx(0.167)
+    assert (
+        published_value("akr-table-4", "distance", method="AKR", layer=12, texts="adversarial")
+        == 0.0349
     )
-    assert figure(
+    assert published_value(
+        "akr-table-5", "accuracy", pattern="32:64", task="ag_news"
+    ) == pytest.approx(0.932)
+    assert published_value(
         "akr-attacks", "under_attack", attack="BERT-Attack", sparsity=0.75
     ) == pytest.approx(0.5057)
-    assert figure(
+    assert published_value(
         "kprune-curves",
         "answer_f1",
         model="BERT-base",
@@ -59,12 +64,15 @@ def test_figures_are_the_printed_ones():
         method="Kwon et al.",
         sparsity=0.8,
     ) == pytest.approx(0.159)
-    assert figure("kprune-gaps", "lead", model="BERT-base", task="squad") == 58.02
-    assert figure("kprune-speedups", "speedup", method="K-prune", task="geometric mean") == 2.22
+    assert published_value("kprune-gaps", "lead", model="BERT-base", task="squad") == 58.02
+    assert (
+        published_value("kprune-speedups", "speedup", method="K-prune", task="geometric mean")
+        == 2.22
+    )
     assert [key for key, exhibit in exhibits().items() if exhibit.digitised] == ["kprune-curves"]
 
 
-def test_printed_attack_success_follows_but_for_the_three_that_are_named():
+def test_published_success_rates_are_consistent_with_three_exceptions():
     for key in ("akr-table-1", "akr-table-3", "akr-table-5"):
         rows = exhibits()[key].figures.pivot_table(
             "value", ["method", "sparsity", "task", "pattern"], "metric"
@@ -78,17 +86,17 @@ def test_printed_attack_success_follows_but_for_the_three_that_are_named():
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"digitised": None}, "'digitised' is missing"),
-        ({"columns": ["method", "sparsity", "luck"]}, "'luck' is no attribute"),
+        ({"columns": ["method", "sparsity", "luck"]}, "'luck' is neither an attribute"),
         ({"rows": [["AKR", 0.5]]}, "2 values for 3 columns"),
-        ({"rows": [["AKR", 0.5, 188.0]]}, "no number of its unit"),
-        ({"rows": [["AKR", 0.5, 88.0], ["AKR", 0.5, 87.0]]}, "there twice"),
+        ({"rows": [["AKR", 0.5, 188.0]]}, "out of range for its unit"),
+        ({"rows": [["AKR", 0.5, 88.0], ["AKR", 0.5, 87.0]]}, "is duplicated"),
         ({"unit": "points"}, "unit must be"),
     ],
 )
-def test_a_wrong_file_is_a_sentence(tmp_path, change, said):
+def test_invalid_file_is_reported(tmp_path, change, message):
     exhibit = {
         "key": "t",
         "number": "",
@@ -105,7 +113,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path, change, said):
     file.write_text(
         json.dumps({"paper": "", "title": "", "setup": {}, "exhibits": [exhibit | change]})
     )
-    with pytest.raises(PruneError, match=f"paper.json, t: .*{said}"):
+    with pytest.raises(PruneError, match=f"paper.json, t: .*{message}"):
         published.read(file)
 
 
@@ -158,7 +166,7 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
     return ComparedStudy(found, models_of(found), tables)
 
 
-def drawn(key: str, metric: str, own: ComparedStudy, **where: object) -> pd.DataFrame:
+def drawn_points(key: str, metric: str, own: ComparedStudy, **where: object) -> pd.DataFrame:
     exhibit = exhibits()[key]
     rows = exhibit.figures
     for column, value in where.items():
@@ -166,10 +174,10 @@ def drawn(key: str, metric: str, own: ComparedStudy, **where: object) -> pd.Data
     return points(exhibit, rows, metric, study=own)
 
 
-def test_seeds_become_one_point_between_lowest_and_highest():
+def test_seeds_are_averaged_with_their_range():
     two = [("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · seed 1", 0.5, 1, 0.90, 1.0)]
     own = study([*two, ("akr", "AKR 70%", 0.7, 0, 0.8, 1.0)])
-    found = drawn("akr-table-1", "accuracy", own, task="sst2")
+    found = drawn_points("akr-table-1", "accuracy", own, task="sst2")
     ours = found[found["own"]].set_index("x")
     assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx(
         [0.89, 0.88, 0.90, 2]
@@ -183,7 +191,7 @@ def test_seeds_become_one_point_between_lowest_and_highest():
     )
 
 
-def test_two_forms_of_a_method_are_not_taken_for_seeds():
+def test_forms_of_a_method_are_not_averaged():
     own = study(
         [("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · job 2", 0.5, 1, 0.80, 1.0)]
     )
@@ -192,24 +200,26 @@ def test_two_forms_of_a_method_are_not_taken_for_seeds():
     }
     jobs = [own.jobs[0], replace(own.jobs[1], experiment=other)]
     own = replace(own, jobs=jobs, models=models_of(jobs))
-    found = drawn("akr-table-1", "accuracy", own, task="sst2")
+    found = drawn_points("akr-table-1", "accuracy", own, task="sst2")
     assert sorted(found.loc[found["own"], "series"]) == ["AKR", "AKR (epsilon 0.1)"]
 
 
-def test_shares_of_weights_and_of_flops_are_not_drawn_together():
+def test_weight_and_flops_sparsity_are_not_mixed():
     dense, akr = ("dense", "Dense", 0.0, 0, 0.9, 1.0), ("akr", "AKR 50%", 0.5, 0, 0.89, 1.0)
     own = study([dense, akr, ("kprune", "K-prune −50% FLOPs", 0.5, 0, 0.88, 2.0)])
     for key, task, ours, other in (
         ("akr-table-1", "sst2", "AKR", "K-prune"),
         ("kprune-curves", "sst2", "K-prune", "AKR"),
     ):
-        found = drawn(key, "accuracy", own, task=task)
+        found = drawn_points(key, "accuracy", own, task=task)
         assert set(found.loc[found["own"], "series"]) == {"Dense", ours}
-        said = differences(exhibits()[key], exhibits()[key].figures, own)
-        assert any(sentence.startswith("**Sparsity.**") and other in sentence for sentence in said)
+        message = differences(exhibits()[key], exhibits()[key].figures, own)
+        assert any(
+            sentence.startswith("**Sparsity.**") and other in sentence for sentence in message
+        )
 
 
-def test_speedup_is_the_fastest_budget_below_three_points_and_the_lead_is_at_eighty_percent():
+def test_speedup_and_lead_use_the_papers_budgets():
     runs = [
         (method, f"{title} −{share:.0%} FLOPs", share, 0, accuracy, 1 / (1 - share))
         for method, title, lost in (("kprune", "K-prune", 0.05), ("kwon", "Kwon et al.", 0.5))
@@ -217,15 +227,15 @@ def test_speedup_is_the_fastest_budget_below_three_points_and_the_lead_is_at_eig
         for accuracy in [0.9 - lost * share]
     ]
     own = study(runs)
-    fast = drawn("kprune-speedups", "speedup", own)
+    fast = drawn_points("kprune-speedups", "speedup", own)
     fast = fast[fast["own"]]
     assert fast[["series", "x"]].values.tolist() == [["K-prune", "the bundled film reviews"]]
-    assert fast["value"].iloc[0] == pytest.approx(2.0), "at 80% it loses four points"
-    lead = drawn("kprune-gaps", "lead", own, model="BERT-base")
+    assert fast["value"].iloc[0] == pytest.approx(2.0), "at 80% the loss is four points"
+    lead = drawn_points("kprune-gaps", "lead", own, model="BERT-base")
     assert lead.loc[lead["own"], "value"].tolist() == pytest.approx([36.0])
 
 
-def test_a_study_set_up_as_the_paper_differs_in_little_else_than_it_must():
+def test_matching_study_has_few_differences():
     exhibit = exhibits()["akr-table-1"]
     figures = exhibit.figures[exhibit.figures["task"] == "sst2"]
     runs = [("akr", "AKR 50%", 0.5, seed, 0.88, 1.0) for seed in range(5)]
@@ -233,18 +243,18 @@ def test_a_study_set_up_as_the_paper_differs_in_little_else_than_it_must():
     alike = replace(
         alike, jobs=[replace(job, facts=job.facts | {"evaluation_n": 872}) for job in alike.jobs]
     )
-    told = {
+    sentences = {
         sentence.split(".**")[0].strip("*"): sentence
         for sentence in differences(exhibit, figures, alike)
     }
-    assert set(told) == {"Start", "Attack", "Options of AKR"}
+    assert set(sentences) == {"Initial checkpoint", "Attack", "Options of AKR"}
     assert (
-        told["Options of AKR"]
-        == "**Options of AKR.** In the paper epsilon 0.0001; here epsilon 0.01."
+        sentences["Options of AKR"]
+        == "**Options of AKR.** Paper: epsilon 0.0001; this study: epsilon 0.01."
     )
 
 
-def test_what_differs_is_said_of_both_sides():
+def test_differences_name_both_sides():
     store = Store()
     sample_rows.fill(store, 40)
     found = store.jobs()
@@ -253,31 +263,33 @@ def test_what_differs_is_said_of_both_sides():
         models_of(found),
         {name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "attack")},
     )
-    said = "\n".join(differences(exhibits()["akr-table-1"], exhibits()["akr-table-1"].figures, own))
+    message = "\n".join(
+        differences(exhibits()["akr-table-1"], exhibits()["akr-table-1"].figures, own)
+    )
     for part in (
-        "BERT-base; here the checkpoint demo",
-        "SST-2; here the bundled film reviews",
-        "872 sentences; here 40 sentences",
-        "TextFooler; here TextFooler (MiniLM): word neighbours come from a bundled table",
-        "872 sentences; here 20 sentences",
-        "a mean of 5 seeds; here 1 seed",
+        "BERT-base; this study: the checkpoint demo",
+        "SST-2; this study: the bundled film reviews",
+        "872 examples; this study: 40 examples",
+        "TextFooler; this study: TextFooler (MiniLM): word neighbours come from a bundled table",
+        "872 examples; this study: 20 examples",
+        "a mean of 5 seeds; this study: 1 seed",
     ):
-        assert part in said
-    attacked = drawn("akr-table-1", "under_attack", own, task="sst2")
+        assert part in message
+    attacked = drawn_points("akr-table-1", "under_attack", own, task="sst2")
     assert set(attacked.loc[attacked["own"], "series"]) == {
         "Dense",
         "Magnitude",
         "SparseGPT",
         "AKR",
     }
-    assert not drawn("akr-attacks", "under_attack", own, attack="BERT-Attack")["own"].any(), (
-        "another attack's figures are no answer"
-    )
+    assert not drawn_points("akr-attacks", "under_attack", own, attack="BERT-Attack")[
+        "own"
+    ].any(), "results of another attack are not used"
 
 
 @pytest.mark.parametrize("key", exhibits())
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_exhibit_is_drawn_without_a_study(key, dark):
+def test_every_exhibit_is_drawn_without_study(key, dark):
     exhibit, nothing = exhibits()[key], ComparedStudy([], [], {"accuracy": pd.DataFrame()})
     for metric in dict.fromkeys(exhibit.figures["metric"]):
         found = points(exhibit, exhibit.figures, metric, study=nothing)
@@ -285,12 +297,12 @@ def test_every_exhibit_is_drawn_without_a_study(key, dark):
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
         edge = chart.layout.xaxis.range and chart.layout.xaxis.range[1]
         assert all(name.x == edge for name in chart.layout.annotations), (
-            "names stand behind the plot area, where no line is"
+            "names are placed outside the plot area"
         )
     assert differences(exhibit, exhibit.figures, nothing) == []
 
 
-def test_distances_are_drawn_for_both_kinds_of_sentences():
+def test_distances_of_original_and_adversarial_examples():
     own = study([("akr", "AKR 50%", 0.5, 0, 0.88, 1.0)])
     rows = pd.DataFrame(
         [
@@ -301,14 +313,14 @@ def test_distances_are_drawn_for_both_kinds_of_sentences():
     own = replace(
         own, tables={**own.tables, "drift": rows, "drift_adversarial": rows.assign(cosine=0.8)}
     )
-    found = drawn("akr-table-4", "distance", own)
+    found = drawn_points("akr-table-4", "distance", own)
     ours = found[found["own"]]
     assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx(
         [0.1, 0.2]
     ) and sorted(set(ours["x"])) == list(range(1, 7))
 
 
-# -- the studies that repeat them ---------------------------------------------------------------------------------
+# bundled studies
 
 
 @pytest.mark.parametrize(
@@ -323,8 +335,8 @@ def test_distances_are_drawn_for_both_kinds_of_sentences():
         "kprune-mini",
     ],
 )
-def test_bundled_studies_are_built_without_a_network(name, monkeypatch):
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+def test_bundled_studies_load_offline(name, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
     plan = load(Path(name))
     assert bundled_studies()[name] and len({each.key() for each in plan}) == len(plan)
     assert ({each.checkpoint for each in plan} <= set(BUNDLED)) == (
@@ -332,7 +344,7 @@ def test_bundled_studies_are_built_without_a_network(name, monkeypatch):
     )
 
 
-def test_the_full_studies_have_the_papers_samples():
+def test_full_studies_use_the_papers_samples():
     plan = load(Path("akr-table1"))
     assert {(each.source.task, each.evaluation) for each in plan} == {
         ("sst2", 0),
@@ -353,7 +365,7 @@ def test_the_full_studies_have_the_papers_samples():
     )
 
 
-def test_the_headline_has_two_starts_side_by_side_and_one_of_each_first():
+def test_headline_study_alternates_initial_checkpoints():
     plan = load(Path("akr-headline"), {"checkpoints": ["plain", "robust"], "task": "mine.csv"})
     assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13 and {
         each.seed for each in plan[:26]
@@ -362,20 +374,20 @@ def test_the_headline_has_two_starts_side_by_side_and_one_of_each_first():
         ("mine.csv", "AKR headline")
     }
     assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"checkpoints": ["demo"]})), (
-        "one start is a checkpoint"
+        "a single initial checkpoint"
     )
     with pytest.raises(PruneError, match="checkpoints is 'demo'; write a list"):
         load(Path("akr-mini"), {"checkpoints": "demo"})
 
 
-def test_sweep_takes_a_name_plans_and_queues(monkeypatch, capsys):
+def test_sweep_command_plans_and_queues_bundled_study(monkeypatch, capsys):
     monkeypatch.setattr(jobs, "ensure_worker", lambda *_: None)
     assert main(["studies"]) == 0 and "akr-mini" in capsys.readouterr().out
     assert main(["sweep", "akr-mini", "--plan", "--set", "seeds=[4]"]) == 0
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert (
-        "AKR 87.5% · seed 4" in said
-        and "10 experiments; none was run" in said
+        "AKR 87.5% · seed 4" in message
+        and "10 experiments; none was run" in message
         and not Store().jobs()
     )
     assert (
@@ -388,18 +400,18 @@ def test_sweep_takes_a_name_plans_and_queues(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "text, said", [("sweeps: [sst2]\n", "keys and values"), ("sweeps: sst2\n", "write a list")]
+    "text, message", [("sweeps: [sst2]\n", "keys and values"), ("sweeps: sst2\n", "write a list")]
 )
-def test_mistakes_in_several_sweeps(tmp_path, text, said):
+def test_invalid_sweeps_are_reported(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(PruneError, match=said):
+    with pytest.raises(PruneError, match=message):
         load(tmp_path / "a.yaml")
 
 
-# -- on the pages -------------------------------------------------------------------------------------------------
+# pages
 
 
-def opened(monkeypatch, page: str, **query: str) -> AppTest:
+def open_page(monkeypatch, page: str, **query: str) -> AppTest:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     at = AppTest.from_file(APP, default_timeout=60)
     for name, value in query.items():
@@ -409,18 +421,18 @@ def opened(monkeypatch, page: str, **query: str) -> AppTest:
     return at
 
 
-def test_compare_shows_the_study_beside_the_paper(monkeypatch):
+def test_compare_page_shows_study_and_paper(monkeypatch):
     sample_rows.fill(Store(), 40)
-    at = opened(monkeypatch, "compare")
+    at = open_page(monkeypatch, "compare")
     at.segmented_control(key="choice-closer").set_value("paper").run()
     assert at.selectbox(key="choice-exhibit").value == "akr-table-1"
-    assert any("872 sentences; here 40 sentences" in text.value for text in at.markdown)
+    assert any("872 examples; this study: 40 examples" in text.value for text in at.markdown)
     at.selectbox(key="choice-exhibit").set_value("kprune-speedups").run()
-    assert not at.exception and any("no figures to draw" in text.value for text in at.caption)
+    assert not at.exception and any("no results to show" in text.value for text in at.caption)
 
 
-def test_the_prune_page_queues_a_bundled_study(monkeypatch):
-    at = opened(monkeypatch, "prune")
+def test_prune_page_queues_bundled_study(monkeypatch):
+    at = open_page(monkeypatch, "prune")
     at.selectbox(key="bundled").set_value("kprune-mini").run()
     at.button(key="queue-bundled").click().run()
     assert not at.exception and len(Store().jobs("K-prune mini")) == 33

@@ -1,4 +1,4 @@
-"""Charts, colours, numbers and sentences from made-up rows: no model is run, no page is opened."""
+"""Charts, colours, number formats and takeaways from synthetic rows, without models or pages."""
 
 import json
 
@@ -35,37 +35,44 @@ def study() -> dict[str, pd.DataFrame]:
     return sample_rows.study()
 
 
-def figures(
+def all_charts(
     study: dict[str, pd.DataFrame], models: list[ComparedModel], dark: bool
 ) -> dict[str, object]:
-    """Every figure of the product."""
+    """Return all charts."""
     quantities = available(study)
     table = summary(study, models, list(quantities.values()))
     examples = study["attack_example"]
-    one = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
+    single = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
     bars = pd.DataFrame(
-        {"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]}
+        {
+            "job": single["job"],
+            "state": "original",
+            "probabilities": single["original_probabilities"],
+        }
     )
     of_one_recipe = examples[examples["recipe"] == "DeepWordBug"]
-    sliced = lambda dense: attack_success.slices(of_one_recipe, dense, NAMES)  # noqa: E731
-    six = pd.concat(
+
+    def slices_of(dense):
+        return attack_success.slices(of_one_recipe, dense, NAMES)
+
+    six_recipes = pd.concat(
         [study["attack"].assign(recipe=study["attack"]["recipe"] + f" {copy}") for copy in range(3)]
     )
-    made, by_recipe = (
+    sources, by_recipe = (
         {model.job: model.short for model in models},
         {name: name for name in examples["recipe"].unique()},
     )
-    three = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
+    three_labels = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
     errors, drift = study["reconstruction"], study["drift"]
-    out = {
+    charts = {
         f"against {key}": plots.against_sparsity(table, models, quantity, dark)
         for key, quantity in quantities.items()
     }
-    out |= {
+    charts |= {
         f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark)
         for s in plots.SIMILARITIES
     }
-    return out | {
+    return charts | {
         "scatter": plots.scatter(
             table, models, quantities["accuracy"], y=quantities["error"], dark=dark
         ),
@@ -94,11 +101,13 @@ def figures(
         "saved": plots.saved(study["cost"], models, dark),
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
-        "six recipes": plots.success(six, models, dark, rings=six.assign(success_rate=0.9)),
-        "slices": plots.slices(sliced([1]), models, "success_rate", dark),
-        "slices under attack": plots.slices(sliced(()), models, "under_attack", dark),
+        "six recipes": plots.success(
+            six_recipes, models, dark, rings=six_recipes.assign(success_rate=0.9)
+        ),
+        "slices": plots.slices(slices_of([1]), models, "success_rate", dark),
+        "slices under attack": plots.slices(slices_of(()), models, "under_attack", dark),
         "transfer": plots.transfer(
-            attack_transfer.transfer_matrix(study["transfer"]), made, models, "source", dark
+            attack_transfer.transfer_matrix(study["transfer"]), sources, models, "source", dark
         ),
         "transfer by recipe": plots.transfer(
             attack_transfer.transfer_matrix(study["transfer"], "recipe"),
@@ -118,13 +127,13 @@ def figures(
             examples, models, "DeepWordBug", spending="share_changed", dark=dark
         ),
         "bars": plots.probability_bars(bars, models, NAMES, dark=dark, truth=1),
-        "three labels": plots.probability_bars(three, models, ["a", "b", "c"], dark=dark),
+        "three labels": plots.probability_bars(three_labels, models, ["a", "b", "c"], dark=dark),
     }
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_figure_has_data_and_axis_titles(study, dark):
-    for name, figure in figures(study, MODELS, dark).items():
+def test_every_chart_has_data_and_axis_titles(study, dark):
+    for name, figure in all_charts(study, MODELS, dark).items():
         plain = json.loads(figure.to_json())
         assert plain["data"], name
         if (
@@ -143,20 +152,20 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
         )
 
 
-def test_figures_of_a_study_with_one_model_only():
+def test_charts_work_with_one_model():
     study = sample_rows.study(runs=(("dense", 0.0), ("akr", 0.5)))
     for models in (MODELS[:1], [MODELS[0], ComparedModel(2, "AKR 50%", "akr", sparsity=0.5)]):
-        assert figures(study, models, False)
+        assert all_charts(study, models, False)
 
 
-def test_figures_survive_empty_tables(study):
+def test_charts_work_with_empty_tables(study):
     quantity = available(study)["accuracy"]
-    nothing = summary({"accuracy": study["accuracy"].iloc[:0]}, MODELS, [])
-    assert not plots.against_sparsity(nothing, MODELS, quantity).data
+    empty_summary = summary({"accuracy": study["accuracy"].iloc[:0]}, MODELS, [])
+    assert not plots.against_sparsity(empty_summary, MODELS, quantity).data
     assert not plots.local_and_inherited_error(study["reconstruction"].iloc[:0], MODELS[-1]).data
 
 
-def test_lines_start_at_the_dense_model(study):
+def test_lines_start_at_dense(study):
     quantity = available(study)["accuracy"]
     figure = plots.against_sparsity(summary(study, MODELS, [quantity]), MODELS, quantity)
     dense = study["accuracy"].iloc[0]["accuracy"]
@@ -164,16 +173,16 @@ def test_lines_start_at_the_dense_model(study):
     assert len(lines) == 3 and all(line.x[0] == 0 and line.y[0] == dense for line in lines)
 
 
-def test_a_method_has_one_colour_and_every_model_its_own():
+def test_colours_are_fixed_by_method_and_distinct():
     for dark in (False, True):
         assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
     assert palette.color(ComparedModel(9, "AKR 50%", "akr", sparsity=0.5)) == palette.color(
         MODELS[5]
-    ), "the colour hangs on the method, not on the place"
+    ), "the colour depends on the method, not on the position"
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
 
 
-def test_order_is_dense_then_methods_then_sparsity():
+def test_models_are_sorted_by_method_and_sparsity():
     assert ordered(reversed(MODELS)) == MODELS
     assert (
         MODELS[-1].family == "AKR"
@@ -184,7 +193,7 @@ def test_order_is_dense_then_methods_then_sparsity():
     )
 
 
-def test_another_checkpoint_in_a_study_is_named_and_marked():
+def test_other_checkpoints_are_labelled_and_marked():
     from prune_core.analysis.compared_models import models_of
     from prune_core.store.job import Job
 
@@ -224,25 +233,25 @@ def test_another_checkpoint_in_a_study_is_named_and_marked():
 
 
 def test_labels_keep_their_order_and_distance():
-    placed = spread_positions([10.0, 11.0, 12.0, 50.0], 15, 0, high=200)
-    assert placed == sorted(placed)
-    assert all(b - a > 14.5 for a, b in zip(placed, placed[1:], strict=False))
+    positions = spread_positions([10.0, 11.0, 12.0, 50.0], 15, 0, high=200)
+    assert positions == sorted(positions)
+    assert all(b - a > 14.5 for a, b in zip(positions, positions[1:], strict=False))
 
 
-def test_a_long_label_is_never_cut():
+def test_long_labels_are_wrapped():
     long = "K-prune −60% · distilled 0.5 min"
-    for most, written in ((240, long), (NARROW, long.replace(" · ", "<br>"))):
+    for widest, text in ((240, long), (NARROW, long.replace(" · ", "<br>"))):
         fig = style.figure(False, 300, margin={"r": 72})
         label_line_ends(
             fig,
             [End(1.0, 0.5, "Dense", color="black"), End(1.0, 0.5, long, color="black")],
             (0.0, 1.0),
             height=240,
-            most=most,
+            widest=widest,
         )
-        assert [each.text for each in fig.layout.annotations] == ["Dense", written]
-        assert fig.layout.margin.r == room([written]) <= most and fig.layout.margin.r > 6 * max(
-            map(len, written.split("<br>"))
+        assert [each.text for each in fig.layout.annotations] == ["Dense", text]
+        assert fig.layout.margin.r == room([text]) <= widest and fig.layout.margin.r > 6 * max(
+            map(len, text.split("<br>"))
         )
 
 
@@ -256,11 +265,11 @@ def test_a_long_label_is_never_cut():
         ("", (0, 1), ""),
     ],
 )
-def test_ticks_that_differ_read_differently(form, limits, shown):
+def test_tick_format_distinguishes_ticks(form, limits, shown):
     assert tick_format(form, limits) == shown
 
 
-def test_an_attack_that_could_try_nothing_says_why():
+def test_failed_attack_states_reason():
     rows = [
         {
             "recipe": "by words",
@@ -275,12 +284,12 @@ def test_an_attack_that_could_try_nothing_says_why():
         for i, outcome in enumerate(["error", "succeeded"])
     ]
     assert takeaways.unable_to_attack(pd.DataFrame(rows)) == {
-        "by words": "by words tried none of 3 sentences. Turkish."
+        "by words": "by words attacked none of 3 examples. Turkish."
     }
     assert takeaways.unable_to_attack(pd.DataFrame()) == {}
 
 
-def test_savings_are_shares_of_the_dense_model(study):
+def test_savings_are_relative_to_dense(study):
     figure = plots.saved(study["cost"], MODELS)
     bars = {(bar.y[0], bar.xaxis): bar.x[0] for bar in figure.data}
     assert len(bars) == 6 * 4
@@ -299,7 +308,7 @@ def test_budget_curve_ends_at_accuracy_under_attack(study):
         assert trace.y[-1] == pytest.approx(expected[trace.name])
 
 
-def test_recipes_come_largest_sample_first(study):
+def test_recipes_are_sorted_by_sample_size(study):
     assert recipes(study["attack"]) == ["DeepWordBug", "TextFooler (MiniLM)"]
 
 
@@ -324,11 +333,11 @@ def test_recipes_come_largest_sample_first(study):
         (formatting.approximate_seconds(2.2), "2 s"),
     ],
 )
-def test_numbers_read_well(value, shown):
+def test_number_formats(value, shown):
     assert value == shown
 
 
-def test_word_diff_strikes_and_inserts():
+def test_word_diff_marks_deletions_and_insertions():
     assert word_diff("a fine film indeed", "a fnie film") == [
         (KEPT, "a"),
         (STRUCK, "fine"),
@@ -338,7 +347,7 @@ def test_word_diff_strikes_and_inserts():
     ]
 
 
-def test_takeaways_claim_no_more_than_the_interval():
+def test_takeaways_respect_intervals():
     assert "within noise at n = 200" in takeaways.difference_words(-0.02, -0.05, 0.01, n=200)
     assert (
         takeaways.difference_words(-0.02, -0.035, -0.005, n=200)
@@ -362,44 +371,48 @@ def attacked(job: int, succeeded: int, n: int) -> pd.DataFrame:
     )
 
 
-def test_attack_takeaway_names_a_difference_only_where_there_is_one():
+def test_attack_takeaway_names_only_significant_differences():
     near, far = (
         pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60)
     )
     models = [MODELS[0], ComparedModel(2, "AKR 70%", "akr", sparsity=0.7)]
-    told = [
+    sentences = [
         takeaways.attack(attack_success.rates(examples), examples, models)
         for examples in (near, far)
     ]
     assert (
-        "AKR at 70% is not detectably easier or harder to fool" in told[0]
-        and "+4.0 points, p = 0.12, n = 100" in told[0]
+        "AKR at 70% is not detectably easier or harder to attack" in sentences[0]
+        and "+4.0 points, p = 0.12, n = 100" in sentences[0]
     )
     assert (
-        "on AKR at 70% it succeeds on 40 points more (95% interval 3" in told[1]
-        and "p < 0.001, n = 100 sentences that both" in told[1]
+        "on AKR at 70% its success rate is 40 points higher (95% interval 3" in sentences[1]
+        and "p < 0.001, n = 100 examples that both" in sentences[1]
     )
 
 
-def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
-    """The rates differ by far, 1 of 10 and 5 of 5, and all of it lies in the sentences that only one of them got right."""
+def test_attack_takeaway_compares_commonly_correct_examples():
+    """Rates of 1 of 10 and 5 of 5 differ only on examples that one model misclassifies."""
     dense, pruned = attacked(1, 1, 10), attacked(2, 5, 5).assign(example=[0, 20, 21, 22, 23])
     skipped = attacked(2, 0, 9).assign(example=range(1, 10), outcome="skipped")
     examples = pd.concat([dense, pruned, skipped])
-    told = takeaways.attack(
+    sentences = takeaways.attack(
         attack_success.rates(examples),
         examples,
         [MODELS[0], ComparedModel(2, "AKR 70%", "akr", sparsity=0.7)],
     )
-    assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
+    assert (
+        "not detectably" in sentences
+        and "0.0 points" in sentences
+        and "n = 1 examples" in sentences
+    )
 
 
 def test_every_takeaway_is_a_sentence(study):
     kinds = {"accuracy": "accuracy", "layers": "reconstruction", "drift": "drift", "cost": "cost"}
-    said = [getattr(takeaways, kind)(study[table], MODELS) for kind, table in kinds.items()]
-    said.append(takeaways.attack(study["attack"], study["attack_example"], MODELS))
-    assert all(sentence.endswith(".") and "nan" not in sentence for sentence in said)
-    assert "no pruned model is on view" in takeaways.accuracy(study["accuracy"], MODELS[:1])
+    sentences = [getattr(takeaways, kind)(study[table], MODELS) for kind, table in kinds.items()]
+    sentences.append(takeaways.attack(study["attack"], study["attack_example"], MODELS))
+    assert all(sentence.endswith(".") and "nan" not in sentence for sentence in sentences)
+    assert "no pruned model is selected" in takeaways.accuracy(study["accuracy"], MODELS[:1])
     empty = pd.DataFrame()
     assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift)] == [
         ""
@@ -407,29 +420,29 @@ def test_every_takeaway_is_a_sentence(study):
     assert takeaways.attack(empty, empty, MODELS) == ""
 
 
-def test_a_soup_is_told_against_the_most_accurate_fine_tune():
+def test_soup_takeaway_compares_with_most_accurate_candidate():
     record = sample_rows.soup()
-    said = takeaways.soup(record)
-    assert said.startswith(
-        "The average of 2 of 3 fine-tunes stays right on 28.0% of the sentences under attack, plain,"
+    sentences = takeaways.soup(record)
+    assert sentences.startswith(
+        "The average of 2 of 3 fine-tunes has 28.0% accuracy under attack, plain,"
     )
-    assert "+18.0 points (95% interval +12.0 to +24.0, p < 0.001, n = 200)" in said
-    assert said.endswith("It is 0.4 points less accurate than plain.")
+    assert "+18.0 points (95% interval +12.0 to +24.0, p < 0.001, n = 200)" in sentences
+    assert sentences.endswith("It is 0.4 points less accurate than plain.")
     record |= {
         "ingredients": ["plain"],
         "attempts": [record["attempts"][2] | {"ingredients": ["plain"], "taken": True}],
     }
     assert (
         takeaways.soup(record)
-        == "No average did better: plain, the most accurate of 3 fine-tunes, stands alone."
+        == "No average is better than plain, the most accurate of 3 fine-tunes."
     )
 
 
-def test_a_soups_path_joins_what_was_taken():
+def test_soup_path_connects_accepted_averages():
     traces = {trace.name: trace for trace in plots.soup_path(sample_rows.soup()).data}
     assert (
         list(traces["average"].y) == [0.25, 0.28] and traces["average"].marker.symbol[-1] == "star"
     )
-    assert list(traces["average not taken"].y) == [0.15] and list(traces["plain fine-tune"].x) == [
-        0.91
-    ]
+    assert list(traces["rejected average"].y) == [0.15] and list(
+        traces["standard fine-tune"].x
+    ) == [0.91]

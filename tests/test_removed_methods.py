@@ -2,7 +2,7 @@
 
 import pytest
 import sample_rows
-from test_pages import charts, opened
+from test_pages import charts, open_page
 
 from prune_core import PruneError
 from prune_core.analysis.compared_models import models_of
@@ -38,7 +38,7 @@ def test_it_is_shown_by_its_title(run, tmp_path) -> None:
 def test_its_pages_open(run, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
-    assert charts(opened("compare")) > 3
+    assert charts(open_page("compare")) > 3
 
 
 def test_running_it_again_names_the_methods_that_exist(run) -> None:

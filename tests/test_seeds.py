@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed are one model: means, intervals over seeds and examples, tests paired by both."""
+"""Averages over seeds: means, intervals over seeds and examples, and paired tests."""
 
 import re
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def filled(store: Store) -> tuple[Store, list]:
         ):
             job = store.job(id)
             rows = store.rows("accuracy", [id])
-            moved = rows[
+            columns_ = rows[
                 [
                     c
                     for c in rows
@@ -53,7 +53,7 @@ def filled(store: Store) -> tuple[Store, list]:
             shift = 0.01 * (seed - 1) * (job.experiment["method"] is not None)
             store.add_rows(
                 id,
-                {"accuracy": moved.assign(score=moved["score"] + shift)},
+                {"accuracy": columns_.assign(score=columns_["score"] + shift)},
                 "accuracy",
                 seconds=1.0,
                 facts={},
@@ -65,10 +65,10 @@ def filled(store: Store) -> tuple[Store, list]:
     return store, store.jobs("Three seeds")
 
 
-def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
+def test_runs_with_different_seeds_are_merged(study):
     _, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
-    assert [(m.label, len(m.runs), m.seed) for m in models] == [
+    assert [(model.label, len(model.runs), model.seed) for model in models] == [
         ("Dense", 3, 0),
         ("Magnitude 70%", 3, 0),
         ("SparseGPT 50%", 0, 0),
@@ -76,7 +76,7 @@ def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
         ("AKR 70%", 3, 0),
     ]
     jobs = [job for job in jobs if job.experiment["seed"] == 1]
-    assert [m.label for m in seeds.merge_seeds(models_of(jobs), jobs)] == [
+    assert [model.label for model in seeds.merge_seeds(models_of(jobs), jobs)] == [
         "Dense · seed 1",
         "Magnitude 70% · seed 1",
         "AKR 50% · seed 1",
@@ -84,21 +84,21 @@ def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
     ]
 
 
-def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_apart(study):
+def test_means_have_intervals_over_seeds_and_examples(study):
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     model = models[-1]
     single = store.rows("accuracy", [job.id for job in jobs])
     found = seeds.pooled("accuracy", single, models)
-    assert list(found["job"]) == [m.job for m in (models[2], *models[:2], *models[3:])]
+    assert list(found["job"]) == [model.job for model in (models[2], *models[:2], *models[3:])]
     row = found[found["job"] == model.job].iloc[0]
-    own = single[single["job"].isin(model.runs)]
+    model_rows = single[single["job"].isin(model.runs)]
     half = t.ppf(0.975, 2) * 0.01 / np.sqrt(3)  # of scores a point apart
-    assert row["score"] == pytest.approx(own["score"].mean())
+    assert row["score"] == pytest.approx(model_rows["score"].mean())
     assert row["seeds_low"] == pytest.approx(row["score"] - half) and row[
         "seeds_high"
     ] == pytest.approx(row["score"] + half)
-    assert row["examples_low"] == pytest.approx(own["low"].mean())
+    assert row["examples_low"] == pytest.approx(model_rows["low"].mean())
     below = np.hypot(half, row["score"] - row["examples_low"])
     assert row["low"] == pytest.approx(row["score"] - below) and row["low"] < min(
         row["seeds_low"], row["examples_low"]
@@ -109,7 +109,7 @@ def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_a
     assert layers.groupby("job").size().eq(sample_rows.BLOCKS * 7).all()
 
 
-def test_charts_show_the_mean_once_and_every_seed_faintly(study):
+def test_charts_show_mean_and_single_seeds(study):
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     single = {"accuracy": store.rows("accuracy", [job.id for job in jobs])}
@@ -121,11 +121,11 @@ def test_charts_show_the_mean_once_and_every_seed_faintly(study):
     faint = [trace for trace in fig.data if trace.marker.size == 5]
     assert len(faint) == 4 and all(len(trace.y) == 3 for trace in faint)
     assert "mean of 3 seeds" in "".join(trace.hovertemplate or "" for trace in fig.data)
-    assert takeaways.accuracy(pooled["accuracy"], models).startswith("AKR at 70% keeps")
+    assert takeaways.accuracy(pooled["accuracy"], models).startswith("AKR at 70% has")
 
 
 def assert_declared(tables: Mapping[str, pd.DataFrame]) -> None:
-    """Fail on a table that is neither averaged nor shown for one seed, or whose identity is not unique.
+    """Fail if a table is neither averaged nor shown for one seed, or its identity is not unique.
 
     The contract tests of measures and methods call this for every table that they return.
     """
@@ -136,11 +136,11 @@ def assert_declared(tables: Mapping[str, pd.DataFrame]) -> None:
             assert not (rows.duplicated(keys).any() if keys else len(rows) > 1), f"{name}: {keys}"
 
 
-def test_every_table_of_a_study_is_declared():
+def test_every_table_is_declared():
     assert_declared(sample_rows.tables("akr", 0.7) | {"transfer": pd.DataFrame()})
 
 
-def test_an_undeclared_table_and_one_without_a_mean_are_refused(study):
+def test_undeclared_and_single_seed_tables_are_rejected(study):
     store, jobs = study
     rows, models = store.rows("prediction", [jobs[0].id]), seeds.merge_seeds(models_of(jobs), jobs)
     with pytest.raises(PruneError, match="has no mean over seeds"):
@@ -149,7 +149,7 @@ def test_an_undeclared_table_and_one_without_a_mean_are_refused(study):
         seeds.pooled("another", rows, models[:0])
 
 
-def test_pages_average_tables_or_name_the_seed_that_they_show():
+def test_pages_average_tables_or_name_the_seed():
     for path in sorted((ROOT / "pages").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert set(re.findall(r'\.rows\("(\w+)"\)', text)) <= set(seeds.IDENTITY), path.name
@@ -159,47 +159,62 @@ def test_pages_average_tables_or_name_the_seed_that_they_show():
         assert named or not re.search(r"view\.first_seed\(", text), path.name
 
 
-def test_what_seeds_disagree_on_is_no_seeds_own(study):
+def test_values_that_differ_between_seeds_are_dropped(study):
     """Counts that all seeds share stay integers; a note or a flag of one seed is not the mean's."""
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     rows = store.rows("cost", [job.id for job in jobs])
     rows["note"] = [f"Without its {job} dead heads." for job in rows["job"]]
     found = seeds.pooled("cost", rows, models)
-    own = found[found["job"] == models[-1].job]
-    assert own["note"].isna().all() and (own["device"] == "cpu").all()
-    assert own["batch"].tolist() == [32, 32] and pd.api.types.is_integer_dtype(found["batch"])
+    model_rows = found[found["job"] == models[-1].job]
+    assert model_rows["note"].isna().all() and (model_rows["device"] == "cpu").all()
+    assert model_rows["batch"].tolist() == [32, 32] and pd.api.types.is_integer_dtype(
+        found["batch"]
+    )
 
 
-def test_adversarial_drift_is_averaged_and_p_values_are_not(study):
+def test_adversarial_drift_is_averaged_but_not_p_values(study):
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     ids = [job.id for job in jobs]
     rows = store.rows("drift", ids).assign(cosine=lambda each: each["job"] / 100)
     found = seeds.pooled("drift_adversarial", rows, models)
-    own = found[found["job"] == models[-1].job]
-    assert len(own) == 2 * sample_rows.BLOCKS
-    assert own["cosine"].tolist() == pytest.approx([np.mean(models[-1].runs) / 100] * len(own))
+    model_rows = found[found["job"] == models[-1].job]
+    assert len(model_rows) == 2 * sample_rows.BLOCKS
+    assert model_rows["cosine"].tolist() == pytest.approx(
+        [np.mean(models[-1].runs) / 100] * len(model_rows)
+    )
     pooled = seeds.pooled("accuracy", store.rows("accuracy", ids), models)
     assert pooled.loc[pooled["job"] == models[-1].job, "p_value"].isna().all()
     assert "(mean over 3 seeds)" in takeaways.broken_predictions(pooled, models[-1])
 
 
-def test_slices_of_an_attack_are_averaged_over_seeds(study):
+def test_attack_slices_are_averaged(study):
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     outcomes = outcomes[outcomes["recipe"] == "DeepWordBug"]
     runs = attack_success.slices(outcomes, models[0].jobs, ["negative", "positive"])
     found = seeds.pooled("attack_slice", runs, models)
-    own = found[(found["job"] == models[1].job) & (found["slice"] == "positive")].iloc[0]
+    model_rows = found[(found["job"] == models[1].job) & (found["slice"] == "positive")].iloc[0]
     single = runs[runs["job"].isin(models[1].runs) & (runs["slice"] == "positive")]
-    assert own["success_rate"] == pytest.approx(single["success_rate"].mean()) and len(single) == 3
-    assert own["n"] == 20, "of each seed: the dense model's confidence is joined once per example"
-    assert 0 <= own["success_low"] <= own["success_rate"] <= own["success_high"] <= 1
+    assert (
+        model_rows["success_rate"] == pytest.approx(single["success_rate"].mean())
+        and len(single) == 3
+    )
+    assert model_rows["n"] == 20, (
+        "per seed: the dense model's confidence is joined once per example"
+    )
+    assert (
+        0
+        <= model_rows["success_low"]
+        <= model_rows["success_rate"]
+        <= model_rows["success_high"]
+        <= 1
+    )
 
 
-def test_the_seed_that_is_shown_is_named(study):
+def test_seed_note_names_shown_seed(study):
     _, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     assert (
@@ -214,54 +229,54 @@ def test_the_seed_that_is_shown_is_named(study):
     )
 
 
-def rows_of(seed: int, was: np.ndarray, now: np.ndarray, texts: list[str]) -> pd.DataFrame:
+def rows_of(seed: int, dense: np.ndarray, pruned: np.ndarray, texts: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "job": seed,
             "label": 1,
-            "dense": was.astype(int),
-            "pruned": now.astype(int),
+            "dense": dense.astype(int),
+            "pruned": pruned.astype(int),
             "text": texts,
         }
     )
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["the same examples", "each seed its own"])
-def test_the_hierarchical_bootstrap_covers_the_true_difference(same):
-    """200 made-up studies of eight seeds: a loss of 5 points that varies by seed and by example lies within in about 95 of 100."""
-    dice, covered, narrow = np.random.default_rng(0), 0, 0
+@pytest.mark.parametrize("same", [True, False], ids=["shared examples", "separate examples"])
+def test_hierarchical_bootstrap_covers_true_difference(same):
+    """In 200 simulated studies of eight seeds, about 95% of intervals cover a loss of 5 points."""
+    rng, covered, narrow = np.random.default_rng(0), 0, 0
     for _ in range(200):
-        hard = dice.random(150) * 0.2
+        hard = rng.random(150) * 0.2
         parts = []
         for seed in range(8):
             risk = np.clip(
-                (hard if same else dice.random(150) * 0.2) - 0.05 + 0.03 * dice.normal(), 0, 1
+                (hard if same else rng.random(150) * 0.2) - 0.05 + 0.03 * rng.normal(), 0, 1
             )
             texts = [f"{0 if same else seed} {i}" for i in range(150)]
-            parts.append(rows_of(seed, np.ones(150, bool), dice.random(150) >= risk, texts=texts))
+            parts.append(rows_of(seed, np.ones(150, bool), rng.random(150) >= risk, texts=texts))
         truth = -np.mean(
             [
                 np.clip(u * 0.2 - 0.05 + 0.03 * z, 0, 1)
-                for u, z in zip(dice.random(4000), dice.normal(size=4000), strict=True)
+                for u, z in zip(rng.random(4000), rng.normal(size=4000), strict=True)
             ]
         )
         low, high = np.quantile(seeds.hierarchical(pd.concat(parts)), (0.025, 0.975))
         covered += low <= truth <= high
         one = seeds.hierarchical(parts[0])
         narrow += np.quantile(one, 0.025) <= truth <= np.quantile(one, 0.975)
-    assert covered >= 180 and narrow < covered, "a single seed says too much"
+    assert covered >= 180 and narrow < covered, "the interval of a single seed is too narrow"
 
 
-def test_attacks_are_paired_by_seed_and_sentence():
-    def outcomes(seed: int, said: str) -> pd.DataFrame:
+def test_attacks_are_paired_by_seed_and_example():
+    def outcomes(seed: int, letters: str) -> pd.DataFrame:
         names = {"s": "success", "f": "failed", "x": "skipped"}
         return pd.DataFrame(
             {
                 "job": seed,
                 "seed": seed,
-                "example": range(len(said)),
-                "text": [f"t{i}" for i in range(len(said))],
-                "outcome": [names[letter] for letter in said],
+                "example": range(len(letters)),
+                "text": [f"t{i}" for i in range(len(letters))],
+                "outcome": [names[letter] for letter in letters],
             }
         )
 
@@ -275,20 +290,20 @@ def test_attacks_are_paired_by_seed_and_sentence():
     )
     assert found.low <= found.difference <= found.high
     alone = attack_success.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
-    assert alone.n == 4, "another seed's model on the same sentences"
+    assert alone.n == 4, "a model of another seed on the same examples"
 
 
-def test_the_report_has_a_row_a_model(study, tmp_path):
+def test_report_has_one_row_per_model(study, tmp_path):
     from prune_core.cli.report import write_report
 
     store, jobs = study
     write_report(store, [job.id for job in jobs], tmp_path / "r.html")
     table = (tmp_path / "r.html").read_text().split("All metrics")[1].split("</table>")[0]
     assert table.count("<tr>") == 6 and "Values are the mean over 3 seeds." in table
-    assert "· seed" not in table, "no row of a single run"
+    assert "· seed" not in table, "no row for a single run"
 
 
-def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
+def test_seed_without_effect_is_noted(tmp_path) -> None:
     from prune_core.data.examples import DataSource
     from prune_core.experiments.data_check import DataReader
     from prune_core.experiments.experiment import Experiment
@@ -297,18 +312,19 @@ def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
     from prune_core.plugins import build
 
     rows = [
-        f"film number {count} lasts for more than nine words in all,{('negative', 'positive')[count % 2]}"
+        f"film number {count} lasts for more than nine words in "
+        f"all,{('negative', 'positive')[count % 2]}"
         for count in range(40)
     ]
     (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(rows))
     tokenizer = loading.load("demo")[1]
-    own = DataSource(str(tmp_path / "own.csv"))  # its pool is split off with the seed
+    model_rows = DataSource(str(tmp_path / "own.csv"))  # its pool is split off with the seed
     for source, seed, size, expected in (
         (DataSource("demo"), 1, 999, True),
         (DataSource("demo"), 0, 999, False),
         (DataSource("demo"), 1, 99, False),
-        (own, 1, 999, False),
-        (DataSource(own.task, calibration=own.task), 1, 999, True),
+        (model_rows, 1, 999, False),
+        (DataSource(model_rows.task, calibration=model_rows.task), 1, 999, True),
     ):
         experiment = Experiment(
             "demo",

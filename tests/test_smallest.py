@@ -41,11 +41,11 @@ def test_the_search_ends_within_one_step_of_the_threshold(threshold: float) -> N
 def test_the_result_names_the_smallest_model_and_the_next_smaller_one() -> None:
     sentence = size_search.result_sentence(search(0.5), POLICY)
     assert sentence.startswith(
-        "M 50% (job 1) is the smallest that holds the limit at 95% confidence. M 5"
+        "M 50% (job 1) is the smallest model that meets the limit at 95% confidence. M 5"
     )
     assert sentence.endswith("does not: do not ship: it lost.")
     assert size_search.result_sentence(search(0.0), POLICY).startswith(
-        "No share that was tried holds the limit"
+        "No tested sparsity meets the limit"
     )
 
 
@@ -65,7 +65,9 @@ def test_a_search_is_a_study_and_finished_trials_are_reused(tmp_path, monkeypatc
     # one line per trial and the result; the dense job has no line
     assert len(jobs) == len(lines) and not jobs[0].experiment["method"]
     best = next(
-        job for job in jobs if f"(job {job.id}) is the smallest that holds the limit" in lines[-1]
+        job
+        for job in jobs
+        if f"(job {job.id}) is the smallest model that meets the limit" in lines[-1]
     )
     assert (
         deployment_check.decision(deployment_check.check(evidence.evidence(store, best), POLICY))
@@ -109,7 +111,9 @@ def test_the_fastest_model_is_searched_by_measured_time(clock, capsys) -> None: 
     _, *trials = Store().jobs("Fastest Unit magnitude of demo")
     speedups = [job.experiment["method"]["options"]["speedup"] for job in trials]
     best = next(
-        job for job in trials if f"(job {job.id}) is the fastest that holds the limit" in result
+        job
+        for job in trials
+        if f"(job {job.id}) is the fastest model that meets the limit" in result
     )
     assert speedups[0] == 2 and len(set(speedups)) == len(speedups) >= 4
     assert result.startswith(f"{best.label} (")

@@ -122,7 +122,7 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
     plans = {1: plain.method.to_dict(), 2: share.method.to_dict()}
     assert set(forms(plans).values()) == {"", "then AKR 70%"} or set(forms(plans).values()) == {
         "",
-        "nothing after it",
+        "no second stage",
     }
     with pytest.raises(PruneError, match="N:M with 0 < N < M"):
         build(METHODS, "kprune", {"second_stage": "akr", "second_stage_pattern": "4:2"})

@@ -113,9 +113,9 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     labels = "1=World,2=Sports,3=Business"
     assert f"run again with --labels '{labels}'" in capsys.readouterr().out
     at = AppTest.from_file("../app.py", default_timeout=60).run()
-    promised = next(each.value for each in at.warning if "With the labels as they" in each.value)
+    promised = next(each.value for each in at.warning if "With the current mapping" in each.value)
     at.button(key="take-order-study").click().run()
-    assert not at.exception and list(at.session_state["labels-told"].values()) == [labels]
+    assert not at.exception and list(at.session_state["label-pairs"].values()) == [labels]
     assert ran(*both, "--labels", labels) == 0
     shifted, corrected = (Store().rows("accuracy", [id]).iloc[0]["score"] for id in (1, 2))
     assert shifted < 0.2 and corrected > 0.8

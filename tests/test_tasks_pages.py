@@ -1,4 +1,4 @@
-"""A study of answers in a text, with a structured method: run for real on a tiny model, then read on every page."""
+"""Studies of question answering and regression with a tiny model, shown on every page."""
 
 import json
 import time
@@ -20,7 +20,7 @@ APP = str(Path(__file__).resolve().parent.parent / "app.py")
 
 @pytest.fixture(params=["span", "regression"])
 def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
-    """Dense, K-prune and AKR in one study."""
+    """Run dense, K-prune and AKR in one study."""
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
     st.cache_data.clear()
@@ -59,10 +59,10 @@ def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
     return request.param
 
 
-def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
-    found = json.loads((tmp_path / "out.json").read_text())
+def test_every_page_shows_the_study(study: str, tmp_path: Path) -> None:
+    record = json.loads((tmp_path / "out.json").read_text())
     assert (
-        found["rows"]["accuracy"][0]["metric"]
+        record["rows"]["accuracy"][0]["metric"]
         == {"span": "answer_f1", "regression": "spearman"}[study]
     )
     for page in ("overview", "compare", "layers", "drift", "attack", "inspect"):
@@ -72,37 +72,44 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
         if page != "overview":
             at.switch_page(f"pages/{page}.py").run()
         assert not at.exception, (page, at.exception)
-        text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
+        text = " ".join(str(element.value) for element in [*at.markdown, *at.info, *at.caption])
         if page == "layers":
             at.segmented_control(key="choice-layers-part").set_value("units").run()
-            text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
+            text = " ".join(str(element.value) for element in [*at.markdown, *at.info, *at.caption])
             assert "Which heads and neurons are left?" in text
         if page == "compare":
             views = {
                 "cost": "What does pruning save?",
-                "paper": "Beside the paper",
+                "paper": "Comparison with the paper",
             }
-            for look, says in (
+            for choice, expected in (
                 views | ({"answers": "Read the answers"} if study == "span" else {})
             ).items():
-                at.segmented_control(key="choice-closer").set_value(look).run()
-                text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
-                assert not at.exception and not at.error and says in text, (look, text)
+                at.segmented_control(key="choice-closer").set_value(choice).run()
+                text = " ".join(
+                    str(element.value) for element in [*at.markdown, *at.info, *at.caption]
+                )
+                assert not at.exception and not at.error and expected in text, (choice, text)
         if page == "inspect":
-            assert "Answered in" in text and not at.error
-            for look, says in (
-                ("Attack", "no label to flip"),
-                ("Saliency", {"span": "two ends", "regression": "gives a score"}[study]),
+            assert "Inference took" in text and not at.error
+            for choice, expected in (
+                ("Attack", "change the predicted label"),
+                (
+                    "Saliency",
+                    {"span": "a start and an end", "regression": "prediction: score"}[study],
+                ),
                 ("Attention", "attend to?"),
             ):
-                at.segmented_control(key="choice-inspect-view").set_value(look).run()
-                text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
-                assert not at.exception and not at.error and says in text, (look, text)
+                at.segmented_control(key="choice-inspect-view").set_value(choice).run()
+                text = " ".join(
+                    str(element.value) for element in [*at.markdown, *at.info, *at.caption]
+                )
+                assert not at.exception and not at.error and expected in text, (choice, text)
         if page == "attack":
-            assert "no label to flip" in text
+            assert "change the predicted label" in text
 
 
-def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home: Path) -> None:
+def test_structured_model_is_exported_from_the_page(study: str, home: Path) -> None:
     at = AppTest.from_file(APP, default_timeout=60)
     at.query_params["study"] = "Questions"
     at.query_params["export-model"] = "2"
@@ -124,7 +131,7 @@ def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home
     assert "is not empty" in at.error[0].value
 
 
-def test_attacks_on_answers_are_refused_before_anything_runs(tmp_path: Path, capsys) -> None:
+def test_attacks_on_spans_are_rejected_early(tmp_path: Path, capsys) -> None:
     loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
     file = written(tmp_path, squad_rows(4))
     assert (

@@ -7,7 +7,7 @@ from prune_core.analysis.compared_models import ComparedModel
 from prune_core.analysis.tradeoff import Limit, choice_sentence, choose, knee, pareto_front
 
 MODELS = [ComparedModel(job, f"M{job}", "akr", sparsity=job / 10) for job in (1, 2, 3)]
-LOSS, SPEED = Limit("accuracy lost", 0.01, "points"), Limit("speed", 2.0, "times")
+LOSS, SPEED = Limit("accuracy loss", 0.01, "points"), Limit("speed", 2.0, "times")
 
 
 def table(**columns: list[float]) -> pd.DataFrame:
@@ -15,51 +15,53 @@ def table(**columns: list[float]) -> pd.DataFrame:
     return pd.DataFrame({names[name]: values for name, values in columns.items()}, index=[1, 2, 3])
 
 
-def test_the_front_follows_what_is_better() -> None:
+def test_pareto_front_follows_directions() -> None:
     points = [(1.0, 1.0), (2.0, 2.0), (3.0, 1.0), (2.0, 1.0)]
     assert pareto_front(points, "higher", "higher") == [1, 2]
     assert pareto_front(points, "lower", "lower") == [0]
 
 
-def test_the_knee_bulges_most_whatever_the_units() -> None:
+def test_knee_is_independent_of_units() -> None:
     points = [(0.0, 1.0), (0.5, 0.9), (0.8, 0.8), (1.0, 0.0)]
     assert knee(points, [0, 1, 2, 3]) == 2
     assert knee([(x * 1e6, y / 1e3) for x, y in points], [0, 1, 2, 3]) == 2
     assert knee(points, [0, 3]) is None and knee([(0, 0), (1, 0), (2, 0)], [0, 1, 2]) is None
 
 
-def test_of_the_models_within_the_limits_the_smallest_is_named() -> None:
-    found = choose(MODELS, table(loss=[0.0, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
+def test_smallest_model_within_limits_is_chosen() -> None:
+    choice = choose(MODELS, table(loss=[0.0, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
     assert (
-        found is not None
-        and found.model.job == 2
-        and found.holds == 2
-        and "**M2**" in choice_sentence(found)
+        choice is not None
+        and choice.model.job == 2
+        and choice.holds == 2
+        and "**M2**" in choice_sentence(choice)
     )
     assert "the only model" in choice_sentence(
         choose(MODELS, table(loss=[0.02, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
     )
 
 
-def test_with_none_the_nearest_miss_is_named_and_by_how_much() -> None:
-    found = choose(
+def test_closest_model_is_chosen_if_none_is_within_limits() -> None:
+    choice = choose(
         MODELS,
         table(loss=[0.0, 0.016, 0.05], speed=[1.5, 1.8, 2.5], left=[0.9, 0.5, 0.3]),
         [LOSS, SPEED],
     )
     assert (
-        found is not None and found.model.job == 1 and found.missed == {SPEED: pytest.approx(0.5)}
-    )  # one limit missed, a quarter of it
+        choice is not None
+        and choice.model.job == 1
+        and choice.missed == {SPEED: pytest.approx(0.5)}
+    )  # one violated limit, by a quarter
     assert (
-        choice_sentence(found)
-        == "No model keeps to all limits. **M1** comes nearest: 0.50 times too little speed."
+        choice_sentence(choice)
+        == "No model is within all limits. **M1** is closest: 0.50 times too little speed."
     )
 
 
-def test_what_was_not_measured_is_not_chosen() -> None:
-    nothing = float("nan")
-    found = choose(MODELS, table(loss=[nothing, 0.0, nothing], left=[0.1, 0.9, 0.1]), [LOSS])
-    assert found is not None and found.model.job == 2
+def test_models_with_missing_values_are_not_chosen() -> None:
+    missing = float("nan")
+    choice = choose(MODELS, table(loss=[missing, 0.0, missing], left=[0.1, 0.9, 0.1]), [LOSS])
+    assert choice is not None and choice.model.job == 2
     assert "No pruned model has been measured" in choice_sentence(
-        choose(MODELS, table(loss=[nothing] * 3, left=[0.1] * 3), [LOSS])
+        choose(MODELS, table(loss=[missing] * 3, left=[0.1] * 3), [LOSS])
     )

@@ -1,4 +1,4 @@
-"""What if: the curve of a block, sums of blocks, shares that lose least, and the page that plans and queues with them."""
+"""What-if predictions: curves of layers, their sums, the lowest error, and the page."""
 
 import copy
 from dataclasses import replace
@@ -25,16 +25,16 @@ from prune_core.store.store import Store
 
 
 def curve(scale: float, weights: int = 100, moves: tuple[float, float] = (1.0, 3.0)) -> Curve:
-    """Error = scale · sparsity², at 50 and 70%; one example of two labels moves away from the first."""
-    found = np.array([[[-move, move]] for move in moves])
-    return Curve(weights, np.array([0.5, 0.7]), scale * np.array([0.25, 0.49]), moves=found)
+    """Error = scale · sparsity² at 50% and 70%; one example with two labels moves to the second."""
+    changes = np.array([[[-move, move]] for move in moves])
+    return Curve(weights, np.array([0.5, 0.7]), scale * np.array([0.25, 0.49]), moves=changes)
 
 
 def curves(*blocks: Curve, kind: str = "classification") -> Curves:
     return Curves(blocks, kind, "accuracy", dense=np.array([[2.0, -2.0]]), right=[0], base=1)
 
 
-def test_a_power_law_is_met_between_and_below_its_points() -> None:
+def test_curve_follows_power_law() -> None:
     block = curve(2.0)
     for sparsity in (0.0, 0.1, 0.5, 0.6, 0.7):
         assert block.error(sparsity) == pytest.approx(2.0 * sparsity**2)
@@ -44,45 +44,47 @@ def test_a_power_law_is_met_between_and_below_its_points() -> None:
         and not block.moved(0.0).any()
     )
     assert block.moved(0.25)[0, 1] == pytest.approx(0.25), (
-        "in proportion to the error: a quarter of that at 50%"
+        "proportional to the error: a quarter of the change at 50%"
     )
     middle = (2 * 0.6**2 - 0.5) / (0.98 - 0.5)
     assert block.moved(0.6)[0, 1] == pytest.approx(1 + 2 * middle)
 
 
-def test_errors_add_as_squares_and_log_odds_as_they_are() -> None:
-    two = curves(curve(3.0), curve(4.0))
-    found = whatif.predict(two, [0.5, 0.5])
-    assert found.error == pytest.approx(5 * 0.25) and found.n == 1
-    assert found.score == 1.0 and found.agreement == 1.0, (
-        "log-odds are 2 - 2, a tie that the first label wins as argmax does"
+def test_errors_add_as_squares_and_log_odds_linearly() -> None:
+    both = curves(curve(3.0), curve(4.0))
+    outcome = whatif.predict(both, [0.5, 0.5])
+    assert outcome.error == pytest.approx(5 * 0.25) and outcome.n == 1
+    assert outcome.score == 1.0 and outcome.agreement == 1.0, (
+        "log-odds are 2 - 2, a tie that argmax resolves to the first label"
     )
-    gone = whatif.predict(two, [0.5, 0.6])
-    assert gone.score == 0.0 and gone.agreement == 0.0
-    assert whatif.predict(two, [0.0, 0.0]).error == 0.0
+    changed = whatif.predict(both, [0.5, 0.6])
+    assert changed.score == 0.0 and changed.agreement == 0.0
+    assert whatif.predict(both, [0.0, 0.0]).error == 0.0
 
 
-def test_shares_that_lose_least_are_those_of_the_calculus() -> None:
-    """Of errors a·s², squares are a²s⁴: with equal sizes the sum is least where a²s³ is the same."""
-    two = curves(curve(1.0), curve(2.0))
-    first, second = whatif.lowest_error(two, 0.4)
+def test_lowest_error_matches_analytic_optimum() -> None:
+    """With errors a·s² and equal sizes, the sum of squares a²s⁴ is lowest for equal a²s³."""
+    both = curves(curve(1.0), curve(2.0))
+    first, second = whatif.lowest_error(both, 0.4)
     assert (first + second) / 2 == pytest.approx(
         0.4, abs=0.006
     ) and first / second == pytest.approx(4 ** (1 / 3), abs=0.06)
-    assert whatif.lowest_error(two, 0.69) == pytest.approx([0.7, 0.68], abs=0.02), (
-        "no block beyond what was run"
+    assert whatif.lowest_error(both, 0.69) == pytest.approx([0.7, 0.68], abs=0.02), (
+        "no layer exceeds the measured range"
     )
     sizes = curves(curve(1.0, weights=300), curve(1.0, weights=100))
-    shares = whatif.lowest_error(sizes, 0.5)
-    assert sizes.overall(shares) == pytest.approx(0.5, abs=0.01) and shares[0] > shares[1], (
-        "a large block loses less a weight"
-    )
+    sparsities = whatif.lowest_error(sizes, 0.5)
+    assert (
+        sizes.overall(sparsities) == pytest.approx(0.5, abs=0.01) and sparsities[0] > sparsities[1]
+    ), "a large layer loses less per weight"
 
 
-def test_scores_and_labels_that_hold_independently() -> None:
-    assert whatif._said(np.array([[1.5], [2.5]]), "regression") == [1.5, 2.5]
+def test_scores_and_multilabel_predictions() -> None:
+    assert whatif._predictions(np.array([[1.5], [2.5]]), "regression") == [1.5, 2.5]
     odds = whatif._odds([[0.9, 0.2]], "multilabel")
-    assert whatif._said(odds, "multilabel") == [[1, 0]] and odds[0, 0] == pytest.approx(np.log(9))
+    assert whatif._predictions(odds, "multilabel") == [[1, 0]] and odds[0, 0] == pytest.approx(
+        np.log(9)
+    )
 
 
 @pytest.fixture
@@ -94,53 +96,53 @@ def store(tmp_path, monkeypatch) -> Store:
     return store
 
 
-def of_akr(store: Store) -> tuple:
-    found = store.jobs()
-    ids = [job.id for job in found]
+def akr_runs(store: Store) -> tuple:
+    all_jobs = store.jobs()
+    ids = [job.id for job in all_jobs]
     rows, examples = store.rows("sensitivity", ids), store.rows("sensitivity_example", ids)
-    own = [
+    akr = [
         job
-        for job in found
+        for job in all_jobs
         if whatif.can_be_planned(job) and job.experiment["method"]["name"] == "akr"
     ]
     return (
-        own,
+        akr,
         rows,
         examples,
-        [model for model in models_of(found) if model.job in [job.id for job in own]],
+        [model for model in models_of(all_jobs) if model.job in [job.id for job in akr]],
     )
 
 
-def test_curves_are_read_from_a_study_and_hold_where_blocks_are_independent(store: Store) -> None:
-    own, rows, examples, models = of_akr(store)
-    found = whatif.curves_of(own, rows, examples)
+def test_predictions_are_exact_for_independent_layers(store: Store) -> None:
+    akr, rows, examples, models = akr_runs(store)
+    fitted = whatif.curves_of(akr, rows, examples)
     assert (
-        found is not None
-        and found.most == 0.7
-        and found.base == own[0].id
-        and len(found.dense) == 60
+        fitted is not None
+        and fitted.most == 0.7
+        and fitted.base == akr[0].id
+        and len(fitted.dense) == 60
     )
-    for each in whatif.prediction_checks(
-        found, models, {job.id: job for job in own}, rows=rows, examples=examples
+    for check in whatif.prediction_checks(
+        fitted, models, {job.id: job for job in akr}, rows=rows, examples=examples
     ):
-        assert each.predicted.error == pytest.approx(each.measured.error) and not each.own_shares
+        assert check.predicted.error == pytest.approx(check.measured.error) and not check.own_shares
         assert (
-            each.predicted.score == each.measured.score
-            and each.predicted.agreement == each.measured.agreement
+            check.predicted.score == check.measured.score
+            and check.predicted.agreement == check.measured.agreement
         )
-    assert whatif.curves_of(own[:1], rows, examples) is None, "one sparsity is no curve"
-    other = replace(own[1], experiment={**own[1].experiment, "evaluation": 30})
-    assert whatif.setup(own[0]) == whatif.setup(own[1]) != whatif.setup(other), (
-        "another sample is another curve"
+    assert whatif.curves_of(akr[:1], rows, examples) is None, "a curve needs two sparsities"
+    other = replace(akr[1], experiment={**akr[1].experiment, "evaluation": 30})
+    assert whatif.setup(akr[0]) == whatif.setup(akr[1]) != whatif.setup(other), (
+        "another sample needs another curve"
     )
-    alone = whatif.curves_of(own, rows, examples.iloc[:0])
-    outcome = whatif.predict(alone, [0.6] * 6)
+    without_examples = whatif.curves_of(akr, rows, examples.iloc[:0])
+    outcome = whatif.predict(without_examples, [0.6] * 6)
     assert outcome.error > 0 and np.isnan(outcome.score) and outcome.n == 0, (
-        "of answers that are no labels, the error alone"
+        "without examples, only the error is predicted"
     )
 
 
-def test_the_page_plans_shares_and_queues_the_run(store: Store) -> None:
+def test_page_queues_planned_run(store: Store) -> None:
     at = AppTest.from_file(APP, default_timeout=30)
     at.query_params["layers-part"] = "whatif"
     at.run()
@@ -151,28 +153,29 @@ def test_the_page_plans_shares_and_queues_the_run(store: Store) -> None:
         "Predicted error",
         "Predicted accuracy",
         "Predicted agreement",
-        "Encoder, kept sparse",
+        "Encoder in a sparse format",
     }
-    base = of_akr(store)[0][0].id
+    base = akr_runs(store)[0][0].id
     at.slider(key=f"share-{base}-5").set_value(20).run()
     assert float(at.metric[0].value) < float(before["Predicted error"])
     at.slider(key=f"share-{base}-all").set_value(55).run()
     at.button(key="plan-least").click().run()
-    shares = [at.slider(key=f"share-{base}-{index}").value for index in range(6)]
-    assert sum(shares) / 6 == pytest.approx(55, abs=0.5) and shares[0] > shares[-1], (
-        "the last block costs most"
+    sparsities = [at.slider(key=f"share-{base}-{index}").value for index in range(6)]
+    assert sum(sparsities) / 6 == pytest.approx(55, abs=0.5) and sparsities[0] > sparsities[-1], (
+        "the last layer costs most"
     )
     at.button(key="plan-run").click().run()
     assert not at.exception and not at.error
     queued = store.jobs()[-1].experiment
     assert queued["method"]["name"] == "akr" and queued["study"] == "Demo"
     assert [
-        round(100 * float(share)) for share in queued["method"]["options"]["allocation"].split(",")
-    ] == shares
-    assert queued["method"]["options"]["sparsity"] == pytest.approx(sum(shares) / 600)
+        round(100 * float(sparsity))
+        for sparsity in queued["method"]["options"]["allocation"].split(",")
+    ] == sparsities
+    assert queued["method"]["options"]["sparsity"] == pytest.approx(sum(sparsities) / 600)
 
 
-def test_without_two_sparsities_the_page_says_what_to_add(tmp_path, monkeypatch) -> None:
+def test_page_explains_missing_sparsities(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     sample_rows.fill(Store(), 40, runs=(("dense", 0.0), ("magnitude", 0.5), ("akr", 0.5)))
@@ -180,10 +183,10 @@ def test_without_two_sparsities_the_page_says_what_to_add(tmp_path, monkeypatch)
     at.query_params["layers-part"] = "whatif"
     at.run()
     at.switch_page("pages/layers.py").run()
-    assert not at.exception and "two sparsities or more" in at.info[0].value
+    assert not at.exception and "at least two sparsities" in at.info[0].value
 
 
-def test_of_many_sparsities_a_slider_flips_through_the_views(tmp_path, monkeypatch) -> None:
+def test_many_sparsities_use_a_slider(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     sample_rows.fill(
@@ -207,10 +210,10 @@ def test_of_many_sparsities_a_slider_flips_through_the_views(tmp_path, monkeypat
 
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("kind", ["classification", "regression", "multilabel", "span", "token"])
-def test_every_kind_of_answer_is_predicted_as_it_is_measured(
+def test_prediction_of_one_layer_is_exact_for_every_task_type(
     home, kind: str, labelled: bool
 ) -> None:
-    """Through the store: at the sparsities that were run a prediction of one block alone is exact, labels or none."""
+    """At measured sparsities, the prediction for one layer is exact, with and without labels."""
     sample, store, dense = tiny.examples(2, kind), Store(), tiny.model(kind=kind)
     if kind == "span":
         sample = replace(
@@ -242,16 +245,16 @@ def test_every_kind_of_answer_is_predicted_as_it_is_measured(
         }
         id = store.submit(plan, f"W {sparsity}", f"{sparsity}", "S", "cpu", worker="w")
         store.add_rows(id, rows, "sensitivity", seconds=1.0, facts={"kind": kind, "metric": metric})
-    found, ids = store.jobs(), [job.id for job in store.jobs()]
+    all_jobs, ids = store.jobs(), [job.id for job in store.jobs()]
     examples = store.rows("sensitivity_example", ids)
-    curves = whatif.curves_of(found, store.rows("sensitivity", ids), examples)
+    curves = whatif.curves_of(all_jobs, store.rows("sensitivity", ids), examples)
     assert curves is not None
     outcome = whatif.predict(curves, [0.0, curves.blocks[1].sparsities[-1]])
     assert outcome.error == pytest.approx(curves.blocks[1].errors[-1])
     if kind in ("span", "token"):
         assert outcome.n == 0 and np.isnan(outcome.score)
         return
-    own = examples[examples["job"] == ids[-1]]
-    odds = whatif._odds([blocks[1] for blocks in own["said_blocks"]], kind)
-    measured = METRICS[metric].compute(curves.right, whatif._said(odds, kind))
+    predictions = examples[examples["job"] == ids[-1]]
+    odds = whatif._odds([blocks[1] for blocks in predictions["said_blocks"]], kind)
+    measured = METRICS[metric].compute(curves.right, whatif._predictions(odds, kind))
     assert outcome.n == len(sample) and outcome.score == pytest.approx(measured, abs=1e-6)

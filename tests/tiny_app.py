@@ -1,4 +1,4 @@
-"""The dashboard with a demo study of a tiny size, for the browser test: python tests/tiny_app.py PORT."""
+"""The dashboard with a tiny demo study, for the browser test: python tests/tiny_app.py PORT."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from prune_core.methods import METHODS  # noqa: E402
 
 
 def tiny() -> list[Experiment]:
-    """Dense and two methods on a few sentences, without the attack, whose import alone takes longer than all this."""
+    """Return dense and two methods on few examples, without attacks, whose import is slow."""
     options = {
         "reconstruction": {"examples": 8},
         "drift": {"examples": 16, "neighbors": 3, "umap": False},

@@ -1,4 +1,4 @@
-"""The pool: adversarial texts that a person keeps, from any study, to read again or export."""
+"""The pool: adversarial texts that the user saves from any study, to review or export."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ from prune_core.store.store import Store
 
 
 def offer(view: View, row: dict[str, Any], model: ComparedModel) -> None:
-    """A field for a note and a button that keep one adversarial text."""
+    """Draw a field for a note and a button that saves one adversarial text."""
     key = f"{row['recipe']}-{model.job}-{row['example']}"
     with st.popover(
-        "Keep in the pool", icon=":material/bookmark_add:", key=f"pool-{key}", type="tertiary"
+        "Save to pool", icon=":material/bookmark_add:", key=f"pool-{key}", type="tertiary"
     ):
-        note = st.text_input("Note", key=f"pool-note-{key}", placeholder="Why is it worth keeping?")
-        if st.button("Keep", key=f"pool-keep-{key}", type="primary"):
-            same: dict[str, Any] = {
+        note = st.text_input("Note", key=f"pool-note-{key}", placeholder="Why is it interesting?")
+        if st.button("Save", key=f"pool-keep-{key}", type="primary"):
+            texts: dict[str, Any] = {
                 name: row.get(name) for name in ("text", "pair", "perturbed", "recipe")
             }
             adversarial_pool.add(
                 view.store,
-                **same,
+                **texts,
                 label=view.label_names[int(row["label"])],
                 model=model.label,
                 study=view.study,
                 note=note.strip(),
             )
-            st.toast("Kept in the pool.", icon=":material/bookmark_added:")
+            st.toast("Saved to the pool.", icon=":material/bookmark_added:")
 
 
 def show(store: Store) -> None:
-    """What is kept; chosen rows can be removed."""
-    kept = adversarial_pool.load(store)
+    """Show the saved texts; selected rows can be removed."""
+    saved = adversarial_pool.load(store)
     with st.expander(
-        f"The pool: {plural(len(kept), 'text')} kept, from all studies",
+        f"Pool: {plural(len(saved), 'saved text')} from all studies",
         icon=":material/bookmarks:",
         key="pool",
     ):
-        if kept.empty:
+        if saved.empty:
             st.caption(
-                "Nothing yet. Below a sentence that an attack succeeded on there is a button "
-                "that keeps it here."
+                "No text is saved yet: use the button “Save to pool” below an adversarial example."
             )
             return
         columns = ["text", "perturbed", "label", "recipe", "model", "study", "note"]
@@ -56,19 +55,19 @@ def show(store: Store) -> None:
             for name in ("text", "perturbed", "note")
         }
         shown = st.dataframe(
-            kept[columns],
+            saved[columns],
             hide_index=True,
             width="stretch",
             column_config=wide,
             on_select="rerun",
             selection_mode="multi-row",
-            # another pool, another table: no row stays chosen when those above it are gone
-            key=f"pool-{kept['id'].tolist()}",
+            # a new table whenever the pool changes, so that no wrong row stays selected
+            key=f"pool-{saved['id'].tolist()}",
         )
-        ui.downloads(kept.drop(columns="id"), "pool")
-        chosen = [int(kept["id"].iloc[place]) for place in shown["selection"]["rows"]]
+        ui.downloads(saved.drop(columns="id"), "pool")
+        chosen = [int(saved["id"].iloc[row]) for row in shown["selection"]["rows"]]
         if st.button(
-            "Remove the chosen texts",
+            "Remove selected texts",
             key="pool-remove",
             icon=":material/delete:",
             disabled=not chosen,

@@ -1,4 +1,4 @@
-"""Table of all attacks: requirements, changes, success criterion and replaced parts."""
+"""Tables of all attacks and of the resources that they need."""
 
 import streamlit as st
 
@@ -7,35 +7,30 @@ from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 
 def panel() -> None:
-    """Two tables, folded away."""
-    with st.expander(
-        "The attacks, and what they need", icon=":material/info:", key="about-attacks"
-    ):
-        able = sum(not missing(entry) for entry in CATALOGUE.values())
+    """Draw both tables in an expander."""
+    with st.expander("Attacks and their requirements", icon=":material/info:", key="about-attacks"):
+        available = sum(not missing(entry) for entry in CATALOGUE.values())
         others = "; ".join(
             f"{entry.name} when {entry.goal}"
             for entry in CATALOGUE.values()
             if entry.goal != CatalogueEntry.goal
         )
-        st.markdown(
-            f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on "
-            "the Prune page, among the options of the measure Attack success. An attack under "
-            "its published name is TextAttack's own recipe; brackets say what is replaced. An "
-            f"attack succeeds when {CatalogueEntry.goal}; {others}."
-            + (
-                ""
-                if STOPWORDS.present
-                else " Attacks that run without NLTK's stop words leave a list alone that holds "
-                "them and some more."
+        note = ""
+        if not STOPWORDS.present:
+            note = (
+                " Without NLTK's stop words, attacks use a replacement list that contains them and "
+                "some more words."
             )
+        st.markdown(
+            f"**{available} of {len(CATALOGUE)} attacks can run on this machine.** Choose them on "
+            "the Prune page, in the options of the measure Attack success. An attack under its "
+            "published name is TextAttack's recipe; brackets name what is replaced. An attack "
+            f"succeeds when {CatalogueEntry.goal}; {others}.{note}"
         )
         _catalogue()
-        st.markdown("**What some of them need**, and how to get it with a network:")
+        st.markdown("**Required resources** and how to download them:")
         _resources()
-        st.caption(
-            f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be "
-            "downloaded."
-        )
+        st.caption(f"`{FETCH} NAME` downloads all missing resources of the attack NAME.")
 
 
 def _catalogue() -> None:
@@ -66,7 +61,7 @@ def _resources() -> None:
     resources = [
         {
             "resource": resource.name,
-            "here": "present" if resource.present else "missing",
+            "status": "present" if resource.present else "missing",
             "how to get it": resource.how,
             "for": ", ".join(entry.name for entry in CATALOGUE.values() if resource in entry.needs),
         }

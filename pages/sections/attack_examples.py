@@ -16,105 +16,108 @@ from prune_core.attacks.catalogue import outcome_words
 
 
 def show(view: View, recipe: str) -> None:
-    """A browser of one recipe's attacked examples, and below it the pool of saved texts."""
-    own = view.first_seed("attack_example").query("recipe == @recipe")
+    """Draw a browser of one recipe's attacked examples and the pool of saved texts."""
+    examples = view.first_seed("attack_example").query("recipe == @recipe")
     st.markdown("#### Read the attacked examples")
     view.caption_seed("This section shows")
-    here = own[own["example"].isin(view.examples)]
-    if len(here) and not selected_examples.warn_if_ambiguous(view, own):
-        own = here
+    selected = examples[examples["example"].isin(view.examples)]
+    if len(selected) and not selected_examples.warn_if_ambiguous(view, examples):
+        examples = selected
         st.caption(
-            f"Only the chosen examples that were attacked: {own['example'].nunique()} of "
+            f"Selected examples that were attacked: {examples['example'].nunique()} of "
             f"{len(view.examples)}."
         )
-    choices = with_rows(view.models, own)
-    if choices:
-        dense = ui.dense_of(view.models, own)
+    models = with_rows(view.models, examples)
+    if models:
+        dense = ui.dense_of(view.models, examples)
         _browse(
             view,
-            own,
+            examples,
             dense,
-            model=ui.one_model(choices, "attack-model", "Model to read", dark=view.dark),
+            model=ui.one_model(models, "attack-model", "Model", dark=view.dark),
         )
     adversarial_pool.show(view.store)
 
 
 def _browse(
-    view: View, own: pd.DataFrame, dense: ComparedModel | None, model: ComparedModel
+    view: View, examples: pd.DataFrame, dense: ComparedModel | None, model: ComparedModel
 ) -> None:
-    """Filters and a list on the left, the chosen sentence on the right."""
-    mine = own[own["job"] == model.job]
-    base = own[own["job"] == dense.job] if dense else mine
-    both = mine[["example", "text", "outcome"]].merge(
-        base[["example", "text", "outcome"]], on=["example", "text"], suffixes=("", "_dense")
+    """Draw filters and a list on the left, the selected example on the right."""
+    pruned_rows = examples[examples["job"] == model.job]
+    dense_rows = examples[examples["job"] == dense.job] if dense else pruned_rows
+    both = pruned_rows[["example", "text", "outcome"]].merge(
+        dense_rows[["example", "text", "outcome"]], on=["example", "text"], suffixes=("", "_dense")
     )
-    won, won_dense = both["outcome"] == "success", both["outcome_dense"] == "success"
+    succeeded, succeeded_dense = both["outcome"] == "success", both["outcome_dense"] == "success"
     masks = {
-        "pruned only": won & ~won_dense,
-        "dense only": ~won & won_dense,
-        "both": won & won_dense,
-        "neither": ~won & ~won_dense,
+        "pruned only": succeeded & ~succeeded_dense,
+        "dense only": ~succeeded & succeeded_dense,
+        "both": succeeded & succeeded_dense,
+        "neither": ~succeeded & ~succeeded_dense,
     }
-    kinds = [kind for kind in masks if masks[kind].any()] if dense and dense != model else []
+    groups = []
+    if dense and dense != model:
+        groups = [group for group in masks if masks[group].any()]
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        kind = "all"
-        if kinds:
-            count = {**{kind: int(masks[kind].sum()) for kind in kinds}, "all": len(both)}
-            kind = ui.choice_widget(
+        group = "all"
+        if groups:
+            counts = {group: int(masks[group].sum()) for group in groups} | {"all": len(both)}
+            titles = {name: f"{name} ({counts[name]})" for name in groups}
+            titles["all"] = f"all examples ({len(both)})"
+            group = ui.choice_widget(
                 st.selectbox,
                 "turned",
-                ["all", *kinds],
-                default=kinds[0],
+                ["all", *groups],
+                default=groups[0],
                 label="Attack succeeded on",
-                format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
+                format_func=titles.__getitem__,
             )
-        listed = (both if kind == "all" else both[masks[kind]]).reset_index(drop=True)
+        listed = (both if group == "all" else both[masks[group]]).reset_index(drop=True)
         shown = pd.DataFrame(
             {
-                "sentence": listed["text"],
-                model.label: listed["outcome"].map(outcome_words(own["recipe"].iloc[0])),
+                "text": listed["text"],
+                model.label: listed["outcome"].map(outcome_words(examples["recipe"].iloc[0])),
             }
         )
-        picked = st.dataframe(
+        selection = st.dataframe(
             shown,
             hide_index=True,
             width="stretch",
             height=min(330, 35 * len(shown) + 38),
-            key=f"examples-{own['recipe'].iloc[0]}-{model.job}-{kind}",
+            key=f"examples-{examples['recipe'].iloc[0]}-{model.job}-{group}",
             on_select="rerun",
             selection_mode="single-row",
-            column_config={"sentence": st.column_config.TextColumn(width=250)},
+            column_config={"text": st.column_config.TextColumn(width=250)},
         )
-        st.caption("Click a row's box to read it on the right.")
+        st.caption("Select a row to read the example on the right.")
     if listed.empty:
         return
-    chosen = picked["selection"]["rows"] if picked else []
+    chosen = selection["selection"]["rows"] if selection else []
     row = listed.iloc[chosen[0] if chosen and chosen[0] < len(listed) else 0]
     with right:
         _read(
             view,
-            own[(own["example"] == row["example"]) & (own["text"] == row["text"])],
+            examples[(examples["example"] == row["example"]) & (examples["text"] == row["text"])],
             [m for m in (dense, model) if m is not None],
         )
 
 
-def _read(view: View, here: pd.DataFrame, closely: list[ComparedModel]) -> None:
-    """One example: the changes made for each model, and probabilities before and after."""
-    for model in dict.fromkeys(closely):
-        for row in here[here["job"] == model.job].to_dict("records"):
-            st.markdown(ui.named(model, view.dark) + f" · {_told(row)}")
-            edited = isinstance(
-                row["perturbed"], str
-            )  # not where it was skipped, or stopped before its search ended
+def _read(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
+    """Show one example: the changes for each model, and probabilities before and after."""
+    for model in dict.fromkeys(models):
+        for row in rows[rows["job"] == model.job].to_dict("records"):
+            st.markdown(ui.model_label(model, view.dark) + f" · {_describe(row)}")
+            # no text if the example was skipped or the search was stopped
+            is_edited = isinstance(row["perturbed"], str)
             for text, changed in (("text", "perturbed"), ("pair", "perturbed_pair")):
                 if isinstance(row.get(text), str):
-                    st.html(ui.marked_words(row[text], row[changed] if edited else row[text]))
+                    st.html(ui.marked_words(row[text], row[changed] if is_edited else row[text]))
             if row["outcome"] == "success":
                 adversarial_pool.offer(view, row, model)
     states = []
     for model in view.models:
-        for row in here[here["job"] == model.job].to_dict("records"):
+        for row in rows[rows["job"] == model.job].to_dict("records"):
             states.append(
                 {
                     "job": model.job,
@@ -131,35 +134,36 @@ def _read(view: View, here: pd.DataFrame, closely: list[ComparedModel]) -> None:
                     }
                 )
     states = [state for state in states if state["probabilities"] is not None]
-    wanted = [state for state in states if state["job"] in {m.job for m in closely}]
-    if st.toggle("All models on view", key="all-bars", persist_state="session") and states:
-        wanted = states
-    if wanted:
-        truth = int(here["label"].iloc[0])
+    shown = [state for state in states if state["job"] in {other.job for other in models}]
+    if st.toggle("All selected models", key="all-bars", persist_state="session") and states:
+        shown = states
+    if shown:
+        truth = int(rows["label"].iloc[0])
         ui.chart(
-            "How sure was each model, before and after?",
-            "Pale: the original sentence. Full: the attacked one, which differs from model to "
-            "model.",
+            "What is the confidence of each model, before and after?",
+            "Pale: the original text. Full: the adversarial text, which differs between models.",
             plots.probability_bars(
-                pd.DataFrame(wanted), view.models, view.label_names, dark=view.dark, truth=truth
+                pd.DataFrame(shown), view.models, view.label_names, dark=view.dark, truth=truth
             ),
             key="before-after",
             small=True,
         )
 
 
-def _told(row: dict[str, Any]) -> str:
-    """Outcome, effort, and how valid the text is where it was judged."""
-    told = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
+def _describe(row: dict[str, Any]) -> str:
+    """Describe outcome, effort and validity of an attack in a short line."""
+    parts = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
     if not formatting.missing(row["words_changed"]):
-        told.append(
+        parts.append(
             f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, "
             f"{row['queries']:.0f} queries"
         )
     if row["outcome"] == "success" and not formatting.missing(row.get("similarity")):
-        told.append(f"similarity {row['similarity']:.2f}")
+        parts.append(f"similarity {row['similarity']:.2f}")
         if row["meaning"]:
-            told.append(f":orange[meaning: {row['meaning']}]")
+            parts.append(f":orange[meaning: {row['meaning']}]")
         if not formatting.missing(row["grammar"]):
-            told.append(f"{row['grammar']:+.0f} grammar errors")
-    return " · ".join(told) + (f" · {str(row['note']).rstrip('.')}" if row["note"] else "")
+            parts.append(f"{row['grammar']:+.0f} grammar errors")
+    if row["note"]:
+        parts.append(str(row["note"]).rstrip("."))
+    return " · ".join(parts)

@@ -1,4 +1,4 @@
-"""Transfer of adversarial examples: how often one made on a model also succeeds on another."""
+"""Transfer of adversarial examples: success on other models than the attacked one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROWS = {"source": "by model", "recipe": "by attack"}
 
 
 def show(view: View, recipe: str) -> None:
-    """Known transfer rates, and a button that measures the missing ones."""
+    """Draw the known transfer rates and a button that measures the missing ones."""
     examples, rows = view.first_seed("attack_example"), view.first_seed(attack_transfer.TABLE)
     models = with_rows(view.models, examples)
     if len(models) < 2 or attack_success.successes(examples).empty:
         st.info(
-            "Transfer needs adversarial examples and a second attacked model: choose one in the "
+            "Transfer needs adversarial examples and a second attacked model: select one in the "
             "sidebar.",
             icon=":material/info:",
         )
@@ -37,22 +37,22 @@ def show(view: View, recipe: str) -> None:
     if rows.empty:
         return
     by = ui.segments("transfer-rows", ROWS, label="Rows")
-    own = rows[rows["recipe"] == recipe]
-    made = {model.job: model.short for model in models}
+    cells = rows[rows["recipe"] == recipe]
+    sources = {model.job: model.short for model in models}
     if by == "recipe":
-        own = rows
-        made = {name: name.replace(" (", "<br>(") for name in dict.fromkeys(rows["recipe"])}
-    rates = attack_transfer.transfer_matrix(own, by)
-    _chart(view, rates, made, models=models, by=by, recipe=recipe)
-    names = {"made": rates[by].map(made), "evaluated_on": rates["job"].map(view.labels)}
+        cells = rows
+        sources = {name: name.replace(" (", "<br>(") for name in dict.fromkeys(rows["recipe"])}
+    rates = attack_transfer.transfer_matrix(cells, by)
+    _chart(view, rates, sources, models=models, by=by, recipe=recipe)
+    names = {"made": rates[by].map(sources), "evaluated_on": rates["job"].map(view.labels)}
     ui.downloads(rates.assign(**names), "attack-transfer")
     _texts(view, rows[rows["recipe"] == recipe], models)
     ui.how_to_read(
         "A cell is $\\frac{\\text{adversarial texts classified incorrectly}}{\\text{texts whose "
         "original is classified correctly}}$, without a new search: the success rate of an "
-        "attacker who has access only to the model on the left. By attack, a sentence counts once "
+        "attacker who has access only to the model on the left. By attack, an example counts once "
         "for every model on which its attack succeeded, so n is not a number of independent "
-        "sentences. Models predict in full precision here; where attacks ran in bf16, a text may "
+        "examples. Models predict in full precision here; where attacks ran in bf16, a text may "
         "fail even on the attacked model."
     )
 
@@ -60,42 +60,51 @@ def show(view: View, recipe: str) -> None:
 def _chart(
     view: View,
     rates: pd.DataFrame,
-    made: Mapping[Any, str],
+    sources: Mapping[Any, str],
     *,
     models: Sequence[ComparedModel],
     by: str,
     recipe: str,
 ) -> None:
-    source = f"by {recipe} against the model" if by == "source" else "by the attack"
+    source = "by the attack"
+    if by == "source":
+        source = f"by {recipe} against the model"
     ui.chart(
         "Do adversarial examples transfer?",
         f"Adversarial examples made {source} on the left, evaluated on the model above: the "
         "fraction that succeeds there, of the n whose original it classifies correctly. "
         + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
-        plots.transfer(rates, made, models, by=by, dark=view.dark),
+        plots.transfer(rates, sources, models, by=by, dark=view.dark),
         key="transfer",
-        selects=(lambda marks: ui.set_choice("cell", marks[0])) if by == "source" else None,
+        selects=_choose_cell if by == "source" else None,
     )
 
 
+def _choose_cell(marks: Sequence[str]) -> None:
+    """Show the texts of a clicked cell."""
+    ui.set_choice("cell", marks[0])
+
+
 def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
-    """The texts of one cell, successful ones first."""
+    """Show the texts of one cell, successful ones first."""
     names = {model.job: model.label for model in models}
     known = set(zip(rows["source"], rows["job"], strict=True))
     cells = {
-        f"{made}|{tried}": f"{names[made]} → {names[tried]}"
-        for made in names
-        for tried in names
-        if (made, tried) in known
+        f"{source}|{target}": f"{names[source]} → {names[target]}"
+        for source in names
+        for target in names
+        if (source, target) in known
     }
     if not cells:
         return
     start = next((cell for cell in cells if len(set(cell.split("|"))) == 2), next(iter(cells)))
     cell = ui.pick("cell", cells, start, label="Attacked model → evaluated model")
     source, job = map(int, cell.split("|"))
-    own = rows.query("source == @source and job == @job and original == truth")
-    made = view.first_seed("attack_example").query("job == @source and outcome == 'success'")
-    shown = own.merge(made[["example", "recipe", "text", "perturbed"]], on=["example", "recipe"])
+    results = rows.query("source == @source and job == @job and original == truth")
+    attacks = view.first_seed("attack_example").query("job == @source and outcome == 'success'")
+    shown = results.merge(
+        attacks[["example", "recipe", "text", "perturbed"]], on=["example", "recipe"]
+    )
     shown = shown.assign(succeeds=shown["changed"] != shown["truth"])
     shown = shown.sort_values("succeeds", ascending=False, kind="stable")
     wide = st.column_config.TextColumn
@@ -113,13 +122,13 @@ def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
 
 
 def _measure(jobs: list[int], missing: list[int]) -> None:
-    """Offer to evaluate the models that have not predicted all texts; show the progress."""
+    """Offer to evaluate models on the texts they have not predicted yet; show the progress."""
     key = f"transfer-{jobs}"
     if missing and not child_process.is_running(key):
         models = formatting.plural(len(missing), "model")
         st.caption(
-            f"{models} of {len(jobs)} not evaluated on all adversarial examples. This takes a few "
-            "seconds per model, without a new search."
+            f"{models} of {len(jobs)} not evaluated on all adversarial examples yet. This takes a "
+            "few seconds per model, without a new search."
         )
         if st.button(
             f"Evaluate {models}",

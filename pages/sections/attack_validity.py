@@ -19,24 +19,25 @@ LETTERS = [
 
 
 def show(view: View, recipe: str) -> None:
-    """The validity rule as widgets, its effect on every rate, and why texts fail it."""
+    """Draw the validity rule as widgets, its effect on every rate, and which checks texts fail."""
     examples = view.single("attack_example")
-    own = examples[examples["recipe"] == recipe]
+    attacked = examples[examples["recipe"] == recipe]
     examples = examples.dropna(subset="meaning") if "meaning" in examples else examples.iloc[:0]
-    unjudged = set(own["job"]) - set(examples["job"])
-    older = [model.label for model in view.models if unjudged & set(model.jobs)]
-    if older:
+    without_checks = set(attacked["job"]) - set(examples["job"])
+    unchecked = [model.label for model in view.models if without_checks & set(model.jobs)]
+    if unchecked:
         st.info(
-            f"The texts made on {', '.join(older)} are not judged: the attack ran before texts "
-            "were. To have similarity, grammar and flags for changed meaning, queue the plan "
-            "again on the Prune page with “Compute again what is there”.",
+            f"The adversarial examples of {', '.join(unchecked)} were not checked for validity: "
+            "their attacks ran with an older version. To compute similarity, grammar and flags for "
+            "changed meaning, queue the plan again on the Prune page with “Recompute finished "
+            "runs”.",
             icon=":material/info:",
         )
     if examples.empty:
         return
-    own = own[own["job"].isin(examples["job"])]
+    attacked = attacked[attacked["job"].isin(examples["job"])]
     with st.container(horizontal=True, vertical_alignment="bottom", key="valid-rule"):
-        least = st.slider(
+        min_similarity = st.slider(
             "Similarity at least",
             0.0,
             1.0,
@@ -44,65 +45,69 @@ def show(view: View, recipe: str) -> None:
             step=0.05,
             key="valid-similarity",
             help=(
-                "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 "
-                "is the same."
+                "Cosine of the MiniLM sentence embeddings of the original and the adversarial "
+                "text; 1 is identical."
             ),
         )
-        most = st.slider(
+        max_changed = st.slider(
             "Words changed at most (%)", 5, 100, value=CHANGED, step=5, key="valid-changed"
         )
         strict = st.toggle(
-            "Judge misspellings by similarity too",
+            "Apply similarity to misspellings too",
             key="valid-letters",
             help=(
-                "Off: misspelt texts are judged by the share of words changed and the flags "
-                "alone; see How to read this."
+                "Off: misspelt texts are checked by the percentage of changed words and the "
+                "flags only; see How to read this."
             ),
         )
     flaws = attack_success.invalid_examples(
-        examples, least, most / 100, spared=() if strict else LETTERS
+        examples, min_similarity, max_changed / 100, spared=() if strict else LETTERS
     )
     counted = attack_success.only_valid(examples, ~flaws.any(axis=1))
     rates = [attack_success.rates(rows) for rows in (counted, examples)]
-    valid, every = (view.pooled("attack", rows) for rows in rates)
-    mean = view.means()
-    interval = "interval over seeds and examples" if mean else "Wilson interval"
+    valid, all_texts = (view.pooled("attack", rows) for rows in rates)
+    interval, seed_notes = "Wilson interval", ("", "")
+    if mean := view.means():
+        interval, seed_notes = "interval over seeds and examples", (f", {mean}", " per seed")
     ui.chart(
         "How often do attacks succeed with a valid text?",
         f"Dot: only valid texts count as a success, with its 95% {interval}; ring: all texts count"
-        f"{mean and f', {mean}'}. n is the number of examples{mean and ' per seed'}.",
-        plots.success(valid, view.models, view.dark, rings=every),
+        f"{seed_notes[0]}. n is the number of examples{seed_notes[1]}.",
+        plots.success(valid, view.models, view.dark, rings=all_texts),
         key="valid-success",
     )
-    _reasons(view, own, flaws)
-    unseen = "" if WORDNET.present else " (WordNet is not on this machine, so opposites go unseen)"
+    _reasons(view, attacked, flaws)
+    missing = ""
+    if not WORDNET.present:
+        missing = " (WordNet is missing on this machine, so antonyms are not detected)"
     ui.how_to_read(
-        f"A success counts as failed when its text is less similar than {least:g}, is flagged for "
-        f"its meaning, or has more than {most}% of its words changed. **Flagged**: a negation "
-        "(not, n't, never, no, without …) is gone, new or misspelt, or a word gave way to its "
-        f"opposite in WordNet{unseen}. These rules are rough, a fair text may fail and a bad one "
-        "pass, so read some below.  \n**Misspellings.** The sentence encoder cuts a broken word "
-        "into pieces that mean nothing to it. On the demo one wrong letter in nineteen words "
-        "(*minutes* to *mivutes*) takes similarity to 0.77, and 19 of 30 DeepWordBug texts on "
-        "the dense model are below 0.8, though a reader sees the words through the slips. "
-        "*Earned, surprising* to *earned, disappointing* by TextFooler stays at 0.92. So attacks "
-        "that change letters alone are not held to the similarity unless you say so."
+        f"A success counts as failed if its similarity is below {min_similarity:g}, if it is "
+        f"flagged for its meaning, or if more than {max_changed}% of its words are changed. "
+        "**Flagged**: a negation (not, n't, never, no, without …) is removed, added or misspelt, "
+        f"or a word is replaced by its antonym in WordNet{missing}. These rules are heuristics "
+        "with false positives and false negatives, so read some texts below.  \n**Misspellings.** "
+        "The tokenizer of the sentence encoder splits a misspelt word into unrelated pieces. On "
+        "the demo, one wrong letter in nineteen words (*minutes* to *mivutes*) lowers similarity "
+        "to 0.77, and 19 of 30 DeepWordBug texts on the dense model are below 0.8, although "
+        "readers recognise the words. *Earned, surprising* to *earned, disappointing* by "
+        "TextFooler stays at 0.92. The similarity threshold is therefore not applied to attacks "
+        "that change letters only, unless you enable it."
     )
 
 
-def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
-    """One line per model: its valid successes over all seeds, and which checks the others fail."""
-    made = attack_success.successes(own)
-    if made.empty:
+def _reasons(view: View, examples: pd.DataFrame, flaws: pd.DataFrame) -> None:
+    """Show one row per model: valid successes over all seeds, and which checks the others fail."""
+    successes = attack_success.successes(examples)
+    if successes.empty:
         return
-    flaws = flaws.loc[made.index]
-    told = (
-        made[["similarity", "grammar", "share_changed"]]
+    flaws = flaws.loc[successes.index]
+    checked = (
+        successes[["similarity", "grammar", "share_changed"]]
         .join(flaws)
-        .assign(valid=~flaws.any(axis=1), run=made["job"].map(view.labels))
+        .assign(valid=~flaws.any(axis=1), run=successes["job"].map(view.labels))
     )
-    found = (
-        told.groupby("run", sort=False)
+    summary = (
+        checked.groupby("run", sort=False)
         .agg(
             successes=("valid", "size"),
             valid=("valid", "sum"),
@@ -115,28 +120,28 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
         )
         .reset_index()
     )
-    st.markdown(f"##### Which checks do the texts of {own['recipe'].iloc[0]} fail?")
+    st.markdown(f"##### Which checks do the texts of {examples['recipe'].iloc[0]} fail?")
     if view.means():
         st.caption("Counts are totals over all seeds.")
     ui.table(
-        found.assign(share_changed=100 * found["share_changed"]),
+        summary.assign(share_changed=100 * summary["share_changed"]),
         "validity",
         {
             "run": st.column_config.TextColumn("Run", pinned=True),
-            "unlike": st.column_config.NumberColumn("too unlike"),
+            "unlike": st.column_config.NumberColumn("similarity too low"),
             "meaning": st.column_config.NumberColumn("meaning flagged"),
-            "many": st.column_config.NumberColumn("too many words"),
+            "many": st.column_config.NumberColumn("too many words changed"),
             "similarity": st.column_config.NumberColumn("similarity (mean)", format="%.2f"),
             "grammar": st.column_config.NumberColumn("grammar errors added (mean)", format="%.1f"),
             "share_changed": st.column_config.NumberColumn(
                 "words changed (mean, %)", format="%.0f"
             ),
         },
-        plain=found,
+        plain=summary,
     )
-    if told["grammar"].isna().all():
+    if checked["grammar"].isna().all():
         st.caption(
-            "Grammar errors are not there: Java, or LanguageTool itself, was missing when the "
-            'attack ran. This fetches LanguageTool (250 MB): `python -c "import '
+            "Grammar errors are not available: Java or LanguageTool was missing when the attack "
+            'ran. This command downloads LanguageTool (250 MB): `python -c "import '
             "language_tool_python as l; l.LanguageTool('en-US')\"`"
         )

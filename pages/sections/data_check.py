@@ -1,6 +1,6 @@
 """Check on the Prune page that checkpoint and data fit together, before runs are queued.
 
-If the meaning of a label value is unknown, a table asks for it.
+If the mapping of a label value to a label is unknown, a table lets the user choose it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from prune_core.measures import MEASURES
 from prune_core.models.checkpoints.folders import BUNDLED
 from prune_core.processes.data_check_client import DataCheck
 
-MOST = 200  # label values that get a widget each; more are no labels but texts
+MAX_VALUES = 200  # label values with a widget; a column with more holds texts, not labels
 
 
-def of_plan(plan: Mapping[str, Any]) -> Experiment:
-    """The experiment whose data is that of every model of the plan."""
+def data_experiment(plan: Mapping[str, Any]) -> Experiment:
+    """Return an experiment with the checkpoint and data that all runs of the plan share."""
     source = DataSource(
         **{name: str(plan.get(name, "")) for name in DataSource.__dataclass_fields__}
     )
@@ -46,46 +46,46 @@ def of_plan(plan: Mapping[str, Any]) -> Experiment:
 
 
 def _check(experiment: Experiment) -> DataCheck:
-    """The session's process that checks this experiment; one for other data is ended."""
+    """Return the session's process that checks this experiment; end the one for other data."""
     stamps = [
         Path(path).stat().st_mtime
         for path in (experiment.checkpoint, experiment.source.task, experiment.source.calibration)
         if path and Path(path).exists()
     ]
-    asked = [experiment.to_dict(), stamps]
-    if st.session_state.get("data-asked") != asked:
-        if before := st.session_state.get("data-check"):
-            before.process.kill()
-        st.session_state.update({"data-asked": asked, "data-check": DataCheck(experiment)})
+    request = [experiment.to_dict(), stamps]
+    if st.session_state.get("data-checked") != request:
+        if previous := st.session_state.get("data-check"):
+            previous.process.kill()
+        st.session_state.update({"data-checked": request, "data-check": DataCheck(experiment)})
     return st.session_state["data-check"]
 
 
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Show the result. Return `labels` for the plan, `found` once checked, and the task type."""
-    chosen = st.session_state.get("labels-told", {}).get(_whose(plan), "")
+    """Show the result; return `labels` for the plan, `found` (None until checked) and `kind`."""
+    chosen = st.session_state.get("label-pairs", {}).get(_data_key(plan), "")
     if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
         return {"found": None, "kind": "classification", "labels": ""}
-    experiment = of_plan({**plan, "labels": chosen})
+    experiment = data_experiment({**plan, "labels": chosen})
     check = _check(experiment)
     with st.container(border=True, key="data-check"):
         if not check.is_over:
             st.fragment(_wait, run_every=0.5)(check)
             return {"found": None, "kind": "", "labels": chosen}
         try:
-            found = check.result()
+            result = check.result()
         except PruneError as error:
             st.error(str(error))
             return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
-        _tell(found, str(plan["task"]))
-        _label_table(plan, found, chosen)
+        _describe(result, str(plan["task"]))
+        _label_table(plan, result, chosen)
         if chosen and st.button(
-            "Forget what label values were told to mean",
+            "Reset the label mapping",
             key="forget-labels",
             icon=":material/undo:",
         ):
             _remember(plan, "")
             st.rerun()
-    return {"found": found, "kind": found["kind"], "labels": chosen}
+    return {"found": result, "kind": result["kind"], "labels": chosen}
 
 
 def is_ready(plan: Sequence[Experiment]) -> None:
@@ -93,15 +93,15 @@ def is_ready(plan: Sequence[Experiment]) -> None:
     check = st.session_state.get("data-check")
     if check is None or (plan[0].checkpoint in BUNDLED and plan[0].source.task == "demo"):
         return
-    found = check.result()
-    if "error" in found:
-        raise PruneError(found["error"])
-    for each in plan:
-        check_requirements(each, found)
+    result = check.result()
+    if "error" in result:
+        raise PruneError(result["error"])
+    for run in plan:
+        check_requirements(run, result)
 
 
 def _wait(check: DataCheck) -> None:
-    st.caption(":material/hourglass: Reading checkpoint and data as a run would …")
+    st.caption(":material/hourglass: Checking checkpoint and data …")
     if check.is_over:
         st.rerun()
 
@@ -110,46 +110,48 @@ def _skip_rows(task: str) -> None:
     st.session_state[f"bad_rows-{task}"] = "skip"
 
 
-def _tell(found: Mapping[str, Any], task: str) -> None:
-    """Describe model and data. The folder of an upload is not shown."""
+def _describe(result: Mapping[str, Any], task: str) -> None:
+    """Describe model and data, without the folder of an upload in messages."""
     folder = f"{Path(task).parent}/"
-    gives = f"The model gives {TASK_TYPES[found['kind']]}"
-    names = found["labels"] if found["kind"] in ("classification", "multilabel", "token") else []
-    some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    st.markdown(f"**{gives}{f' of {some}' if some else ''}.**")
-    if "error" in found:
-        asked = with_field_names(
-            found["error"].split(" Set it with --labels")[0].replace(folder, "")
+    sentence = f"The model predicts {TASK_TYPES[result['kind']]}"
+    names = result["labels"] if result["kind"] in ("classification", "multilabel", "token") else []
+    listed = ", ".join(names[:8])
+    if len(names) > 8:
+        listed += f" and {len(names) - 8} more"
+    if listed:
+        sentence += f" of {listed}"
+    st.markdown(f"**{sentence}.**")
+    if "error" in result:
+        message = with_field_names(
+            result["error"].split(" Say it with --labels")[0].replace(folder, "")
         )
-        if found.get("counts"):
-            st.warning(f"{asked} Choose below.", icon=":material/help:")
-        elif found.get("rows"):
-            st.warning(asked, icon=":material/help:")
+        if result.get("counts"):
+            st.warning(f"{message} Choose the label below.", icon=":material/help:")
+        elif result.get("rows"):
+            st.warning(message, icon=":material/help:")
             st.button(
-                "Leave these rows out",
+                "Skip these rows",
                 key="skip-rows",
                 icon=":material/filter_alt:",
                 on_click=_skip_rows,
                 args=(task,),
             )
         else:
-            st.error(asked)
+            st.error(message)
     else:
-        against = (
-            ""
-            if found["labelled"]
-            else " There are no labels: models are compared with the dense one."
-        )
+        note = ""
+        if not result["labelled"]:
+            note = " No labels: models are compared with the dense model's predictions."
         st.markdown(
-            f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} "
-            f"evaluate.{against}"
+            f"{result['calibration']:,} calibration and {result['evaluation']:,} evaluation "
+            f"examples.{note}"
         )
-    for note in found["notes"]:
+    for note in result["notes"]:
         st.caption(f"· {with_field_names(note)}")
 
 
-def show_data_check(experiment: Mapping[str, Any], labels: str) -> None:
-    """Fill the form with an experiment's checkpoint and data, and what its label values mean."""
+def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
+    """Fill the form with an experiment's checkpoint, data and label mapping."""
     source = experiment["source"]
     filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
     if is_file(source["task"]):
@@ -167,49 +169,52 @@ def show_data_check(experiment: Mapping[str, Any], labels: str) -> None:
 
 
 def _remember(plan: Mapping[str, Any], labels: str) -> None:
-    st.session_state["labels-told"] = {
-        **st.session_state.get("labels-told", {}),
-        _whose(plan): labels,
+    st.session_state["label-pairs"] = {
+        **st.session_state.get("label-pairs", {}),
+        _data_key(plan): labels,
     }
 
 
-def _whose(plan: Mapping[str, Any]) -> str:
+def _data_key(plan: Mapping[str, Any]) -> str:
     return json.dumps([plan["checkpoint"], plan["task"]])
 
 
-def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str) -> None:
-    """One row per label value: its count and a choice of the label that it stands for."""
-    counts, names = found.get("counts") or {}, list(found["labels"])
-    if found["kind"] == "regression":  # one output, but its labels are two
+def _label_table(plan: Mapping[str, Any], result: Mapping[str, Any], chosen: str) -> None:
+    """Draw one choice per label value: the label that it maps to."""
+    counts = result.get("counts") or {}
+    names = list(result["labels"])
+    if result["kind"] == "regression":  # a single output, but two labels
         names = list(BINARY)
     values = [value for value in counts if value]
     if not values:
         return
-    if len(values) > MOST:
-        st.caption(f"{len(values)} label values; correct them with --labels on the command line.")
+    if len(values) > MAX_VALUES:
+        st.caption(f"{len(values)} label values; map them with --labels on the command line.")
         return
-    meant, told = found.get("meant") or {}, parse_pairs(chosen)
+    detected, selected = result.get("meant") or {}, parse_pairs(chosen)
     with st.expander(
-        "What the label values mean",
-        expanded="error" in found,
+        "Mapping of label values",
+        expanded="error" in result,
         icon=":material/label:",
         key="label-values",
     ):
-        picked = {}
-        usual = {value: OUT if index is None else names[index] for value, index in meant.items()}
+        labels = {}
+        defaults = {
+            value: OUT if index is None else names[index] for value, index in detected.items()
+        }
         with st.grid(4, min_column_width=180, gap="small") as grid:
             for value in values:
                 options = [*names, OUT]
-                start = told.get(value) or usual.get(value)
+                initial = selected.get(value) or defaults.get(value)
                 with grid.cell():
-                    picked[value] = st.selectbox(
+                    labels[value] = st.selectbox(
                         f"{value} · {counts[value]:,} rows",
                         options,
-                        options.index(start) if start in options else None,
-                        key=f"means-{_whose(plan)}-{chosen}-{value}",
+                        options.index(initial) if initial in options else None,
+                        key=f"means-{_data_key(plan)}-{chosen}-{value}",
                         placeholder="which label?",
                     )
-        if st.button("Use these", key="use-labels", icon=":material/check:"):
-            pairs = {value: label for value, label in picked.items() if label}
+        if st.button("Use this mapping", key="use-labels", icon=":material/check:"):
+            pairs = {value: label for value, label in labels.items() if label}
             _remember(plan, format_pairs(pairs))
             st.rerun()

@@ -21,29 +21,26 @@ from prune_core.store.store import Store
 
 TITLES = {
     "demo": "Demo film reviews",
-    FILE: "A file of your own (csv, json, parquet, Excel, …)",
-    HUB: "A data set of the Hub, by its id",
+    FILE: "Your own file (csv, json, parquet, Excel, …)",
+    HUB: "Hub data set, by id",
 }
 TITLES |= {name: known.title for name, known in KNOWN_TASKS.items()}
 CALIBRATIONS = {
-    "data": "Sentences of the data",
-    "attacked": "Attacked sentences: those with which a job's attacks flipped the model",
-    "attacked+clean": "Half of each: the attacked sentences, and the same ones as they were",
-    "file": "A file of your own",
+    "data": "Examples of the data",
+    "attacked": "Adversarial examples of a job's attacks",
+    "attacked+clean": "Half adversarial examples, half their originals",
+    "file": "Your own file",
 }
-
-
-FOUND = (
-    "What was used before, what the Hub's cache holds, and what lies under the folders that "
-    "PRUNESCOPE_MODELS names."
+KNOWN_CHECKPOINTS = (
+    "Checkpoints of earlier runs, in the Hub cache, and in the folders named by PRUNESCOPE_MODELS."
 )
 
 
 def data_source_form(store: Store) -> dict[str, Any]:
-    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" until data can be read.
+    """Draw step 1; return checkpoint, data and sample sizes as keys of a sweep.
 
-    Also `found`, the result of the data check (None if there is none yet), and the task type
-    `kind` ("" if unknown).
+    `task` is "" until data can be read. The result also has `found`, the result of the data check
+    (None until it is finished), and the task type `kind` ("" if unknown).
     """
     left, right = st.columns(2, gap="medium")
     with left:
@@ -64,31 +61,33 @@ def data_source_form(store: Store) -> dict[str, Any]:
         if task == FILE:
             plan |= table_upload.rows(str(plan["task"]))
         elif task == "demo":
-            table_upload.select_first_table(
+            table_upload.show_first_rows(
                 tasks.table_of(examples.DataSource()).rows[["label", "text"]]
             )
         elif plan["task"]:
             _hub_rows(str(plan["task"]), str(plan.get("config", "")), str(plan.get("split", "")))
         if plan["task"] and plan["calibration"]:
             plan |= _with_attacked(store, plan)
-    told: dict[str, Any] = {"found": None, "kind": ""}
+    checked: dict[str, Any] = {"found": None, "kind": ""}
     if plan["task"] and plan["calibration"] is not None:
-        told = data_check.panel(plan)
-        plan["labels"] = told.pop("labels")
+        checked = data_check.panel(plan)
+        plan["labels"] = checked.pop("labels")
         with right:
             _dense_accuracy(store, plan)
-    return (plan if plan["calibration"] is not None else plan | {"task": ""}) | told
+    if plan["calibration"] is None:
+        plan["task"] = ""
+    return plan | checked
 
 
 def _checkpoint(store: Store) -> str:
-    """A name to type, or one of those found here."""
+    """Draw a text field for the checkpoint and a choice of known ones."""
     help = (
-        "`demo`, a local Hugging Face folder (a Trainer's output too), or a Hub id of a "
+        "`demo`, a local Hugging Face folder (or the output of a Trainer), or the Hub id of a "
         "fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa "
         "v2/v3 or ModernBERT."
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    named = left.text_input(
+    name = left.text_input(
         "Checkpoint (the fine-tuned model to prune)",
         "demo",
         key="checkpoint",
@@ -96,22 +95,22 @@ def _checkpoint(store: Store) -> str:
         persist_state="session",
     ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
-    offered = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
+    known = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
 
-    def take() -> None:
-        if found := st.session_state["checkpoint-found"]:
-            st.session_state["checkpoint"] = found
+    def use() -> None:
+        if selected := st.session_state["checkpoint-found"]:
+            st.session_state["checkpoint"] = selected
 
     right.selectbox(
-        "or one found here",
-        offered,
+        "or a known checkpoint",
+        known,
         None,
         key="checkpoint-found",
-        on_change=take,
+        on_change=use,
         placeholder="choose",
-        help=FOUND,
+        help=KNOWN_CHECKPOINTS,
     )
-    return named or "demo"
+    return name or "demo"
 
 
 @st.cache_data(show_spinner=False, ttl=60)
@@ -120,18 +119,18 @@ def _known() -> list[str]:
 
 
 def _hub_id() -> dict[str, Any]:
-    """Id, configuration, split and columns of any data set; no task as long as it has no id."""
-    places = st.columns(3)
-    found = {
-        "task": places[0]
+    """Draw id, configuration, split and columns of a Hub data set; `task` is "" without an id."""
+    columns = st.columns(3)
+    fields = {
+        "task": columns[0]
         .text_input("Id", key="hub-id", placeholder="owner/name", persist_state="session")
         .strip(),
-        "config": places[1]
+        "config": columns[1]
         .text_input(
-            "Configuration", key="hub-config", placeholder="the only one", persist_state="session"
+            "Configuration", key="hub-config", placeholder="default", persist_state="session"
         )
         .strip(),
-        "split": places[2]
+        "split": columns[2]
         .text_input(
             "Split to evaluate on",
             key="hub-split",
@@ -140,61 +139,64 @@ def _hub_id() -> dict[str, Any]:
         )
         .strip(),
     }
-    places = st.columns(3)
-    for place, name, title in zip(
-        places,
+    columns = st.columns(3)
+    for column, name, title in zip(
+        columns,
         ("text", "text_pair", "label"),
         ("Text column", "Second text", "Label column"),
         strict=True,
     ):
-        found[name] = place.text_input(
-            title, key=f"hub-{name}", placeholder="by its name", persist_state="session"
+        fields[name] = column.text_input(
+            title, key=f"hub-{name}", placeholder="by name", persist_state="session"
         ).strip()
-    return found
+    return fields
 
 
 def _sizes() -> dict[str, Any]:
-    places = st.columns(3)
-    calibration = places[0].number_input(
-        "Calibration sentences",
+    columns = st.columns(3)
+    calibration = columns[0].number_input(
+        "Calibration examples",
         1,
         100_000,
         value=256,
         step=64,
         key="calibration",
-        help="Shown to the methods that look at activations; labels are not used.",
+        help="Used by methods that need activations; labels are not used.",
         persist_state="session",
     )
-    evaluation = places[1].number_input(
-        "Evaluation (0 = all)",
+    evaluation = columns[1].number_input(
+        "Evaluation examples (0 = all)",
         0,
         1_000_000,
         value=0,
         step=100,
         key="evaluation",
-        help="Sentences that every model is measured on.",
+        help="Every model is measured on these examples.",
         persist_state="session",
     )
-    least = places[2].number_input(
-        "Least tokens",
+    min_words = columns[2].number_input(
+        "Minimum length (tokens)",
         0,
         512,
         value=None,
         step=1,
         key="min_words",
         help=(
-            "Least length of a calibration text, in tokens of the model. Empty: nine where "
-            "enough of them have as many, else any."
+            "Minimum length of calibration texts, in tokens of the model. Empty: nine if enough "
+            "texts are that long, otherwise no minimum."
         ),
         placeholder="auto",
         persist_state="session",
     )
-    return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": least}
+    return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": min_words}
 
 
 def _calibration(store: Store) -> str | None:
-    """The calibration data: "" for the task's own, a path, or job:ID; None if unreadable."""
-    with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
+    """Draw the choice of calibration data.
+
+    Return "" for the task's own, a path, or job:ID; None if it cannot be read.
+    """
+    with st.expander("Calibrate on other examples", icon=":material/tune:", key="own-calibration"):
         kind = st.radio(
             "Calibrate on",
             list(CALIBRATIONS),
@@ -206,16 +208,16 @@ def _calibration(store: Store) -> str | None:
             return _attacked(store, "+clean" if kind == "attacked+clean" else "")
         if kind == "data":
             return ""
-        st.caption("With the same columns as the data. Only Kwon et al. read its labels.")
+        st.caption("The file needs the same columns as the data. Only Kwon et al. use its labels.")
         path = table_upload.file(store, "calibration-")
-        found = ui.run_action(tables.read, path) if path else None
-        if found is not None:
-            st.caption(f"{len(found.rows):,} rows: {', '.join(found.rows.columns)}.")
-    return path if found is not None or not path else None
+        table = ui.run_action(tables.read, path) if path else None
+        if table is not None:
+            st.caption(f"{len(table.rows):,} rows: {', '.join(table.rows.columns)}.")
+    return path if table is not None or not path else None
 
 
 def _attacked(store: Store, clean: str) -> str | None:
-    """job:ID of a job whose attacks flipped sentences."""
+    """Draw the choice of a job with attacks; return "job:ID", or None if there is no such job."""
     known = {
         job.id: f"job {job.id}: {job.label}, study {job.study}"
         for job in store.jobs()
@@ -223,7 +225,7 @@ def _attacked(store: Store, clean: str) -> str | None:
     }
     if not known:
         st.info(
-            "No study has attacked a model yet: run one with the measure Attack success first.",
+            "No model has been attacked yet: run a study with the measure Attack success first.",
             icon=":material/info:",
         )
         return None
@@ -244,65 +246,64 @@ def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     )
     if adversarial_calibration.check_leakage(store, source):
         st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
-    found = ui.run_action(adversarial_calibration.resolve, store, source)
-    return {"calibration": found.calibration} if found else {"task": ""}
+    resolved = ui.run_action(adversarial_calibration.resolve, store, source)
+    return {"calibration": resolved.calibration} if resolved else {"task": ""}
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def _peek(*what: str) -> DatasetPreview:
-    return DatasetPreview(*what)
+def _preview(*source: str) -> DatasetPreview:
+    return DatasetPreview(*source)
 
 
 def _hub_rows(task: str, config: str, split: str) -> None:
-    """The first rows of a Hub data set, fetched by another process."""
-    peek = _peek(task, config, split)
-    waiting = not peek.is_over
+    """Show the first rows of a Hub data set, which another process downloads."""
+    preview = _preview(task, config, split)
+    is_loading = not preview.is_over
     title = KNOWN_TASKS[task].title if task in KNOWN_TASKS else task
 
     def show() -> None:
-        if not peek.is_over:
-            st.caption(f"Asking the Hub for five rows of {title} …")
+        if not preview.is_over:
+            st.caption(f"Loading five rows of {title} from the Hub …")
             st.skeleton(height=210)
-        elif waiting:
+        elif is_loading:
             st.rerun()
         else:
             try:
-                rows = pd.DataFrame(peek.rows())
-                table_upload.select_first_table(
+                rows = pd.DataFrame(preview.rows())
+                table_upload.show_first_rows(
                     rows[sorted(rows, key=lambda name: name != "label")], title
                 )
             except PruneError as error:
                 st.warning(str(error), icon=":material/cloud_off:")
-                if st.button("Ask again", key="peek-again", icon=":material/refresh:"):
-                    _peek.clear()
+                if st.button("Retry", key="peek-again", icon=":material/refresh:"):
+                    _preview.clear()
                     st.rerun()
 
-    st.fragment(show, run_every=1.0 if waiting else None)()
+    st.fragment(show, run_every=1.0 if is_loading else None)()
 
 
 def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
-    """What the dense model reaches on this data, where a study has measured it."""
-    wanted = data_check.of_plan(
-        plan
-    )  # an experiment of the same data, which writes paths as stored ones do
+    """Show the accuracy of the dense model on this data, if a study has measured it."""
+    # as an experiment, which normalises paths as stored ones do
+    same_data = data_check.data_experiment(plan)
     known = [
         job
         for job in store.jobs()
         if "accuracy" in job.done
         and not job.experiment.get("method")
-        and job.experiment["checkpoint"] == wanted.checkpoint
-        and examples.DataSource(**job.experiment["source"]) == wanted.source
+        and job.experiment["checkpoint"] == same_data.checkpoint
+        and examples.DataSource(**job.experiment["source"]) == same_data.source
     ]
     if not known:
         st.caption(
-            "The dense model has not been measured on this data yet; the study does that first."
+            "The dense model has not been measured on this data yet; the study measures it first."
         )
         return
     row = store.rows("accuracy", [known[-1].id]).iloc[0]
-    figure, _ = headline(row["metric"])
+    metric, _ = headline(row["metric"])
     st.markdown(
-        f"**The dense model reaches {figure.show(row['score'])} "
-        f"{formatting.inline(figure.title)}** on {row['n']} evaluation examples (95% interval "
-        f"{figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
+        f"**The dense model reaches {metric.show(row['score'])} "
+        f"{formatting.inline(metric.title)}** on {row['n']} evaluation examples (95% interval "
+        f"{metric.show(row['low'])} to {metric.show(row['high'])}; job {known[-1].id})."
     )
     label_order.offer(store, known[-1], "take")

@@ -10,6 +10,7 @@ import streamlit as st
 from pages.widgets import ui
 from prune_core.analysis import evidence
 from prune_core.data.metrics import METRICS
+from prune_core.measures import MEASURES
 from prune_core.store.job import Job
 from prune_core.store.store import Store
 
@@ -19,132 +20,137 @@ STATIC = ("ONNX int8 static", "OpenVINO int8")
 
 def page(store: Store, job: Job) -> None:
     """The exported formats of a job and its quantization sensitivity, or how to measure them."""
-    _forms(store.rows("formats", [job.id]))
-    _doctor(store.rows("quantization", [job.id]), store.rows("repair", [job.id]))
+    _formats(store.rows("formats", [job.id]))
+    _sensitivity(store.rows("quantization", [job.id]), store.rows("repair", [job.id]))
 
 
-def _forms(found: pd.DataFrame) -> None:
-    """Every form's own figures, dense in PyTorch first, beside which all stand."""
-    if found.empty:
-        told = (
-            "run it with the measure **What ships**, which writes ONNX and int8 files of "
-            "both models and judges the files themselves."
+def _formats(files: pd.DataFrame) -> None:
+    """Show the metrics of every format, with dense PyTorch as the reference in the first row."""
+    if files.empty:
+        title = MEASURES["formats"].title
+        st.info(
+            f"No exported formats are measured yet: add the measure **{title}**, which exports "
+            "both models to ONNX and int8 and evaluates the files.",
+            icon=":material/info:",
         )
-        st.info(f"Nothing was exported here yet: {told}", icon=":material/info:")
         return
-    shares = {"under_attack": 100 * found["under_attack"]} if "under_attack" in found else {}
-    scaled = {"latency_p50": 1e3 * found["latency_p50"], **shares}
-    _files(
-        found.assign(**scaled),
+    scaled = {"latency_p50": 1e3 * files["latency_p50"]}
+    if "under_attack" in files:
+        scaled["under_attack"] = 100 * files["under_attack"]
+    _file_table(
+        files.assign(**scaled),
         "forms",
         {
             "model": "Model",
-            "form": "Form",
-            **_judged(found),
+            "form": "Format",
+            **_score_columns(files),
             "under_attack": number("Under DeepWordBug", format="%.1f%%"),
-            "latency_p50": number("A batch (ms)", format="%.1f"),
-            "speedup": number("Times faster", format="%.2f"),
+            "latency_p50": number("Latency per batch (ms)", format="%.1f"),
+            "speedup": number("Speed-up", format="%.2f"),
             "bytes": number("MB", format="%.1f"),
         },
-        own=found,
+        plain=files,
     )
-    static = any(form in STATIC for form in found["form"])
-    how = (
-        "ONNX int8 is dynamic, a scale a column"
-        + "; static forms have ranges from the calibration sentences" * static
-    )
+    quantization = "ONNX int8 is dynamic, with one scale per column"
+    if any(form in STATIC for form in files["form"]):
+        quantization += "; static formats use ranges from the calibration examples"
     st.caption(
-        f"n = {found['n'].iloc[0]}. Files run on the CPU, timed in turn with the dense PyTorch "
-        f"model; {how}."
+        f"n = {files['n'].iloc[0]}. Files run on the CPU; timing alternates with the dense PyTorch "
+        f"model. {quantization}."
     )
-    if busy := evidence.disturbance(found):
-        command = f"`python -m prune_core remeasure {found['job'].iloc[0]} formats`"
+    if busy := evidence.disturbance(files):
+        command = f"`python -m prune_core remeasure {files['job'].iloc[0]} formats`"
         st.warning(
             f"The times are unreliable: {busy}. On an idle machine, measure again ({command}).",
             icon=":material/warning:",
         )
 
 
-def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
-    """Which matrices cost int8 its answers, and the file without them."""
-    if parts.empty:
-        told = (
-            "the measure **Quantisation doctor** leaves every matrix in fp32 once, and "
-            "proposes which to leave there."
+def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
+    """Show which matrices are sensitive to int8, and the file that leaves them in fp32."""
+    if matrices.empty:
+        title = MEASURES["quantization"].title
+        st.info(
+            f"Is int8 too inaccurate? The measure **{title}** leaves each matrix in fp32 in turn "
+            "and proposes which ones to leave there.",
+            icon=":material/stethoscope:",
         )
-        st.info(f"Does int8 cost too much? {told}", icon=":material/stethoscope:")
         return
     st.markdown("#### What does int8 cost, and where?")
-    st.markdown(_told(parts, files))
-    _files(
+    st.markdown(_summary(matrices, files))
+    _file_table(
         files,
         "repair",
         {
             "form": "File",
-            **_judged(files),
+            **_score_columns(files),
             "own_divergence": number("Divergence (nats)", format="%.4f"),
             "bytes": number("MB", format="%.1f"),
         },
-        own=files,
+        plain=files,
     )
     before = max(files["own_divergence"].iloc[1], 1e-12)
-    back = 100 * (1 - parts["divergence"] / before)
+    recovered = 100 * (1 - matrices["divergence"] / before)
     bar = st.column_config.ProgressColumn(
-        "Takes back, alone", format="%.0f%%", min_value=0, max_value=100
+        "Recovered by it alone", format="%.0f%%", min_value=0, max_value=100
     )
-    shown = parts.assign(back=back.clip(0, 100))[["part", "back", "divergence", "proposed"]]
+    shown = matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]]
     columns = {
         "part": "In fp32",
         "back": bar,
-        "divergence": number("Divergence then (nats)", format="%.4f"),
+        "divergence": number("Remaining divergence (nats)", format="%.4f"),
         "proposed": "Proposed",
     }
-    ui.table(shown, "doctor", columns, plain=parts, height=320)
+    ui.table(shown, "doctor", columns, plain=matrices, height=320)
     st.caption(
-        "Divergence is from the model's own answers in fp32 to calibration sentences, without "
-        "labels; accuracy is of the evaluation sample."
+        "Divergence from the model's fp32 predictions on the calibration examples; labels are not "
+        "used. Accuracy is measured on the evaluation examples."
     )
 
 
-def _told(parts: pd.DataFrame, files: pd.DataFrame) -> str:
-    proposed = parts.loc[parts["proposed"], "part"]
-    cost = (
-        f"int8 changes {files['own_changed'].iloc[1]:.1%} of the answers to the calibration "
-        "sentences"
+def _summary(matrices: pd.DataFrame, files: pd.DataFrame) -> str:
+    proposed = matrices.loc[matrices["proposed"], "part"]
+    effect = (
+        f"int8 changes {files['own_changed'].iloc[1]:.1%} of the predictions on the calibration "
+        "examples"
     )
     if proposed.empty:
-        return f"{cost}, and its probabilities hardly differ: **nothing needs to stay in fp32**."
-    names = ", ".join(f"`{part}`" for part in proposed[:4]) + f" and {len(proposed) - 4} more" * (
-        len(proposed) > 4
-    )
-    back = 1 - files["own_divergence"].iloc[2] / files["own_divergence"].iloc[1]
+        return f"{effect}, and probabilities hardly differ: **no matrix needs to stay in fp32**."
+    names = ", ".join(f"`{name}`" for name in proposed[:4])
+    if len(proposed) > 4:
+        names += f" and {len(proposed) - 4} more"
+    recovered = 1 - files["own_divergence"].iloc[2] / files["own_divergence"].iloc[1]
     return (
-        f"{cost}. **{len(proposed)} of {len(parts)} matrices in fp32 take back {back:.0%} of "
-        f"the divergence**: {names}."
+        f"{effect}. **{len(proposed)} of {len(matrices)} matrices in fp32 recover {recovered:.0%} "
+        f"of the divergence**: {names}."
     )
 
 
-def _judged(found: pd.DataFrame) -> dict[str, Any]:
-    metric = METRICS[found["metric"].iloc[0]]
-    score, apart, same = (
-        ("%.1f%%", "%+.1f", "%.1f%%") if metric.share else ("%.3f", "%+.3f", "%.3f")
-    )
+def _score_columns(files: pd.DataFrame) -> dict[str, Any]:
+    metric = METRICS[files["metric"].iloc[0]]
+    change, score, difference, agreement = "Change", "%.3f", "%+.3f", "%.3f"
+    if metric.share:
+        change, score, difference, agreement = "Points", "%.1f%%", "%+.1f", "%.1f%%"
     return {
         "score": number(metric.title, format=score),
         "difference": number(
-            "Points" if metric.share else "Change",
-            format=apart,
-            help="Against the dense model in PyTorch fp32.",
+            change,
+            format=difference,
+            help="Difference from the dense model in PyTorch fp32.",
         ),
         "agreement": number(
-            "As dense",
-            format=same,
-            help="Share of the answers that are those of the dense model in PyTorch fp32.",
+            "Agreement",
+            format=agreement,
+            help="Percentage of predictions equal to those of the dense model in PyTorch fp32.",
         ),
     }
 
 
-def _files(found: pd.DataFrame, key: str, columns: dict[str, Any], own: pd.DataFrame) -> None:
-    shares = ("score", "difference", "agreement") if METRICS[found["metric"].iloc[0]].share else ()
-    shown = found.assign(**{name: 100 * found[name] for name in shares}, bytes=found["bytes"] / 1e6)
-    ui.table(shown[[name for name in columns if name in shown]], key, columns, plain=own)
+def _file_table(
+    files: pd.DataFrame, key: str, columns: dict[str, Any], plain: pd.DataFrame
+) -> None:
+    scaled = {"bytes": files["bytes"] / 1e6}
+    if METRICS[files["metric"].iloc[0]].share:
+        scaled |= {name: 100 * files[name] for name in ("score", "difference", "agreement")}
+    shown = files.assign(**scaled)
+    ui.table(shown[[name for name in columns if name in shown]], key, columns, plain=plain)

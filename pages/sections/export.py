@@ -1,4 +1,4 @@
-"""Export a pruned model, the report and the rows of the models on view; choose the image format."""
+"""Export a pruned model, the report and the rows of the selected models."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import streamlit as st
 
 from pages.widgets import child_process, ui
 from pages.widgets.frame import View
+from prune_core.measures import MEASURES
 from prune_core.paths import resolve_allowed
 from prune_core.store import parquet
 
 PATIENCE = 900.0  # seconds; the ONNX export of a large model takes minutes
-IMAGE_FORMATS = {"svg": "SVG, to print", "png": "PNG, to paste"}
+IMAGE_FORMATS = {"svg": "SVG (vector)", "png": "PNG (pixels)"}
 
 
 def page(view: View) -> None:
@@ -30,7 +31,7 @@ def page(view: View) -> None:
             key="take-rows",
             icon=":material/table_rows:",
             on_click="ignore",
-            help="All tables of the models on view, one file per table; read them with pandas.",
+            help="All tables of the selected models, one file per table; read them with pandas.",
         )
         st.selectbox(
             "Image format of charts",
@@ -42,7 +43,7 @@ def page(view: View) -> None:
 
 
 def _model(view: View) -> None:
-    """Choose a pruned model and its format, write it, and show the deviation of its logits."""
+    """Draw the choice of model and format, write the export and show its deviation in logits."""
     models = [model for model in view.pruned if "prune" in view.job(model).done]
     if not models:
         return
@@ -50,7 +51,7 @@ def _model(view: View) -> None:
     model = ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
     view.caption_seed("The exported model is that of", [model])
     with st.container(horizontal=True, key="export-forms"):
-        cut = model.structured and st.toggle(
+        compact = model.structured and st.toggle(
             "Remove pruned heads and neurons",
             value=True,
             key="export-cut",
@@ -65,10 +66,10 @@ def _model(view: View) -> None:
         int8 = onnx and st.toggle(
             "Quantize to int8",
             key="export-int8",
-            help="A quarter of the size; matrices that the measure Quantisation doctor proposed "
-            "stay in fp32.",
+            help="A quarter of the size; matrices proposed by the measure "
+            f"{MEASURES['doctor'].title} stay in fp32.",
         )
-    name = f"{view.study} {model.label}{' cut' if cut else ''}"
+    name = f"{view.study} {model.label}{' compact' if compact else ''}"
     name = re.sub(r"[^\w.]+", "-", name).strip("-").lower()
     folder = st.text_input(
         "Folder",
@@ -88,7 +89,7 @@ def _model(view: View) -> None:
         icon=":material/save:",
         disabled=child_process.is_running("export") or not is_allowed,
     ):
-        flags = {"--shrink": cut, "--onnx": onnx, "--int8": int8}
+        flags = {"--shrink": compact, "--onnx": onnx, "--int8": int8}
         options = [flag for flag, is_set in flags.items() if is_set]
         child_process.start("export", "export", str(model.job), folder, *options, patience=PATIENCE)
     child_process.show(
@@ -99,7 +100,7 @@ def _model(view: View) -> None:
 
 
 def _report(view: View) -> None:
-    """A button that writes the HTML report, or the download of the written one."""
+    """Draw a button that writes the HTML report, or the download of the written one."""
     ids = [str(job) for job in view.runs]
     key = f"report-{'-'.join(ids)}"
     if "report-folder" not in st.session_state:

@@ -18,13 +18,13 @@ from prune_core.data.examples import TASK_TYPES
 from prune_core.formatting import percent, plural, seconds
 from prune_core.processes.inspector_client import RunningAttack
 
-KEPT = "inspect-attack"  # the reader's last attack, in the session
+SESSION_KEY = "inspect-attack"  # session key of the user's last attack
 Paste = Callable[[str, str], None]  # (text, its original)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was attacked how, and what has come of it so far."""
+    """An attack on one text, with its settings and the results so far."""
 
     attack: RunningAttack
     recipe: str
@@ -33,29 +33,28 @@ class Attempt:
     names: list[str]
 
     @property
-    def right(self) -> str:
-        """The right label's name."""
+    def label_name(self) -> str:
+        """The name of the correct label."""
         return self.names[self.label]
 
     def results(self) -> list[tuple[ComparedModel, dict]]:
-        """What is known of each model."""
+        """Return the result so far for each model."""
         return list(zip(self.subject.checkpoints, self.attack.models, strict=True))
 
 
 def section(
     view: View, subject: Subject, predicted: dict[ComparedModel, dict], paste: Paste
 ) -> None:
-    """The choices and the button; below, the last attack, which continues on other pages."""
+    """Draw the settings and the last attack, which continues while other pages are open."""
     if view.kind != "classification":
-        gives = f"give {TASK_TYPES[view.kind]}"
         st.info(
-            f"The attacks here try to flip a label, and these models {gives}: there is no label "
-            "to flip.",
+            "These attacks try to change the predicted label, but these models predict "
+            f"{TASK_TYPES[view.kind]}.",
             icon=":material/info:",
         )
         return
     _choices(subject, predicted)
-    attempt: Attempt | None = st.session_state.get(KEPT)
+    attempt: Attempt | None = st.session_state.get(SESSION_KEY)
     if attempt and attempt.attack.is_over:
         _result(view, attempt, paste)
         _transfer(attempt)
@@ -64,21 +63,22 @@ def section(
 
 
 def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
-    dense, names = next(iter(predicted.values())), next(iter(predicted.values()))["labels"]
+    dense = next(iter(predicted.values()))
+    names = dense["labels"]
     recipes = [name for name, entry in catalogue.CATALOGUE.items() if not catalogue.missing(entry)]
     first = next(iter(predicted)).label
     with st.container(horizontal=True, vertical_alignment="bottom", key="attack-choices"):
         recipe = ui.choice_widget(
             st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
-        title = lambda label: label or f"as {first} says ({dense['said'][0]})"  # noqa: E731
-        said = ui.choice_widget(
+        titles = {"": f"prediction of {first} ({dense['said'][0]})"}
+        chosen = ui.choice_widget(
             st.selectbox,
             "inspect-right",
             ["", *names],
             default="",
-            label="Right label",
-            format_func=title,
+            label="Correct label",
+            format_func=lambda name: titles.get(name, name),
             width=260,
         )
         if st.button(
@@ -87,43 +87,45 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
             type="primary",
             icon=":material/bolt:",
         ):
-            if running := st.session_state.get(KEPT):
+            if running := st.session_state.get(SESSION_KEY):
                 running.attack.cancel()
-            label = names.index(said or dense["said"][0])
-            attack = subject.asking.attack(
+            label = names.index(chosen or dense["said"][0])
+            attack = subject.client.attack(
                 list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label
             )
-            st.session_state[KEPT] = Attempt(attack, recipe, subject, label=label, names=names)
+            st.session_state[SESSION_KEY] = Attempt(
+                attack, recipe, subject, label=label, names=names
+            )
     entry = catalogue.CATALOGUE[recipe]
+    changes = entry.changes
+    if subject.pair:
+        changes += " of the first sentence"
     st.caption(
-        f"{entry.paper}. Changes "
-        f"{entry.changes}{' of the first sentence' if subject.pair else ''}; at most 500 queries "
-        f"and 30 s for each model. {entry.replaces}"
+        f"{entry.paper}. Changes {changes}; at most 500 queries and 30 s per model. "
+        f"{entry.replaces}"
     )
 
 
 def _watch(view: View, attempt: Attempt, paste: Paste) -> None:
-    """While the searches run."""
+    """Show progress and a stop button while the attack runs."""
     if attempt.attack.is_over:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", key="attack-running"):
-        over = sum("outcome" in told for _, told in attempt.results())
-        begun = any(told for _, told in attempt.results())
-        state = (
-            f"over on {over} of {plural(len(attempt.attack.models), 'model')}"
-            if begun
-            else "Waiting for the first answers …"
-        )
+        finished = sum("outcome" in result for _, result in attempt.results())
+        has_results = any(result for _, result in attempt.results())
+        state = "Loading the models …"
+        if has_results:
+            state = f"Finished on {finished} of {plural(len(attempt.attack.models), 'model')}"
         st.markdown(f":material/hourglass_top: {state}")
         st.button("Stop", key="attack-stop", icon=":material/stop:", on_click=attempt.attack.cancel)
     _result(view, attempt, paste)
 
 
 def _result(view: View, attempt: Attempt, paste: Paste) -> None:
-    """The chart and a card a model."""
+    """Draw the chart and one card per model."""
     if attempt.attack.error:
         st.info(attempt.attack.error)
-    if not any("steps" in told for _, told in attempt.results()):
+    if not any("steps" in result for _, result in attempt.results()):
         return
     with st.container(
         horizontal=True,
@@ -134,72 +136,74 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         by = ui.segments("attack-by", plots.AXES, "queries", label="Across")
     two = len(attempt.names) == 2
     ui.chart(
-        "How fast does each model give way?",
-        f"Probability of “{attempt.right}” for the best text found so far; each dot is a change "
-        f"that {attempt.recipe} kept, a cross is where the attack succeeded. One sentence, "
+        "How fast does the attack succeed on each model?",
+        f"Probability of “{attempt.label_name}” for the best text found so far; each dot is a "
+        f"change that {attempt.recipe} accepted, a cross marks success. One text, "
         f"{plural(len(attempt.attack.models), 'model')}.",
-        plots.attack_steps(attempt.results(), by, attempt.right, two_labels=two, dark=view.dark),
+        plots.attack_steps(
+            attempt.results(), by, attempt.label_name, two_labels=two, dark=view.dark
+        ),
         key="attack-steps",
     )
     with st.grid(2, min_column_width=330, key="attack-cards") as grid:
-        for model, told in attempt.results():
+        for model, result in attempt.results():
             with grid.cell(), st.container(border=True, key=f"attack-card-{model.job}"):
-                _card(view, attempt, model, told=told, paste=paste)
+                _card(view, attempt, model, result=result, paste=paste)
 
 
-def _card(view: View, attempt: Attempt, model: ComparedModel, told: dict, paste: Paste) -> None:
-    steps = told.get("steps", [])
-    ended = verdict(told, attempt.recipe, attempt.attack.is_over)
-    st.markdown(ui.named(model, view.dark) + f" · {ended}")
+def _card(view: View, attempt: Attempt, model: ComparedModel, result: dict, paste: Paste) -> None:
+    steps = result.get("steps", [])
+    outcome = verdict(result, attempt.recipe, attempt.attack.is_over)
+    st.markdown(ui.model_label(model, view.dark) + f" · {outcome}")
     lines = []
-    for place, step in enumerate(steps):
-        marked = ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
-        what = f"change {place} · {_queries(step)}" if place else "original"
+    for index, step in enumerate(steps):
+        text = ui.marked_words(steps[index - 1]["text"] if index else step["text"], step["text"])
+        title = f"change {index} · {_queries(step)}" if index else "original"
         lines.append(
-            f'<div class="step">{what} · {ui.escape(attempt.right)} '
-            f"{percent(step['probability'])}</div>{marked}"
+            f'<div class="step">{title} · {ui.escape(attempt.label_name)} '
+            f"{percent(step['probability'])}</div>{text}"
         )
     st.html("".join(lines) or "<p>–</p>")
     if len(steps) > 1 and attempt.attack.is_over:
         st.button(
-            "Paste it",
+            "Use as text",
             key=f"paste-{model.job}",
             icon=":material/content_paste:",
-            help="Put this text and its original into the fields above, and see what all models "
-            "say of it.",
+            help="Copy this text and its original into the fields above and predict with all "
+            "models.",
             on_click=paste,
             args=(steps[-1]["text"], attempt.subject.text),
         )
 
 
-def verdict(told: dict, recipe: str, is_over: bool) -> str:
-    """What became of the search, in words."""
-    asked, words = _queries(told), catalogue.outcome_words(recipe)
-    ends = {
-        "success": f"{words['success']} after {asked}",
-        "failed": f"{words['failed']} after {asked}",
+def verdict(result: dict, recipe: str, is_over: bool) -> str:
+    """Describe the state or the outcome of an attack on one model."""
+    queries, words = _queries(result), catalogue.outcome_words(recipe)
+    outcomes = {
+        "success": f"{words['success']} after {queries}",
+        "failed": f"{words['failed']} after {queries}",
         "skipped": f"{words['skipped']} before the attack",
-        "error": "the search broke off",
+        "error": "the search failed",
     }
-    if "outcome" in told:
-        note = f". {told['note']}" if told["note"] and told["outcome"] != "skipped" else ""
-        return f"{ends[told['outcome']]}, {seconds(told['seconds'])}{note}"
+    if "outcome" in result:
+        note = f". {result['note']}" if result["note"] and result["outcome"] != "skipped" else ""
+        return f"{outcomes[result['outcome']]}, {seconds(result['seconds'])}{note}"
     if is_over:
-        return f"stopped after {asked}"
-    return f"{asked} so far" if told else "waiting"
+        return f"stopped after {queries}"
+    return f"{queries} so far" if result else "queued"
 
 
-def _queries(told: dict) -> str:
-    number = told.get("queries", 0)
+def _queries(result: dict) -> str:
+    number = result.get("queries", 0)
     return "1 query" if number == 1 else f"{number} queries"
 
 
 def _transfer(attempt: Attempt) -> None:
-    """The adversarial texts of all models, evaluated on all models."""
+    """Evaluate the adversarial texts of all models on all models."""
     texts = {
-        model.label: found["perturbed"]
-        for model, found in attempt.results()
-        if found.get("outcome") == "success"
+        model.label: result["perturbed"]
+        for model, result in attempt.results()
+        if result.get("outcome") == "success"
     }
     if not texts:
         return
@@ -207,7 +211,7 @@ def _transfer(attempt: Attempt) -> None:
     subject = attempt.subject
     pairs = None if subject.pair is None else [subject.pair] * len(texts)
     checkpoints = list(subject.checkpoints.values())
-    outputs = ui.run_action(subject.asking.predict, checkpoints, list(texts.values()), pairs) or []
+    outputs = ui.run_action(subject.client.predict, checkpoints, list(texts.values()), pairs) or []
     table = pd.DataFrame({"attacked model": list(texts)})
     for model, output in zip(subject.checkpoints, outputs, strict=bool(outputs)):
         if "error" not in output:
@@ -220,6 +224,6 @@ def _transfer(attempt: Attempt) -> None:
     table["text"] = list(texts.values())
     ui.table(table, "transfer-text", {"text": st.column_config.TextColumn(width="large")})
     st.caption(
-        "Cells: the prediction of the model above for that text, with its probability of "
-        f"“{attempt.right}”. One sentence, so not a rate."
+        "Cells: the prediction of the model above for this text, with its probability of "
+        f"“{attempt.label_name}”. This is a single text, not a rate."
     )

@@ -1,4 +1,4 @@
-"""Warning that a study's labels are matched to the wrong labels of the model, and its button."""
+"""Warning about a wrong mapping of a study's labels, with a button that corrects it."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def offer(store: Store, job: Job, key: str) -> None:
     ):
         st.warning(order.sentence, icon=":material/swap_horiz:")
         if st.button("Use this mapping", key=f"take-order-{key}", icon=":material/check:"):
-            data_check.show_data_check(job.experiment, order.labels)
+            data_check.fill_form(job.experiment, order.labels)
             st.switch_page("pages/prune.py")

@@ -1,4 +1,4 @@
-"""One model closely: which error its layers make and inherit, and how it arises in one layer."""
+"""One model in detail: own and inherited error by layer, and by matrix within one layer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from prune_core.analysis.compared_models import ComparedModel
 
 
 def choose(marks: Sequence[Any]) -> None:
-    """Show the layer of a mark that was clicked, "job|block"."""
+    """Show the layer of a clicked mark, "job|block"."""
     job, block = str(marks[0]).split("|")
     for name, value in (("layer-model", int(job)), ("block", int(block)), ("layers-part", "block")):
         ui.set_choice(name, value)
 
 
 def show(view: View, rows: pd.DataFrame, models: Sequence[ComparedModel]) -> None:
-    """Own and inherited error of all layers, and of each matrix in one of them."""
+    """Draw own and inherited error of all layers, and of each matrix in one of them."""
     with st.container(horizontal=True, key="block-choices"):
         model = ui.one_model(models, "layer-model", "Model", dark=view.dark)
         block = ui.block_slider(int(rows["block"].max()) + 1)
@@ -32,24 +32,24 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[ComparedModel]) -> Non
         ui.chart(
             "Own or inherited?",
             f"{model.label}, mean over the six matrices of a layer, stacked; the dashed line is "
-            "the total that results.",
+            "the total error.",
             plots.local_and_inherited_error(rows, model, view.dark),
             key="own",
             small=True,
         )
     with right:
         ui.chart(
-            f"Where in block {block + 1} does the error of {model.label} arise?",
+            f"Where in layer {block + 1} does the error of {model.label} arise?",
             "For each matrix: the error of its own pruning, the error inherited with its input, "
             "and the total.",
             plots.parts_of_block(rows, model, block, dark=view.dark),
             key="block-parts",
             small=True,
         )
-    if model not in drift_map.mapped(view):
-        st.caption("Measure Drift too to see which examples this layer moves.")
+    if model not in drift_map.models_with_map(view):
+        st.caption("Add the measure Embedding drift to see which examples this layer moves.")
     elif st.button(
-        f"Show the examples that block {block + 1} moves most",
+        f"Show the examples that layer {block + 1} moves most",
         key="block-drift",
         icon=":material/moving:",
     ):

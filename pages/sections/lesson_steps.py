@@ -22,7 +22,7 @@ from prune_core.processes.inspector_client import Inspector
 
 @dataclass(frozen=True)
 class Step:
-    """One screen."""
+    """One step: text, equation, question and the function that draws its chart."""
 
     title: str
     text: str
@@ -33,13 +33,13 @@ class Step:
     needs: tuple[str, ...] = ()  # tables of a study's pruned models
 
 
-def _percentage(title: str, most: int, start: int, key: str) -> float:
-    """A slider in percent, as a fraction."""
+def _percentage(title: str, maximum: int, default: int, key: str) -> float:
+    """Draw a slider in percent; return a fraction."""
     value = st.slider(
         title,
         0,
-        most,
-        value=start,
+        maximum,
+        value=default,
         step=5,
         format="%d%%",
         key=f"lesson-{key}",
@@ -51,7 +51,7 @@ def _percentage(title: str, most: int, start: int, key: str) -> float:
 def pruned_layers(
     view: View, inspector: Inspector, methods: dict[str, str], *, has_errors: bool = False
 ) -> None:
-    """The example layer pruned by two methods, side by side; "" is the dense layer."""
+    """Draw the example layer pruned by two methods side by side; "" is the dense layer."""
     columns = st.columns(2, gap="medium")
     with columns[0]:
         sparsity = _percentage("Sparsity", 90, 50, key="removed")
@@ -89,7 +89,7 @@ def reconstruction(
     question: str,
     looking_at: str,
 ) -> None:
-    """A chart of one model's reconstruction error."""
+    """Draw a chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
     models: list[ComparedModel] = with_rows(view.pruned, rows)
     model = ui.one_model(models, "lesson-model", "Model", dark=view.dark)
@@ -98,10 +98,10 @@ def reconstruction(
 
 
 def attack(view: View, inspector: Inspector) -> None:
-    """The adversarial examples of the study, one at a time."""
+    """Show the adversarial examples of the study, one at a time."""
     rows = successes(view.first_seed("attack_example")).dropna(subset="perturbed")
     if rows.empty:
-        st.info("No attack succeeded on the models on view.")
+        st.info("No attack succeeded on the selected models.")
         return
     number = st.slider(
         "Example", 1, len(rows), value=1, key="lesson-sentence", persist_state="session"
@@ -120,7 +120,7 @@ def attack(view: View, inspector: Inspector) -> None:
 
 
 def robust(view: View, inspector: Inspector) -> None:
-    """The error of an average of fine-tunes."""
+    """Draw the error of an average of fine-tunes."""
     correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="alike")
     ui.chart(
         "What does averaging leave?",
@@ -135,22 +135,22 @@ def robust(view: View, inspector: Inspector) -> None:
 
 
 def trade(view: View, inspector: Inspector) -> None:
-    """The study's trade-off."""
-    found = available({name: view.rows(name) for name in TABLES})
-    titles = {key: quantity.title for key, quantity in found.items() if key != "accuracy"}
-    start = next((key for key in titles if key.startswith("under_attack")), None)
-    y = found[ui.pick("lesson-y", titles, start, label="Upwards")]
+    """Draw the trade-off of the study."""
+    quantities = available({name: view.rows(name) for name in TABLES})
+    titles = {key: quantity.title for key, quantity in quantities.items() if key != "accuracy"}
+    default = next((key for key in titles if key.startswith("under_attack")), None)
+    y = quantities[ui.pick("lesson-y", titles, default, label="Vertical axis")]
     ui.chart(
         "Which model would you choose?",
         "One point per model with 95% intervals; the dotted line is the Pareto front.",
-        plots.scatter(view.summary(), view.models, found["accuracy"], y=y, dark=view.dark),
+        plots.scatter(view.summary(), view.models, quantities["accuracy"], y=y, dark=view.dark),
         key="lesson-trade",
         small=True,
     )
 
 
 def ship(view: View, inspector: Inspector) -> None:
-    """The test of an accuracy limit, with n to vary."""
+    """Draw the test of an accuracy limit with adjustable sample size, loss and limit."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
     lost = middle.slider(
@@ -159,10 +159,10 @@ def ship(view: View, inspector: Inspector) -> None:
     limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
-    figure = evidence.difference(broken, fixed, n)
-    verdict = deployment_check.judged("accuracy_loss", "", figure, policy=policy, tests=1)
+    loss = evidence.difference(broken, fixed, n)
+    verdict = deployment_check.judged("accuracy_loss", "", loss, policy=policy, tests=1)
     ui.chart(
-        "May it ship?",
+        "Can it be deployed?",
         f"{broken} examples newly broken and {fixed} newly fixed of {n:,}. "
         f"{deployment_check.summary_sentence([verdict], policy)}",
         plots.allowances([verdict], view.dark),
@@ -171,12 +171,12 @@ def ship(view: View, inspector: Inspector) -> None:
     )
     if view.pruned:
         st.page_link(
-            "pages/deploy.py", label="Check a model on view", icon=":material/rocket_launch:"
+            "pages/deploy.py", label="Check a model of the study", icon=":material/rocket_launch:"
         )
 
 
 def ready(view: View, step: Step) -> bool:
-    """Whether the pruned models on view have all tables that the step needs."""
+    """Whether the selected pruned models have all tables that the step needs."""
     if not step.needs:
         return True
     return all(with_rows(view.pruned, view.single(name)) for name in step.needs)

@@ -14,8 +14,8 @@ from prune_core.analysis.compared_models import ComparedModel
 PATIENCE = 3600.0  # seconds
 
 
-def kept(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
-    """Models whose weights are saved; for the others, show a button that prunes them again."""
+def saved_models(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
+    """Return the models with saved weights; offer to prune the others again."""
     saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
     lacking = [model for model in models if model not in saved and "prune" in view.job(model).done]
     if lacking and not child_process.is_running("remake"):

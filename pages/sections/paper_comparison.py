@@ -20,90 +20,81 @@ LABELS = {"model": "Model", "task": "Task", "attack": "Attack"}
 
 
 def section(view: frame.View) -> None:
-    """A published table or plot, its charts with the study, and the differences in setup."""
-    st.markdown("#### Beside the paper")
-    study = _whole(view)
+    """Draw a published table or plot together with the study, and list differences in setup."""
+    st.markdown("#### Comparison with the paper")
+    study = _compared_study(view)
     known = published.exhibits()
     structured = any(model.structured for model in study.models)
-    start = "kprune-curves" if structured else "akr-table-1"
-    name = lambda key: f"{known[key].source}: {known[key].title}"  # noqa: E731
-    exhibit = known[
-        ui.choice_widget(
-            st.selectbox,
-            "exhibit",
-            list(known),
-            default=start,
-            label="Published figures",
-            format_func=name,
-        )
-    ]
-    figures = _narrowed(exhibit, study)
-    metrics = list(dict.fromkeys(figures["metric"]))
-    drawn = {
-        metric: published_comparison.points(exhibit, figures, metric, study=study)
+    default = "kprune-curves" if structured else "akr-table-1"
+    titles = {key: f"{exhibit.source}: {exhibit.title}" for key, exhibit in known.items()}
+    exhibit = known[ui.pick("exhibit", titles, default, label="Published results")]
+    values = _select_values(exhibit, study)
+    metrics = list(dict.fromkeys(values["metric"]))
+    points_by_metric = {
+        metric: published_comparison.points(exhibit, values, metric, study=study)
         for metric in metrics
     }
-    st.caption(_legend(exhibit, drawn))
+    st.caption(_legend(exhibit, points_by_metric))
     columns = min(2, len(metrics))
     with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
-        for metric, points in drawn.items():
+        for metric, points in points_by_metric.items():
             with grid.cell():
                 _chart(exhibit, metric, points, dark=view.dark, height=HEIGHTS[columns])
         with grid.cell():
-            _differences(setup_differences.differences(exhibit, figures, study))
+            _differences(setup_differences.differences(exhibit, values, study))
     st.caption(exhibit.citation)
 
 
-def _whole(view: frame.View) -> ComparedStudy:
-    """All finished runs of the study, whatever the sidebar shows: a mean needs every seed."""
+def _compared_study(view: frame.View) -> ComparedStudy:
+    """Return all finished runs of the study, whatever is selected: a mean needs every seed."""
     jobs = [job for job in view.jobs if job.done]
-    whole = replace(view, models=tuple(models_of(jobs)))
-    return ComparedStudy(jobs, whole.models, {name: whole.rows(name) for name in TABLES})
+    finished = replace(view, models=tuple(models_of(jobs)))
+    return ComparedStudy(jobs, finished.models, {name: finished.rows(name) for name in TABLES})
 
 
-def _narrowed(exhibit: Exhibit, study: ComparedStudy) -> pd.DataFrame:
-    """The exhibit's values for one model, task and attack; the study's own task first."""
-    figures = exhibit.figures
+def _select_values(exhibit: Exhibit, study: ComparedStudy) -> pd.DataFrame:
+    """Return the exhibit's values for one model, task and attack, by default the study's task."""
+    values = exhibit.figures
     for column, label in LABELS.items():
-        options = list(dict.fromkeys(figures[column]))
+        options = list(dict.fromkeys(values[column]))
         if len(options) > 1 and column != exhibit.across:
-            start = next(
-                (name for name in (published_comparison.task_of(study), "sst2") if name in options),
+            default = next(
+                (task for task in (published_comparison.task_of(study), "sst2") if task in options),
                 options[0],
             )
-            pick = ui.choice_widget(
+            chosen = ui.choice_widget(
                 st.segmented_control,
                 f"{exhibit.key}-{column}",
                 options,
-                default=start,
+                default=default,
                 label=label,
                 format_func=lambda key: TASKS.get(key, key),
             )
-            figures = figures[figures[column] == pick]
-    return figures
+            values = values[values[column] == chosen]
+    return values
 
 
-def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
+def _legend(exhibit: Exhibit, points_by_metric: dict[str, pd.DataFrame]) -> str:
     parts = [f"Hollow marks and names in italics: {exhibit.source}."]
     if exhibit.digitised:
         parts.append(
-            "They were read off a plot, with an error of about half a point, which their bars show."
+            "Values were digitised from a plot, with an error of about half a point, shown as bars."
         )
-    if any(points["own"].any() for points in drawn.values()):
+    if any(points["own"].any() for points in points_by_metric.values()):
         parts.append(
-            "Full marks: this study, means over seeds with bars from the lowest to the highest "
-            "(of one seed its 95% interval)."
+            "Filled marks: this study, means over seeds with bars from the lowest to the highest "
+            "seed (the 95% interval if there is only one seed)."
         )
         parts.append(
-            f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full "
-            "one."
+            f"For methods with more than {published_comparison.MOST_FORMS} variants, only the full "
+            "method is shown."
         )
     else:
-        parts.append("This study has no figures to draw here.")
+        parts.append("This study has no results to show here.")
     if exhibit.across == "layer":
         parts.append(
-            "Dashed: on adversarial sentences, the study's on those that turned each pruned "
-            "model's own answer."
+            "Dashed: adversarial examples; for this study, those that succeeded on the respective "
+            "pruned model."
         )
     return " ".join([*parts, exhibit.note])
 
@@ -114,15 +105,16 @@ def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, heig
     sample = published_comparison.sample(points)
     ui.chart(
         axis.title,
-        f"This study: {sample}." if sample else "The paper's figures alone.",
+        f"This study: {sample}." if sample else "Published results only.",
         figure,
         key=f"beside-{metric}",
         small=True,
     )
 
 
-def _differences(found: list[str]) -> None:
-    st.markdown(
-        "##### What differs in set-up" if found else "Nothing that is on record differs in set-up."
-    )
-    st.markdown("\n".join(f"- {sentence}" for sentence in found))
+def _differences(sentences: list[str]) -> None:
+    if sentences:
+        st.markdown("##### Differences in setup")
+    else:
+        st.markdown("No recorded difference in setup.")
+    st.markdown("\n".join(f"- {sentence}" for sentence in sentences))

@@ -10,14 +10,14 @@ from prune_core.analysis.policy import CRITERIA, Policy
 
 
 def form(kind: str, metric: str) -> Policy:
-    """One row per limit for a task type and metric; limits that are off are left out.
+    """Draw one row per limit for a task type and metric; return the limits that are on.
 
-    Raises PruneError if a value is invalid.
+    Raise PruneError if a value is invalid.
     """
     st.markdown("#### Limits")
     rows = st.container()
     with st.expander(
-        "Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"
+        "Slices, confidence and policy file", icon=":material/tune:", key="policy-more"
     ):
         _read_file()
         slices = st.text_input(
@@ -25,8 +25,8 @@ def form(kind: str, metric: str) -> Policy:
             ", ".join(policy.SLICES),
             key="policy-slices",
             help=(
-                "length, label, keyword:WORD for texts with a word, column:NAME for a column of "
-                "your file; separated by commas"
+                "length, label, keyword:WORD for texts that contain a word, column:NAME for a "
+                "column of your file; separated by commas."
             ),
             persist_state="session",
         )
@@ -42,58 +42,60 @@ def form(kind: str, metric: str) -> Policy:
         )
     with rows:
         limits = _limits(kind, metric)
-    return Policy(
-        limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence
-    )
+    names = (name.strip() for name in slices.split(","))
+    return Policy(limits, tuple(filter(None, names)), confidence)
 
 
 def _limits(kind: str, metric: str) -> dict[str, float]:
     limits = {}
-    asked = {name: each for name, each in CRITERIA.items() if each.applies(kind, metric)}
-    for name, each in asked.items():
+    criteria = {
+        name: criterion for name, criterion in CRITERIA.items() if criterion.applies(kind, metric)
+    }
+    for name, criterion in criteria.items():
         switch, number = st.columns([5, 2], vertical_alignment="center")
-        title, unit = policy.titled(name, metric), f"{each.unit}, {policy.side(name)}"
-        on = switch.toggle(
+        title = policy.titled(name, metric)
+        unit = f"{criterion.unit}, {policy.side(name)}"
+        is_on = switch.toggle(
             f"{title} :small[:gray[{unit}]]",
-            each.asked,
+            criterion.asked,
             key=f"asked-{name}",
-            help=each.help,
+            help=criterion.help,
             persist_state="session",
         )
-        # its limits are the policy's business: it answers with a sentence
+        # no limits here: Policy reports invalid values with a message
         limit = number.number_input(
             f"{title} ({unit})",
-            value=each.usual,
-            step=5.0 if each.usual >= 50 else 0.5,
+            value=criterion.usual,
+            step=5.0 if criterion.usual >= 50 else 0.5,
             format="%g",
             key=f"limit-{name}",
             label_visibility="collapsed",
-            disabled=not on,
+            disabled=not is_on,
             persist_state="session",
         )
-        if on:
+        if is_on:
             limits[name] = float(limit)
     return limits
 
 
 def _read_file() -> None:
-    """A policy file's values into the widgets, which are drawn later."""
-    file = st.file_uploader("Read a policy file", ["yaml", "yml"], key="policy-file")
+    """Copy the values of a policy file into the widgets, which are drawn later."""
+    file = st.file_uploader("Load a policy file", ["yaml", "yml"], key="policy-file")
     if file is None:
         return
     try:
-        found = policy.parse(file.getvalue().decode("utf-8", errors="replace"), file.name)
+        loaded = policy.parse(file.getvalue().decode("utf-8", errors="replace"), file.name)
     except PruneError as error:
         st.error(str(error))
         return
     if file.file_id == st.session_state.get("policy-seen"):
         return
-    told = {f"asked-{name}": name in found.limits for name in CRITERIA} | {
-        f"limit-{name}": float(x) for name, x in found.limits.items()
+    limits = {f"asked-{name}": name in loaded.limits for name in CRITERIA} | {
+        f"limit-{name}": float(value) for name, value in loaded.limits.items()
     }
-    more = {
-        "policy-slices": ", ".join(found.slices),
-        "policy-confidence": float(found.confidence),
+    settings = {
+        "policy-slices": ", ".join(loaded.slices),
+        "policy-confidence": float(loaded.confidence),
         "policy-seen": file.file_id,
     }
-    st.session_state.update(told | more)
+    st.session_state.update(limits | settings)

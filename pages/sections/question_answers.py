@@ -1,4 +1,4 @@
-"""Answers of a question answering model, one question at a time, in their context."""
+"""Answers of question answering models in their context, one question at a time."""
 
 from __future__ import annotations
 
@@ -15,60 +15,52 @@ FILTERS = {"broken": "broken by pruning", "fixed": "fixed by pruning", "all": "a
 
 
 def browser(view: View) -> None:
-    """Choose a pruned model and a type of question, then read one answer in its context."""
+    """Draw the choice of model and question, and the answers in their context."""
     rows = view.first_seed("prediction")
     st.markdown("#### Read the answers")
     view.caption_seed("This section shows")
     model = ui.one_model(view.pruned, "answer-model", "Pruned model", dark=view.dark)
-    own = rows[rows["job"] == model.job]
-    gap = own["pruned_f1"] - own["dense_f1"]
-    picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
-    which = ui.segments("answers", FILTERS, "broken", label="Questions")
-    some = picks[which]
-    if some.empty:
-        st.info(f"No question is {FILTERS[which]}: choose others.")
+    model_rows = rows[rows["job"] == model.job]
+    change = model_rows["pruned_f1"] - model_rows["dense_f1"]
+    groups = {"broken": model_rows[change < 0], "fixed": model_rows[change > 0], "all": model_rows}
+    group = ui.segments("answers", FILTERS, "broken", label="Questions")
+    shown = groups[group]
+    if shown.empty:
+        st.info(f"No question is {FILTERS[group]}: choose another group.")
         return
     st.caption(
-        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 "
-        "falls or rises."
+        f"{plural(len(shown), 'question')} of {len(model_rows)}; an answer is broken or fixed when "
+        "its F1 falls or rises."
     )
-    place = st.selectbox(
+    index = st.selectbox(
         "Question",
-        range(len(some)),
-        format_func=lambda i: some["text"].iloc[i],
+        range(len(shown)),
+        format_func=lambda i: shown["text"].iloc[i],
         key="answer-question",
     )
-    row = some.iloc[place if place < len(some) else 0]
-    # models evaluated on different samples give one number to different questions
-    same = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
-    _read(view, same, row, model=model)
+    row = shown.iloc[index if index < len(shown) else 0]
+    # with different evaluation samples, one example number means different questions
+    question_rows = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
+    _read(view, question_rows, row, model=model)
 
 
-def _read(view: View, same: pd.DataFrame, row: pd.Series, model: ComparedModel) -> None:
+def _read(view: View, question_rows: pd.DataFrame, row: pd.Series, model: ComparedModel) -> None:
     dense = next((m for m in view.models if m.is_dense), None)
-    said = [
-        (
-            "Dense",
-            row["dense"],
-            row["dense_f1"],
-            palette.color(dense, view.dark) if dense else "#888888",
-        )
-    ]
+    color = palette.color(dense, view.dark) if dense else "#888888"
+    answers = [("Dense", row["dense"], row["dense_f1"], color)]
     for other in dict.fromkeys((model, *view.pruned)):
-        for own in same[same["job"] == other.job].to_dict("records"):
-            said.append(
-                (other.label, own["pruned"], own["pruned_f1"], palette.color(other, view.dark))
-            )
+        for other_row in question_rows[question_rows["job"] == other.job].to_dict("records"):
+            color = palette.color(other, view.dark)
+            answers.append((other.label, other_row["pruned"], other_row["pruned_f1"], color))
     st.markdown(
         f"**{ui.escape(row['text'])}**  \nAccepted: {ui.escape(prediction_text(row['label'], ()))}"
     )
-    for label, text, f1, color in said:
+    for label, text, f1, color in answers:
         st.markdown(
             f':color[●]{{foreground="{color}"}} **{label}**: '
             f"{ui.escape(prediction_text(text, ()))} · F1 {percent(f1)}"
         )
-    st.html(ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
+    st.html(ui.underlined(row["pair"], [(text, color) for _, text, _, color in answers[:2]]))
     st.caption(
-        "In the text: underlined in each model's colour where it found its answer (dense, and "
-        "the chosen model)."
+        "Underlined in the text: the answers of the dense and the chosen model, in their colours."
     )

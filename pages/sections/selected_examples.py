@@ -17,7 +17,7 @@ from prune_core.analysis.example_groups import Contrast
 
 
 def panel(view: View, model: ComparedModel) -> None:
-    """One example read closely, or a group against the rest."""
+    """Draw the selected example in detail, or compare the selected group with the rest."""
     if not view.examples:
         return
     if warn_if_ambiguous(view, view.first_seed("prediction")):
@@ -31,89 +31,86 @@ def panel(view: View, model: ComparedModel) -> None:
 
 
 def warn_if_ambiguous(view: View, rows: pd.DataFrame) -> bool:
-    """Whether the models on view number the selected examples differently; if so, say so."""
+    """Warn and return True if models number the selected examples differently."""
     if not example_groups.is_ambiguous(rows, view.examples):
         return False
     st.warning(
-        "The models on view were evaluated on different samples, in which the selected example "
-        "numbers are different texts. Choose models with the same seed and evaluation size.",
+        "The selected models were evaluated on different samples, in which the selected example "
+        "numbers refer to different texts. Select models with the same seed and evaluation size.",
         icon=":material/warning:",
     )
     return True
 
 
 def _one(view: View, example: int) -> None:
-    """Its text, what every model says, and what the attacks made of it."""
+    """Show an example's text, all predictions and the outcomes of attacks."""
     rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
-    own = rows[rows["example"] == example] if len(rows) else rows
-    if own.empty:
+    example_rows = rows[rows["example"] == example] if len(rows) else rows
+    if example_rows.empty:
         st.info(
-            "This example's predictions were not kept: add the measure Accuracy to the study.",
+            "The predictions for this example were not saved: add the measure Accuracy to the "
+            "study.",
             icon=":material/info:",
         )
         return
-    first, names = own.iloc[0], view.label_names
+    first, names = example_rows.iloc[0], view.label_names
     st.markdown(f"#### {ui.escape(str(first['text']))}")
     if isinstance(first["pair"], str):
         st.markdown(ui.escape(first["pair"]))
     st.caption(
-        f"Example {example + 1}; right is {formatting.prediction_text(first['label'], names)}."
+        f"Example {example + 1}; label: {formatting.prediction_text(first['label'], names)}."
     )
     table = []
     for model in view.models:
-        mine = own[own["job"] == model.job]
-        if mine.empty:
+        model_rows = example_rows[example_rows["job"] == model.job]
+        if model_rows.empty:
             continue
-        row = mine.iloc[0]
-        line: dict[str, Any] = {
+        row = model_rows.iloc[0]
+        entry: dict[str, Any] = {
             "model": model.label,
-            "says": formatting.prediction_text(row["pruned"], names),
-            "sure": _sure(row),
+            "prediction": formatting.prediction_text(row["pruned"], names),
+            "confidence": _confidence(row),
         }
-        tried = (
-            attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
-            if len(attacks)
-            else attacks
-        )
-        for each in tried.to_dict("records"):
-            line[each["recipe"]] = (
-                f"{each['outcome']}: {each['perturbed']}"
-                if each["outcome"] == "success"
-                else each["outcome"]
-            )
-        table.append(line)
-    sure = ui.percent_bar("sure")
-    ui.table(pd.DataFrame(table), "chosen-example", {"sure": sure})
+        attempts = attacks
+        if len(attacks):
+            attempts = attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
+        for attempt in attempts.to_dict("records"):
+            entry[attempt["recipe"]] = attempt["outcome"]
+            if attempt["outcome"] == "success":
+                entry[attempt["recipe"]] += f": {attempt['perturbed']}"
+        table.append(entry)
+    confidence = ui.percent_bar("confidence")
+    ui.table(pd.DataFrame(table), "chosen-example", {"confidence": confidence})
     if st.button("Inspect this example", key="inspect-example", icon=":material/search:"):
         st.session_state["inspect-texts"] = (first["text"], first["pair"])
         st.switch_page("pages/inspect.py")
 
 
-def _sure(row: pd.Series) -> float | None:
+def _confidence(row: pd.Series) -> float | None:
     probabilities = row["pruned_probabilities"]
     return 100 * max(probabilities) if isinstance(probabilities, list) and probabilities else None
 
 
 def _group(view: View, model: ComparedModel, examples: Sequence[int]) -> None:
-    """Accuracy and attack success inside and outside, and the texts."""
+    """Compare accuracy and attack success of a group with the rest, and list its texts."""
     rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
-    mine = rows[rows["job"] == model.job] if len(rows) else rows
-    tried = attacks[attacks["job"] == model.job] if len(attacks) else attacks
+    model_rows = rows[rows["job"] == model.job] if len(rows) else rows
+    attempts = attacks[attacks["job"] == model.job] if len(attacks) else attacks
     st.markdown(
-        f"#### {formatting.plural(len(examples), 'example')} against the rest, on {model.label}"
+        f"#### {formatting.plural(len(examples), 'example')} compared with the rest, {model.label}"
     )
     attacked = {
-        f"success of {name}": each
-        for name, each in example_groups.attack_succeeded(tried, examples).items()
+        f"success of {name}": contrast
+        for name, contrast in example_groups.attack_succeeded(attempts, examples).items()
     }
-    found = {"accuracy": example_groups.is_correct(mine, examples)} | attacked
-    for name, each in found.items():
-        if each is not None:
-            st.markdown(f"- {_told(name, each)}")
-    if not any(found.values()):
-        st.caption("Neither labels nor attacks tell this group from the rest.")
-    if len(mine):
-        inside = mine[mine["example"].isin(list(examples))]
+    contrasts = {"accuracy": example_groups.is_correct(model_rows, examples)} | attacked
+    for name, contrast in contrasts.items():
+        if contrast is not None:
+            st.markdown(f"- {_describe(name, contrast)}")
+    if not any(contrasts.values()):
+        st.caption("There are no labels and no attacks to compare this group with the rest.")
+    if len(model_rows):
+        inside = model_rows[model_rows["example"].isin(list(examples))]
         shown = ui.readable_labels(inside[["text", "label", "dense", "pruned"]], view.label_names)
         ui.table(
             shown,
@@ -124,12 +121,12 @@ def _group(view: View, model: ComparedModel, examples: Sequence[int]) -> None:
         )
 
 
-def _told(name: str, each: Contrast) -> str:
-    """A contrast in words: both fractions, their difference with interval, and the p-value."""
+def _describe(name: str, contrast: Contrast) -> str:
+    """Return a line with both fractions, their difference with interval, and the p-value."""
     return (
-        f"**{name[0].upper()}{name[1:]}**: {formatting.percent(each.inside)} of {each.n} inside, "
-        f"{formatting.percent(each.outside)} of {each.n_outside} outside; "
-        f"{formatting.points(each.inside - each.outside)} (95% interval "
-        f"{formatting.signed(100 * each.low)} to {formatting.signed(100 * each.high)}, Fisher "
-        f"{formatting.p_value(each.p_value)})"
+        f"**{name[0].upper()}{name[1:]}**: {formatting.percent(contrast.inside)} of {contrast.n} "
+        f"inside, {formatting.percent(contrast.outside)} of {contrast.n_outside} outside; "
+        f"{formatting.points(contrast.inside - contrast.outside)} (95% interval "
+        f"{formatting.signed(100 * contrast.low)} to {formatting.signed(100 * contrast.high)}, "
+        f"Fisher {formatting.p_value(contrast.p_value)})"
     )

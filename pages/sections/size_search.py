@@ -12,35 +12,42 @@ from prune_core.analysis.policy import Policy
 from prune_core.processes import background
 from prune_core.store.job import Job
 
-WAYS = {"smallest": "The smallest", "fastest": "The fastest, by time measured here"}
+OBJECTIVES = {"smallest": "Smallest model", "fastest": "Fastest model, measured on this machine"}
 
 
 def page(home: Path, job: Job, policy: Policy) -> None:
-    """Start, watch, stop; a search of the same limits that was stopped goes on where it was."""
+    """Start, show and stop a search; a stopped search with the same limits can be resumed."""
     st.markdown(
-        f"How much can the method of **{ui.escape(job.label)}** remove from its checkpoint "
-        "before a limit on this page no longer surely holds? The search halves the range of "
-        "shares again and again; its tries are runs of a study of their own."
+        f"How much can the method of **{ui.escape(job.label)}** remove from its checkpoint while "
+        "all limits on this page are met? The search bisects over sparsity; every trial is a run "
+        "in its own study."
     )
-    asked = "smallest"
+    objective = "smallest"
     if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
-        asked = ui.segments("smallest-way", WAYS, asked, label="Wanted")
-    command = ["shrink-to", "--job", str(job.id), *(["--fastest"] if asked == "fastest" else [])]
-    limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[
-        :8
-    ]  # an answer is to the limits that were asked about
-    folder = home / asked / f"job-{job.id}-{limits}"
+        objective = ui.segments("smallest-way", OBJECTIVES, objective, label="Objective")
+    command = [
+        "shrink-to",
+        "--job",
+        str(job.id),
+        *(["--fastest"] if objective == "fastest" else []),
+    ]
+    # other limits are another search
+    digest = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[:8]
+    folder = home / objective / f"job-{job.id}-{digest}"
     state = background.state(folder)
     running = state is not None and state.status == "running"
     if not running and st.button(
-        f"Find the {asked}", key=f"find-{asked}", type="primary", icon=":material/compress:"
+        f"Find the {objective} model",
+        key=f"find-{objective}",
+        type="primary",
+        icon=":material/compress:",
     ):
         ui.run_action(_begin, folder, command, policy)
         st.rerun()
     st.fragment(_watch, run_every=1.0 if running else None)(folder)
     st.caption(
-        "The same from the command line, which ends with 0 where a share holds the limits and "
-        "with 1 where none does:"
+        "The same search from the command line; exit code 0 if a sparsity meets the limits, 1 if "
+        "none does:"
     )
     st.code(f"python -m prune_core {' '.join(command)} --policy policy.yaml", language="bash")
 
@@ -52,33 +59,29 @@ def _begin(folder: Path, command: list[str], policy: Policy) -> None:
 
 
 def _watch(folder: Path) -> None:
-    """What the tries said so far, and how far the one at work is."""
+    """Show the results of the trials and the progress of the running one."""
     state = background.state(folder)
     if state is None:
         return
     log = folder / background.LOG
-    lines = (
-        [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if log.is_file()
-        else []
-    )
-    tries = [
-        line for line in lines if line.startswith("- ")
-    ]  # the others are progress, warnings, and the answer at the end
+    text = log.read_text(encoding="utf-8") if log.is_file() else ""
+    output = [line for line in text.splitlines() if line.strip()]
+    # the other lines are progress, warnings and the result at the end
+    trials = [line for line in output if line.startswith("- ")]
     if state.status == "running":
         st.session_state["smallest-working"] = True
         st.progress(min(1.0, state.progress), text=state.detail)
         if st.button("Stop", key="stop-smallest", icon=":material/stop:"):
             ui.run_action(background.stop, folder)
     elif st.session_state.pop("smallest-working", False):
-        st.rerun()  # the whole page: there is a study more
+        st.rerun()  # the whole page, as a study was added
     elif state.status == "stopped":
         st.info(
-            "The search was stopped. Begun again, it reads what it has measured.",
+            "The search was stopped. If you start it again, finished trials are reused.",
             icon=":material/info:",
         )
-    elif lines:
-        answer = lines[-1].removeprefix("prune_core: ")
+    elif output:
+        message = output[-1].removeprefix("prune_core: ")
         show, icon = (st.success, "flag") if state.status == "done" else (st.info, "info")
-        show(ui.escape(answer), icon=f":material/{icon}:")
-    st.markdown("\n".join(f"- {ui.escape(line[2:])}" for line in tries))
+        show(ui.escape(message), icon=f":material/{icon}:")
+    st.markdown("\n".join(f"- {ui.escape(line[2:])}" for line in trials))

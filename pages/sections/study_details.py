@@ -17,39 +17,40 @@ from prune_core.store.store import Store
 
 
 def grid(store: Store, study: str) -> None:
-    """One row per run, one column per stage: its duration or status; stop or resume runs."""
-    found = list({job.key: job for job in store.jobs(study)}.values())
-    names = {model.job: model.label for model in models_of(found)}
+    """Show one row per run with the duration or status of each stage; stop or resume runs."""
+    runs = list({job.key: job for job in store.jobs(study)}.values())
+    names = {model.job: model.label for model in models_of(runs)}
     rows = [
         {
             "run": names[job.id],
             "status": _status(job),
             **{name: _cell(job, name) for name in _stages(job)},
         }
-        for job in found
+        for job in runs
     ]
     # the first run may be dense, without the stage prune
     columns = dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)])
     table = pd.DataFrame(rows, columns=list(columns)).fillna("")
     st.dataframe(table, hide_index=True, width="stretch", key="study-grid")
-    ahead = [job for job in found if job.status in ACTIVE]
-    again = [job for job in found if job.status in (Status.FAILED, Status.CANCELLED)]
+    active = [job for job in runs if job.status in ACTIVE]
+    stopped = [job for job in runs if job.status in (Status.FAILED, Status.CANCELLED)]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
-        if ahead:
+        if active:
             st.markdown(
-                f":gray[about {formatting.approximate_seconds(jobs.seconds_left(ahead))} left]"
+                f":gray[about {formatting.approximate_seconds(jobs.seconds_left(active))} left]"
             )
-            frame.act(ahead, f"Stop {formatting.plural(len(ahead), 'run')}", "study-stop")
-        if again:
-            title = f"Resume {formatting.plural(len(again), 'run')}"
-            frame.act(again, title, "study-resume", resume=True)
+            frame.action_button(
+                active, f"Stop {formatting.plural(len(active), 'run')}", "study-stop"
+            )
+        if stopped:
+            title = f"Resume {formatting.plural(len(stopped), 'run')}"
+            frame.action_button(stopped, title, "study-resume", resume=True)
 
 
 def _stages(job: Job) -> list[str]:
     measures = [each["name"] for each in job.experiment.get("measures", ())]
-    return list(
-        dict.fromkeys([*(["prune"] if job.experiment.get("method") else []), *measures, *job.done])
-    )
+    first = ["prune"] if job.experiment.get("method") else []
+    return list(dict.fromkeys([*first, *measures, *job.done]))
 
 
 def _status(job: Job) -> str:
@@ -65,60 +66,55 @@ def _cell(job: Job, stage: str) -> str:
 
 
 def compare_studies(store: Store, study: str, other: str) -> None:
-    """Models of both studies, one quantity in each and the difference."""
-    tables = [
-        {name: store.rows(name, [job.id for job in store.jobs(each)]) for name in TABLES}
-        for each in (study, other)
-    ]
-    both = [available(each) for each in tables]
+    """Show one quantity of the models that both studies have, and its difference."""
+    tables = [_tables(store, study), _tables(store, other)]
+    first, second = (available(rows) for rows in tables)
+    # the title contains the metric, which must be the same
     keys = [
         key
-        for key, quantity in both[0].items()
-        if key in both[1] and both[1][key].title == quantity.title
-    ]  # of one metric
+        for key, quantity in first.items()
+        if key in second and second[key].title == quantity.title
+    ]
     if not keys:
-        st.info(f"{study} and {other} have no figure in common.", icon=":material/info:")
+        st.info(f"{study} and {other} have no quantity in common.", icon=":material/info:")
         return
-    quantity: Quantity = both[0][
-        ui.choice_widget(
-            st.selectbox,
-            "beside-figure",
-            keys,
-            default=keys[0],
-            label="Figure",
-            format_func=lambda key: both[0][key].title,
-        )
+    titles = {key: first[key].title for key in keys}
+    quantity: Quantity = first[ui.pick("beside-figure", titles, label="Quantity")]
+    summaries = [
+        _summary(store, name, rows, quantity=quantity)
+        for name, rows in zip((study, other), tables, strict=True)
     ]
-    figures = [
-        _figures(store, each, own, quantity=quantity)
-        for each, own in zip((study, other), tables, strict=True)
-    ]
-    shared = figures[0].merge(figures[1], on="label", suffixes=("_1", "_2"))
+    shared = summaries[0].merge(summaries[1], on="label", suffixes=("_1", "_2"))
     if shared.empty:
-        st.info(f"{study} and {other} have no model of the same name.", icon=":material/info:")
+        st.info(f"{study} and {other} have no model with the same name.", icon=":material/info:")
         return
     key = quantity.key
-    told = {
-        name: shared[f"{key}_{place}"].map(quantity.show)
-        for place, name in ((1, study), (2, other))
+    columns = {
+        name: shared[f"{key}_{number}"].map(quantity.show)
+        for number, name in ((1, study), (2, other))
     }
-    shown = pd.DataFrame({"Model": shared["label"], **told})
+    shown = pd.DataFrame({"Model": shared["label"], **columns})
     change = shared[f"{key}_2"] - shared[f"{key}_1"]
     shown["Difference"] = change.map(
         formatting.points if quantity.tick == ".0%" else formatting.plain
     )
     ui.table(shown, "beside", plain=shared)
     st.caption(
-        "The studies may differ in sample, seed or settings: a difference here is no test of a "
-        "method."
+        "The studies may differ in sample, seed or settings, so a difference here does not compare "
+        "methods."
     )
 
 
-def _figures(
+def _tables(store: Store, study: str) -> dict[str, pd.DataFrame]:
+    ids = [job.id for job in store.jobs(study)]
+    return {name: store.rows(name, ids) for name in TABLES}
+
+
+def _summary(
     store: Store, study: str, tables: dict[str, pd.DataFrame], quantity: Quantity
 ) -> pd.DataFrame:
-    found = store.jobs(study)
-    models = seeds.merge_seeds(models_of([job for job in found if job.done]), found)
+    runs = store.jobs(study)
+    models = seeds.merge_seeds(models_of([job for job in runs if job.done]), runs)
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
     pooled = {
         name: seeds.pooled(name, rows, models, predictions=predictions)

@@ -15,87 +15,86 @@ from prune_core.data.delimited import SEPARATORS, Dialect
 from prune_core.data.examples import DataSource
 from prune_core.store.store import Store
 
-FILE = "a file of your own"  # what the choice of data calls it, and the next
+FILE = "a file of your own"  # these two are values of the choice of data
 HUB = "a data set of the Hub"
 TYPES = [ending.removeprefix(".") for ending in (*tables.SUFFIXES, *tables.PACKED)]
-NO_LABEL = "none: judge against the dense model"
-YES_NO = {"": "as found", "yes": "yes", "no": "no"}
-QUOTES = {"": "as found", "yes": "yes", "backslash": "yes, escaped by a backslash", "no": "no"}
-BAD_ROWS = {"": "ask", "skip": "leave them out", "merge": "merge extra cells into the text"}
-HOW = ("separator", "encoding", "header", "quotes", "bad_rows")
+NO_LABEL = "none: compare with the dense model"
+YES_NO = {"": "auto", "yes": "yes", "no": "no"}
+QUOTES = {"": "auto", "yes": "yes", "backslash": "yes, escaped by a backslash", "no": "no"}
+BAD_ROWS = {"": "ask", "skip": "skip", "merge": "merge extra cells into the text"}
+PARSING = ("separator", "encoding", "header", "quotes", "bad_rows")
 
 
-def file(store: Store, of: str) -> str:
-    """The path of the file: that of the upload, or the one typed, whichever came last.
+def file(store: Store, prefix: str) -> str:
+    """Draw an upload and a path field; return the path of the last one used.
 
     The upload has its own key and is stored when its widget returns it: a callback may be lost if
     the user clicks elsewhere while the upload arrives.
     """
-    kept, seen = f"{of}uploaded", f"{of}upload-seen"
+    stored_key, seen_key = f"{prefix}uploaded", f"{prefix}upload-seen"
 
-    def drop() -> None:
-        st.session_state[kept] = ""
+    def clear() -> None:
+        st.session_state[stored_key] = ""
 
     def changed() -> None:
-        if not st.session_state[
-            f"{of}upload"
-        ]:  # taken out again; on a page come back to it is empty without having changed
-            drop()
+        # the user removed the upload; when the page is reopened, it is empty without a change
+        if not st.session_state[f"{prefix}upload"]:
+            clear()
 
-    upload = st.file_uploader("Upload it", TYPES, key=f"{of}upload", on_change=changed)
-    if upload and upload.file_id != st.session_state.get(seen):
+    upload = st.file_uploader("Upload a file", TYPES, key=f"{prefix}upload", on_change=changed)
+    if upload and upload.file_id != st.session_state.get(seen_key):
         st.session_state.update(
             {
-                kept: str(uploads.save(store.home, upload.name, upload.getvalue())),
-                seen: upload.file_id,
+                stored_key: str(uploads.save(store.home, upload.name, upload.getvalue())),
+                seen_key: upload.file_id,
             }
         )
     path = st.text_input(
-        "or give its path",
-        key=f"{of}path",
+        "or enter its path",
+        key=f"{prefix}path",
         placeholder="/data/reviews.csv",
         help=(
-            "Where the file, or a folder of save_to_disk, lies on the machine that serves this "
-            "page. An upload is kept."
+            "Path of the file, or of a folder written by save_to_disk, on the machine that serves "
+            "this page. Uploads are saved there."
         ),
-        on_change=drop,
+        on_change=clear,
         persist_state="session",
     ).strip()
-    uploaded = str(st.session_state.get(kept, ""))
+    uploaded = str(st.session_state.get(stored_key, ""))
     if uploaded:
-        st.caption(
-            f"{Path(uploaded).name}, as uploaded, is read; a path typed here takes its place."
-        )
+        st.caption(f"The upload {Path(uploaded).name} is used; a path entered here replaces it.")
     return uploaded or path
 
 
 def rows(path: str) -> dict[str, Any]:
-    """Parsing options, columns and first rows, as keys of a sweep; no task if unreadable."""
+    """Draw first rows, columns and parsing options; return keys of a sweep.
+
+    `task` is "" if the file cannot be read.
+    """
     if not path:
         st.info(
-            "Upload a file, or give its path, to see its first rows and choose its columns.",
+            "Upload a file or enter its path to see its first rows and choose its columns.",
             icon=":material/table_rows:",
         )
         return {}
-    # set by widgets below the table, which need to know how it was read
-    asked = {name: st.session_state.get(f"{name}-{path}", "") for name in (*HOW, "split")}
+    # values of widgets that are drawn below the table, as they need its detected format
+    options = {name: st.session_state.get(f"{name}-{path}", "") for name in (*PARSING, "split")}
     text = st.session_state.get(f"text-{path}", "")
-    there = Path(path).expanduser()
+    location = Path(path).expanduser()
     try:
         table = _read(
             path,
-            tuple(asked.items()),
+            tuple(options.items()),
             text,
-            changed=there.stat().st_mtime if there.exists() else 0.0,
+            changed=location.stat().st_mtime if location.exists() else 0.0,
         )
     except PruneError as error:
         st.error(with_field_names(str(error)))
-        _how(path, Dialect(), "", is_open=True)
+        _parsing_form(path, Dialect(), "", is_open=True)
         return {"task": ""}
     chosen = _columns(path, table.rows)
-    if len({*chosen.values()} - {"", columns.NONE}) < len(
-        [name for name in chosen.values() if name not in ("", columns.NONE)]
-    ):
+    used = [name for name in chosen.values() if name not in ("", columns.NONE)]
+    if len(set(used)) < len(used):
         st.error("Text, second text and label must be different columns.")
         return {"task": ""}
     shown = [
@@ -103,43 +102,46 @@ def rows(path: str) -> dict[str, Any]:
         for name in (chosen["label"], chosen["text"], chosen["text_pair"])
         if name in table.rows
     ]
-    select_first_table(table.rows[shown])
-    for note in (f"Read as: {table.description}." if table.description else "", *table.notes):
-        if note:
-            st.caption(note)
-    _how(path, table.form, tables.splits_of(table.rows)[0])
-    return chosen | asked
+    show_first_rows(table.rows[shown])
+    if table.description:
+        st.caption(f"Read as: {table.description}.")
+    for note in filter(None, table.notes):
+        st.caption(note)
+    _parsing_form(path, table.form, tables.splits_of(table.rows)[0])
+    return chosen | options
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)  # which nobody changes
-def _read(path: str, asked: tuple[tuple[str, str], ...], text: str, changed: float) -> tables.Table:
-    form = dict(asked)
-    return tables.read(path, part=form.pop("split"), form=Dialect(**form), text=text)
+@st.cache_resource(show_spinner=False, max_entries=2)  # tables are not modified
+def _read(
+    path: str, options: tuple[tuple[str, str], ...], text: str, changed: float
+) -> tables.Table:
+    dialect = dict(options)
+    return tables.read(path, part=dialect.pop("split"), form=Dialect(**dialect), text=text)
 
 
 def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
-    """The detected columns, to be corrected. The file's path is part of the widget keys."""
+    """Draw the detected columns as choices; the file's path is part of the widget keys."""
     names = list(table.columns)
-    several = ",".join(columns.indicator_columns(table))
+    indicators = ",".join(columns.indicator_columns(table))
     try:
-        found = columns.choose(table, DataSource(), path, kind=columns.describe_columns(table))
-        text, pair, label = found.text, found.pair or "", found.label or several
-    except PruneError:  # several could be the text: the reader chooses
+        detected = columns.choose(table, DataSource(), path, kind=columns.describe_columns(table))
+        text, pair, label = detected.text, detected.pair or "", detected.label or indicators
+    except PruneError:  # ambiguous: the user chooses
         text, pair, label = names[-1], "", ""
     if not label and columns.describe_columns(table) == "classification":
-        few = [
+        candidates = [
             name
             for name in names
             if name not in (text, pair)
             and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)
         ]
-        label = few[0] if len(few) == 1 else ""
-    places, labels = st.columns(3), [columns.NONE, *names, *([several] if several else [])]
+        label = candidates[0] if len(candidates) == 1 else ""
+    cells, labels = st.columns(3), [columns.NONE, *names, *([indicators] if indicators else [])]
     return {
-        "text": places[0].selectbox(
+        "text": cells[0].selectbox(
             "Text column", names, names.index(text), key=f"text-{path}", persist_state="session"
         ),
-        "text_pair": places[1].selectbox(
+        "text_pair": cells[1].selectbox(
             "Second text",
             ["", *names],
             ["", *names].index(pair),
@@ -148,87 +150,89 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             help="For sentence pairs, or the context of questions.",
             persist_state="session",
         ),
-        "label": places[2].selectbox(
+        "label": cells[2].selectbox(
             "Label column",
             labels,
             labels.index(label or columns.NONE),
             key=f"label-{path}",
             format_func=lambda name: NO_LABEL if name == columns.NONE else name.replace(",", ", "),
-            help="Of a multi-label file with a column of 1 and 0 for each label, all of these.",
+            help="For a multi-label file with one 0/1 column per label: all of these columns.",
             persist_state="session",
         ),
     }
 
 
-def _how(path: str, form: Dialect, splits: str, is_open: bool = False) -> None:
-    """The detected format of a text table, to be corrected, or the part to read of a container."""
+def _parsing_form(path: str, dialect: Dialect, splits: str, is_open: bool = False) -> None:
+    """Draw the detected format of a text table, or the choice of a split, sheet or key."""
     kind = tables.suffix(path)
-    several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
-    if several or splits or st.session_state.get(f"split-{path}"):
-        with st.expander("Read another part", icon=":material/tune:", key="read-part"):
+    has_parts = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
+    if has_parts or splits or st.session_state.get(f"split-{path}"):
+        with st.expander(
+            "Read another split, sheet or key", icon=":material/tune:", key="read-part"
+        ):
             st.text_input(
                 "Split, sheet or key",
                 key=f"split-{path}",
-                placeholder="as found",
+                placeholder="auto",
                 help=(
-                    "A split of a saved folder or by the file's own column, a sheet of an Excel "
-                    "file, or a key of a JSON file of several."
+                    "A split of a saved folder or of the file's split column, a sheet of an Excel "
+                    "file, or a key of a JSON file with several tables."
                 ),
                 persist_state="session",
             )
-    if several or kind in (*tables.COLUMNAR, *tables.CONLL):
+    if has_parts or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
     with st.expander(
-        "Read it differently", expanded=is_open, icon=":material/tune:", key="read-otherwise"
+        "Parsing options", expanded=is_open, icon=":material/tune:", key="read-otherwise"
     ):
         grid = st.grid(5, min_column_width=150, gap="small", key="how")
-        places = [grid.cell() for _ in HOW]
-        signs = {
-            "": f"as found ({SEPARATORS.get(form.separator, form.separator) or 'none'})",
+        cells = [grid.cell() for _ in PARSING]
+        separators = {
+            "": f"auto ({SEPARATORS.get(dialect.separator, dialect.separator) or 'none'})",
             **{name: name for name in (*SEPARATORS.values(), "none")},
         }
-        places[0].selectbox(
+        cells[0].selectbox(
             "Separator",
-            list(signs),
-            format_func=signs.__getitem__,
+            list(separators),
+            format_func=separators.__getitem__,
             key=f"separator-{path}",
             persist_state="session",
         )
-        places[1].text_input(
+        cells[1].text_input(
             "Encoding",
             key=f"encoding-{path}",
-            placeholder=form.encoding or "such as cp1252",
+            placeholder=dialect.encoding or "such as cp1252",
             persist_state="session",
         )
-        places[2].selectbox(
+        cells[2].selectbox(
             "First row names columns",
             list(YES_NO),
             format_func=YES_NO.__getitem__,
             key=f"header-{path}",
             persist_state="session",
         )
-        places[3].selectbox(
+        cells[3].selectbox(
             "Quotes enclose cells",
             list(QUOTES),
             format_func=QUOTES.__getitem__,
             key=f"quotes-{path}",
             persist_state="session",
         )
-        places[4].selectbox(
+        cells[4].selectbox(
             "Bad rows",
             list(BAD_ROWS),
             format_func=BAD_ROWS.__getitem__,
             key=f"bad_rows-{path}",
             help=(
-                "Rows with another number of cells, without a text, or with a value that does "
-                "not fit its column."
+                "Rows with a different number of cells, without text, or with a value that does "
+                "not match its column."
             ),
             persist_state="session",
         )
 
 
-def select_first_table(table: pd.DataFrame, of: str = "") -> None:
-    """The first five rows; the label first, as texts are longer than the table is wide."""
+def show_first_rows(table: pd.DataFrame, source: str = "") -> None:
+    """Show the first five rows; put the label column first, as texts can exceed the width."""
     shown = table.head(5)
     lists = [
         name
@@ -241,4 +245,4 @@ def select_first_table(table: pd.DataFrame, of: str = "") -> None:
         width="stretch",
         key="preview",
     )
-    st.caption(f"The first five of {of or f'{len(table):,} rows'}.")
+    st.caption(f"First five rows of {source or f'{len(table):,}'}.")

@@ -19,7 +19,7 @@ ANY = "any"
 POINTS = (ANY, 0.5, 1, 2, 3, 5, 10, 20)
 TIMES = (ANY, 1.1, 1.25, 1.5, 2, 3, 4)
 PERCENT = (ANY, 75, 60, 50, 40, 30, 25, 20, 10)
-ONE_SIZE = "one size"
+ONE_SIZE = "constant"
 
 
 class Slider(NamedTuple):
@@ -35,26 +35,26 @@ class Slider(NamedTuple):
 
 
 def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> None:
-    """Limits and the best model within them; below, the chart of two chosen quantities."""
+    """Draw limits with the best model within them, and the chart of two chosen quantities."""
     titles = {key: quantity.title for key, quantity in quantities.items()}
     attacked = next((key for key in titles if key.startswith("under_attack")), "")
     if view.pruned:
         _within(view, rows, quantities, attacked=attacked)
     first, second, third = st.columns(3)
     with first:
-        start = "accuracy" if "accuracy" in titles else None
-        x = quantities[ui.pick("x", titles, start, label="Across")]
+        default = "accuracy" if "accuracy" in titles else None
+        x = quantities[ui.pick("x", titles, default, label="Horizontal axis")]
     with second:
-        start = "error" if "error" in titles else next(reversed(titles))
-        y = quantities[ui.pick("y", titles, attacked or start, label="Upwards")]
+        default = "error" if "error" in titles else next(reversed(titles))
+        y = quantities[ui.pick("y", titles, attacked or default, label="Vertical axis")]
     with third:
         sizes = {ONE_SIZE: ONE_SIZE, **titles}
-        size = quantities.get(ui.pick("size", sizes, label="Size of the marks"))
-    sized = f" Larger marks: more of {inline(size.title)}." if size else ""
+        size = quantities.get(ui.pick("size", sizes, label="Marker size"))
+    note = f" Marker size shows {inline(size.title)}." if size else ""
     ui.chart(
-        f"Which models give the best trade between {inline(x.title)} and {inline(y.title)}?",
+        f"Which models give the best trade-off between {inline(x.title)} and {inline(y.title)}?",
         "One point per model with 95% intervals. The dotted line is the Pareto front; dominated "
-        f"models are dimmed. The ring marks the knee.{sized}",
+        f"models are dimmed. The ring marks the knee.{note}",
         plots.scatter(rows, view.models, x, y=y, dark=view.dark, size=size),
         key="trade",
     )
@@ -63,43 +63,43 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
 def _sliders(
     by_job: pd.DataFrame, dense: pd.Series, quantities: Mapping[str, Quantity], attacked: str
 ) -> list[Slider]:
-    """The limits that can be set with the quantities at hand."""
-    found, points = [], ("points", POINTS)
+    """Return the sliders of the limits that the available quantities allow."""
+    sliders, points = [], ("points", POINTS)
     if "accuracy" in quantities:
         title = quantities["accuracy"].title
         lost = dense["accuracy"] - by_job["accuracy"]
-        words = (f"{title} loss, at most (points)", f"{inline(title)} loss")
-        found.append(Slider("accuracy", *words, *points, usual=2, values=lost))
+        words = (f"Maximum {inline(title)} loss (points)", f"{inline(title)} loss")
+        sliders.append(Slider("accuracy", *words, *points, usual=2, values=lost))
     if attacked:
         title = quantities[attacked].title.removeprefix("Accuracy under ")
         lost = dense[attacked] - by_job[attacked]
-        words = (f"Loss under {title}, at most (points)", f"loss of accuracy under {title}")
-        found.append(Slider("attacked", *words, *points, usual=5, values=lost))
+        words = (f"Maximum loss under {title} (points)", f"loss of accuracy under {title}")
+        sliders.append(Slider("attacked", *words, *points, usual=5, values=lost))
     if "speedup" in quantities:
-        words = ("Speed-up, at least (times)", "speed-up")
+        words = ("Minimum speed-up", "speed-up")
         values = by_job["speedup"]
-        found.append(Slider("faster", *words, "times", TIMES, usual=ANY, values=values))
+        sliders.append(Slider("faster", *words, "times", TIMES, usual=ANY, values=values))
     if "nonzeros" in quantities:
-        words = ("Weights left, at most (%)", "of the weights left")
+        words = ("Maximum weights left (%)", "of the weights left")
         values = by_job["nonzeros"] / dense["nonzeros"]
-        found.append(Slider("left", *words, "percent", PERCENT, usual=ANY, values=values))
-    return found
+        sliders.append(Slider("left", *words, "percent", PERCENT, usual=ANY, values=values))
+    return sliders
 
 
 def _within(
     view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], *, attacked: str
 ) -> None:
-    """One slider per limit, and the best model within all of them."""
+    """Draw one slider per limit, and the best model within all of them."""
     by_job = rows.set_index("job")
     dense = by_job[by_job["method"] == "dense"]
     sliders = [] if dense.empty else _sliders(by_job, dense.iloc[0], quantities, attacked=attacked)
     if not sliders:
         return
-    left = {slider.name: slider.values for slider in sliders}.get("left", 1 - by_job["asked"])
-    limits, found = [], pd.DataFrame({"left": left})
+    nonzero = {slider.name: slider.values for slider in sliders}.get("left", 1 - by_job["asked"])
+    limits, values = [], pd.DataFrame({"left": nonzero})
     with st.container(gap="xsmall", key="limits"):
-        for place, slider in zip(st.columns(len(sliders)), sliders, strict=True):
-            with place:
+        for column, slider in zip(st.columns(len(sliders)), sliders, strict=True):
+            with column:
                 value = ui.choice_widget(
                     st.select_slider,
                     f"limit-{slider.name}",
@@ -110,12 +110,12 @@ def _within(
             if value != ANY:
                 scale = 1 if slider.unit == "times" else 100
                 limits.append(tradeoff.Limit(slider.words, value / scale, slider.unit))
-                found[slider.words] = slider.values
+                values[slider.words] = slider.values
         if not limits:
             st.markdown(":gray[Move a slider to find the best model within your limits.]")
             return
         st.markdown(
-            tradeoff.choice_sentence(tradeoff.choose(view.pruned, found, limits)),
-            help="By measured values of the whole model with its embeddings. Whether they hold "
-            "beyond these examples is tested on Deploy.",
+            tradeoff.choice_sentence(tradeoff.choose(view.pruned, values, limits)),
+            help="By measured values of the complete model with its embeddings. The page Deploy "
+            "tests whether limits hold beyond these examples.",
         )

@@ -17,192 +17,192 @@ from prune_core.plots import palette
 from prune_core.plots.palette import DIVERGING, DIVERGING_DARK, mix, readable_on
 from prune_core.processes.inspector_client import Inspector
 
-ACCOUNTS = {"product": "gradient × input", "norm": "gradient norm"}
+METHODS = {"product": "gradient × input", "norm": "gradient norm"}
 MEAN = "mean"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The text on view, and who is asked about it."""
+    """A text and the models that predicted it."""
 
-    asking: Inspector
-    checkpoints: dict[ComparedModel, str]  # of the models that answered, dense first
+    client: Inspector
+    checkpoints: dict[ComparedModel, str]  # dense first
     text: str
     pair: str | None
 
 
 def gradients(view: View, subject: Subject) -> None:
-    """The words of the text, coloured by what the prediction owes to each."""
+    """Draw the words of the text coloured by their saliency for the prediction."""
     if view.kind in ("span", "token"):
-        why = (
-            "an answer has two ends" if view.kind == "span" else "every word has a label of its own"
-        )
+        reason = "every word has its own label"
+        if view.kind == "span":
+            reason = "an answer has a start and an end"
         st.info(
-            f"Saliency explains one figure, and {why}; for these models look at Attention.",
+            f"Saliency explains a single output, but {reason}. Use Attention for these models.",
             icon=":material/info:",
         )
         return
-    models = _two(view, subject)
-    account = ui.segments("saliency", ACCOUNTS, "product", label="Saliency by")
-    found = _asked(
+    models = _choose_two(view, subject)
+    method = ui.segments("saliency", METHODS, "product", label="Saliency by")
+    results = _call(
         models,
-        subject.asking.saliency,
+        subject.client.saliency,
         [subject.checkpoints[model] for model in models],
         subject.text,
         subject.pair,
     )
-    if not found:
+    if not results:
         return
-    st.markdown("#### Which words does the prediction hang on?")
+    st.markdown("#### Which words does the prediction depend on?")
 
-    def said(told: dict[str, Any]) -> str:
-        return (
-            f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit "
-            f"{told['logit']:.2f}"
-        )
+    def note(result: dict[str, Any]) -> str:
+        return f"prediction: {result['label']}, logit {result['logit']:.2f}"
 
-    words = next(iter(found.values()))["words"]
+    words = next(iter(results.values()))["words"]
     _lines(
-        [(model, told[account], said(told)) for model, told in found.items()],
+        [(model, result[method], note(result)) for model, result in results.items()],
         words,
-        account == "product",
+        method == "product",
         style=".3f",
         dark=view.dark,
     )
-    if len(found) == 2:
-        first, second = (pd.Series(told[account]) for told in found.values())
+    if len(results) == 2:
+        first, second = (pd.Series(result[method]) for result in results.values())
         st.caption(
-            "Order of the words by this figure, dense against pruned: rank correlation "
-            f"{first.corr(second, method='spearman'):.2f} over {len(first)} words (1: the same "
-            "order, 0: none in common)."
+            "Spearman rank correlation between the two models' saliencies: "
+            f"{first.corr(second, method='spearman'):.2f} over {len(first)} words (1: same order, "
+            "0: unrelated)."
         )
     ui.how_to_read(
         "The gradient $g$ of the predicted label's logit (or of the score) is taken at the "
-        "embedding $x$ of each piece of a word, and the pieces are summed. **Gradient × input**, "
-        "$g\\cdot x$: orange words pull the logit up as their embedding grows, blue ones pull it "
-        "down. **Gradient norm**, $\\lVert g\\rVert_2$: how much the logit moves with a word at "
-        "all, without a direction. Both say how the model would answer to a *tiny* change of an "
-        "embedding. They do not say what happens when a word is taken away or replaced, nor why "
-        "the model is right or wrong; logits of two models are scaled differently, so compare "
-        "patterns first and sizes second. [CLS] and [SEP] are marks that the model itself puts "
-        "around a text."
+        "embedding $x$ of each token of a word and summed over tokens. **Gradient × input**, "
+        "$g\\cdot x$: orange words increase the logit as their embedding is scaled up, blue ones "
+        "decrease it. **Gradient norm**, $\\lVert g\\rVert_2$: how sensitive the logit is to a "
+        "word, without a direction. Both describe the effect of an *infinitesimal* change of an "
+        "embedding, not of removing or replacing a word, and not why a prediction is correct or "
+        "incorrect. Logits of two models are scaled differently, so compare patterns rather than "
+        "magnitudes. [CLS] and [SEP] are special tokens that the tokenizer adds."
     )
     table = pd.DataFrame({"word": words})
-    for name, title in ACCOUNTS.items():
-        for model, told in found.items():
-            table[f"{title}, {model.label}"] = told[name]
+    for name, title in METHODS.items():
+        for model, result in results.items():
+            table[f"{title}, {model.label}"] = result[name]
     with st.expander("Saliency by word", icon=":material/table:"):
         number = st.column_config.NumberColumn(format="%.3f")
         ui.table(table, "saliency", dict.fromkeys(table.columns[1:], number))
 
 
 def attention(view: View, subject: Subject) -> None:
-    """What [CLS] attends to, as coloured words, and the whole map of a head or of the mean."""
-    models = _two(view, subject)
+    """Draw the attention of [CLS] as coloured words, and the map of a head or of the mean."""
+    models = _choose_two(view, subject)
     checkpoints = [subject.checkpoints[model] for model in models]
-    shape = _asked(
-        models, subject.asking.attention, checkpoints, subject.text, subject.pair, None, None
+    overview = _call(
+        models, subject.client.attention, checkpoints, subject.text, subject.pair, None, None
     )
-    if not shape:
+    if not overview:
         return
-    known = next(iter(shape.values()))
+    layer = next(iter(overview.values()))
     with st.container(horizontal=True, vertical_alignment="bottom", key="attention-choices"):
-        blocks = {number: str(number) for number in range(1, known["blocks"] + 1)}
-        block = ui.pick("attention-block", blocks, known["blocks"], label="Block", width=110) - 1
-        titles: dict[Any, str] = {MEAN: "mean over the heads left"}
-        titles |= {number: f"head {number}" for number in range(1, known["of"] + 1)}
+        blocks = {number: str(number) for number in range(1, layer["blocks"] + 1)}
+        block = ui.pick("attention-block", blocks, layer["blocks"], label="Layer", width=110) - 1
+        titles: dict[Any, str] = {MEAN: "mean over remaining heads"}
+        titles |= {number: f"head {number}" for number in range(1, layer["of"] + 1)}
         head = ui.pick("attention-head", titles, label="Head", width=230)
     head = None if head == MEAN else head - 1
-    found = _asked(
-        models, subject.asking.attention, checkpoints, subject.text, subject.pair, block, head
+    results = _call(
+        models, subject.client.attention, checkpoints, subject.text, subject.pair, block, head
     )
-    there = {model: told for model, told in found.items() if told["weights"]}
-    _tell_removed(found, block, head)
-    if not there:
+    shown = {model: result for model, result in results.items() if result["weights"]}
+    _show_removed(results, block, head)
+    if not shown:
         return
-    words = next(iter(there.values()))["words"]
+    words = next(iter(shown.values()))["words"]
     st.markdown(f"#### What does {words[0]} attend to?")
     _lines(
-        [(model, told["weights"][0], "") for model, told in there.items()],
+        [(model, result["weights"][0], "") for model, result in shown.items()],
         words,
         False,
         style=".1%",
         dark=view.dark,
     )
     ui.chart(
-        "And every other word?",
-        "A row is a word, its cells are the shares of its attention that go to each word; every "
-        "row adds up to 100%.",
+        "What do the other words attend to?",
+        "Each row is a word, its cells are the percentages of its attention to each word; rows add "
+        "up to 100%.",
         plots.attention_maps(
-            [(model, told["weights"]) for model, told in there.items()], words, view.dark
+            [(model, result["weights"]) for model, result in shown.items()], words, view.dark
         ),
         key="attention",
     )
     ui.how_to_read(
-        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the "
-        "words say into each word's next state; a word of several pieces gets their sum. The "
-        f"prediction is read off {words[0]} after the last block. High attention does *not* say "
-        "that a word decided the prediction: what is mixed may be small, and later blocks mix "
-        "again; many heads park their attention on [SEP]."
+        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ are the weights by which a "
+        "head combines the values of all words; the weights of a word's tokens are summed. The "
+        f"classifier uses the state of {words[0]} after the last layer. High attention does *not* "
+        "imply that a word determines the prediction: its value may be small, later layers combine "
+        "states again, and many heads attend mainly to [SEP]."
     )
 
 
-def _tell_removed(found: dict[ComparedModel, dict], block: int, head: int | None) -> None:
-    """Say which heads of the layer are removed in each model."""
-    for model, told in found.items():
-        removed = sorted(set(range(told["of"])) - set(told["heads"]))
-        if not told["heads"]:
-            st.info(f"{model.label}: all {told['of']} heads of block {block + 1} are removed.")
-        elif not told["weights"] and head is not None:
+def _show_removed(results: dict[ComparedModel, dict], block: int, head: int | None) -> None:
+    """Show which heads of the layer are removed in each model."""
+    for model, result in results.items():
+        removed = sorted(set(range(result["of"])) - set(result["heads"]))
+        if not result["heads"]:
+            st.info(f"{model.label}: all {result['of']} heads of layer {block + 1} are removed.")
+        elif not result["weights"] and head is not None:
             st.info(
-                f"{model.label}: head {head + 1} of block {block + 1} is removed. "
-                f"Left: {_listed(told['heads'])}."
+                f"{model.label}: head {head + 1} of layer {block + 1} is removed. "
+                f"Remaining: {_format_heads(result['heads'])}."
             )
         elif removed:
             st.caption(
-                f"{model.label}: {len(removed)} of {told['of']} heads of block {block + 1} are "
-                f"removed ({_listed(removed)})."
+                f"{model.label}: {len(removed)} of {result['of']} heads of layer {block + 1} are "
+                f"removed ({_format_heads(removed)})."
             )
 
 
-def _two(view: View, subject: Subject) -> list[ComparedModel]:
-    """The first model, which is dense where it is on view, and one to set beside it."""
+def _choose_two(view: View, subject: Subject) -> list[ComparedModel]:
+    """Return the first model (dense, if selected) and a second one chosen by the user."""
     models = list(subject.checkpoints)
     if len(models) < 2:
         return models
     return [
         models[0],
-        ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", dark=view.dark),
+        ui.one_model(
+            models[1:], "inspect-beside", f"Compare {models[0].label} with", dark=view.dark
+        ),
     ]
 
 
-def _asked(
-    models: list[ComparedModel], ask: object, *question: object
+def _call(
+    models: list[ComparedModel], function: object, *arguments: object
 ) -> dict[ComparedModel, dict]:
-    """The answers by model; what went wrong is shown."""
-    found = ui.run_action(ask, *question) or []  # type: ignore[arg-type]
-    for model, told in zip(models, found, strict=bool(found)):
-        if "error" in told:
-            st.error(f"{model.label}: {told['error']}")
+    """Call a function of the inspector; return its results by model and show errors."""
+    results = ui.run_action(function, *arguments) or []  # type: ignore[arg-type]
+    for model, result in zip(models, results, strict=bool(results)):
+        if "error" in result:
+            st.error(f"{model.label}: {result['error']}")
     return {
-        model: told for model, told in zip(models, found, strict=bool(found)) if "error" not in told
+        model: result
+        for model, result in zip(models, results, strict=bool(results))
+        if "error" not in result
     }
 
 
-def _listed(heads: Sequence[int]) -> str:
+def _format_heads(heads: Sequence[int]) -> str:
     return ", ".join(str(head + 1) for head in heads)
 
 
 def _lines(
-    told: Sequence[tuple[ComparedModel, Sequence[float], str]],
+    lines: Sequence[tuple[ComparedModel, Sequence[float], str]],
     words: Sequence[str],
     signed: bool,
     style: str,
     dark: bool,
 ) -> None:
-    """A line of coloured words a model, all on one scale, and the scale."""
-    top = max((abs(value) for _, values, _ in told for value in values), default=0.0) or 1.0
-    for model, values, note in told:
+    """Draw one line of coloured words per model, all on one scale, and the scale."""
+    top = max((abs(value) for _, values, _ in lines for value in values), default=0.0) or 1.0
+    for model, values, note in lines:
         st.markdown(
             f':color[●]{{foreground="{palette.color(model, dark)}"}} '
             f"**{model.label}**{' · ' * bool(note)}{ui.escape(note)}"
@@ -219,11 +219,11 @@ def _lines(
     ends = (f"−{top:{style}}" if signed else format(0.0, style), format(top, style))
     ramp = f'<i style="background:linear-gradient(90deg,{bar})"></i>'
     st.html(
-        f'<div class="scale">{ends[0]}{ramp}{ends[1]} · point at a word to read its figure</div>'
+        f'<div class="scale">{ends[0]}{ramp}{ends[1]} · hover over a word to read its value</div>'
     )
 
 
-def _color(share: float, dark: bool) -> str:
-    """Of a value from -1 to 1."""
+def _color(value: float, dark: bool) -> str:
+    """Return the colour of a value from -1 to 1."""
     scale = DIVERGING_DARK if dark else DIVERGING
-    return mix(scale[2], scale[-1] if share > 0 else scale[0], abs(share))
+    return mix(scale[2], scale[-1] if value > 0 else scale[0], abs(value))

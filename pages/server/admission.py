@@ -12,13 +12,13 @@ from prune_core.store.store import Store, system_user
 
 UNPROTECTED = (
     "This server can be reached from other machines and does not identify its users: start it with "
-    "`python -m prune_core serve`, which says what to set up, or let it listen on 127.0.0.1 only."
+    "`python -m prune_core serve`, which explains the setup, or let it listen on 127.0.0.1 only."
 )
 LONGEST_NAME = 200  # characters
 
 
 def current_user() -> str:
-    """The name that the store's events carry; "" for a user who is not identified."""
+    """Return the name recorded in the store's events; "" for a user who is not identified."""
     access = Access.from_environment()
     if access.identifies_users:
         claims = _claims(access)
@@ -29,11 +29,11 @@ def current_user() -> str:
 
 
 def may_enter() -> bool:
-    """Whether this session may see the pages; shows how to get in where it may not."""
+    """Whether this session may see the pages; if not, show how to get access."""
     Store.current_user = staticmethod(current_user)
     access, user = Access.from_environment(), current_user()
     if not user:
-        _ask_who(access)
+        _request_login(access)
         return False
     admitted = not access.needs_listing or access.allow.admits(_claims(access))
     if not admitted:
@@ -44,13 +44,13 @@ def may_enter() -> bool:
 
 
 def _claims(access: Access) -> Mapping[str, Any]:
-    """What the proxy or the identity provider states about the user; empty without a login."""
+    """Return the claims of the proxy or identity provider about the user; empty without a login."""
     if access.user_header:
         return {"email": st.context.headers.get(access.user_header) or ""}
     return st.user.to_dict() if st.user.get("is_logged_in") else {}
 
 
-def _ask_who(access: Access) -> None:
+def _request_login(access: Access) -> None:
     if access.login is not None and not access.user_header:
         st.title("PruneScope")
         st.markdown("Log in to see the studies of this server.")
@@ -62,7 +62,7 @@ def _ask_who(access: Access) -> None:
 
 
 def _refuse(access: Access, user: str) -> None:
-    """Say why and whom to ask; recorded once per session."""
+    """Show why access is refused and whom to ask; record it once per session."""
     shown = user.replace("`", "'")
     if is_verified(_claims(access)):
         reason = f"is not on the allow-list of this server; ask {access.contact} for access"

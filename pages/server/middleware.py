@@ -93,12 +93,12 @@ class TokenGate(Gate):
         admitted = self.admits(request)
         given = request.query_params.get("token")
         if not admitted and request.method == "POST":
-            given = await _posted(request)
+            given = await _posted_token(request)
         if given is None:
             if admitted:
                 return None
             return _reload() if _is_cross_site(request) else _form(request)
-        given = given.strip().rpartition("token=")[2]  # the whole address is fine too
+        given = given.strip().rpartition("token=")[2]  # a complete URL is accepted too
         if not admitted and not constant_time_equal(given, self.token):
             return _form(request, WRONG)
         response = RedirectResponse(_without_token(request), 303)
@@ -129,11 +129,11 @@ class ProxyGate(Gate):
         trusted = not self.secret or constant_time_equal(
             headers.get(self.access.secret_header, ""), self.secret
         )
-        users = headers.getlist(self.access.user_header)  # two: a client's own beside the proxy's
+        users = headers.getlist(self.access.user_header)  # a client may add a second one
         return trusted and len(users) == 1 and bool(users[0].strip())
 
     async def refusal(self, request: Request) -> Response | None:
-        """One sentence where the request did not come through the proxy."""
+        """Return a page with an explanation for a request that did not come through the proxy."""
         if self.admits(request):
             return None
         return _page(f"<p>{escape(THROUGH_PROXY.format(contact=self.access.contact))}</p>")
@@ -182,13 +182,13 @@ def _is_cross_site(request: Request) -> bool:
 
 
 def _reload() -> Response:
-    """Let the browser ask again by itself, this time with its cookie."""
+    """Make the browser repeat the request, this time with its cookie."""
     page = '<meta http-equiv="refresh" content="0">'
     return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
 
-async def _posted(request: Request) -> str:
-    """The token of a submitted form; "" where there is none."""
+async def _posted_token(request: Request) -> str:
+    """Return the token of a submitted form; "" if there is none."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -199,9 +199,8 @@ async def _posted(request: Request) -> str:
 
 def _without_token(request: Request) -> str:
     """The requested address, relative to itself, so that it cannot lead to another host."""
-    query = [
-        (k, v) for k, v in parse_qsl(request.url.query, keep_blank_values=True) if k != "token"
-    ]
+    parameters = parse_qsl(request.url.query, keep_blank_values=True)
+    query = [(name, value) for name, value in parameters if name != "token"]
     page = quote(request.url.path.rpartition("/")[2])
     return f"./{page}{'?' if query else ''}{urlencode(query)}"
 

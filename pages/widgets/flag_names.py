@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 FIELDS = {
-    "--bad-rows skip": "“Bad rows: leave them out”",
+    "--bad-rows skip": "“Bad rows: skip”",
     "--bad-rows merge": "“Bad rows: merge extra cells into the text”",
     "--header yes": "“First row names columns: yes”",
     "--header no": "“First row names columns: no”",
@@ -19,11 +19,11 @@ FIELDS = {
     "--text": "“Text column”",
     "--label": "“Label column”",
     "--split": "“Split, sheet or key”",
-    "--calibration": "“Calibrate on other sentences”",
+    "--calibration": "“Calibrate on other examples”",
 }
 
 
 def with_field_names(message: str) -> str:
-    """The message as it reads on the page."""
+    """Return the message with each flag replaced by the title of its field."""
     pattern = "|".join(rf"{re.escape(flag)}(?![\w-])" for flag in FIELDS)
-    return re.sub(pattern, lambda found: FIELDS[found[0]], message)
+    return re.sub(pattern, lambda match: FIELDS[match[0]], message)

@@ -1,4 +1,4 @@
-"""Forms generated from the options of plug-ins; knows no plug-in by name."""
+"""Forms generated from the options of any plug-in."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from prune_core.plugins import Options, option_specs
 
 
 def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str]) -> Any:
-    """The widget for one option. Choices that are `lacking` on this machine are listed apart."""
+    """Draw the widget for one option; choices `lacking` on this machine are listed separately."""
     label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
     common = {"key": key, "help": spec["help"], "persist_state": "session"}
     if spec.get("several"):
         choices = [choice for choice in spec["choices"] if choice not in lacking]
-        picked = st.multiselect(label, choices, spec["default"].split(", "), **common)
-        left_out = [f"- {lacking[choice]}" for choice in spec["choices"] if choice in lacking]
-        if left_out:
-            with st.expander(f":gray[{len(left_out)} more cannot run here]", key=f"lacking-{key}"):
-                st.caption("\n".join(left_out))
-        return ", ".join(picked or spec["default"].split(", "))
+        selected = st.multiselect(label, choices, spec["default"].split(", "), **common)
+        reasons = [f"- {lacking[choice]}" for choice in spec["choices"] if choice in lacking]
+        if reasons:
+            with st.expander(
+                f":gray[{len(reasons)} more are not available on this machine]",
+                key=f"lacking-{key}",
+            ):
+                st.caption("\n".join(reasons))
+        return ", ".join(selected or spec["default"].split(", "))
     if spec.get("choices"):
         choices = list(spec["choices"])
         return st.selectbox(
@@ -39,43 +42,42 @@ def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str])
         return st.number_input(
             label,
             value=spec["default"],
-            min_value=_whole(spec["low"]),
-            max_value=_whole(spec["high"]),
+            min_value=_integer(spec["low"]),
+            max_value=_integer(spec["high"]),
             step=1,
             **common,
         )
     if spec["type"] is float:
-        # limits are the plug-in's business: it answers with a sentence, and a widget's own limit
+        # no limits here: the plug-in reports an invalid value with a message, and a widget's limit
         # would hide the value
-        step = (
-            10.0 ** (floor(log10(abs(spec["default"]))) - (abs(spec["default"]) < 1))
-            if spec["default"]
-            else 0.1
-        )
+        step = 0.1
+        if size := abs(spec["default"]):
+            step = 10.0 ** (floor(log10(size)) - (size < 1))
         return st.number_input(label, value=spec["default"], step=step, format="%g", **common)
     return st.text_input(label, value=spec["default"], **common)
 
 
-def _whole(limit: float | None) -> int | None:
+def _integer(limit: float | None) -> int | None:
     return None if limit is None else int(limit)
 
 
 def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Widgets for all options, expert ones folded. Return values that differ from the default."""
+    """Draw all options, expert ones folded; return the values that differ from the default."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
     lacking: dict[str, str] = getattr(kind, "lacking", dict)()
     for expert in (False, True):
-        some = [spec for spec in specs if bool(spec.get("expert")) is expert]
-        if not some:
+        group = [spec for spec in specs if bool(spec.get("expert")) is expert]
+        if not group:
             continue
-        place = (
-            st.expander("Expert options", icon=":material/tune:", key=f"expert-{kind.name}")
-            if expert
-            else st.container(key=f"options-of-{kind.name}")
-        )
+        if expert:
+            place: Any = st.expander(
+                "Expert options", icon=":material/tune:", key=f"expert-{kind.name}"
+            )
+        else:
+            place = st.container(key=f"options-of-{kind.name}")
         with place, st.grid(2, min_column_width=150, gap="xsmall"):
-            for spec in some:
+            for spec in group:
                 values[spec["name"]] = option_widget(
                     spec, f"option-{kind.name}-{spec['name']}", lacking
                 )
@@ -93,34 +95,32 @@ def cards(
     leave_out: tuple[str, ...] = (),
     more: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
-    """One card per plug-in. Return the chosen ones with their changed options.
+    """Draw one card per plug-in; return the chosen ones with their changed options.
 
-    Plug-ins in `more` are shown on request.
+    Plug-ins in `usual` are on by default; those in `more` are shown on request.
     """
     chosen: dict[str, dict[str, Any]] = {}
-    label = f"Show {len(more)} more to measure against"
+    label = f"Show {len(more)} more baselines"
     shown = bool(more) and st.toggle(label, key=f"more-{key}", persist_state="session")
     with st.grid(3, min_column_width=230, border=True, key=f"cards-{key}") as grid:
         for name, kind in registry.items():
             if name in more and not shown:
                 continue
             with grid.cell():
-                on = st.toggle(
+                is_on = st.toggle(
                     f"**{kind.title}**",
                     value=name in usual,
                     key=f"use-{key}-{name}",
                     persist_state="session",
                 )
                 st.markdown(f":small[{kind.summary}]")
-                notes = [
-                    getattr(kind, "paper", ""),
-                    f"about {formatting.approximate_seconds(kind.estimate)} a model on the demo"
-                    if hasattr(kind, "estimate")
-                    else "",
-                ]
+                notes = [getattr(kind, "paper", "")]
+                if hasattr(kind, "estimate"):
+                    duration = formatting.approximate_seconds(kind.estimate)
+                    notes.append(f"about {duration} per model on the demo")
                 st.caption(" · ".join(filter(None, notes)))
                 specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
-                if on:
+                if is_on:
                     chosen[name] = {}
                     if specs:
                         with st.expander("Options", key=f"fold-{key}-{name}"):

@@ -1,4 +1,4 @@
-"""The process that holds loaded models, shared by Inspect and the lesson."""
+"""The inspector process, which keeps models loaded for Inspect and the lesson."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from prune_core.processes import inspector_client
     show_spinner=False, max_entries=1, on_release=lambda inspector: inspector.close()
 )
 def inspector(home: str) -> inspector_client.Inspector:
-    """The process that keeps the models loaded; started when the page is first opened."""
-    # looked up here and not imported, as this file stays loaded while tests put another in its
-    # place
-    found = inspector_client.Inspector(Path(home) / "workers" / "inspect.log")
-    found.start()
-    return found
+    """Return the client of the inspector process, which is started on first use."""
+    # an attribute of the module and not imported by name, as tests replace it
+    client = inspector_client.Inspector(Path(home) / "workers" / "inspect.log")
+    client.start()
+    return client

@@ -10,7 +10,7 @@ from streamlit.navigation.page import StreamlitPage
 
 def navigation(position: Literal["sidebar", "hidden"] = "sidebar") -> StreamlitPage:
     """Declare the pages and return the one that was requested."""
-    # our icon first: for a page's own icon the browser would request an image from a font host
+    # set the icon first: for a page icon, the browser would request an image from a font host
     st.set_page_config(
         page_title="PruneScope",
         page_icon="assets/logo-icon.svg",

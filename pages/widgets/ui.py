@@ -1,4 +1,4 @@
-"""Components of all pages: choices kept in the URL, charts, tables and empty states."""
+"""Components shared by all pages: choices stored in the URL, charts, tables, empty states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d",
 
 
 def choice_widget(
-    draw: Callable[..., Any],
+    widget: Callable[..., Any],
     name: str,
     options: Sequence[Any],
     default: Any,
@@ -29,107 +29,108 @@ def choice_widget(
     multi: bool = False,
     **keywords: Any,
 ) -> Any:
-    """A widget over `options` whose value is kept in the URL and when the page is left.
+    """Draw a widget over `options` whose value is stored in the URL and survives page changes.
 
     Streamlit drops the value of a widget when its page is left, so it is stored under another key.
     """
     kept = st.session_state.setdefault("kept", {})
-    key, scope, begun = f"choice-{name}", f"options-{name}", f"start-{name}"
+    key, scope, initial_key = f"choice-{name}", f"options-{name}", f"start-{name}"
     known = st.session_state.get(scope)
-    if key not in st.session_state or known != list(options):  # first drawn, or another study
-        start = _start(name, options, default, multi=multi, known=known)
-        st.session_state.update({key: start, scope: list(options), begun: start})
-    # the start is given twice, as state and as default: a first run that is cut short would
-    # otherwise leave the browser's
-    # widget with nothing chosen, which it then reports as the reader's choice
-    start = st.session_state[begun]
-    if draw is st.selectbox:
-        keywords["index"] = list(options).index(start)
+    if key not in st.session_state or known != list(
+        options
+    ):  # drawn for the first time, or for another study
+        initial = _initial_value(name, options, default, multi=multi, known=known)
+        st.session_state.update({key: initial, scope: list(options), initial_key: initial})
+    # the initial value is passed twice, as state and as default: if the first run is interrupted,
+    # the widget in the browser would otherwise be empty and report that as the user's choice
+    initial = st.session_state[initial_key]
+    if widget is st.selectbox:
+        keywords["index"] = list(options).index(initial)
     else:
-        keywords["value" if draw is st.select_slider else "default"] = start
-    if multi and draw is not st.multiselect:
+        keywords["value" if widget is st.select_slider else "default"] = initial
+    if multi and widget is not st.multiselect:
         keywords["selection_mode"] = "multi"
-    value = draw(options=list(options), key=key, **keywords)
+    value = widget(options=list(options), key=key, **keywords)
     if value is None:
-        value = default  # a segmented control can be clicked off
+        value = default  # a segmented control can be deselected
     if multi:
-        value = [v for v in options if v in value] or list(default)[:1]
+        value = [option for option in options if option in value] or list(default)[:1]
     kept[name] = value
     text = ",".join(map(str, value)) if multi else str(value)
-    usual = ",".join(map(str, default)) if multi else str(default)
-    if text != usual and st.query_params.get(name) != text:
+    default_text = ",".join(map(str, default)) if multi else str(default)
+    if text != default_text and st.query_params.get(name) != text:
         st.query_params[name] = text
-    elif text == usual and name in st.query_params:
+    elif text == default_text and name in st.query_params:
         del st.query_params[name]
     return value
 
 
-def _start(
+def _initial_value(
     name: str, options: Sequence[Any], default: Any, *, multi: bool, known: Sequence[Any] | None
 ) -> Any:
-    """The first value of a choice: that of the URL, else the kept one, else the default."""
+    """Return the first value of a choice: from the URL, else the last one, else the default."""
     by_text = {str(option): option for option in options}
-    linked = st.query_params.get(name, "")
-    texts = linked.split(",") if multi else [linked]
+    parameter = st.query_params.get(name, "")
+    texts = parameter.split(",") if multi else [parameter]
     kept = st.session_state["kept"].get(name, [])
     usable = [value for value in (kept if multi else [kept]) if value in options]
-    start = [by_text[text] for text in texts if text in by_text and name in st.query_params]
-    start = start or usable or (list(default) if multi else [default])
+    initial = [by_text[text] for text in texts if text in by_text and name in st.query_params]
+    initial = initial or usable or (list(default) if multi else [default])
     if multi and known:
-        # models that appear while a study runs join the view; those taken off it stay off
-        start = [value for value in options if value in start or value not in known]
-    return start if multi else start[0]
+        # models that finish while a study runs are selected; deselected ones stay deselected
+        initial = [value for value in options if value in initial or value not in known]
+    return initial if multi else initial[0]
 
 
 def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
-    """A segmented control over the keys of `titles`; the first one is the default."""
+    """Draw a segmented control over the keys of `titles`; the first one is the default."""
     return _titled(st.segmented_control, name, titles, default=default, **keywords)
 
 
 def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
-    """A select box over the keys of `titles`; the first one is the default."""
+    """Draw a select box over the keys of `titles`; the first one is the default."""
     return _titled(st.selectbox, name, titles, default=default, **keywords)
 
 
-def _titled(draw: Any, name: str, titles: Mapping, *, default: Any, **keywords: Any) -> Any:
-    start = next(iter(titles)) if default is None else default
+def _titled(widget: Any, name: str, titles: Mapping, *, default: Any, **keywords: Any) -> Any:
+    initial = next(iter(titles)) if default is None else default
     keywords["format_func"] = titles.__getitem__
-    return choice_widget(draw, name, list(titles), default=start, **keywords)
+    return choice_widget(widget, name, list(titles), default=initial, **keywords)
 
 
 def block_slider(blocks: int) -> int:
-    """The index of one of so many layers, chosen on any page."""
+    """Draw a slider over layers that all pages share; return the index, from 0."""
     numbers = list(range(1, blocks + 1))
-    return int(choice_widget(st.select_slider, "block", numbers, default=blocks, label="Block")) - 1
+    return int(choice_widget(st.select_slider, "block", numbers, default=blocks, label="Layer")) - 1
 
 
-def named(model: ComparedModel, dark: bool, text: str = "") -> str:
-    """A model's label in Markdown behind a dot in its colour, followed by `text`."""
+def model_label(model: ComparedModel, dark: bool, text: str = "") -> str:
+    """Return a model's label in Markdown after a dot in its colour, followed by `text`."""
     return f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{text}'
 
 
 def percent_bar(title: str, **keywords: Any) -> Any:
-    """A table column that shows percentages as bars."""
+    """Return a table column that shows percentages as bars."""
     return st.column_config.ProgressColumn(
         title, format="%.1f%%", min_value=0, max_value=100, **keywords
     )
 
 
 def set_choice(name: str, value: Any) -> None:
-    """Make a choice for the reader, from the next run on."""
+    """Set the value of a choice from the next run on."""
     st.session_state.setdefault("kept", {})[name] = value
     st.session_state.pop(f"options-{name}", None)
     if name in st.query_params:
         del st.query_params[name]
 
 
-def show_message(sentence: str) -> None:
-    """A note on the next run, after a rerun or a switch of pages."""
-    st.session_state["said"] = sentence
+def show_message(message: str) -> None:
+    """Show a message on the next run, after a rerun or a change of pages."""
+    st.session_state["message"] = message
 
 
 def run_action(action: Callable[..., Any], *arguments: Any) -> Any:
-    """The action's result, or its PruneError shown as it is."""
+    """Return the action's result; show a PruneError and return None."""
     try:
         return action(*arguments)
     except PruneError as error:
@@ -138,7 +139,7 @@ def run_action(action: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def page_header(title: str, sentence: str, about: str = "") -> None:
-    """Title, what the page is, and the takeaway."""
+    """Draw the title, a description of the page and the takeaway."""
     st.title(title, anchor=False)
     if about:
         st.caption(about)
@@ -147,36 +148,36 @@ def page_header(title: str, sentence: str, about: str = "") -> None:
 
 
 def takeaway(sentence: str) -> None:
-    """What the page says in one sentence."""
+    """Draw the main result of a page as one sentence."""
     st.html(f'<div class="takeaway">{escape(sentence)}</div>')
 
 
 def escape(text: str) -> str:
-    """Text as HTML shows it."""
+    """Escape text for HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def chart(
     question: str,
-    looking_at: str,
+    description: str,
     figure: Any,
     key: str,
     small: bool = False,
     selects: Callable[[list[Any]], None] | None = None,
     lasso: bool = False,
 ) -> None:
-    """A chart under the question it answers and one sentence on what it shows.
+    """Draw a chart below the question it answers and a description of what it shows.
 
-    `selects` receives the custom data of the marks that are clicked (with `lasso`, selected).
+    `selects` receives the custom data of the clicked marks, or of the selected ones with `lasso`.
     """
     name = {"format": st.session_state.get("image-format", "svg"), "scale": 2, "filename": key}
-    # the key's beginning is what style.css knows small charts by
+    # style.css identifies small charts by the prefix of the key
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
         with st.container(
             horizontal=True, vertical_alignment="top", gap="xsmall", key=f"head-{key}"
         ):
             st.markdown(
-                f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]",
+                f"{'#####' if small else '####'} {question}\n:small[:gray[{description}]]",
                 width="stretch",
             )
             st.download_button(
@@ -187,11 +188,12 @@ def chart(
                 icon=":material/table_view:",
                 type="tertiary",
                 on_click="ignore",
-                help="The chart's figures as CSV; the camera above the chart saves it as an image.",
+                help="Download the chart's values as CSV; the camera above the chart saves an "
+                "image.",
             )
-        config = {**CHART, "toImageButtonOptions": name} | (
-            {"modeBarButtonsToRemove": ["autoScale2d"]} if lasso else {}
-        )
+        config = {**CHART, "toImageButtonOptions": name}
+        if lasso:
+            config["modeBarButtonsToRemove"] = ["autoScale2d"]
         common: Any = {
             "width": "stretch",
             "theme": None,
@@ -206,22 +208,22 @@ def chart(
         def changed() -> None:
             points = st.session_state[f"chart-{key}"]["selection"]["points"]
             marked = [point["customdata"] for point in points if "customdata" in point]
-            if marked:  # a chart drawn anew reports nothing, which is no choice
-                selects([each[0] if isinstance(each, list) else each for each in marked])
+            if marked:  # a redrawn chart reports an empty selection, which is not a choice
+                selects([mark[0] if isinstance(mark, list) else mark for mark in marked])
 
         modes: Any = ("points", "box", "lasso") if lasso else "points"
         st.plotly_chart(figure, on_select=changed, selection_mode=modes, **common)
 
 
 def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
-    """Parts of a page of which one is drawn, and computed: key -> (title, what draws it)."""
+    """Draw one part of a page, chosen by the user: key -> (title, function that draws it)."""
     titles = {key: title for key, (title, _) in views.items()}
-    which = segments(name, titles, label="Look closer")
-    views[which][1]()
+    chosen = segments(name, titles, label="Section")
+    views[chosen][1]()
 
 
 def how_to_read(text: str) -> None:
-    """Two or three sentences, with the formula where there is one."""
+    """Draw a folded explanation: a few sentences, with the formula if there is one."""
     with st.expander("How to read this", icon=":material/menu_book:"):
         st.markdown(text)
 
@@ -234,7 +236,7 @@ def table(
     height: int | Literal["auto"] = "auto",
     **keywords: Any,
 ) -> Any:
-    """A sortable table; `plain` (default: `frame`) is the data to download."""
+    """Draw a sortable table; `plain` (default: `frame`) is the data to download."""
     shown = st.dataframe(
         frame,
         width="stretch",
@@ -250,27 +252,25 @@ def table(
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """CSV in which texts that a spreadsheet would run as a formula begin with an apostrophe."""
+    """Return CSV; an apostrophe precedes texts that a spreadsheet would run as a formula."""
 
     def safe(cell: Any) -> Any:
-        return (
-            f"'{cell}"
-            if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-            else cell
-        )
+        if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+            return f"'{cell}"
+        return cell
 
     return frame.rename(columns=safe).map(safe).to_csv(index=False)
 
 
 def downloads(frame: pd.DataFrame, key: str) -> None:
-    """The rows as CSV and as JSON lines; the text is made when the button is clicked."""
+    """Draw CSV and JSON lines buttons; the file is created when its button is clicked."""
     with st.container(horizontal=True, key=f"downloads-{key}"):
-        for kind, suffix, text in (
+        for title, suffix, text in (
             ("CSV", "csv", lambda: csv(frame)),
             ("JSON lines", "jsonl", lambda: frame.to_json(orient="records", lines=True)),
         ):
             st.download_button(
-                kind,
+                title,
                 text,
                 f"{key}.{suffix}",
                 key=f"download-{key}-{suffix}",
@@ -281,7 +281,7 @@ def downloads(frame: pd.DataFrame, key: str) -> None:
 
 
 def readable_labels(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The rows with what is right and what was said as a reader calls it."""
+    """Replace labels and predictions in the rows by their names."""
     return rows.assign(
         **{
             column: rows[column].map(lambda value: prediction_text(value, names))
@@ -291,49 +291,48 @@ def readable_labels(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def marked_words(text: str, perturbed: str) -> str:
-    """The sentence with struck and inserted words marked."""
+    """Return the text as HTML with deleted and inserted words marked."""
     marks = {
         changed_words.KEPT: "{}",
         changed_words.STRUCK: "<del>{}</del>",
         changed_words.INSERTED: "<ins>{}</ins>",
     }
-    told = (
+    parts = (
         marks[kind].format(escape(words))
         for kind, words in changed_words.word_diff(text, perturbed)
     )
-    return '<p class="sentence">' + " ".join(told) + "</p>"
+    return '<p class="sentence">' + " ".join(parts) + "</p>"
 
 
-def underlined(text: str, found: Sequence[tuple[str, str]]) -> str:
-    """The text with each (answer, colour) underlined where it first stands; answers may overlap."""
-    places = [(text.find(answer), len(answer), color) for answer, color in found if answer]
+def underlined(text: str, answers: Sequence[tuple[str, str]]) -> str:
+    """Return the text as HTML; underline the first occurrence of each (answer, colour)."""
+    spans = [(text.find(answer), len(answer), color) for answer, color in answers if answer]
     edges = sorted(
         {
             0,
             len(text),
-            *(start + shift for start, size, _ in places if start >= 0 for shift in (0, size)),
+            *(start + shift for start, size, _ in spans if start >= 0 for shift in (0, size)),
         }
     )
-    out = []
-    for left, right in zip(edges, edges[1:], strict=False):
+    parts = []
+    for first, last in zip(edges, edges[1:], strict=False):
         colors = [
             color
-            for start, size, color in places
-            if start >= 0 and start <= left and right <= start + size
+            for start, size, color in spans
+            if start >= 0 and start <= first and last <= start + size
         ]
-        line = ", ".join(f"inset 0 -{3 * (i + 1)}px 0 {color}" for i, color in enumerate(colors))
-        piece = escape(text[left:right])
-        out.append(
-            f'<span style="box-shadow: {line}; padding-bottom: {3 * len(colors)}px">{piece}</span>'
-            if colors
-            else piece
-        )
-    return '<p class="sentence">' + "".join(out) + "</p>"
+        shadow = ", ".join(f"inset 0 -{3 * (i + 1)}px 0 {color}" for i, color in enumerate(colors))
+        part = escape(text[first:last])
+        if colors:
+            style = f"box-shadow: {shadow}; padding-bottom: {3 * len(colors)}px"
+            part = f'<span style="{style}">{part}</span>'
+        parts.append(part)
+    return '<p class="sentence">' + "".join(parts) + "</p>"
 
 
 def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
-    """The words with the entities that their labels name marked, each with its type behind it."""
-    out: list[str] = []
+    """Return the words as HTML with each entity marked and followed by its type."""
+    parts: list[str] = []
     end = 0
     for kind, first, last in sorted(entities(tags), key=lambda entity: entity[1]):
         inside = escape(" ".join(words[first : last + 1]))
@@ -341,32 +340,30 @@ def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
             f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: '
             f'3px">{inside}</span> <small>{escape(kind)}</small>'
         )
-        out += [escape(" ".join(words[end:first])), mark]
+        parts += [escape(" ".join(words[end:first])), mark]
         end = last + 1
     return (
         '<p class="sentence">'
-        + " ".join(filter(None, [*out, escape(" ".join(words[end:]))]))
+        + " ".join(filter(None, [*parts, escape(" ".join(words[end:]))]))
         + "</p>"
     )
 
 
 def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = "primary") -> None:
-    """The one button that fills an empty page."""
+    """Draw a button that queues the demo study."""
     if st.button("Run the demo study", key=key, type=type, icon=":material/play_arrow:"):
         with st.spinner("Queueing nine models …"):
             run_action(_submit_demo, store)
 
 
 def offer_demo(store: Store, key: str) -> None:
-    """What an empty page can be filled with: the demo, or the reader's own checkpoint."""
+    """Offer the demo study, or a link to prune the user's own checkpoint."""
     demo_button(store, key)
     st.caption(
-        "Nine models of bundled film reviews: first charts within 30 s, everything within about "
+        "Nine models on bundled film reviews: first charts within 30 s, all results within about "
         "4 min on two cores; no download."
     )
-    st.page_link(
-        "pages/prune.py", label="or prune a checkpoint of your own", icon=":material/content_cut:"
-    )
+    st.page_link("pages/prune.py", label="Prune your own checkpoint", icon=":material/content_cut:")
 
 
 def _submit_demo(store: Store) -> None:
@@ -375,18 +372,18 @@ def _submit_demo(store: Store) -> None:
     submitted = [jobs.submit(store, experiment) for experiment in study.demo_experiments()]
     set_choice("study", study.DEMO)
     if all(reused for _, reused in submitted):
-        show_message("The demo study is there already; nothing was computed again.")
+        show_message("The demo study already exists; nothing was recomputed.")
     st.rerun()
 
 
-def empty(store: Store, title: str, promise: str, key: str, waiting: bool = False) -> None:
-    """An empty page: what it will show, and a button that runs the demo; ends the script."""
+def empty(store: Store, title: str, promise: str, key: str, is_active: bool = False) -> None:
+    """Draw an empty page with what it will show and the demo button; stop the script."""
     st.title(title, anchor=False)
     with st.container(border=True, key=f"empty-{key}"):
         st.markdown(promise)
-        if waiting:
+        if is_active:
             st.info(
-                "The study is at work; this page fills in by itself as stages finish.",
+                "The study is running; this page updates automatically as stages finish.",
                 icon=":material/hourglass_top:",
             )
         else:
@@ -394,15 +391,15 @@ def empty(store: Store, title: str, promise: str, key: str, waiting: bool = Fals
     st.stop()
 
 
-def stop_without(pruned: Sequence[ComparedModel], waiting: bool) -> None:
-    """End the script where only the dense model is on view: there is nothing to compare it with."""
-    if not pruned:
-        st.info(
-            "The pruned models are still to come."
-            if waiting
-            else "Only the dense model is on view: choose a pruned model in the sidebar."
-        )
-        st.stop()
+def stop_without(pruned: Sequence[ComparedModel], is_active: bool) -> None:
+    """Stop the script with a message if no pruned model is selected."""
+    if pruned:
+        return
+    if is_active:
+        st.info("No pruned model is finished yet.")
+    else:
+        st.info("Only the dense model is selected: select a pruned model in the sidebar.")
+    st.stop()
 
 
 def one_model(
@@ -412,20 +409,20 @@ def one_model(
     dark: bool,
     default: ComparedModel | None = None,
 ) -> ComparedModel:
-    """One of several models, by its chip."""
+    """Draw the models as chips; return the chosen one, by default the last."""
     by_job = {model.job: model for model in models}
 
     def chip(job: int) -> str:
         return f':color[●]{{foreground="{palette.color(by_job[job], dark)}"}} {by_job[job].label}'
 
-    start = (default or models[-1]).job
+    initial = (default or models[-1]).job
     return by_job[
-        choice_widget(st.pills, name, list(by_job), default=start, label=label, format_func=chip)
+        choice_widget(st.pills, name, list(by_job), default=initial, label=label, format_func=chip)
     ]
 
 
 def dense_of(models: Sequence[ComparedModel], rows: pd.DataFrame) -> ComparedModel | None:
-    """The dense model on view, where it has rows among these."""
+    """Return the selected dense model, or None if it has no rows in the table."""
     return next(
         (model for model in models if model.is_dense and (rows["job"] == model.job).any()), None
     )

@@ -1,7 +1,4 @@
-"""What each option contributes: runs of one method that differ in their options, each beside the method's full form.
-
-Pure pandas; knows nothing of Streamlit, plotly or the store.
-"""
+"""Contribution of each option: runs of one method with changed options, against the full method."""
 
 from __future__ import annotations
 
@@ -18,71 +15,59 @@ from ..plugins import (
     second_stage_label,
 )
 
-SPARSITY_OPTIONS = (
-    "sparsity",
-    "pattern",
-    *TARGET_OPTIONS,
-)  # options that say how much is to go, not how
-APART = (
-    *SPARSITY_OPTIONS,
-    *SECOND_STAGE_OPTIONS,
-    *DISTILLATION_OPTIONS,
-)  # and those that are told whole, which runs from before they were there lack
-SAME = [
-    "asked",
-    "pattern",
-    "seed",
-]  # what a run and its full form must share: the target, and the calibration sentences
+# options that set how much is removed, not how
+SPARSITY_OPTIONS = ("sparsity", "pattern", *TARGET_OPTIONS)
+# options that are not compared one by one; those of the second stage and of distillation get a
+# common label, as older runs lack them
+EXCLUDED = (*SPARSITY_OPTIONS, *SECOND_STAGE_OPTIONS, *DISTILLATION_OPTIONS)
+# columns that a run and its full form share: the target, and the seed of the calibration sample
+SAME = ["asked", "pattern", "seed"]
 
 
 def option_contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str = "accuracy"
 ) -> pd.DataFrame:
-    """A row a method, changed option and target: `difference` from the full form in `key`, mean over seeds, `low` and `high`
-    of them, `seeds` and `n`. Empty where no method was run in two forms.
+    """Return the difference from the full form for each method, changed option and target.
 
-    `runs` is a summary with a row a job, `plans` the options of each job's method.
+    `difference` in the quantity `key` is the mean over seeds, `low` and `high` their range; further
+    columns are `seeds` and `n`. The table is empty if no method was run in two forms. `runs` is a
+    summary with one row per job, `plans` has the options of each job's method.
     """
-    found = [
-        _of_method(own, plans, key)
-        for _, own in runs[runs["job"].isin(list(plans))]
-        .dropna(subset=key)
-        .groupby("method", sort=False)
-    ]
-    return (
-        pd.concat(found, ignore_index=True)
-        if found
-        else pd.DataFrame(columns=["method", "family", "part"])
-    )
+    known = runs[runs["job"].isin(list(plans))].dropna(subset=key)
+    parts = [_contributions(group, plans, key) for _, group in known.groupby("method", sort=False)]
+    if not parts:
+        return pd.DataFrame(columns=["method", "family", "part"])
+    return pd.concat(parts, ignore_index=True)
 
 
 def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
-    """What each job's options change of the full form, in words, "" for the full form itself; all jobs are of one method.
+    """Label the options of each job, all of one method, by their changes from the full form.
 
-    The full form is the one that the others, all counted, differ from in the fewest options.
+    The label of the full form is "". It is the form from which all others together differ in the
+    fewest options.
     """
-    found = {
+    options = {
         job: frozenset(
             {
                 ("then", second_stage_label(plan)),
                 ("distil", distillation_label(plan)),
-                *(item for item in plan.items() if item[0] not in APART),
+                *(item for item in plan.items() if item[0] not in EXCLUDED),
             }
         )
         for job, plan in plans.items()
     }
-    distinct = list(dict.fromkeys(found.values()))
+    distinct = list(dict.fromkeys(options.values()))
     full = min(distinct, key=lambda form: sum(len(form ^ other) for other in distinct))
-    return {job: _told(form - full) for job, form in found.items()}
+    return {job: _label(form - full) for job, form in options.items()}
 
 
-def _of_method(
+def _contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str
 ) -> pd.DataFrame:
-    told = forms({job: plans[job] for job in runs["job"]})
-    runs = runs.assign(part=runs["job"].map(told))
-    whole = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
-    pairs = runs[runs["part"] != ""].merge(whole, on=SAME, suffixes=("", "_full"))
+    labels = forms({job: plans[job] for job in runs["job"]})
+    runs = runs.assign(part=runs["job"].map(labels))
+    full = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
+    pairs = runs[runs["part"] != ""].merge(full, on=SAME, suffixes=("", "_full"))
     pairs["difference"] = pairs[key] - pairs[f"{key}_full"]
     groups = pairs.groupby(["method", "family", "part", "asked", "pattern"], sort=False)
     return groups.agg(
@@ -94,20 +79,19 @@ def _of_method(
     ).reset_index()
 
 
-def _told(changed: frozenset[tuple[str, Any]]) -> str:
-    """The changed options in words."""
-    said = [
-        (value or "not distilled")
-        if name == "distil"
-        else (value or "nothing after it")
-        if name == "second_stage"
-        else "shares of its own"
-        if name == "allocation" and "," in str(value)
-        else f"without {name}"
-        if value is False
-        else f"with {name}"
-        if value is True
-        else f"{name} {value}"
-        for name, value in changed
-    ]
-    return ", ".join(sorted(said)).replace("_", " ")
+def _label(changed: frozenset[tuple[str, Any]]) -> str:
+    """Label changed options: "without bias, nblocks 2"."""
+    labels = sorted(_option_label(name, value) for name, value in changed)
+    return ", ".join(labels).replace("_", " ")
+
+
+def _option_label(name: str, value: Any) -> str:
+    if name == "distil":
+        return value or "not distilled"
+    if name == "then":
+        return value or "no second stage"
+    if name == "allocation" and "," in str(value):
+        return "custom sparsities"
+    if isinstance(value, bool):
+        return f"with {name}" if value else f"without {name}"
+    return f"{name} {value}"

@@ -1,7 +1,7 @@
-"""What saved attack outcomes say: rates with intervals, dense and pruned paired, weak spots, and successes that are valid.
+"""Attack success from rows of `attack_example`: rates, paired tests, slices and validity.
 
-From rows of `attack_example` alone. Pruning moves the set of examples that a model gets right, so success rates are compared
-over those that both get right. Knows nothing of models or of textattack.
+Pruning changes which examples a model classifies correctly, so success rates are compared over the
+examples that both models classify correctly.
 """
 
 from __future__ import annotations
@@ -16,42 +16,45 @@ import pandas as pd
 from ..formatting import p_value, plural
 from ..statistics import mcnemar, nested_bootstrap, wilson
 
-ATTACKED = ("success", "failed")  # outcomes of examples that the model got right
+ATTACKED = ("success", "failed")  # outcomes of correctly classified examples
 RESAMPLES = 2000
-POWER = (
-    1.96 + 0.84
-)  # standard errors: a difference of so many is found in 80 of 100 samples at the 5% level
+# standard errors: such a difference is detected in 80 of 100 samples at the 5% level
+POWER = 1.96 + 0.84
 
 
 def summarize(outcomes: Sequence[Any]) -> dict[str, Any]:
-    """Counts, shares with 95% Wilson intervals, and means, of rows of `attack_example`; a share of nothing is None."""
-    count = {
-        kind: sum(outcome.outcome == kind for outcome in outcomes)
-        for kind in ("success", "failed", "skipped", "error")
+    """Return counts, rates with 95% Wilson intervals and means; a rate without examples is None."""
+    counts = {
+        name: sum(outcome.outcome == name for outcome in outcomes)
+        for name in ("success", "failed", "skipped", "error")
     }
-    attacked = count["success"] + count["failed"]
-    judged = attacked + count["skipped"]  # an example that raised says nothing of the model
-    tried = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
-    changed = [outcome.share_changed for outcome in tried if outcome.outcome == "success"]
+    attacked = counts["success"] + counts["failed"]
+    evaluated = attacked + counts["skipped"]  # without examples whose attack raised an error
+    searched = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
+    changed = [outcome.share_changed for outcome in searched if outcome.outcome == "success"]
     return {
         "n": len(outcomes),
-        **_share("accuracy", attacked, judged),
-        **_share("under_attack", count["failed"], judged),
-        **_share("success", count["success"], attacked, title="success_rate"),
+        **_rate("accuracy", attacked, evaluated),
+        **_rate("under_attack", counts["failed"], evaluated),
+        **_rate("success", counts["success"], attacked, title="success_rate"),
         "attacked": attacked,
-        "succeeded": count["success"],
-        "failed": count["failed"],
-        "skipped": count["skipped"],
-        "errored": count["error"],
+        "succeeded": counts["success"],
+        "failed": counts["failed"],
+        "skipped": counts["skipped"],
+        "errored": counts["error"],
         "words_changed": _mean(changed),
-        "queries": _mean([outcome.queries for outcome in tried]),
+        "queries": _mean([outcome.queries for outcome in searched]),
     }
 
 
-def _share(name: str, hits: int, of: int, title: str = "") -> dict[str, float | None]:
-    """The share and its 95% interval: name, name_low, name_high."""
-    low, high = wilson(hits, of) if of else (None, None)
-    return {title or name: hits / of if of else None, f"{name}_low": low, f"{name}_high": high}
+def _rate(name: str, hits: int, total: int, title: str = "") -> dict[str, float | None]:
+    """Return a rate and its 95% interval: name, name_low, name_high."""
+    low, high = wilson(hits, total) if total else (None, None)
+    return {
+        title or name: hits / total if total else None,
+        f"{name}_low": low,
+        f"{name}_high": high,
+    }
 
 
 def _mean(values: Sequence[Any]) -> float | None:
@@ -59,15 +62,18 @@ def _mean(values: Sequence[Any]) -> float | None:
 
 
 def rates(examples: pd.DataFrame, by: Sequence[str] = ("recipe", "job")) -> pd.DataFrame:
-    """A `summary` a group, groups in the rows' order."""
+    """Return `summarize` for each group, in the order of the rows."""
     groups = examples.groupby(list(by), sort=False)
     return pd.DataFrame(
-        [dict(zip(by, key, strict=True)) | summarize(list(own.itertuples())) for key, own in groups]
+        [
+            dict(zip(by, key, strict=True)) | summarize(list(group.itertuples()))
+            for key, group in groups
+        ]
     )
 
 
 class PairedRates(NamedTuple):
-    """A share on the same `n` examples for dense and for a pruned model; differences are pruned minus dense."""
+    """A rate of the dense and of a pruned model on the same `n` examples."""
 
     n: int
     dense: float
@@ -75,7 +81,7 @@ class PairedRates(NamedTuple):
     low: float  # 95% bootstrap interval of the difference
     high: float
     p_value: float  # McNemar's exact test
-    missed: float  # a smaller difference would be found in less than 80 of 100 such samples
+    missed: float  # a smaller difference is detected in fewer than 80 of 100 samples
 
     @property
     def difference(self) -> float:
@@ -84,48 +90,48 @@ class PairedRates(NamedTuple):
 
 
 def successes(examples: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `attack_example` that hold an adversarial text."""
+    """Return the rows with an adversarial text."""
     return examples[examples["outcome"] == "success"]
 
 
 def under_attack(dense: pd.DataFrame, pruned: pd.DataFrame) -> PairedRates:
-    """Accuracy under attack over all examples; rows of `attack_example` of one recipe, a model each."""
+    """Compare accuracy under attack over all examples; rows of one recipe, one table per model."""
     both = join_dense(dense, pruned)
-    return _versus(both["outcome_dense"] == "failed", both["outcome"] == "failed", both["seed"])
+    return _compare(both["outcome_dense"] == "failed", both["outcome"] == "failed", both["seed"])
 
 
 def success_rate(dense: pd.DataFrame, pruned: pd.DataFrame) -> PairedRates:
-    """Attack success over the examples that both models got right before the attack."""
+    """Compare attack success over the examples that both models classify correctly."""
     both = join_dense(dense, pruned)
     both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
-    return _versus(both["outcome_dense"] == "success", both["outcome"] == "success", both["seed"])
+    return _compare(both["outcome_dense"] == "success", both["outcome"] == "success", both["seed"])
 
 
 def join_dense(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
-    """Outcomes of the examples on which neither search broke; in another sample the same number is another text. Several seeds of a
-    model are paired with the same seeds of the other."""
+    """Join the outcomes of both models by example, text and seed, without errors.
+
+    The text is a key because numbers mean different texts in different samples.
+    """
     keys = ["example", "text", "seed"]
-    sides = [
-        rows[[*keys, "outcome"]] if "seed" in rows else rows[[*keys[:2], "outcome"]].assign(seed=0)
+    left, right = (
+        (rows if "seed" in rows else rows.assign(seed=0))[[*keys, "outcome"]]
         for rows in (pruned, dense)
-    ]
-    if not set(sides[0]["seed"]) & set(sides[1]["seed"]):
-        keys, sides = (
-            keys[:2],
-            [sides[0], sides[1].drop(columns="seed")],
-        )  # another seed's dense model, on the same sentences
-    both = sides[0].merge(sides[1], on=keys, suffixes=("", "_dense"))
+    )
+    if not set(left["seed"]) & set(right["seed"]):
+        # the dense model was attacked with another seed, on the same examples
+        keys, right = keys[:2], right.drop(columns="seed")
+    both = left.merge(right, on=keys, suffixes=("", "_dense"))
     return both[(both["outcome"] != "error") & (both["outcome_dense"] != "error")]
 
 
-def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRates:
+def _compare(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRates:
     n = len(dense)
     if not n:
         return PairedRates(0, *[float("nan")] * 6)
-    gap = pruned.to_numpy(float) - dense.to_numpy(float)
+    change = pruned.to_numpy(float) - dense.to_numpy(float)
     if seeds.nunique() > 1:
-        low, high, p = nested_bootstrap(
-            [gap[(seeds == seed).to_numpy()] for seed in seeds.unique()], RESAMPLES
+        low, high, p_value = nested_bootstrap(
+            [change[(seeds == seed).to_numpy()] for seed in seeds.unique()], RESAMPLES
         )
         return PairedRates(
             n,
@@ -133,26 +139,26 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRate
             float(pruned.mean()),
             low=low,
             high=high,
-            p_value=p,
+            p_value=p_value,
             missed=min(1.0, POWER * (high - low) / (2 * 1.96)),
         )
-    more, fewer = int((gap > 0).sum()), int((gap < 0).sum())
+    more, fewer = int((change > 0).sum()), int((change < 0).sum())
     if more + fewer:
         from scipy.stats import bootstrap
 
-        found = bootstrap(
-            (gap,),
+        result = bootstrap(
+            (change,),
             np.mean,
             n_resamples=RESAMPLES,
             method="percentile",
             rng=np.random.default_rng(0),
         )
-        low, high = map(float, found.confidence_interval)
-    else:  # no example differs: the bootstrap would say 0 to 0, as if n were infinite
+        low, high = map(float, result.confidence_interval)
+    else:  # no example differs: the bootstrap would give 0 to 0, as if n were infinite
         high = wilson(0, n)[1]
         low = -high
-    # Connor (1987): the standard error of a paired difference is √(ψ/n), ψ the share of examples that differ
-    apart = max(more + fewer, 1) / n
+    # Connor (1987): the standard error of a paired difference is √(ψ/n), ψ the discordant fraction
+    discordant = max(more + fewer, 1) / n
     return PairedRates(
         n,
         float(dense.mean()),
@@ -160,69 +166,81 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRate
         low=low,
         high=high,
         p_value=mcnemar(more, fewer),
-        missed=min(1.0, POWER * sqrt(apart / n)),
+        missed=min(1.0, POWER * sqrt(discordant / n)),
     )
 
 
 def describe_difference(versus: PairedRates) -> str:
-    """In plain words, no more than the figures show."""
+    """Describe a difference in words, without claiming more than its test shows."""
     if not versus.n:
-        return "No sentence to compare on"
+        return "No example to compare"
     if versus.p_value < 0.05:
-        more = "more" if versus.difference > 0 else "fewer"
-        return f"Attacks succeed on {plural(round(100 * abs(versus.difference)), 'point')} {more} ({p_value(versus.p_value)})"
-    return f"No detectable change at n = {versus.n}; under {100 * versus.missed:.0f} points would often be missed"
+        direction = "higher" if versus.difference > 0 else "lower"
+        points = plural(round(100 * abs(versus.difference)), "point")
+        return f"Attack success is {points} {direction} ({p_value(versus.p_value)})"
+    return (
+        f"No detectable change at n = {versus.n}; differences below {100 * versus.missed:.0f} "
+        "points are often missed"
+    )
 
 
 def table(examples: pd.DataFrame, dense: int, jobs: Sequence[int]) -> pd.DataFrame:
-    """A row a pruned job, of one recipe's rows: success where both were right, accuracy under attack, and the verdict."""
-    of = lambda job: examples[examples["job"] == job]  # noqa: E731
-    out = []
+    """Compare each pruned job with dense on one recipe's rows: success rate, accuracy, verdict."""
+
+    def rows_of(job: int) -> pd.DataFrame:
+        return examples[examples["job"] == job]
+
+    records = []
     for job in jobs:
-        rate, under = success_rate(of(dense), of(job)), under_attack(of(dense), of(job))
-        out.append(
+        rate = success_rate(rows_of(dense), rows_of(job))
+        accuracy = under_attack(rows_of(dense), rows_of(job))
+        records.append(
             {
                 "job": job,
                 **rate._asdict(),
                 "difference": rate.difference,
-                "under_attack": under.pruned,
-                "under_attack_difference": under.difference,
-                "under_attack_p": under.p_value,
+                "under_attack": accuracy.pruned,
+                "under_attack_difference": accuracy.difference,
+                "under_attack_p": accuracy.p_value,
                 "verdict": describe_difference(rate),
             }
         )
-    return pd.DataFrame(out)
+    return pd.DataFrame(records)
 
 
 def slices(examples: pd.DataFrame, dense: Collection[int], labels: Sequence[str]) -> pd.DataFrame:
-    """A `summary` per job and slice: thirds by length, labels, thirds by dense confidence.
+    """Return `summarize` per job and slice: thirds by length, labels, thirds by dense confidence.
 
     Takes one recipe's rows; returns columns `kind`, `slice`, `job`, slices in their order. An
     example that none of the dense model's jobs attacked has no confidence.
     """
-    met = examples[examples["job"].isin(dense) & examples["original_probabilities"].notna()]
+    attacked = examples[examples["job"].isin(dense) & examples["original_probabilities"].notna()]
     keys = ["example", "text"]
-    sure = met.assign(sure=met["original_probabilities"].map(max)).drop_duplicates(keys)
-    examples = examples.merge(sure[[*keys, "sure"]], on=keys, how="left")
+    confident = attacked.assign(
+        confidence=attacked["original_probabilities"].map(max)
+    ).drop_duplicates(keys)
+    examples = examples.merge(confident[[*keys, "confidence"]], on=keys, how="left")
     kinds = {
         "Length in words": thirds(
             examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"
         ),
         "Label": pd.Categorical.from_codes(examples["label"], categories=list(labels)),
-        "Confidence of dense": thirds(100 * examples["sure"], ("low", "middle", "high"), "{:.1f}%"),
+        "Confidence of dense": thirds(
+            100 * examples["confidence"], ("low", "middle", "high"), "{:.1f}%"
+        ),
     }
-    parts = [
-        rates(examples.assign(kind=kind, slice=of).dropna(subset="slice"), ("kind", "slice", "job"))
-        for kind, of in kinds.items()
-    ]
-    order = [str(name) for of in kinds.values() for name in of.categories]
-    return pd.concat(parts).sort_values(
-        "slice", key=lambda found: found.map(order.index), kind="stable", ignore_index=True
+    tables = []
+    for kind, names in kinds.items():
+        rows = examples.assign(kind=kind, slice=names).dropna(subset="slice")
+        tables.append(rates(rows, ("kind", "slice", "job")))
+    order = [str(name) for names in kinds.values() for name in names.categories]
+    return pd.concat(tables).sort_values(
+        "slice", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
     )
 
 
 def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical:
-    """Equal values stay together, so that thirds of few values differ in size; not-a-number is in none."""
+    """Divide values into thirds; equal values stay together, so sizes differ. NaN is in none."""
     known = values.dropna()
     edges = np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf") if len(known) else [0.0, 0.0]
     low, high = map(show.format, edges)
@@ -235,8 +253,11 @@ def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical
 def invalid_examples(
     examples: pd.DataFrame, similarity: float, changed: float, spared: Collection[str] = ()
 ) -> pd.DataFrame:
-    """What speaks against each text, as booleans: `unlike` (less similar; recipes `spared` are not judged by it), `meaning`
-    (flagged) and `many` (a larger share of words changed). A text without any is valid."""
+    """Return the failed checks of each text as booleans; a text without any is valid.
+
+    `unlike`: similarity too low (not checked for the recipes in `spared`), `meaning`: flagged,
+    `many`: too large a fraction of words changed.
+    """
     unlike = (examples["similarity"] < similarity) & ~examples["recipe"].isin(spared)
     return pd.DataFrame(
         {
@@ -248,7 +269,7 @@ def invalid_examples(
 
 
 def only_valid(examples: pd.DataFrame, valid: pd.Series) -> pd.DataFrame:
-    """The rows as if the attacker had failed wherever its text is not valid."""
+    """Return the rows with invalid successes counted as failed."""
     return examples.assign(
         outcome=examples["outcome"].mask((examples["outcome"] == "success") & ~valid, "failed")
     )

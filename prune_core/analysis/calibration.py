@@ -1,4 +1,4 @@
-"""How far a classifier's confidence is from how often it is right."""
+"""Calibration error: the gap between a classifier's confidence and its accuracy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import numpy as np
 BINS = 10
 
 
-def squared_error(right: np.ndarray, probabilities: np.ndarray) -> float:
-    """The squared calibration error: mean over bins of equally many examples of the squared gap between confidence and accuracy,
-    less what chance adds to it (Kumar et al., Verified Uncertainty Calibration, 2019), so it may fall below zero.
+def squared_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the debiased squared calibration error, which may be below zero.
 
-    The usual absolute error cannot be compared fairly: chance adds most to the model that is calibrated best. `right` (examples,)
-    is each one's label, `probabilities` (examples, labels) what the model says.
+    It is the mean over bins of equally many examples of the squared gap between confidence and
+    accuracy, less its bias by chance (Kumar et al., Verified Uncertainty Calibration, 2019). The
+    usual absolute error does not allow a fair comparison: its bias is largest for the model with
+    the best calibration. Shapes: labels (examples,), probabilities (examples, labels).
     """
-    sure = probabilities.max(1)
-    gap = ((probabilities.argmax(1) == right) - sure)[np.argsort(sure, kind="stable")]
+    confidence = probabilities.max(1)
+    gap = ((probabilities.argmax(1) == labels) - confidence)[np.argsort(confidence, kind="stable")]
     edges = np.linspace(0, len(gap), max(1, min(BINS, len(gap) // 2)) + 1).astype(int)
     n = np.diff(edges)
     mean = np.add.reduceat(gap, edges[:-1]) / n
@@ -24,5 +25,5 @@ def squared_error(right: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def root(squared: float) -> float:
-    """With the sign kept: a rise in squared error as a rise in error."""
+    """Return the square root with the sign of `squared`."""
     return float(np.sign(squared) * np.sqrt(abs(squared)))

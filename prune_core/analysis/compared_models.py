@@ -1,4 +1,4 @@
-"""What is compared: a run as charts see it, what it is called, and in which order. Knows no colours."""
+"""Compared models: runs as shown in charts, with their labels and order."""
 
 from __future__ import annotations
 
@@ -31,27 +31,23 @@ ORDER = (
     "kwon",
     "kprune",
     "kprune_plus",
-)  # everywhere
+)  # of methods in all charts and tables
 
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A run as charts see it: which rows are its own, what it is called, how it was pruned."""
+    """A run, or several seeds of a run, as shown in charts: job, label and how it was pruned."""
 
     job: int
     label: str
     method: str = DENSE
     sparsity: float = 0.0
-    pattern: str = ""  # or the target that was asked for in the place of a share
+    pattern: str = ""  # N:M, or another target than a sparsity
     seed: int = 0
-    structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
-    runs: tuple[
-        int, ...
-    ] = ()  # where several seeds are one model: the jobs of all of them, its own among them
-    form: str = (
-        ""  # where a method was run with different options: what this run changes of the full form
-    )
-    start: str = ""  # where a study has several checkpoints: this one's name, "" for the first
+    structured: bool = False  # heads and neurons are removed, and sparsity is a fraction of FLOPs
+    runs: tuple[int, ...] = ()  # jobs of all seeds, with its own, if several seeds are averaged
+    form: str = ""  # changed options, if a method was run with different options
+    start: str = ""  # name of the initial checkpoint, "" for the study's first one
 
     @property
     def is_dense(self) -> bool:
@@ -65,56 +61,54 @@ class ComparedModel:
 
     @property
     def family(self) -> str:
-        """The method's own title, which its label begins with: AKR, SparseGPT."""
+        """The title of the method, with which the label begins: AKR, SparseGPT."""
         return self.label.split(" · ")[0].removesuffix(self.level).strip(" −") or self.method
 
     @property
     def short(self) -> str:
-        """The label where a chart has little room; the minus sign still says that FLOPs went, not weights."""
+        """The label for charts with little space; the minus sign still marks FLOPs."""
         return self.label.replace(" FLOPs", "")
 
     @property
     def level(self) -> str:
-        """What was asked for: 70%, 2:4, 70% FLOPs or 3 times faster."""
-        return (
-            self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
-        )
+        """The requested target: 70%, 2:4, 70% FLOPs or 3 times faster."""
+        percentage = f"{self.sparsity:.1%}".replace(".0%", "%")
+        return self.pattern or percentage + " FLOPs" * self.structured
 
 
 def with_rows(models: Iterable[ComparedModel], rows: pd.DataFrame) -> list[ComparedModel]:
-    """The models that a table has rows of."""
+    """Return the models that have rows in a table."""
     known = set(rows["job"]) if len(rows) else set()
     return [model for model in models if model.job in known]
 
 
 def ordered(models: Iterable[ComparedModel]) -> list[ComparedModel]:
-    """Dense first, then by method, sparsity, pattern, seed: the same order on every page."""
-    rank = {name: place for place, name in enumerate(ORDER)}
+    """Sort models: dense first, then by method, sparsity, pattern and seed."""
+    rank = {name: index for index, name in enumerate(ORDER)}
 
-    def place(m: ComparedModel) -> tuple[Any, ...]:
+    def sort_key(model: ComparedModel) -> tuple[Any, ...]:
         return (
-            rank.get(m.method, len(rank)),
-            m.method,
-            m.pattern != "",
-            m.sparsity,
-            m.pattern,
-            m.start,
-            m.seed,
-            m.job,
+            rank.get(model.method, len(rank)),
+            model.method,
+            model.pattern != "",
+            model.sparsity,
+            model.pattern,
+            model.start,
+            model.seed,
+            model.job,
         )
 
-    return sorted(models, key=place)
+    return sorted(models, key=sort_key)
 
 
 def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
-    """A job as charts see it."""
+    """Convert a job to a model."""
     method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
     if not method:
         return ComparedModel(job.id, label, seed=seed, start=start)
     options = method["options"]
-    structured = (
-        "keep_one_head" in options
-    )  # as every UnitMethod has it; asking the class would import torch into pages
+    # an option of every UnitMethod; importing the class would import torch into pages
+    structured = "keep_one_head" in options
     pattern = options.get("pattern") or target_label(options)
     return ComparedModel(
         job.id,
@@ -131,31 +125,39 @@ def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
 
 
 def models_of(jobs: Sequence[Job]) -> list[ComparedModel]:
-    """The jobs as models in the usual order; labels say what options change, and where two are still the same the job's number."""
+    """Convert jobs to sorted models with unique labels.
+
+    Labels name changed options and, if they are still equal, the number of the job.
+    """
     plans: dict[str, dict[int, Any]] = {}
     for job in jobs:
         if method := job.experiment.get("method"):
             plans.setdefault(method["name"], {})[job.id] = method["options"]
-    form = {id: told for own in plans.values() for id, told in forms(own).items()}
-    start = _starts(jobs)
-    said = {
-        job.id: [*job.label.split(" · "), start[job.id], *form.get(job.id, "").split(", ")]
+    form_of = {
+        id: label
+        for plans_of_method in plans.values()
+        for id, label in forms(plans_of_method).items()
+    }
+    start_of = _checkpoint_names(jobs)
+    parts = {
+        job.id: [*job.label.split(" · "), start_of[job.id], *form_of.get(job.id, "").split(", ")]
         for job in jobs
     }
     labels = {
-        id: " · ".join(dict.fromkeys(filter(None, own))) for id, own in said.items()
-    }  # what a label says is not said twice
-    shared = Counter(labels.values())
-    named = {
-        id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()
+        id: " · ".join(dict.fromkeys(filter(None, plans_of_method)))
+        for id, plans_of_method in parts.items()
+    }  # without repetitions
+    counts = Counter(labels.values())
+    unique = {
+        id: label if counts[label] == 1 else f"{label} · job {id}" for id, label in labels.items()
     }
     return ordered(
-        _model(job, named[job.id], form.get(job.id, ""), start=start[job.id]) for job in jobs
+        _model(job, unique[job.id], form_of.get(job.id, ""), start=start_of[job.id]) for job in jobs
     )
 
 
-def _starts(jobs: Sequence[Job]) -> dict[int, str]:
-    """Names of the jobs' checkpoints where they are not the first job's."""
+def _checkpoint_names(jobs: Sequence[Job]) -> dict[int, str]:
+    """Return the name of each job's checkpoint, "" for that of the first job."""
     names = {job.id: str(job.experiment.get("checkpoint", "")) for job in jobs}
     first = names[min(names)] if names else ""
     return {

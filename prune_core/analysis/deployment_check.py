@@ -1,8 +1,9 @@
 """Test every limit of a policy for non-inferiority on paired data: met, violated or inconclusive.
 
-A limit is met if the one-sided bound at the policy's confidence lies within it. Shipping needs all limits to be met, so a
-model that violates any one of them ships with at most probability alpha (an intersection-union test, Berger 1982). A limit
-counts as violated only at alpha divided by the number of tests (Bonferroni), so a false "do not ship" is as rare.
+A limit is met if the one-sided bound at the policy's confidence is within it. The decision is
+"ship" only if all limits are met, so a model that violates any limit passes with probability at
+most alpha (an intersection-union test, Berger 1982). A limit counts as violated only at alpha
+divided by the number of tests (Bonferroni), so a false "do not ship" is equally rare.
 """
 
 from __future__ import annotations
@@ -20,33 +21,32 @@ from .policy import AT_LEAST, CRITERIA, Policy, side, titled
 
 SHIP, STOP, INCONCLUSIVE = "ship", "do not ship", "inconclusive"
 MET, VIOLATED = "met", "violated"
-CODES = {SHIP: 0, STOP: 1, INCONCLUSIVE: 3}  # of the command line
-NAMED = 2  # tests that a sentence names
+CODES = {SHIP: 0, STOP: 1, INCONCLUSIVE: 3}  # exit codes of the command line
+MAX_NAMES = 2  # violated limits named in a sentence
 POWER = 0.84  # standard errors beyond the limit for 80 of 100 samples to decide
-FAR = 10_000_000  # no sample that large is drawn: the model lies on the limit
+FAR = 10_000_000  # examples; beyond, the measured value counts as equal to the limit
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One limit compared with the measurement, in the limit's unit; `used` is the fraction of the limit."""
+    """The test of one limit, in the limit's unit; `used` are fractions of the limit."""
 
     criterion: str
     of: str  # attack or slice, "" for the whole sample
     limit: float
     value: float
-    bound: float  # worst value that the sample does not rule out, at the policy's confidence
+    bound: float  # worst value not ruled out at the policy's confidence
     answer: str  # MET, VIOLATED or INCONCLUSIVE
     n: int
-    needs: (
-        int | None
-    )  # examples that would decide in 80 of 100 samples, if the measured value is the true one
+    # examples that would decide in 80 of 100 samples if the measured value is the true one
+    needs: int | None
     detail: str  # why the answer is inconclusive and what to do, "" otherwise
     used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
-    metric: str = "accuracy"  # by which the task is judged
+    metric: str = "accuracy"  # of the task
 
     @property
     def title(self) -> str:
-        """Criterion, and the attack or slice."""
+        """The criterion with the attack or slice."""
         return titled(self.criterion, self.metric) + (f" · {self.of}" if self.of else "")
 
     @property
@@ -61,21 +61,21 @@ class Verdict:
 
     @property
     def excluded(self) -> str:
-        """What the sample rules out, in short: "more than 3.4 points"; "" if nothing."""
+        """Values that the sample rules out: "more than 3.4 points"; "" if none."""
         at_least = self.criterion in AT_LEAST
         possible = self.bound > 0 if at_least else self.bound < CRITERIA[self.criterion].high
         if not np.isfinite(self.bound) or not possible:
             return ""
         digits = 100 if CRITERIA[self.criterion].unit == "times" else 10
-        # rounded away from the measured value: never more than the sample rules out
-        rounded = (
-            floor(self.bound * digits + 1e-9) if at_least else ceil(self.bound * digits - 1e-9)
-        ) / digits
-        return f"{'less' if at_least else 'more'} than {_amount(rounded + 0.0, self.criterion)}"
+        # rounded away from the measured value, so as not to exclude more than the sample does
+        direction, rounded = "more", ceil(self.bound * digits - 1e-9) / digits
+        if at_least:
+            direction, rounded = "less", floor(self.bound * digits + 1e-9) / digits
+        return f"{direction} than {_amount(rounded + 0.0, self.criterion)}"
 
     @property
     def rules_out(self) -> str:
-        """What the sample rules out, inside a sentence: "an accuracy loss of more than 3.4 points"; "" if nothing."""
+        """The same for a sentence: "an accuracy loss of more than 3.4 points"; "" if none."""
         article = "an" if self.inline[0] in "aeiou" or self.inline.startswith("F1") else "a"
         return f"{article} {self.inline} of {self.excluded}" if self.excluded else ""
 
@@ -88,154 +88,156 @@ def _amount(value: float, criterion: str) -> str:
     return f"{number} {'point' if value == 1 and unit == 'points' else unit}"
 
 
-def check(found: Evidence, policy: Policy) -> list[Verdict]:
-    """One verdict per limit, for attacks one per attack; in the policy's order."""
-    asked = [
-        (name, of, figure)
+def check(measured: Evidence, policy: Policy) -> list[Verdict]:
+    """Return one verdict per limit, or per attack for attack limits, in the policy's order."""
+    tests = [
+        (name, group, value)
         for name in policy.limits
-        for of, figure in criterion_metrics(found, policy, name)
+        for group, value in criterion_metrics(measured, policy, name)
     ]
-    metric = metric_of(found.tables["accuracy"])
+    metric = metric_of(measured.tables["accuracy"])
     return [
-        replace(judged(name, of, figure, policy=policy, tests=len(asked)), metric=metric)
-        for name, of, figure in asked
+        replace(judged(name, group, value, policy=policy, tests=len(tests)), metric=metric)
+        for name, group, value in tests
     ]
 
 
 def decision(verdicts: list[Verdict]) -> str:
-    """SHIP if every limit is met, STOP if one is violated, else INCONCLUSIVE."""
-    answers = {each.answer for each in verdicts}
-    return STOP if VIOLATED in answers else INCONCLUSIVE if INCONCLUSIVE in answers else SHIP
+    """Return SHIP if every limit is met, STOP if one is violated, else INCONCLUSIVE."""
+    answers = {verdict.answer for verdict in verdicts}
+    if VIOLATED in answers:
+        return STOP
+    return INCONCLUSIVE if INCONCLUSIVE in answers else SHIP
 
 
 def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
-    """The decision in words, and what decides it."""
-    answer, surely = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
+    """Describe the decision and the limits that decide it."""
+    answer, confidence = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
     limits = {1: "the limit is", 2: "both limits are"}.get(
         len(verdicts), f"all {len(verdicts)} limits are"
     )
     if answer == SHIP:
-        return f"Ship: {limits} met {surely}."
-    which = [
-        each for each in verdicts if each.answer == (VIOLATED if answer == STOP else INCONCLUSIVE)
-    ]
+        return f"Ship: {limits} met {confidence}."
+    reason = VIOLATED if answer == STOP else INCONCLUSIVE
+    decisive = [verdict for verdict in verdicts if verdict.answer == reason]
     if answer == STOP:
-        named = [each.inline for each in which[:NAMED]]
-        named += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
-        listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
-        return f"Do not ship: {listed} {'violates its limit' if len(which) == 1 else 'violate their limits'} {surely}."
+        names = [verdict.inline for verdict in decisive[:MAX_NAMES]]
+        if len(decisive) > MAX_NAMES:
+            names.append(f"{len(decisive) - MAX_NAMES} more")
+        verb = "violates its limit" if len(decisive) == 1 else "violate their limits"
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        return f"Do not ship: {listed} {verb} {confidence}."
     sizes = sorted(
-        {each.n for each in which if each.n and CRITERIA[each.criterion].measure != "cost"}
+        {
+            verdict.n
+            for verdict in decisive
+            if verdict.n and CRITERIA[verdict.criterion].measure != "cost"
+        }
     )
-    n = (
-        f"with n = {' to '.join(f.count(size) for size in dict.fromkeys((sizes[0], sizes[-1])))}, "
-        if sizes
-        else ""
-    )
-    limits = "the limit" if len(verdicts) == 1 else f"{len(which)} of {len(verdicts)} limits"
-    return (
-        f"Inconclusive: {n}{limits} can be neither met nor violated {surely}. {_detail(which[0])}"
-    )
+    n = ""
+    if sizes:
+        ends = dict.fromkeys((sizes[0], sizes[-1]))
+        n = f"with n = {' to '.join(map(f.count, ends))}, "
+    limits = "the limit" if len(verdicts) == 1 else f"{len(decisive)} of {len(verdicts)} limits"
+    detail = _detail(decisive[0])
+    return f"Inconclusive: {n}{limits} can be neither met nor violated {confidence}. {detail}"
 
 
 def _detail(first: Verdict) -> str:
-    """What the sample does say about an inconclusive limit, or why it says nothing."""
+    """Describe what the sample rules out for an inconclusive limit, or why there is no result."""
     if not first.rules_out or first.answer != INCONCLUSIVE:
         return f"{first.title}: {first.detail}."
-    more = f", which takes about {f.count(first.needs)} examples to decide" if first.needs else ""
-    return f"This sample rules out {first.rules_out}; the limit is {_amount(first.limit, first.criterion)}{more}."
+    needed = f", which takes about {f.count(first.needs)} examples to decide" if first.needs else ""
+    limit = _amount(first.limit, first.criterion)
+    return f"This sample rules out {first.rules_out}; the limit is {limit}{needed}."
 
 
 def judged(
-    name: str, of: str, figure: BoundedMetric | str, *, policy: Policy, tests: int
+    name: str, group: str, metric: BoundedMetric | str, *, policy: Policy, tests: int
 ) -> Verdict:
-    """Test one limit of a policy that has so many tests."""
-    asked, scale = policy.limits[name], CRITERIA[name].scale
-    if isinstance(figure, str):
+    """Test one limit; `tests` is the number of all tests, for the correction of violations."""
+    requested, scale = policy.limits[name], CRITERIA[name].scale
+    if isinstance(metric, str):
         return Verdict(
             name,
-            of,
-            asked,
+            group,
+            requested,
             value=np.nan,
             bound=np.nan,
             answer=INCONCLUSIVE,
             n=0,
             needs=None,
-            detail=figure,
+            detail=metric,
         )
-    limit = (
-        1 - asked / scale
-        if name == "agreement"
-        else 1 / max(asked, 1e-9)
-        if name == "speedup"
-        else asked / scale
-    )
-    low, high = figure.bounds(policy.alpha)
-    surely = figure.bounds(policy.alpha / tests)[0]
-    answer = MET if high <= limit else VIOLATED if surely > limit else INCONCLUSIVE
-    needs = (
-        None
-        if answer != INCONCLUSIVE or not np.isfinite(high)
-        else _needed(figure, limit, policy.alpha, tests=tests)
-    )
-    over, value, bound = max(limit, 1e-9), _shown(name, figure.value), _shown(name, high)
+    limit = requested / scale
+    if name == "agreement":
+        limit = 1 - limit
+    elif name == "speedup":
+        limit = 1 / max(requested, 1e-9)
+    low, high = metric.bounds(policy.alpha)
+    corrected = metric.bounds(policy.alpha / tests)[0]
+    answer = INCONCLUSIVE
+    if high <= limit:
+        answer = MET
+    elif corrected > limit:
+        answer = VIOLATED
+    needs = None
+    if answer == INCONCLUSIVE and np.isfinite(high):
+        needs = _needed(metric, limit, policy.alpha, tests=tests)
+    divisor = max(limit, 1e-9)
     return Verdict(
         name,
-        of,
-        asked,
-        value=value,
-        bound=bound,
+        group,
+        requested,
+        value=_in_limit_unit(name, metric.value),
+        bound=_in_limit_unit(name, high),
         answer=answer,
-        n=figure.n,
+        n=metric.n,
         needs=needs,
-        detail=figure.detail or _told(answer, needs, figure.n),
-        used=(figure.value / over, low / over, high / over),
+        detail=metric.detail or _explain(answer, needs, metric.n),
+        used=(metric.value / divisor, low / divisor, high / divisor),
     )
 
 
-def _shown(name: str, value: float) -> float:
-    """A cost in the limit's unit."""
+def _in_limit_unit(name: str, value: float) -> float:
+    """Convert a cost to the limit's unit."""
     scale = CRITERIA[name].scale
-    return (
-        (1 - value) * scale
-        if name == "agreement"
-        else 1 / value
-        if name == "speedup" and value
-        else value * scale
-    )
+    if name == "agreement":
+        return (1 - value) * scale
+    if name == "speedup" and value:
+        return 1 / value
+    return value * scale
 
 
-def _needed(figure: BoundedMetric, limit: float, alpha: float, tests: int) -> int | None:
-    """Examples that would show on which side of the limit the value lies, in 80 of 100 samples."""
-    holds = figure.value <= limit
-    alpha = alpha if holds else alpha / tests
-    gap = abs(limit - figure.value)
-    if not np.isfinite(gap) or gap < 1e-9 or not figure.n:
+def _needed(metric: BoundedMetric, limit: float, alpha: float, tests: int) -> int | None:
+    """Return how many examples would decide in 80 of 100 samples; None if no number would."""
+    is_met = metric.value <= limit
+    alpha = alpha if is_met else alpha / tests
+    gap = abs(limit - metric.value)
+    if not np.isfinite(gap) or gap < 1e-9 or not metric.n:
         return None
     from scipy.stats import norm
 
     z = float(norm.ppf(1 - alpha))
 
     def decides(n: int) -> bool:
-        if figure.of is not None:
-            low, high = figure.of(n).bounds(alpha)
-            return high <= limit if holds else low > limit
-        low, high = figure.bounds(alpha)
-        half = (high - figure.value if holds else figure.value - low) * sqrt(
-            figure.n / n
-        )  # bounds narrow by the root of n
-        return bool(half <= gap)
+        if metric.of is not None:
+            low, high = metric.of(n).bounds(alpha)
+            return high <= limit if is_met else low > limit
+        low, high = metric.bounds(alpha)
+        half = high - metric.value if is_met else metric.value - low
+        return bool(half * sqrt(metric.n / n) <= gap)  # bounds narrow with the root of n
 
-    least = figure.n
-    while not decides(least):
-        least *= 2
-        if least > FAR:
+    size = metric.n
+    while not decides(size):
+        size *= 2
+        if size > FAR:
             return None
-    least = bisect_left(range(least), True, lo=least // 2, key=decides)
-    return max(figure.n + 1, ceil(least * ((z + POWER) / z) ** 2))
+    size = bisect_left(range(size), True, lo=size // 2, key=decides)
+    return max(metric.n + 1, ceil(size * ((z + POWER) / z) ** 2))
 
 
-def _told(answer: str, needs: int | None, n: int) -> str:
+def _explain(answer: str, needs: int | None, n: int) -> str:
     if answer != INCONCLUSIVE:
         return ""
     if needs:
@@ -243,31 +245,31 @@ def _told(answer: str, needs: int | None, n: int) -> str:
     return "the measured value is at the limit; no sample size would decide"
 
 
-def to_record(verdicts: list[Verdict], found: Evidence, policy: Policy) -> dict[str, Any]:
-    """The decision as plain data, for --json."""
+def to_record(verdicts: list[Verdict], measured: Evidence, policy: Policy) -> dict[str, Any]:
+    """Convert verdicts to plain data for --json."""
     return {
-        "job": found.job.id,
-        "label": found.job.label,
+        "job": measured.job.id,
+        "label": measured.job.label,
         "decision": decision(verdicts),
         "told": summary_sentence(verdicts, policy),
         "confidence": policy.confidence,
-        "verdicts": [_record(each) for each in verdicts],
+        "verdicts": [_record(verdict) for verdict in verdicts],
     }
 
 
-def _record(each: Verdict) -> dict[str, Any]:
+def _record(verdict: Verdict) -> dict[str, Any]:
     numbers = {
         name: None if not np.isfinite(value) else value
-        for name, value in (("value", each.value), ("bound", each.bound))
+        for name, value in (("value", verdict.value), ("bound", verdict.bound))
     }
     return {
-        "criterion": each.criterion,
-        "of": each.of,
-        "limit": each.asked,
+        "criterion": verdict.criterion,
+        "of": verdict.of,
+        "limit": verdict.asked,
         **numbers,
-        "rules_out": each.rules_out or None,
-        "answer": each.answer,
-        "n": each.n,
-        "needs": each.needs,
-        "told": each.detail,
+        "rules_out": verdict.rules_out or None,
+        "answer": verdict.answer,
+        "n": verdict.n,
+        "needs": verdict.needs,
+        "told": verdict.detail,
     }

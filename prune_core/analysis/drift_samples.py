@@ -12,20 +12,20 @@ from ..store.job import Job
 
 
 def with_evaluation_indices(rows: pd.DataFrame, jobs: Collection[Job]) -> pd.DataFrame:
-    """Rows of `drift_map` or `drift_example` with indices into the evaluation sample as `example`.
+    """Convert `example` in `drift_map` or `drift_example` to indices into the evaluation sample.
 
     Earlier versions numbered the n examples of a drift sample from 0 to n - 1. Such a sample is
-    drawn again, from the job's seed and the size of its evaluation sample, to convert the numbers.
+    drawn again with the job's seed and the size of its evaluation sample to convert the numbers.
     """
     if rows.empty:
         return rows
     by_id = {job.id: job for job in jobs}
     parts = []
-    for id, own in rows.groupby("job", sort=False):
-        n, job = own["example"].nunique(), by_id[id]
+    for id, group in rows.groupby("job", sort=False):
+        n, job = group["example"].nunique(), by_id[id]
         size = job.facts.get("evaluation_n", n)
-        if n < size and own["example"].max() == n - 1:
+        if n < size and group["example"].max() == n - 1:
             indices = np.array(sample_indices(range(size), n, job.experiment["seed"]))
-            own = own.assign(example=indices[own["example"]])
-        parts.append(own)
+            group = group.assign(example=indices[group["example"]])
+        parts.append(group)
     return pd.concat(parts)

@@ -1,6 +1,6 @@
-"""What is known of a pruned model beside the dense one, and of every criterion a figure with its bounds.
+"""Evidence for deployment: the cost of pruning for every criterion, with bounds, from stored rows.
 
-From stored rows alone. Larger figures are worse, in their own unit; whether they are too bad is deploy's business.
+Larger values are worse. The module `deployment_check` compares them with limits.
 """
 
 from __future__ import annotations
@@ -25,26 +25,25 @@ from .calibration import root, squared_error
 from .policy import CRITERIA, Policy
 
 RESAMPLES = 1000
-WIDER = 1.15  # simulated bounds of a calibration error come out about a tenth too narrow
-ENOUGH = (
-    59  # passes; with fewer the largest is no 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
-)
-SHARES = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
+WIDER = 1.15  # in simulations, bounds of the calibration error are about a tenth too narrow
+# passes; with fewer, the largest is not a 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
+MIN_PASSES = 59
+PROPORTIONS = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
 
 
 class BoundedMetric(NamedTuple):
-    """A cost in its own unit, larger is worse, and what bounds it at each one-sided error probability."""
+    """A cost (larger is worse) and the function that bounds it at a one-sided error probability."""
 
     value: float
     n: int
     bounds: Callable[[float], tuple[float, float]]
     detail: str = ""
-    of: Callable[[int], BoundedMetric] | None = None  # the same shares in a sample of another size
+    of: Callable[[int], BoundedMetric] | None = None  # the same rates in a sample of another size
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured of a pruned job and of the dense one beside it."""
+    """Measurements of a pruned job and of its dense model."""
 
     job: Job
     dense: Job | None
@@ -53,7 +52,7 @@ class Evidence:
 
     @property
     def kind(self) -> str:
-        """What the model gives, a key of examples.KINDS."""
+        """The task type, a key of `examples.TASK_TYPES`."""
         return str(self.job.facts.get("kind", "classification"))
 
     @property
@@ -62,38 +61,38 @@ class Evidence:
         return prediction_type(self.kind, str(self.job.facts.get("metric", "")))
 
     @property
-    def names(self) -> list[str]:
-        """Of the model's labels."""
+    def label_names(self) -> list[str]:
+        """The names of the model's labels."""
         return list(self.job.facts.get("label_names", []))
 
     @property
     def metric(self) -> str:
-        """The task's own figure."""
+        """The metric of the task."""
         return str(self.tables["accuracy"]["metric"].iloc[0])
 
     @property
     def labelled(self) -> bool:
-        """Whether accuracy was measured against labels, not against the dense model."""
+        """Whether accuracy was measured against labels rather than the dense model."""
         return not METRICS[self.metric].against_dense
 
 
 def metric_of(accuracy: pd.DataFrame) -> str:
-    """The figure that the loss is of, from the table; accuracy where there is none yet, or none against labels."""
+    """Return the metric of the table; accuracy if it is empty or without labels."""
     metric = str(accuracy["metric"].iloc[0]) if len(accuracy) else "accuracy"
     return "accuracy" if METRICS[metric].against_dense else metric
 
 
 def evidence(store: Store, job: Job) -> Evidence:
-    """All that is stored about a job, and the attacks on the dense model of the same data and seed."""
+    """Load the measurements of a pruned job and of the dense model with the same data and seed."""
     if not job.experiment.get("method"):
-        raise PruneError(f"Job {job.id} is the dense model; check a pruned one.")
-    same = ("checkpoint", "source", "seed", "evaluation", "max_length")
+        raise PruneError(f"Job {job.id} is the dense model; choose the job of a pruned model.")
+    shared = ("checkpoint", "source", "seed", "evaluation", "max_length")
     dense = next(
         (
             other
             for other in reversed(store.jobs(job.study))
             if not other.experiment.get("method")
-            and all(other.experiment.get(key) == job.experiment.get(key) for key in same)
+            and all(other.experiment.get(key) == job.experiment.get(key) for key in shared)
         ),
         None,
     )
@@ -110,24 +109,23 @@ def evidence(store: Store, job: Job) -> Evidence:
 
 
 def criterion_metrics(
-    found: Evidence, policy: Policy, name: str
+    measured: Evidence, policy: Policy, name: str
 ) -> Iterator[tuple[str, BoundedMetric | str]]:
-    """What a criterion is judged by, an attack or slice each; a sentence where it was not measured."""
-    table = {"accuracy": "prediction", "attack": "attack_example", "cost": "cost"}[
-        CRITERIA[name].measure
-    ]
-    if found.tables[table].empty:
-        yield "", f"not measured: run it with the measure {CRITERIA[name].measure}"
+    """Yield (attack or slice, metric) of a criterion; the reason if it was not measured."""
+    measure = CRITERIA[name].measure
+    table = {"accuracy": "prediction", "attack": "attack_example", "cost": "cost"}[measure]
+    if measured.tables[table].empty:
+        yield "", f"not measured: run it with the measure {measure}"
     elif name == "attack_success":
-        yield from _attacks(found)
+        yield from _attacks(measured)
     elif name == "slice_loss":
-        yield from _worst_slice(found, policy)
+        yield from _worst_slice(measured, policy)
     else:
-        yield "", CRITERION_METRICS[name](found)
+        yield "", CRITERION_METRICS[name](measured)
 
 
 def difference(broken: int, fixed: int, n: int) -> BoundedMetric:
-    """A loss: the share right before minus that after."""
+    """Return an accuracy loss: dense minus pruned accuracy on n examples."""
 
     def bounds(alpha: float) -> tuple[float, float]:
         low, high = paired_bounds(broken, fixed, n, alpha=alpha)
@@ -141,180 +139,186 @@ def difference(broken: int, fixed: int, n: int) -> BoundedMetric:
     )
 
 
-def _accuracy(found: Evidence) -> BoundedMetric | str:
-    rows = found.tables["prediction"]
-    if not found.labelled:
-        changed = _agreement(found)
+def _accuracy(measured: Evidence) -> BoundedMetric | str:
+    rows = measured.tables["prediction"]
+    if not measured.labelled:
+        changed = _agreement(measured)
         if isinstance(changed, str):
             return changed
-        told = "no labels: accuracy falls at most by the percentage of changed predictions"
+        detail = "no labels: accuracy drops at most by the percentage of changed predictions"
         return BoundedMetric(
-            np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), detail=told
+            np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), detail=detail
         )
-    if found.metric in SHARES:
-        was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
-        return difference(int((was & ~now).sum()), int((~was & now).sum()), len(rows))
-    draws = _paired_figures(found.metric, rows)
-    row = found.tables["accuracy"].iloc[0]
-    return _drawn(float(row["dense_score"] - row["score"]), draws[:, 0] - draws[:, 1], len(rows))
+    if measured.metric in PROPORTIONS:
+        dense, pruned = (
+            slices.hits(rows, side, measured.prediction_type) for side in ("dense", "pruned")
+        )
+        return difference(int((dense & ~pruned).sum()), int((~dense & pruned).sum()), len(rows))
+    resamples = _paired_metrics(measured.metric, rows)
+    row = measured.tables["accuracy"].iloc[0]
+    return _bootstrapped(
+        float(row["dense_score"] - row["score"]), resamples[:, 0] - resamples[:, 1], len(rows)
+    )
 
 
-def _paired_figures(name: str, rows: pd.DataFrame) -> np.ndarray:
-    """(resamples, 2): the task's own figure of dense and pruned on examples drawn anew."""
-    metric, right = METRICS[name], list(rows["label"])
+def _paired_metrics(name: str, rows: pd.DataFrame) -> np.ndarray:
+    """Return (resamples, 2): the task's metric of dense and pruned on resampled examples."""
+    metric, labels = METRICS[name], list(rows["label"])
     if metric.counts is not None and metric.of_counts is not None:
-        of_counts, was, now = (
-            metric.of_counts,
-            *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned")),
-        )
-        return paired_resamples(
-            lambda _, drawn: of_counts(drawn.sum(0)),
-            was,
-            was,
-            after=now,
-            resamples=RESAMPLES,
-            seed=0,
-        )
-    if "dense_f1" in rows:  # spans: each answer's own
-        was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
-        return paired_resamples(
-            lambda _, drawn: float(drawn.mean()), was, was, after=now, resamples=RESAMPLES, seed=0
-        )
-    was, now = (
+        of_counts = metric.of_counts
+        dense, pruned = (metric.counts(labels, list(rows[side])) for side in ("dense", "pruned"))
+        return _resample(lambda _, counts: of_counts(counts.sum(0)), dense, dense, pruned)
+    if "dense_f1" in rows:  # spans have one F1 per answer
+        dense, pruned = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
+        return _resample(lambda _, scores: float(scores.mean()), dense, dense, pruned)
+    dense, pruned = (
         np.array(values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ()))))
         for side in ("dense", "pruned")
     )
-    return paired_resamples(
-        metric.compute, np.array(right), was, after=now, resamples=RESAMPLES, seed=0
-    )
+    return _resample(metric.compute, np.array(labels), dense, pruned)
 
 
-def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> BoundedMetric:
-    """Bounds by a paired bootstrap, wider by √(n/(n−1)) and never narrower than `least` examples."""
-    wide = sqrt(n / max(1, n - 1))
+def _resample(
+    statistic: Callable[..., float], labels: np.ndarray, dense: np.ndarray, pruned: np.ndarray
+) -> np.ndarray:
+    return paired_resamples(statistic, labels, dense, after=pruned, resamples=RESAMPLES, seed=0)
+
+
+def _bootstrapped(
+    value: float, resamples: np.ndarray, n: int, min_examples: float = 1.0
+) -> BoundedMetric:
+    """Bound by a paired bootstrap, wider by √(n/(n−1)), by at least `min_examples` / n."""
+    factor = sqrt(n / max(1, n - 1))
 
     def bounds(alpha: float) -> tuple[float, float]:
-        low, high = np.quantile(draws, (alpha, 1 - alpha))
-        return value - max(wide * (value - low), least / n), value + max(
-            wide * (high - value), least / n
-        )
+        low, high = np.quantile(resamples, (alpha, 1 - alpha))
+        smallest = min_examples / n
+        below, above = factor * (value - low), factor * (high - value)
+        return value - max(below, smallest), value + max(above, smallest)
 
     return BoundedMetric(value, n, bounds)
 
 
-def _agreement(found: Evidence) -> BoundedMetric | str:
-    if found.prediction_type == "regression":
-        return "scores are never the same to the last digit; leave agreement out"
-    same = slices.agreed(found.tables["prediction"], found.prediction_type)
-    return _share(int((~same).sum()), len(same))
+def _agreement(measured: Evidence) -> BoundedMetric | str:
+    if measured.prediction_type == "regression":
+        return "scores are never exactly equal; remove the limit on agreement"
+    agrees = slices.agreed(measured.tables["prediction"], measured.prediction_type)
+    return _proportion(int((~agrees).sum()), len(agrees))
 
 
-def _share(hits: int, n: int) -> BoundedMetric:
+def _proportion(hits: int, n: int) -> BoundedMetric:
     return BoundedMetric(
         hits / n,
         n,
         lambda alpha: proportion_bounds(hits, n, alpha),
-        of=lambda size: _share(round(hits * size / n), size),
+        of=lambda size: _proportion(round(hits * size / n), size),
     )
 
 
-def _calibration(found: Evidence) -> BoundedMetric | str:
-    rows = found.tables["prediction"]
-    if found.kind != "classification":
-        return "calibration is of classifiers' probabilities; leave it out"
-    if not found.labelled:
-        return "calibration needs labels; leave it out, or name a label column"
-    right = rows["label"].to_numpy(int)
-    was, now = (
+def _calibration(measured: Evidence) -> BoundedMetric | str:
+    rows = measured.tables["prediction"]
+    if measured.kind != "classification":
+        return "calibration needs class probabilities; remove this limit"
+    if not measured.labelled:
+        return "calibration needs labels; remove this limit or name a label column"
+    labels = rows["label"].to_numpy(int)
+    dense, pruned = (
         np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
     )
-    value = squared_error(right, now) - squared_error(right, was)
-    draws = paired_resamples(squared_error, right, was, after=now, resamples=RESAMPLES, seed=0)
-    moved = draws[:, 1] - draws[:, 0]
-    # what chance adds to the sample's gaps is added to every draw again
-    figure = _drawn(value, value + WIDER * (moved - moved.mean()), len(rows), least=0.0)
+    value = squared_error(labels, pruned) - squared_error(labels, dense)
+    resamples = _resample(squared_error, labels, dense, pruned)
+    changes = resamples[:, 1] - resamples[:, 0]
+    # every resample adds the bias by chance again, so changes are centred
+    metric = _bootstrapped(
+        value, value + WIDER * (changes - changes.mean()), len(rows), min_examples=0.0
+    )
 
     def bounds(alpha: float) -> tuple[float, float]:
-        low, high = figure.bounds(alpha)
+        low, high = metric.bounds(alpha)
         return root(low), root(high)
 
     return BoundedMetric(root(value), len(rows), bounds)
 
 
-def _attacks(found: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
-    own = found.tables["attack_example"]
-    if found.dense_attacks.empty:
+def _attacks(measured: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
+    attacks = measured.tables["attack_example"]
+    if measured.dense_attacks.empty:
         yield (
             "",
-            "the dense model of the same data and seed was not attacked; run it with the measure attack",
+            "the dense model with the same data and seed was not attacked; run it with the measure "
+            "attack",
         )
         return
-    if found.dense is not None and _attack_options(found.dense) != _attack_options(found.job):
+    dense_job, options = measured.dense, _attack_options(measured.job)
+    if dense_job is not None and _attack_options(dense_job) != options:
         yield (
             "",
-            "dense was attacked under other settings, so the figures do not compare; attack both alike",
+            "the dense model was attacked with different settings, so rates are not comparable; "
+            "attack both with the same settings",
         )
         return
-    for recipe, rows in own.groupby("recipe", sort=False):
-        both = join_dense(found.dense_attacks[found.dense_attacks["recipe"] == recipe], rows)
+    for recipe, rows in attacks.groupby("recipe", sort=False):
+        both = join_dense(measured.dense_attacks[measured.dense_attacks["recipe"] == recipe], rows)
         both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
         if both.empty:
-            yield str(recipe), "no sentence that both models got right was attacked on both"
+            yield str(recipe), "no correctly classified example was attacked on both models"
             continue
-        was, now = (both[column] == "success" for column in ("outcome_dense", "outcome"))
-        yield str(recipe), difference(int((~was & now).sum()), int((was & ~now).sum()), len(both))
+        dense, pruned = (both[column] == "success" for column in ("outcome_dense", "outcome"))
+        gained, lost = int((~dense & pruned).sum()), int((dense & ~pruned).sum())
+        yield str(recipe), difference(gained, lost, len(both))
 
 
 def _attack_options(job: Job) -> dict[str, object] | None:
-    """What the attacks on a job's model were allowed; which attacks, and how many sentences, are paired one by one."""
-    options = next(
-        (
-            each["options"]
-            for each in job.experiment.get("measures", ())
-            if each["name"] == "attack"
-        ),
-        None,
-    )
-    return options and {
-        name: value
-        for name, value in options.items()
-        if name not in ("recipes", "examples", "word_examples")
-    }
+    """Return the settings of a job's attacks, without those on which examples may differ."""
+    for measure in job.experiment.get("measures", ()):
+        if measure["name"] == "attack":
+            # recipes and examples are paired one by one
+            paired = ("recipes", "examples", "word_examples")
+            options = measure["options"]
+            return {name: value for name, value in options.items() if name not in paired}
+    return None
 
 
-def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:
-    """What each slice lost, worst bound first; empty where answers are not right or wrong."""
-    rows = found.tables["prediction"]
-    if rows.empty or found.prediction_type == "regression" or not found.labelled:
+def slice_table(measured: Evidence, policy: Policy) -> pd.DataFrame:
+    """Return the loss of each slice, worst bound first; empty without labels or for regression."""
+    rows = measured.tables["prediction"]
+    if rows.empty or measured.prediction_type == "regression" or not measured.labelled:
         return pd.DataFrame()
-    source = found.job.experiment["source"]
-    inside = slices.members(
-        rows, policy.slices, found.prediction_type, names=found.names, source=source
+    source = measured.job.experiment["source"]
+    masks = slices.members(
+        rows, policy.slices, measured.prediction_type, names=measured.label_names, source=source
     )
-    was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
-    judged = slices.slice_verdicts(inside, was, now, alpha=policy.alpha)
-    return judged.sort_values("low", kind="stable", ignore_index=True) if len(judged) else judged
+    dense, pruned = (
+        slices.hits(rows, side, measured.prediction_type) for side in ("dense", "pruned")
+    )
+    verdicts = slices.slice_verdicts(masks, dense, pruned, alpha=policy.alpha)
+    if verdicts.empty:
+        return verdicts
+    return verdicts.sort_values("low", kind="stable", ignore_index=True)
 
 
-def _worst_slice(found: Evidence, policy: Policy) -> Iterator[tuple[str, BoundedMetric | str]]:
-    """The slice whose bound is worst: where it holds all do."""
-    table = slice_table(found, policy)
+def _worst_slice(measured: Evidence, policy: Policy) -> Iterator[tuple[str, BoundedMetric | str]]:
+    """Yield the slice with the worst bound: if it meets the limit, all slices do."""
+    table = slice_table(measured, policy)
     if table.empty:
-        yield "", "there is no slice whose answers are right or wrong"
+        yield "", "no slice has labels and predictions that are correct or incorrect"
         return
     worst = table.iloc[0]
-    whole = difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
-    # that one of so many is beyond the limit must hold after all were looked at
+    loss = difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
+    # a violation must hold after correction for all slices
     yield (
         str(worst["slice"]),
-        whole._replace(
-            bounds=lambda alpha: (_surest_loss(table, alpha / len(table)), whole.bounds(alpha)[1])
+        loss._replace(
+            bounds=lambda alpha: (
+                _largest_certain_loss(table, alpha / len(table)),
+                loss.bounds(alpha)[1],
+            )
         ),
     )
 
 
-def _surest_loss(table: pd.DataFrame, alpha: float) -> float:
-    """The largest loss that a slice surely has."""
+def _largest_certain_loss(table: pd.DataFrame, alpha: float) -> float:
+    """Return the largest lower bound of the loss of any slice."""
     counts = zip(table["broken"], table["fixed"], table["n"], strict=True)
     return max(
         -paired_bounds(int(broken), int(fixed), int(n), alpha=alpha)[1]
@@ -322,72 +326,81 @@ def _surest_loss(table: pd.DataFrame, alpha: float) -> float:
     )
 
 
-def _cost(found: Evidence, column: str) -> float:
-    rows = found.tables["cost"]
+def _cost(measured: Evidence, column: str) -> float:
+    rows = measured.tables["cost"]
     return float(rows.loc[rows["model"] == "pruned", column].iloc[0])
 
 
 def forward_times(job: Job) -> int:
-    """Timed passes for measuring cost again: as many as before, but enough for a 95th percentile."""
-    before = (
-        each["options"].get("repeats", 0)
-        for each in job.experiment["measures"]
-        if each["name"] == "cost"
+    """Return the passes for measuring cost again: as before, but enough for a 95th percentile."""
+    repeats = (
+        measure["options"].get("repeats", 0)
+        for measure in job.experiment["measures"]
+        if measure["name"] == "cost"
     )
-    return max([ENOUGH + 1, *before])
+    return max([MIN_PASSES + 1, *repeats])
 
 
-def _no_passes(found: Evidence) -> str:
-    return f"single passes were not stored; measure again (python -m prune_core remeasure {found.job.id} cost)"
+def _no_passes(measured: Evidence) -> str:
+    command = f"python -m prune_core remeasure {measured.job.id} cost"
+    return f"single passes were not stored; measure again ({command})"
 
 
-def _latency(found: Evidence) -> BoundedMetric | str:
-    times = found.tables["timing"]
+def _latency(measured: Evidence) -> BoundedMetric | str:
+    times = measured.tables["timing"]
     if times.empty:
-        return _no_passes(found)
+        return _no_passes(measured)
     seconds = times.loc[times["model"] == "pruned", "seconds"].to_numpy()
-    again = f"python -m prune_core remeasure {found.job.id} cost"
-    few = f"{len(seconds)} timed passes are too few for a 95th percentile; time 60 ({again} --set cost.repeats=60)"
-    told = few if len(seconds) < ENOUGH else ""
-    figure = BoundedMetric(
-        _cost(found, "latency_p95"),
+    command = f"python -m prune_core remeasure {measured.job.id} cost"
+    detail = ""
+    if len(seconds) < MIN_PASSES:
+        detail = (
+            f"{len(seconds)} timed passes are too few for a 95th percentile; measure 60 "
+            f"({command} --set cost.repeats=60)"
+        )
+    metric = BoundedMetric(
+        _cost(measured, "latency_p95"),
         len(seconds),
         lambda alpha: quantile_bounds(seconds, 0.95, alpha),
-        detail=told,
+        detail=detail,
     )
-    return _undisturbed(found, figure)
+    return _undisturbed(measured, metric)
 
 
-def _speed(found: Evidence) -> BoundedMetric | str:
-    times = found.tables["timing"]
+def _speed(measured: Evidence) -> BoundedMetric | str:
+    times = measured.tables["timing"]
     if times.empty:
-        return _no_passes(found)
+        return _no_passes(measured)
     by_model = times.pivot(index="turn", columns="model", values="seconds")
     ratios = (by_model["pruned"] / by_model["dense"]).to_numpy()
-    figure = BoundedMetric(
+    metric = BoundedMetric(
         float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha)
     )
-    return _undisturbed(found, figure)
+    return _undisturbed(measured, metric)
 
 
-def _undisturbed(found: Evidence, figure: BoundedMetric) -> BoundedMetric:
-    """The figure without bounds if other processes took processor time while it was measured: it then shows nothing."""
-    busy = disturbance(found.tables["cost"])
+def _undisturbed(measured: Evidence, metric: BoundedMetric) -> BoundedMetric:
+    """Remove the bounds if other processes used the processor during the measurement."""
+    busy = disturbance(measured.tables["cost"])
     if not busy:
-        return figure
-    more = " --set cost.repeats=60" if figure.detail else ""
-    told = f"{busy}; measure again on an idle machine (python -m prune_core remeasure {found.job.id} cost{more})"
-    return figure._replace(bounds=lambda alpha: (-np.inf, np.inf), detail=told)
+        return metric
+    option = " --set cost.repeats=60" if metric.detail else ""
+    command = f"python -m prune_core remeasure {measured.job.id} cost{option}"
+    detail = f"{busy}; measure again on an idle machine ({command})"
+    return metric._replace(bounds=lambda alpha: (-np.inf, np.inf), detail=detail)
 
 
 def disturbance(timed: pd.DataFrame) -> str:
-    """A clause if other processes disturbed the times of a table (`cost`, `forms`), else ""; old tables do not know."""
+    """Describe the load by other processes during the timing of a table (`cost`, `forms`).
+
+    Empty if there was none, or for old tables without this column.
+    """
     loads = timed["other_load"].dropna() if "other_load" in timed else []
     return contention.disturbance(max(loads, default=None))
 
 
-def _size(found: Evidence) -> BoundedMetric | str:
-    size = _cost(found, "bytes")
+def _size(measured: Evidence) -> BoundedMetric | str:
+    size = _cost(measured, "bytes")
     return BoundedMetric(size, 1, lambda alpha: (size, size))
 
 
@@ -401,16 +414,18 @@ CRITERION_METRICS: dict[str, Callable[[Evidence], BoundedMetric | str]] = {
 }
 
 
-def flipped_predictions(found: Evidence) -> pd.DataFrame:
-    """Examples that pruning broke or fixed, most surely wrong first; without labels those whose answer changed.
+def flipped_predictions(measured: Evidence) -> pd.DataFrame:
+    """Return examples that pruning broke or fixed, or without labels those that changed.
 
     Columns of `prediction`, and `what`: "broken", "fixed" or "changed".
     """
-    rows = found.tables["prediction"]
-    if rows.empty or found.prediction_type == "regression":
+    rows = measured.tables["prediction"]
+    if rows.empty or measured.prediction_type == "regression":
         return pd.DataFrame()
-    if not found.labelled:
-        return rows[~slices.agreed(rows, found.prediction_type)].assign(what="changed")
-    was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
-    what = np.where(was & ~now, "broken", np.where(~was & now, "fixed", ""))
+    if not measured.labelled:
+        return rows[~slices.agreed(rows, measured.prediction_type)].assign(what="changed")
+    dense, pruned = (
+        slices.hits(rows, side, measured.prediction_type) for side in ("dense", "pruned")
+    )
+    what = np.where(dense & ~pruned, "broken", np.where(~dense & pruned, "fixed", ""))
     return rows.assign(what=what)[what != ""]

@@ -1,4 +1,4 @@
-"""A group of examples against the rest of the sample: how often a model is right, and how often it is fooled."""
+"""Accuracy and attack success of a group of examples compared with the rest of the sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .attack_success import ATTACKED
 
 
 class Contrast(NamedTuple):
-    """A share inside the group and outside it; the difference is inside minus outside."""
+    """A rate inside a group and outside it; the difference is inside minus outside."""
 
     inside: float
     n: int
@@ -25,36 +25,39 @@ class Contrast(NamedTuple):
 
 
 def contrast(hits: pd.Series, chosen: pd.Series) -> Contrast | None:
-    """Two shares of different examples (Newcombe 1998, from Wilson's intervals); None where a side is empty."""
+    """Compare the rates of two disjoint groups (Newcombe 1998); None if one is empty."""
     from scipy.stats import fisher_exact
 
-    a, n, b, m = (
-        int(value)
-        for value in (hits[chosen].sum(), chosen.sum(), hits[~chosen].sum(), (~chosen).sum())
-    )
-    if not n or not m:
+    inside_hits, inside_n = int(hits[chosen].sum()), int(chosen.sum())
+    outside_hits, outside_n = int(hits[~chosen].sum()), int((~chosen).sum())
+    if not inside_n or not outside_n:
         return None
-    p, q = a / n, b / m
-    (low_p, high_p), (low_q, high_q) = wilson(a, n), wilson(b, m)
-    low, high = (
-        p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
-        p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
+    p, q = inside_hits / inside_n, outside_hits / outside_n
+    (low_p, high_p), (low_q, high_q) = (
+        wilson(inside_hits, inside_n),
+        wilson(outside_hits, outside_n),
     )
+    low = p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2)
+    high = p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2)
+    table = [
+        [inside_hits, inside_n - inside_hits],
+        [outside_hits, outside_n - outside_hits],
+    ]
     return Contrast(
         p,
-        n,
+        inside_n,
         q,
-        n_outside=m,
+        n_outside=outside_n,
         low=low,
         high=high,
-        p_value=float(fisher_exact([[a, n - a], [b, m - b]]).pvalue),
+        p_value=float(fisher_exact(table).pvalue),
     )
 
 
 def is_ambiguous(rows: pd.DataFrame, examples: Collection[int]) -> bool:
-    """Whether one of these example numbers is a different text for different models.
+    """Whether an example number refers to different texts for different models.
 
-    Models evaluated on different samples (another seed or size) number different texts alike.
+    This happens if models are evaluated on different samples (another seed or size).
     """
     if rows.empty:
         return False
@@ -63,7 +66,7 @@ def is_ambiguous(rows: pd.DataFrame, examples: Collection[int]) -> bool:
 
 
 def is_correct(predictions: pd.DataFrame, examples: Collection[int]) -> Contrast | None:
-    """Accuracy of one job's rows of `prediction`; None where there are no labels or answers are not right or wrong."""
+    """Compare the accuracy of one job; None without labels or for other task types."""
     known = predictions.dropna(subset="label") if len(predictions) else predictions
     if known.empty or not pd.api.types.is_integer_dtype(known["pruned"]):
         return None
@@ -71,12 +74,12 @@ def is_correct(predictions: pd.DataFrame, examples: Collection[int]) -> Contrast
 
 
 def attack_succeeded(attacks: pd.DataFrame, examples: Collection[int]) -> dict[str, Contrast]:
-    """Attack success by recipe, of one job's rows of `attack_example`; examples the model got wrong to begin with are left out."""
+    """Compare the attack success of one job by recipe, over correctly classified examples."""
     if attacks.empty:
         return {}
-    tried = attacks[attacks["outcome"].isin(ATTACKED)]
-    found = {
-        str(recipe): contrast(own["outcome"] == "success", own["example"].isin(list(examples)))
-        for recipe, own in tried.groupby("recipe", sort=False)
+    attacked = attacks[attacks["outcome"].isin(ATTACKED)]
+    contrasts = {
+        str(recipe): contrast(rows["outcome"] == "success", rows["example"].isin(list(examples)))
+        for recipe, rows in attacked.groupby("recipe", sort=False)
     }
-    return {recipe: each for recipe, each in found.items() if each}
+    return {recipe: result for recipe, result in contrasts.items() if result}

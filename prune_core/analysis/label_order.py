@@ -1,6 +1,6 @@
 """Detect evaluation labels that are mapped to the wrong labels of the model.
 
-The evidence is the predictions of the dense model. Knows nothing of models or pages.
+The predictions of the dense model are compared with the labels.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..data.metrics import METRICS, prediction_type
 from ..formatting import inline, percent
 from ..statistics import mcnemar
 
-MOST = 200  # labels; a mapping of more is too long to be read or typed
+MOST = 200  # labels; a longer mapping cannot be read or typed
 SHOWN = 8  # pairs in the sentence
-GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes seldom gain as much
+GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes rarely gain as much
 P_VALUE = 0.001  # of the sign test
 Z = 3.3  # standard errors by which agreement must exceed chance: one-sided p = 0.0005
 KAPPA = 0.4  # smallest agreement after relabelling: "moderate" (Landis and Koch 1977)
@@ -42,35 +42,34 @@ class _Units(NamedTuple):
 
 
 def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrder | None:
-    """Find the one-to-one relabelling with the best metric; None unless it is better by far.
+    """Find the one-to-one relabelling with the best metric; None unless it is much better.
 
     The gain is estimated by cross-fitting: the relabelling is found on one half of the examples and
     evaluated on the other. It must be at least GAIN and significant, and agreement then good.
     """
-    names, meant = list(facts.get("label_names") or ()), facts.get("labels") or {}
+    names, mapping = list(facts.get("label_names") or ()), facts.get("labels") or {}
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
     kind, n = prediction_type(str(facts.get("kind")), str(facts.get("metric"))), len(rows)
-    if kind not in METRIC or not 2 <= len(names) <= MOST or not n or not meant:
+    if kind not in METRIC or not 2 <= len(names) <= MOST or not n or not mapping:
         return None
     units = _units(kind, rows, names)
     counts = _confusion(units, np.ones(n, bool))
     if (counts.max(1) == counts.diagonal()).all():
         return None  # the usual case, decided before a page imports scipy
     half = _halves(units, n)
-    maps = np.array([_best(_confusion(units, half != side)) for side in (0, 1)])
+    fold_maps = np.array([_best(_confusion(units, half != fold)) for fold in (0, 1)])
     same, best = np.arange(len(names)), _best(counts)
-    score = lambda each: _score(kind, rows, names, maps=each)  # noqa: E731
-    if not _is_significant(units, maps[half[units.example], units.label], n):
+    if not _is_significant(units, fold_maps[half[units.example], units.label], n):
         return None
-    now, then = score([same] * n), score([best] * n)
-    if score(maps[half]) - now < GAIN:
+    current, improved = _score(kind, rows, names, [same] * n), _score(kind, rows, names, [best] * n)
+    if _score(kind, rows, names, fold_maps[half]) - current < GAIN:
         return None
     pairs = {
-        value: names[best[label]] for value, label in meant.items() if value and label is not None
+        value: names[best[label]] for value, label in mapping.items() if value and label is not None
     }
-    sentence = _sentence(METRICS[METRIC[kind]].title, now, then, n=n, pairs=pairs)
-    why = "; the model's labels have no names." if is_generic(names) else "."
-    return LabelOrder(_flag(meant, best, names), sentence + why)
+    sentence = _sentence(METRICS[METRIC[kind]].title, current, improved, n=n, pairs=pairs)
+    reason = "; the model's labels have no names." if is_generic(names) else "."
+    return LabelOrder(_flag(mapping, best, names), sentence + reason)
 
 
 def _units(kind: str, rows: pd.DataFrame, names: Sequence[str]) -> _Units:
@@ -113,8 +112,8 @@ def _halves(units: _Units, n: int) -> np.ndarray:
 def _best(counts: np.ndarray) -> np.ndarray:
     """(labels,) the relabelling with most correct predictions.
 
-    Ties, such as labels without examples, take the shift that most examples have (0: no change), as
-    labels counted from 1 are shifted together.
+    Ties, such as labels without examples, take the shift of most examples (0: no change), as labels
+    that are counted from 1 are all shifted by one.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -160,14 +159,14 @@ def _score(
     return METRICS[METRIC[kind]].compute(true, list(rows["dense"]))
 
 
-def _flag(meant: Mapping[str, int | None], best: np.ndarray, names: Sequence[str]) -> str:
+def _flag(mapping: Mapping[str, int | None], best: np.ndarray, names: Sequence[str]) -> str:
     """Return the value of --labels, with a label's number if its name is not unique."""
-    spelled = [
+    spellings = [
         name if find(name, names) == index else str(index) for index, name in enumerate(names)
     ]
     pairs = {
-        value: OUT if label is None else spelled[best[label]]
-        for value, label in meant.items()
+        value: OUT if label is None else spellings[best[label]]
+        for value, label in mapping.items()
         if value
     }
     return format_pairs(
@@ -175,19 +174,17 @@ def _flag(meant: Mapping[str, int | None], best: np.ndarray, names: Sequence[str
     )
 
 
-def _sentence(title: str, now: float, then: float, n: int, *, pairs: Mapping[str, str]) -> str:
+def _sentence(
+    title: str, current: float, improved: float, n: int, *, pairs: Mapping[str, str]
+) -> str:
     mapping = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:SHOWN])
     if len(pairs) > SHOWN:
         mapping += f" and {len(pairs) - SHOWN} more,"
     if title == "Accuracy":
-        is_now, would_be = (
-            f"is correct on {percent(now)} of {n:,} examples",
-            f"be correct on {percent(then)}",
-        )
+        is_now = f"is correct on {percent(current)} of {n:,} examples"
+        would_be = f"be correct on {percent(improved)}"
     else:
-        is_now, would_be = (
-            f"reaches {percent(now)} {inline(title)} on {n:,} examples",
-            f"reach {percent(then)}",
-        )
-    matched = "With the labels as they were matched, the dense model"
+        is_now = f"reaches {percent(current)} {inline(title)} on {n:,} examples"
+        would_be = f"reach {percent(improved)}"
+    matched = "With the current mapping of labels, the dense model"
     return f"{matched} {is_now}; with {mapping} it would {would_be}"

@@ -1,6 +1,6 @@
-"""What a pruned model may cost at most before it ships: limits as plain data, read from and written as a YAML file.
+"""Deployment policies: limits on what pruning may cost, read from and written to YAML files.
 
-Knows the criteria by name and unit; how they are judged is deploy's business.
+The module `deployment_check` tests them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from ..data.metrics import METRICS, prediction_type
 from ..errors import PruneError
 from ..plugins import closest_match
 
-ANSWERS = tuple(
-    kind for kind in TASK_TYPES if kind != "regression"
-)  # that are right or wrong, the same or another
+# task types whose predictions are correct or incorrect, equal or different
+DISCRETE = tuple(kind for kind in TASK_TYPES if kind != "regression")
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One limit: how it is asked for, and by how much the limit's unit is larger than the figure's own."""
+    """One criterion: title, unit and range of its limit, and the measure that it needs."""
 
     title: str
     help: str
@@ -31,15 +30,15 @@ class Criterion:
     usual: float
     low: float = 0.0
     high: float = 1e9
-    scale: float = 100.0  # the figure times this is in the limit's unit
-    measure: str = "accuracy"  # what has to be measured first
+    scale: float = 100.0  # converts a measured value to the limit's unit
+    measure: str = "accuracy"  # the required measure
     asked: bool = True  # in a new policy
-    kinds: tuple[str, ...] = tuple(TASK_TYPES)  # of heads that it can be asked of
+    kinds: tuple[str, ...] = tuple(TASK_TYPES)  # task types that it supports
 
     def applies(self, kind: str, metric: str = "") -> bool:
-        """Whether it can be asked of models with that kind of head, evaluated by that metric."""
-        needs_hits = self.kinds == ANSWERS
-        return kind in self.kinds or (needs_hits and prediction_type(kind, metric) in ANSWERS)
+        """Whether the criterion supports a task type and metric."""
+        needs_hits = self.kinds == DISCRETE
+        return kind in self.kinds or (needs_hits and prediction_type(kind, metric) in DISCRETE)
 
 
 CRITERIA = {
@@ -52,7 +51,8 @@ CRITERIA = {
     ),
     "attack_success": Criterion(
         "Attack success increase",
-        "Largest increase of each attack's success rate, on examples that both models get right",
+        "Largest increase of each attack's success rate, on examples that both models classify "
+        "correctly",
         "points",
         usual=3.0,
         high=100,
@@ -65,7 +65,7 @@ CRITERIA = {
         "%",
         usual=97.0,
         high=100,
-        kinds=ANSWERS,
+        kinds=DISCRETE,
     ),
     "slice_loss": Criterion(
         "Accuracy loss in the worst slice",
@@ -73,7 +73,7 @@ CRITERIA = {
         "points",
         usual=5.0,
         high=100,
-        kinds=ANSWERS,
+        kinds=DISCRETE,
     ),
     "calibration_error": Criterion(
         "Calibration error increase",
@@ -94,7 +94,7 @@ CRITERIA = {
     ),
     "speedup": Criterion(
         "Speed-up",
-        "Lowest speed-up over the dense model, both timed in turn",
+        "Lowest speed-up over the dense model, measured in alternation",
         "times",
         usual=1.0,
         scale=1.0,
@@ -111,26 +111,26 @@ CRITERIA = {
         asked=False,
     ),
 }
-AT_LEAST = ("agreement", "speedup")  # all others are at most
+AT_LEAST = ("agreement", "speedup")  # lower limits; all others are upper limits
 
 
 def titled(name: str, metric: str) -> str:
-    """The criterion's title for a task judged by that metric."""
+    """Return a criterion's title for a task that is evaluated by a metric."""
     return f"{METRICS[metric].title} loss" if name == "accuracy_loss" else CRITERIA[name].title
 
 
 def side(name: str) -> str:
-    """Which side of its limit a criterion may lie on, in words."""
+    """Return "at least" or "at most"."""
     return "at least" if name in AT_LEAST else "at most"
 
 
-SLICES = ("length", "label")  # always there; keyword:WORD and column:NAME are the reader's own
+SLICES = ("length", "label")  # predefined; keyword:WORD and column:NAME are custom
 CONFIDENCE = 95.0  # %, one-sided
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Limits by criterion, in their units; what is not named is not asked for."""
+    """Limits by criterion, in their units; other criteria have no limit."""
 
     limits: Mapping[str, float]
     slices: tuple[str, ...] = SLICES
@@ -144,25 +144,26 @@ class Policy:
         for name, limit in self.limits.items():
             if name not in CRITERIA:
                 raise PruneError(
-                    f"A policy has no {name!r}.{closest_match(name, CRITERIA)} It may have: {', '.join(CRITERIA)}."
+                    f"policy: {name!r} is not a criterion.{closest_match(name, CRITERIA)} The "
+                    f"criteria are: {', '.join(CRITERIA)}."
                 )
             low, high = CRITERIA[name].low, CRITERIA[name].high
-            if (
-                isinstance(limit, bool)
-                or not isinstance(limit, int | float)
-                or not low <= limit <= high
-            ):
+            is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if not is_number or not low <= limit <= high:
                 raise PruneError(
-                    f"policy: {name} is {limit!r}; it must be a number between {low:g} and {high:g} ({CRITERIA[name].unit})."
+                    f"policy: {name} is {limit!r}; it must be a number between {low:g} and "
+                    f"{high:g} ({CRITERIA[name].unit})."
                 )
-        for each in self.slices:
-            if each not in SLICES and not each.startswith(("keyword:", "column:")):
+        for name in self.slices:
+            if name not in SLICES and not name.startswith(("keyword:", "column:")):
                 raise PruneError(
-                    f"policy: {each!r} is no slice; write {', '.join(SLICES)}, keyword:WORD or column:NAME."
+                    f"policy: {name!r} is not a slice; write {', '.join(SLICES)}, keyword:WORD or "
+                    "column:NAME."
                 )
         if not isinstance(self.confidence, int | float) or not 50 < self.confidence < 100:
             raise PruneError(
-                f"policy: confidence is {self.confidence!r}; it must be a number between 50 and 100 (%)."
+                f"policy: confidence is {self.confidence!r}; it must be a number between 50 and "
+                "100 (%)."
             )
 
     @property
@@ -171,48 +172,54 @@ class Policy:
         return 1 - self.confidence / 100
 
     def as_yaml(self) -> str:
-        """The file's text, with what each limit means."""
+        """Return the text of a policy file, with a comment for each limit."""
         lines = [
             f"{name}: {limit:g}  # {CRITERIA[name].unit}; {CRITERIA[name].help}"
             for name, limit in self.limits.items()
         ]
-        some = yaml.safe_dump(
+        slices = yaml.safe_dump(
             {"slices": list(self.slices)}, default_flow_style=True, allow_unicode=True, width=1000
         ).strip()[1:-1]
-        return "\n".join([*lines, some, f"confidence: {self.confidence:g}  # %, one-sided", ""])
+        return "\n".join([*lines, slices, f"confidence: {self.confidence:g}  # %, one-sided", ""])
 
 
 def usual(kind: str, metric: str = "") -> Policy:
-    """The limits of a new policy for models with that kind of head, evaluated by that metric."""
-    asked = {name: each for name, each in CRITERIA.items() if each.asked}
-    return Policy({name: each.usual for name, each in asked.items() if each.applies(kind, metric)})
+    """Return the default policy for a task type and metric."""
+    criteria = {name: criterion for name, criterion in CRITERIA.items() if criterion.asked}
+    return Policy(
+        {
+            name: criterion.usual
+            for name, criterion in criteria.items()
+            if criterion.applies(kind, metric)
+        }
+    )
 
 
 def parse(text: str, path: str) -> Policy:
-    """A policy file's text; what is wrong in it is a sentence."""
+    """Parse the text of a policy file; raise PruneError if it is invalid."""
     try:
-        found = yaml.safe_load(text)
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise PruneError(
             f"{path} is not readable as YAML: {' '.join(str(error).split())}"
         ) from None
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise PruneError(
-            f"{path} holds no policy; write one limit a line, such as accuracy_loss: 1.0."
+            f"{path} contains no policy; write one limit per line, such as accuracy_loss: 1.0."
         )
-    slices = found.pop("slices", list(SLICES))
+    slices = values.pop("slices", list(SLICES))
     if not isinstance(slices, list):
         raise PruneError(
             f"{path}: slices is {slices!r}; it must be a list, such as [length, label]."
         )
-    confidence = found.pop("confidence", CONFIDENCE)
+    confidence = values.pop("confidence", CONFIDENCE)
     return Policy(
-        {str(name): limit for name, limit in found.items()}, tuple(map(str, slices)), confidence
+        {str(name): limit for name, limit in values.items()}, tuple(map(str, slices)), confidence
     )
 
 
 def load(path: Path) -> Policy:
-    """The policy in a file."""
+    """Read a policy file; raise PruneError if it is missing or invalid."""
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

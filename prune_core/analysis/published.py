@@ -1,6 +1,6 @@
-"""Published figures, read and checked from assets/papers.
+"""Published results, read from assets/papers and validated.
 
-A file holds a paper's set-up and its exhibits (tables and plots) as printed. Knows nothing of studies.
+A file contains a paper's setup and its exhibits (tables and plots) as printed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,8 @@ ATTRIBUTES = (
     "parameters",
     "retrained",
 )
-TEXTS = (
-    "model",
-    "task",
-    "pattern",
-    "attack",
-    "texts",
-)  # attributes that are "" where an exhibit does not have them
+# attributes that are "" if an exhibit does not have them
+TEXTS = ("model", "task", "pattern", "attack", "texts")
 UNITS = {"percent": 0.01, "one": 1.0}
 TASKS = {
     "sst2": "SST-2",
@@ -55,11 +50,11 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Axis:
-    """How a published quantity is named and written."""
+    """Title and number format of a published quantity."""
 
     title: str
     show: Callable[[float], str]
-    tick: str  # plotly's format
+    tick: str  # plotly format
 
 
 AXES = {
@@ -79,85 +74,96 @@ AXES = {
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table or plot of a paper. `figures` has a row a figure: ATTRIBUTES, metric, value (percent as a share)."""
+    """A table or plot of a paper.
+
+    `figures` has one row per value: ATTRIBUTES, metric and value (percentages as fractions).
+    """
 
     key: str
     paper: str
     citation: str
-    number: str  # such as "Table 1"; "" where our notes have none
+    number: str  # such as "Table 1"; "" if unknown
     title: str
-    across: str  # what its figures are drawn against: sparsity, layer or task
-    digitised: bool  # read off a plot
+    across: str  # x axis: sparsity, layer or task
+    digitised: bool  # from a plot
     note: str
     setup: dict[str, Any]
     figures: pd.DataFrame
 
     @property
     def against(self) -> str:
-        """What is along its charts: weights or FLOPs (a share of them), layer or task."""
+        """The x axis of its charts: weights or FLOPs (fractions removed), layer or task."""
         return self.setup["removed"] if self.across == "sparsity" else self.across
 
     @property
     def source(self) -> str:
-        """Where the figures stand."""
+        """The paper and the number of the exhibit."""
         return ", ".join(filter(None, (self.paper, self.number)))
 
 
 @cache
 def exhibits() -> dict[str, Exhibit]:
-    """Every bundled exhibit by key."""
+    """Return every bundled exhibit by key."""
     return {exhibit.key: exhibit for path in sorted(HOME.glob("*.json")) for exhibit in read(path)}
 
 
 def read(path: Path) -> list[Exhibit]:
-    """The exhibits of one file; what is wrong with it is a sentence."""
+    """Read the exhibits of one file; raise PruneError if it is invalid."""
     paper = json.loads(path.read_text(encoding="utf-8"))
-    _has(paper, {"paper": str, "title": str, "setup": dict, "exhibits": list}, path.name)
+    _require(paper, {"paper": str, "title": str, "setup": dict, "exhibits": list}, path.name)
     return [
-        _exhibit(paper, each, f"{path.name}, {each.get('key', 'an exhibit without key')}")
-        for each in paper["exhibits"]
+        _exhibit(paper, record, f"{path.name}, {record.get('key', 'an exhibit without key')}")
+        for record in paper["exhibits"]
     ]
 
 
-def _exhibit(paper: dict[str, Any], given: dict[str, Any], place: str) -> Exhibit:
+def _exhibit(paper: dict[str, Any], record: dict[str, Any], place: str) -> Exhibit:
     texts = dict.fromkeys(("key", "number", "title", "across", "unit", "note"), str)
-    _has(given, {**texts, "digitised": bool, "facts": dict, "columns": list, "rows": list}, place)
-    columns, rows = given["columns"], given["rows"]
-    if strange := [
+    _require(
+        record, {**texts, "digitised": bool, "facts": dict, "columns": list, "rows": list}, place
+    )
+    columns, rows = record["columns"], record["rows"]
+    if unknown := [
         name
-        for name in [*columns, *given["facts"]]
+        for name in [*columns, *record["facts"]]
         if name not in (*ATTRIBUTES, *AXES, "metric", "value")
     ]:
         raise PruneError(
-            f"{place}: {strange[0]!r} is no attribute and no figure; known are {', '.join((*ATTRIBUTES, *AXES))}."
+            f"{place}: {unknown[0]!r} is neither an attribute nor a metric; known are "
+            f"{', '.join((*ATTRIBUTES, *AXES))}."
         )
-    if wrong := [row for row in rows if len(row) != len(columns)]:
+    if uneven := [row for row in rows if len(row) != len(columns)]:
         raise PruneError(
-            f"{place}: {wrong[0]} has {len(wrong[0])} values for {len(columns)} columns."
+            f"{place}: {uneven[0]} has {len(uneven[0])} values for {len(columns)} columns."
         )
-    if given["unit"] not in UNITS or given["across"] not in ("sparsity", "layer", "task"):
+    if record["unit"] not in UNITS or record["across"] not in ("sparsity", "layer", "task"):
         raise PruneError(
             f"{place}: unit must be one of {', '.join(UNITS)}, across one of sparsity, layer, task."
         )
-    table = pd.DataFrame(rows, columns=columns).assign(**given["facts"])
+    table = pd.DataFrame(rows, columns=columns).assign(**record["facts"])
     if "metric" not in table:
-        named = [name for name in table if name in AXES]
-        table = table.melt([name for name in table if name not in named], named, "metric", "value")
-    table["value"] *= UNITS[given["unit"]]
-    if not table["value"].between(0, 1 if given["unit"] == "percent" else 100).all() or not set(
-        table["metric"]
-    ) <= set(AXES):
-        raise PruneError(f"{place}: a figure is no number of its unit, or bears an unknown name.")
+        metrics = [name for name in table if name in AXES]
+        table = table.melt(
+            [name for name in table if name not in metrics], metrics, "metric", "value"
+        )
+    table["value"] *= UNITS[record["unit"]]
+    high = 1 if record["unit"] == "percent" else 100
+    if not table["value"].between(0, high).all() or not set(table["metric"]) <= set(AXES):
+        raise PruneError(
+            f"{place}: a value is out of range for its unit, or its metric is unknown."
+        )
     if table.duplicated([name for name in table if name != "value"]).any():
-        raise PruneError(f"{place}: a figure is there twice.")
+        raise PruneError(f"{place}: a value is duplicated.")
     table = table.reindex(columns=[*ATTRIBUTES, "metric", "value"]).fillna(dict.fromkeys(TEXTS, ""))
-    kept = {name: given[name] for name in ("key", "number", "title", "across", "digitised", "note")}
+    fields = {
+        name: record[name] for name in ("key", "number", "title", "across", "digitised", "note")
+    }
     return Exhibit(
-        paper=paper["paper"], citation=paper["title"], setup=paper["setup"], figures=table, **kept
+        paper=paper["paper"], citation=paper["title"], setup=paper["setup"], figures=table, **fields
     )
 
 
-def _has(given: dict[str, Any], wanted: Mapping[str, type], place: str) -> None:
-    for name, kind in wanted.items():
-        if not isinstance(given.get(name), kind):
-            raise PruneError(f"{place}: {name!r} is missing or no {kind.__name__}.")
+def _require(record: dict[str, Any], types: Mapping[str, type], place: str) -> None:
+    for name, kind in types.items():
+        if not isinstance(record.get(name), kind):
+            raise PruneError(f"{place}: {name!r} is missing or not of type {kind.__name__}.")

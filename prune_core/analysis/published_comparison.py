@@ -1,7 +1,4 @@
-"""A study's own figures in the terms of a paper's exhibit, as points for one chart.
-
-Knows nothing of plotly, Streamlit or SQL.
-"""
+"""Results of a study in the terms of a paper's exhibit, as points for one chart."""
 
 from __future__ import annotations
 
@@ -19,13 +16,9 @@ from .compared_models import ComparedModel, ordered
 from .published import TASKS, Exhibit
 from .quantities import available, summary
 
-MOST_FORMS = 3  # of one method; where there are more, as in an ablation, only the full one is drawn
-READ_OFF = 0.005  # about how far a figure that was read off a plot may be wrong
-OWN = {
-    "AKR": "akr",
-    "K-prune": "kprune",
-    "Kwon et al.": "kwon",
-}  # a paper's name for a method -> ours
+MOST_FORMS = 3  # of one method; with more, as in an ablation, only the full one is drawn
+DIGITISATION_ERROR = 0.005  # approximate error of a value that was digitised from a plot
+METHODS = {"AKR": "akr", "K-prune": "kprune", "Kwon et al.": "kwon"}  # name in a paper -> method
 POINT = [
     "series",
     "method",
@@ -38,12 +31,12 @@ POINT = [
     "detail",
     "seeds",
     "n",
-]  # seeds and n of the study's
+]  # seeds and n are None for published points
 
 
 @dataclass(frozen=True)
 class ComparedStudy:
-    """What of a study can stand beside a paper: its jobs as models, and their tables by name."""
+    """A study to compare with a paper: jobs, models, and tables by name."""
 
     jobs: Sequence[Job]
     models: Sequence[ComparedModel]
@@ -51,70 +44,76 @@ class ComparedStudy:
 
 
 def points(
-    exhibit: Exhibit, figures: pd.DataFrame, metric: str, study: ComparedStudy
+    exhibit: Exhibit, values: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
-    """What a chart draws (columns POINT): the paper's figures of one metric, and the study's in the same terms.
+    """Return the points of a chart (columns POINT): published and measured values of a metric.
 
-    `x` is a sparsity, a layer or a task; `method` is ours, "" for one that only the paper has.
+    `x` is a sparsity, a layer or a task; `method` is "" for methods that only the paper has.
     """
-    printed = figures[figures["metric"] == metric]
+    printed = values[values["metric"] == metric]
     by_task = exhibit.across == "task"
     x = (
         printed["task"].map(lambda task: TASKS.get(task, task))
         if by_task
         else printed[exhibit.across]
     )
-    margin = READ_OFF if exhibit.digitised else float("nan")
+    margin = DIGITISATION_ERROR if exhibit.digitised else float("nan")
     published = pd.DataFrame(
         {
             "series": printed["method"]
             + printed["pattern"].map(lambda pattern: f" {pattern}" if pattern else ""),
-            "method": printed["method"].map(OWN).fillna(""),
+            "method": printed["method"].map(METHODS).fillna(""),
             "own": False,
             "adversarial": printed["texts"] == "adversarial",
             "x": x,
             "value": printed["value"],
             "low": printed["value"] - margin,
             "high": printed["value"] + margin,
-            "detail": [_told(exhibit, row) for row in printed.to_dict("records")],
+            "detail": [_published_detail(exhibit, row) for row in printed.to_dict("records")],
             "seeds": None,
             "n": None,
         }
     )
-    found = {"distance": _distances, "speedup": _speedups, "lead": _lead}.get(metric, _figures)(
-        exhibit, printed, metric, study
-    )
-    return pd.concat([published, found])[POINT] if len(found) else published[POINT]
+    own = {"distance": _distances, "speedup": _speedups, "lead": _lead}.get(
+        metric, _against_sparsity
+    )(exhibit, printed, metric, study)
+    return pd.concat([published, own])[POINT] if len(own) else published[POINT]
 
 
-def _told(exhibit: Exhibit, row: Mapping[str, Any]) -> str:
-    """Where a published figure comes from."""
+def _published_detail(exhibit: Exhibit, row: Mapping[str, Any]) -> str:
+    """Describe the source of a published value for its hover text."""
     weights = "" if f.missing(row["parameters"]) else f"{row['parameters']:.0f} M encoder weights"
     trained = {True: "retrained", False: "not retrained"}.get(row["retrained"], "")
     return ", ".join(
-        filter(None, (exhibit.source, "read off a plot" * exhibit.digitised, weights, trained))
+        filter(
+            None, (exhibit.source, "digitised from a plot" * exhibit.digitised, weights, trained)
+        )
     )
 
 
 def sample(points: pd.DataFrame) -> str:
-    """How many seeds and sentences the study's points stand for; "" where it has none."""
-    own = points[points["own"]]
+    """Return the numbers of seeds and examples behind the study's points; "" without points."""
+    study_points = points[points["own"]]
 
     def ends(column: str) -> str:
-        return "–".join(f"{n:.0f}" for n in sorted({own[column].min(), own[column].max()}))
+        return "–".join(
+            f"{n:.0f}" for n in sorted({study_points[column].min(), study_points[column].max()})
+        )
 
-    if own.empty:
+    if study_points.empty:
         return ""
-    seeds = "1 seed" if (own["seeds"] == 1).all() else f"{ends('seeds')} seeds"
-    return seeds if own["n"].isna().all() else f"{seeds}, n = {ends('n')} each"
+    seeds = "1 seed" if (study_points["seeds"] == 1).all() else f"{ends('seeds')} seeds"
+    return seeds if study_points["n"].isna().all() else f"{seeds}, n = {ends('n')} each"
 
 
 def chart_points(exhibit: Exhibit, study: ComparedStudy) -> list[ComparedModel]:
-    """The models whose sparsity is a share of what the paper's is of, and of a method in many forms its full one; dense always."""
-    flops, forms = (
-        exhibit.setup["removed"] == "FLOPs",
-        Counter(method for method, _ in {(m.method, m.form) for m in study.models}),
-    )
+    """Return dense and the models whose sparsity counts the same as the paper's.
+
+    For a method with many forms, only the full one is returned.
+    """
+    flops = exhibit.setup["removed"] == "FLOPs"
+    distinct = {(model.method, model.form) for model in study.models}
+    forms = Counter(method for method, _ in distinct)
     few = [
         model
         for model in ordered(study.models)
@@ -124,7 +123,7 @@ def chart_points(exhibit: Exhibit, study: ComparedStudy) -> list[ComparedModel]:
 
 
 def recipe_of(attack: str, study: ComparedStudy) -> str:
-    """The study's recipe of that attack's name, whole or with parts replaced; "" where it has none."""
+    """Return the study's recipe of an attack, original or with replaced parts; "" if none."""
     rows = study.tables.get("attack", pd.DataFrame())
     return next(
         (
@@ -136,10 +135,10 @@ def recipe_of(attack: str, study: ComparedStudy) -> str:
     )
 
 
-def _figures(
+def _against_sparsity(
     exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
-    """The study's figures against sparsity."""
+    """Return the study's values against sparsity."""
     attack = next(iter(printed["attack"]), "")
     recipe = recipe_of(attack, study)
     key = {"under_attack": f"under_attack:{recipe}", "success_rate": f"success:{recipe}"}.get(
@@ -151,7 +150,7 @@ def _figures(
 
 
 def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
-    """Those quantities of every model that can be drawn, with its line's name and x; empty where one was not measured."""
+    """Return quantities of the comparable models with `series` and `x`; empty if any is missing."""
     quantities = available(study.tables)
     models = chart_points(exhibit, study)
     if not models or not set(keys) <= set(quantities):
@@ -161,71 +160,68 @@ def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
 
 
 def _series(study: ComparedStudy) -> dict[int, str]:
-    """Each job's line: its method, and where a study has several forms of it, what they differ in."""
+    """Return the series of each job: its method, with the options in which its runs differ."""
     plans = {
         job.id: {name: job.experiment.get(name) for name in ("calibration", "evaluation")}
         for job in study.jobs
     }
     names = {}
     for model in study.models:
-        same = [
+        others = [
             plans[other.job]
             for other in study.models
             if other.method == model.method and other.job in plans
         ]
-        own = plans[model.job]
-        differ = (
-            f"{name} {own[name]}" for name in own if any(plan[name] != own[name] for plan in same)
-        )
-        told = ", ".join(filter(None, (model.start, model.form, *differ)))
+        plan = plans[model.job]
+        differing = [name for name in plan if any(other[name] != plan[name] for other in others)]
+        sizes = (f"{name} {plan[name]}" for name in differing)
+        details = ", ".join(filter(None, (model.start, model.form, *sizes)))
         names[model.job] = " ".join(
-            filter(None, (model.family, model.pattern, told and f"({told})"))
+            filter(None, (model.family, model.pattern, details and f"({details})"))
         )
     return names
 
 
 def _averaged(runs: pd.DataFrame, key: str) -> pd.DataFrame:
-    """One point a line and x: the mean over seeds between lowest and highest; of a single seed its 95% interval."""
+    """Return one point per series and x: mean over seeds with their range.
+
+    A single seed has its 95% interval instead.
+    """
     if runs.empty:
         return runs
-    out = []
+    records = []
     runs = runs.dropna(subset=key)
-    for (series, method, x), same in runs.groupby(["series", "method", "x"], sort=False):
-        values, one = same[key], len(same) == 1
-        low, high = (
-            (same[f"{key}_low"].iloc[0], same[f"{key}_high"].iloc[0])
-            if one
-            else (values.min(), values.max())
+    for (series, method, x), group in runs.groupby(["series", "method", "x"], sort=False):
+        values, is_single = group[key], len(group) == 1
+        seeds, size = len(group), group[f"{key}_n"].iloc[0]
+        low, high, detail = values.min(), values.max(), f"this study, mean of {seeds} seeds"
+        if is_single:
+            low, high = group[f"{key}_low"].iloc[0], group[f"{key}_high"].iloc[0]
+            detail = "this study, 1 seed"
+        if not f.missing(size):
+            detail += f", n = {size:.0f}"
+        adversarial = bool(group["adversarial"].iloc[0]) if "adversarial" in group else False
+        records.append(
+            (series, method, True, adversarial, x, values.mean(), low, high, detail, seeds, size)
         )
-        seeds, size = len(same), same[f"{key}_n"].iloc[0]
-        told = f"this study, {'1 seed' if one else f'mean of {seeds} seeds'}" + (
-            "" if f.missing(size) else f", n = {size:.0f}"
-        )
-        adversarial = bool(same["adversarial"].iloc[0]) if "adversarial" in same else False
-        out.append(
-            (series, method, True, adversarial, x, values.mean(), low, high, told, seeds, size)
-        )
-    return pd.DataFrame(out, columns=POINT)
+    return pd.DataFrame(records, columns=POINT)
 
 
 def _distances(
     exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
-    """1 − mean cosine by block, at the exhibit's sparsity, on original and on adversarial sentences."""
-    asked = set(printed["sparsity"])
+    """Return 1 − mean cosine by layer at the exhibit's sparsity, original and adversarial."""
+    sparsities = set(printed["sparsity"])
     jobs = [
         model.job
         for model in chart_points(exhibit, study)
-        if model.sparsity in asked and not model.pattern
+        if model.sparsity in sparsities and not model.pattern
     ]
-    series, found = _series(study), []
+    series, parts = _series(study), []
     for table in ("drift", "drift_adversarial"):
         rows = study.tables.get(table, pd.DataFrame())
-        rows = (
-            rows[rows["job"].isin(jobs) & (rows["pooling"] == rows["pooling"].iloc[0])]
-            if len(rows)
-            else rows
-        )
+        if len(rows):
+            rows = rows[rows["job"].isin(jobs) & (rows["pooling"] == rows["pooling"].iloc[0])]
         if len(rows):
             interval = {
                 "distance_low": float("nan"),
@@ -238,50 +234,46 @@ def _distances(
                 x=rows["block"] + 1,
                 series=rows["job"].map(series),
             )
-            found.append(_averaged(runs.assign(adversarial=table != "drift"), "distance"))
-    return pd.concat(found) if found else pd.DataFrame()
+            parts.append(_averaged(runs.assign(adversarial=table != "drift"), "distance"))
+    return pd.concat(parts) if parts else pd.DataFrame()
 
 
 def _speedups(
     exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
-    """Of each method the fastest budget whose mean loss is below three points."""
+    """Return the largest speed-up of each method with a mean loss below three points."""
     runs = _runs(exhibit, study, "speedup", "difference")
     if runs.empty:
         return runs
     runs = runs[runs["method"] != "dense"]
-    lost = _averaged(runs, "difference").rename(columns={"value": "difference"})[
+    loss = _averaged(runs, "difference").rename(columns={"value": "difference"})[
         ["series", "x", "difference"]
     ]
-    found = (
-        _averaged(runs, "speedup").merge(lost, on=["series", "x"]) if len(lost) else pd.DataFrame()
-    )
-    if found.empty or not (found["difference"] > -0.03).any():
+    if loss.empty:
         return pd.DataFrame()
-    best = (
-        found[found["difference"] > -0.03]
-        .sort_values("value")
-        .groupby("series", as_index=False)
-        .last()
-    )
-    told = [
+    speedups = _averaged(runs, "speedup").merge(loss, on=["series", "x"])
+    accurate = speedups[speedups["difference"] > -0.03]
+    if accurate.empty:
+        return pd.DataFrame()
+    best = accurate.sort_values("value").groupby("series", as_index=False).last()
+    details = [
         f"{row.detail}, {f.points(row.difference)} at {row.x:.0%} fewer FLOPs"
         for row in best.itertuples()
     ]
-    return best.assign(detail=told, x=task_title(study))
+    return best.assign(detail=details, x=task_title(study))
 
 
 def _lead(
     exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
-    """K-prune's mean figure minus Kwon et al.'s at the exhibit's budget."""
-    found = _averaged(_runs(exhibit, study, "accuracy"), "accuracy")
-    if found.empty:
-        return found
-    found = found[found["x"].isin(set(printed["sparsity"]))].groupby("method").first()
-    if not {"kprune", "kwon"} <= set(found.index):
+    """Return K-prune's mean accuracy minus Kwon et al.'s at the exhibit's budget."""
+    means = _averaged(_runs(exhibit, study, "accuracy"), "accuracy")
+    if means.empty:
+        return means
+    means = means[means["x"].isin(set(printed["sparsity"]))].groupby("method").first()
+    if not {"kprune", "kwon"} <= set(means.index):
         return pd.DataFrame()
-    ours, other = found.loc["kprune"], found.loc["kwon"]
+    ours, other = means.loc["kprune"], means.loc["kwon"]
     return pd.DataFrame([ours]).assign(
         method="kprune",
         value=100 * (ours["value"] - other["value"]),
@@ -292,10 +284,10 @@ def _lead(
 
 
 def task_of(study: ComparedStudy) -> str:
-    """The study's task as its experiments name it."""
+    """Return the task of the study's experiments; "" without jobs."""
     return study.jobs[0].experiment["source"]["task"] if study.jobs else ""
 
 
 def task_title(study: ComparedStudy) -> str:
-    """The task's own name; a file's where it is one's own."""
+    """Return the title of the task, or the name of the file."""
     return TASKS.get(task_of(study)) or Path(task_of(study)).name

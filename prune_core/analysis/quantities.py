@@ -1,6 +1,6 @@
-"""What a run is summed up by: one figure per quantity and model, with its interval, from the measures' rows.
+"""Quantities: one value per model with its interval, computed from the rows of the measures.
 
-Charts and tables choose from here by key. Pure pandas; knows nothing of Streamlit, plotly or the store.
+Charts and tables refer to quantities by key.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from ..data.metrics import METRICS
 from ..models.inference.contention import DISTURBED
 from .compared_models import ComparedModel
 
+# tables that quantities are read from
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
-Value = tuple[float, float, float, float]  # value, low, high, n; NaN where there is none
+Value = tuple[float, float, float, float]  # value, low, high, n; NaN if missing
 NO_VALUE: Value = (np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure per model: how to read it from a table's rows and how to write it."""
+    """One value per model: how to compute it from a table's rows, and how to format it."""
 
     key: str
     title: str
@@ -32,13 +33,13 @@ class Quantity:
     table: str
     read: Callable[[pd.DataFrame], Value]
     show: Callable[[float], str]
-    better: str = ""  # "higher", "lower", or "" where neither is
-    gloss: str = ""  # what it means, for a learner
+    better: str = ""  # "higher", "lower", or "" if neither
+    gloss: str = ""  # explanation in one sentence
     scale: float = 1.0  # raw value -> axis value
     tick: str = ""  # plotly tick format
 
 
-def _share(rows: pd.DataFrame, column: str, low: str, high: str, n: str = "n") -> Value:
+def _with_interval(rows: pd.DataFrame, column: str, low: str, high: str, n: str = "n") -> Value:
     row = rows.iloc[0]
     value, bottom, top, size = (
         float(row[c]) if row[c] is not None else np.nan for c in (column, low, high, n)
@@ -63,10 +64,11 @@ def _last_block(rows: pd.DataFrame, column: str) -> Value:
 
 
 def _cost(rows: pd.DataFrame, column: str) -> Value:
-    # the dense baseline has only rows about itself
-    own = rows[rows["model"] == "pruned"]
-    # a study may be older than a column
-    return float((own if len(own) else rows).iloc[0].get(column, np.nan)), np.nan, np.nan, np.nan
+    # the dense job has only rows of the dense model
+    pruned = rows[rows["model"] == "pruned"]
+    # rows of older studies may lack a column
+    row = (pruned if len(pruned) else rows).iloc[0]
+    return float(row.get(column, np.nan)), np.nan, np.nan, np.nan
 
 
 def _work(rows: pd.DataFrame) -> Value:
@@ -76,44 +78,45 @@ def _work(rows: pd.DataFrame) -> Value:
 
 def _recipe(rows: pd.DataFrame, recipe: str, column: str, low: str, high: str, n: str) -> Value:
     rows = rows[rows["recipe"] == recipe]
-    return _share(rows, column, low, high=high, n=n) if len(rows) else NO_VALUE
+    return _with_interval(rows, column, low, high=high, n=n) if len(rows) else NO_VALUE
 
 
 GLOSSES = {
-    "accuracy": "Share of evaluation examples classified correctly.",
+    "accuracy": "Percentage of evaluation examples classified correctly.",
     "f1": "Harmonic mean of precision and recall of the second class.",
     "matthews": "Matthews correlation of predicted and true classes: 1 is perfect, 0 is chance.",
-    "binary_accuracy": "Fraction of examples classified correctly, at threshold 0.5.",
+    "binary_accuracy": "Percentage of examples classified correctly, at threshold 0.5.",
     "binary_f1": "Harmonic mean of precision and recall of label 1, at threshold 0.5.",
     "binary_matthews": "Matthews correlation at threshold 0.5: 1 is perfect, 0 is chance.",
     "average_precision": "Area under the precision-recall curve of label 1, over all thresholds.",
     "spearman": "Rank correlation of predicted and true scores: 1 is the same order, 0 is chance.",
     "pearson": "Linear correlation of predicted and true scores.",
-    "answer_f1": "Mean overlap of the answer's words with the accepted answer that fits best.",
-    "exact_match": "Share of questions answered with exactly an accepted answer.",
-    "micro_f1": "F1 over all labels of all examples together: frequent labels count more.",
-    "macro_f1": "Mean F1 of the labels: rare ones count as much as frequent ones.",
-    "subset_accuracy": "Share of examples whose labels are all right.",
-    "entity_f1": "Harmonic mean of precision and recall of whole entities, type and ends right, as seqeval counts them.",
-    "same_label": "Share of examples on which the model says what the dense one says; the data has no labels.",
-    "same_labels": "Share of examples on which all labels are the dense model's; the data has none.",
-    "same_entities": "F1 of the entities against those that the dense model finds; the data has no labels.",
+    "answer_f1": "Mean word overlap (F1) with the best matching accepted answer.",
+    "exact_match": "Percentage of questions answered with exactly an accepted answer.",
+    "micro_f1": "F1 over all labels of all examples: frequent labels have more weight.",
+    "macro_f1": "Mean F1 over labels: rare and frequent labels have equal weight.",
+    "subset_accuracy": "Percentage of examples with all labels correct.",
+    "entity_f1": "F1 of entities with correct type and boundaries, as in seqeval.",
+    "same_label": "Percentage of predictions equal to the dense model's; the data has no labels.",
+    "same_labels": "Percentage of examples with all labels equal to the dense model's; the data "
+    "has none.",
+    "same_entities": "F1 of entities against those of the dense model; the data has no labels.",
     "same_score": "Linear correlation with the dense model's scores; the data has none.",
-    "same_answer": "Share of questions answered as the dense model answers them; the data has no answers.",
+    "same_answer": "Percentage of answers equal to the dense model's; the data has no answers.",
 }
 
 
 def headline(metric: str) -> tuple[Quantity, Quantity]:
-    """The task's own figure, and its difference from dense; the same keys whatever the task."""
-    title, share = METRICS[metric].title, METRICS[metric].share
-    show, tick = (f.percent, ".0%") if share else (f.plain, ".2f")
+    """Return the task's metric and its difference from dense, with the same keys for all tasks."""
+    title, is_fraction = METRICS[metric].title, METRICS[metric].share
+    show, tick = (f.percent, ".0%") if is_fraction else (f.plain, ".2f")
     return (
         Quantity(
             "accuracy",
             title,
             title,
             table="accuracy",
-            read=partial(_share, column="score", low="low", high="high"),
+            read=partial(_with_interval, column="score", low="low", high="high"),
             show=show,
             better="higher",
             gloss=GLOSSES[metric],
@@ -121,10 +124,12 @@ def headline(metric: str) -> tuple[Quantity, Quantity]:
         ),
         Quantity(
             "difference",
-            f"{title} against dense",
+            f"{title} difference from dense",
             "Difference from dense (points)",
             table="accuracy",
-            read=partial(_share, column="difference", low="difference_low", high="difference_high"),
+            read=partial(
+                _with_interval, column="difference", low="difference_low", high="difference_high"
+            ),
             show=f.points,
             better="higher",
             gloss=f"{title} minus the dense model's, on the same examples; a point is 0.01.",
@@ -143,7 +148,7 @@ FIXED = (
         read=partial(_single, column="agreement"),
         show=f.percent,
         better="higher",
-        gloss="Share of sentences on which both models predict the same label, right or wrong.",
+        gloss="Percentage of examples with the same prediction as the dense model, correct or not.",
         tick=".0%",
     ),
     Quantity(
@@ -154,7 +159,8 @@ FIXED = (
         read=partial(_single, column="divergence"),
         show=f.error,
         better="lower",
-        gloss="How far the predicted probabilities moved, mean Kullback–Leibler divergence; steadier than accuracy.",
+        gloss="Mean Kullback–Leibler divergence of predicted probabilities; less noisy than "
+        "accuracy.",
         tick=".2~g",
     ),
     Quantity(
@@ -165,62 +171,63 @@ FIXED = (
         read=partial(_mean, column="total", part="block"),
         show=f.error,
         better="lower",
-        gloss="Relative error of the blocks' outputs against dense, mean over blocks.",
+        gloss="Relative error of the layers' outputs compared with dense, mean over layers.",
         tick=".2~f",
     ),
     Quantity(
         "part_error",
-        "Error of the linear maps",
-        "Relative output error, mean over parts",
+        "Error of weight matrices",
+        "Relative output error, mean over matrices",
         table="reconstruction",
         read=partial(_mean, column="total", part=""),
         show=f.error,
         better="lower",
-        gloss="Relative error of the pruned matrices' outputs, mean over the six parts of all blocks.",
+        gloss="Relative error of the outputs of pruned matrices, mean over six matrices of all "
+        "layers.",
         tick=".2~f",
     ),
     Quantity(
         "cosine",
         "Cosine to dense",
-        "Mean cosine in the last block",
+        "Mean cosine in the last layer",
         table="drift",
         read=partial(_last_block, column="cosine"),
         show=f.plain,
         better="higher",
-        gloss="Mean cosine between a sentence's dense and pruned representation in the last block.",
+        gloss="Mean cosine between dense and pruned embeddings in the last layer.",
         tick=".2~f",
     ),
     Quantity(
         "cka",
         "CKA with dense",
-        "Linear CKA in the last block",
+        "Linear CKA in the last layer",
         table="drift",
         read=partial(_last_block, column="cka"),
         show=f.plain,
         better="higher",
-        gloss="Likeness of the two embedding spaces; 1 is the same up to rotation.",
+        gloss="Similarity of dense and pruned embeddings; 1 is identical up to rotation and scale.",
         tick=".2~f",
     ),
     Quantity(
         "overlap",
         "Neighbours kept",
-        "Neighbour overlap in the last block",
+        "Neighbour overlap in the last layer",
         table="drift",
         read=partial(_last_block, column="overlap"),
         show=f.percent,
         better="higher",
-        gloss="Share of a sentence's nearest neighbours that are still its nearest after pruning.",
+        gloss="Percentage of an example's nearest neighbours that are preserved by pruning.",
         tick=".0%",
     ),
     Quantity(
         "realised",
         "Realised sparsity",
-        "Zeros in the encoder's Linears",
+        "Zeros in the encoder's matrices",
         table="cost",
         read=partial(_cost, column="sparsity"),
         show=f.percent,
         better="",
-        gloss="Share of prunable weights that are exactly zero.",
+        gloss="Percentage of prunable weights that are exactly zero.",
         tick=".0%",
     ),
     Quantity(
@@ -231,7 +238,7 @@ FIXED = (
         read=partial(_cost, column="nonzeros"),
         show=f.millions,
         better="lower",
-        gloss="Weights of the whole model that are not zero, embeddings included.",
+        gloss="Non-zero weights of the complete model, with embeddings.",
         scale=1e-6,
         tick=".1f",
     ),
@@ -243,19 +250,20 @@ FIXED = (
         read=partial(_cost, column="bytes"),
         show=f.size,
         better="lower",
-        gloss="Unstructured zeros are stored like any other number, so the file does not shrink by itself.",
+        gloss="Unstructured zeros are stored like other values, so they do not make the file "
+        "smaller.",
         scale=1e-6,
         tick=".0f",
     ),
     Quantity(
         "work",
         "FLOPs kept",
-        "Multiply-adds, share of dense",
+        "Multiply-adds relative to dense",
         table="cost",
         read=_work,
         show=f.percent,
         better="lower",
-        gloss="Multiply-adds of one sentence; zeros count as work unless whole heads or neurons are gone.",
+        gloss="Multiply-adds of one example; zeros count unless heads or neurons are removed.",
         tick=".0%",
     ),
     Quantity(
@@ -266,18 +274,18 @@ FIXED = (
         read=partial(_cost, column="speedup_measured"),
         show=f.plain,
         better="higher",
-        gloss="How many times faster than the dense model, both timed in turn; shrunk first where whole units are gone.",
+        gloss="Speed-up over the dense model, timed in alternation; structured models are compact.",
         tick=".1f",
     ),
     Quantity(
         "latency",
         "Latency",
-        "Latency p50 (ms a batch)",
+        "Latency p50 (ms per batch)",
         table="cost",
         read=partial(_cost, column="latency_p50"),
         show=f.milliseconds,
         better="lower",
-        gloss="Median time of one batch. Unstructured zeros bring no speed-up on ordinary kernels.",
+        gloss="Median time per batch. Unstructured zeros give no speed-up with standard kernels.",
         scale=1e3,
         tick=".0f",
     ),
@@ -289,15 +297,16 @@ FIXED = (
         read=partial(_cost, column="other_load"),
         show=f.percent,
         better="",
-        gloss=f"Processor time that other processes took from the timed passes; above {DISTURBED:.0%} of a core times are unreliable.",
+        gloss="Processor time of other processes during timing; times are unreliable above "
+        f"{DISTURBED:.0%} of a core.",
         tick=".0%",
     ),
 )
 
 
 def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
-    """Accuracy under that attack, and its success rate."""
-    under = partial(
+    """Return accuracy under an attack and its success rate."""
+    accuracy = partial(
         _recipe,
         recipe=recipe,
         column="under_attack",
@@ -319,10 +328,10 @@ def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
             f"Accuracy under {recipe}",
             "Accuracy under attack",
             table="attack",
-            read=under,
+            read=accuracy,
             show=f.percent,
             better="higher",
-            gloss="Share of sentences still right after the attacker did its best.",
+            gloss="Percentage of examples that are correct and on which the attack fails.",
             tick=".0%",
         ),
         Quantity(
@@ -333,14 +342,14 @@ def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
             read=success,
             show=f.percent,
             better="lower",
-            gloss="Of the sentences the model got right, the share on which the attacker succeeded.",
+            gloss="Percentage of correctly classified examples on which the attack succeeds.",
             tick=".0%",
         ),
     )
 
 
 def recipes(attack: pd.DataFrame) -> list[str]:
-    """The attack recipes in the rows, largest sample first."""
+    """Return the attack recipes in the rows, largest sample first."""
     if attack.empty:
         return []
     sizes = (
@@ -350,31 +359,27 @@ def recipes(attack: pd.DataFrame) -> list[str]:
 
 
 def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
-    """The quantities these tables can give, by key, accuracy and attacks first."""
+    """Return the quantities that the tables provide, by key, accuracy and attacks first."""
     attacks = [
-        q for recipe in recipes(tables.get("attack", pd.DataFrame())) for q in of_recipe(recipe)
+        quantity
+        for recipe in recipes(tables.get("attack", pd.DataFrame()))
+        for quantity in of_recipe(recipe)
     ]
-    judged = tables.get("accuracy", pd.DataFrame())
-    first = headline(judged["metric"].iloc[0]) if len(judged) else ()
-    ranked = [*first, *attacks, *FIXED]
-    against_dense = bool(len(judged)) and METRICS[judged["metric"].iloc[0]].against_dense
-    known_already = (
-        {"agreement", "difference"} if against_dense else set()
-    )  # which the first figure says
-    unknown = (
-        known_already | {"divergence"}
-        if "divergence" not in judged or judged["divergence"].isna().all()
-        else known_already
-    )  # spans have none
+    accuracy = tables.get("accuracy", pd.DataFrame())
+    headlines = headline(accuracy["metric"].iloc[0]) if len(accuracy) else ()
+    ranked = [*headlines, *attacks, *FIXED]
+    against_dense = bool(len(accuracy)) and METRICS[accuracy["metric"].iloc[0]].against_dense
+    # without labels, the first quantity already is the agreement with dense
+    hidden = {"agreement", "difference"} if against_dense else set()
+    if "divergence" not in accuracy or accuracy["divergence"].isna().all():
+        hidden.add("divergence")  # not defined for spans
     cost = tables.get("cost", pd.DataFrame())
-    if (
-        "other_load" not in cost or cost["other_load"].isna().all()
-    ):  # an older study, or passes too short to tell
-        unknown |= {"other_load"}
+    if "other_load" not in cost or cost["other_load"].isna().all():
+        hidden.add("other_load")  # older studies, or passes too short to measure it
     return {
-        q.key: q
-        for q in ranked
-        if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown
+        quantity.key: quantity
+        for quantity in ranked
+        if not tables.get(quantity.table, pd.DataFrame()).empty and quantity.key not in hidden
     }
 
 
@@ -384,11 +389,12 @@ def summary(
     quantities: Sequence[Quantity],
     single: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
-    """One row a model; each quantity as `key`, `key_low`, `key_high`, `key_n`, NaN where its stage has not finished.
+    """Return one row per model with `key`, `key_low`, `key_high` and `key_n` of each quantity.
 
-    With the rows of every run (`single`) also `key_runs`, its figure in each of a model's seeds.
+    Values of unfinished stages are NaN. With the rows of every run (`single`), `key_runs` has the
+    values of a model's seeds.
     """
-    out = []
+    records = []
     for model in models:
         row: dict[str, object] = {
             "job": model.job,
@@ -401,8 +407,8 @@ def summary(
         }
         for quantity in quantities:
             rows = tables[quantity.table]
-            own = rows[rows["job"] == model.job]
-            values = quantity.read(own) if len(own) else NO_VALUE
+            model_rows = rows[rows["job"] == model.job]
+            values = quantity.read(model_rows) if len(model_rows) else NO_VALUE
             row |= dict(
                 zip(
                     (quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))),
@@ -410,8 +416,10 @@ def summary(
                     strict=True,
                 )
             )
-            every = rows.iloc[:0] if single is None else single[quantity.table]
-            apart = [every[every["job"] == job] for job in model.runs]
-            row[f"{quantity.key}_runs"] = [quantity.read(own)[0] for own in apart if len(own)]
-        out.append(row)
-    return pd.DataFrame(out)
+            all_rows = rows.iloc[:0] if single is None else single[quantity.table]
+            by_seed = [all_rows[all_rows["job"] == job] for job in model.runs]
+            row[f"{quantity.key}_runs"] = [
+                quantity.read(model_rows)[0] for model_rows in by_seed if len(model_rows)
+            ]
+        records.append(row)
+    return pd.DataFrame(records)

@@ -47,31 +47,32 @@ HITS = ("accuracy", "binary_accuracy")  # metrics for which every prediction is 
 
 
 def merge_seeds(models: Sequence[ComparedModel], jobs: Sequence[Job]) -> list[ComparedModel]:
-    """One model for all runs of the same experiment; its job is that of the lowest seed, `runs` are all of them."""
+    """Merge runs that differ only in seed; `job` is the one of the lowest seed, `runs` are all."""
     plans = {job.id: _plan(job) for job in jobs}
     groups: dict[str, list[ComparedModel]] = {}
     for model in models:
         groups.setdefault(plans[model.job], []).append(model)
-    return [
-        own[0]
-        if len(own) == 1
-        else replace(
-            own[0], label=_without_seed(own[0].label), runs=tuple(model.job for model in own)
-        )
-        for own in (sorted(group, key=lambda m: (m.seed, m.job)) for group in groups.values())
-    ]
+    return [_merge(group) for group in groups.values()]
+
+
+def _merge(group: Sequence[ComparedModel]) -> ComparedModel:
+    if len(group) == 1:
+        return group[0]
+    first, *_ = group = sorted(group, key=lambda model: (model.seed, model.job))
+    runs = tuple(model.job for model in group)
+    return replace(first, label=_without_seed(first.label), runs=runs)
 
 
 def _plan(job: Job) -> str:
-    """What runs of one model share; how often each was timed may differ."""
+    """Return the plan that runs of one model share; only the number of timed passes may differ."""
     measures = [
         {
-            **each,
+            **measure,
             "options": {
-                name: value for name, value in each["options"].items() if name != "repeats"
+                name: value for name, value in measure["options"].items() if name != "repeats"
             },
         }
-        for each in job.experiment.get("measures", ())
+        for measure in job.experiment.get("measures", ())
     ]
     return json.dumps(
         {**job.experiment, "seed": 0, "study": "", "device": "", "measures": measures},
@@ -111,10 +112,12 @@ def pooled(
         return rows
     parts = [rows[rows["job"].isin([model.job for model in models if not model.runs])]]
     for model in several:
-        own = rows[rows["job"].isin(model.runs)]
-        if len(own):
-            one = _intervals(name, _means(own, keys), own, model=model, predictions=predictions)
-            parts.append(one.assign(job=model.job, label=model.label, seed=model.seed))
+        model_rows = rows[rows["job"].isin(model.runs)]
+        if len(model_rows):
+            mean = _intervals(
+                name, _means(model_rows, keys), model_rows, model=model, predictions=predictions
+            )
+            parts.append(mean.assign(job=model.job, label=model.label, seed=model.seed))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -140,29 +143,29 @@ def seeds_together(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> pd.Da
     return rows.assign(job=rows["job"].map(owner)) if len(rows) else rows
 
 
-def _groups(own: pd.DataFrame, keys: Sequence[str]) -> Any:
+def _groups(rows: pd.DataFrame, keys: Sequence[str]) -> Any:
     """Rows of the same quantity, one per seed, in their first order."""
-    return own.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
+    return rows.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
 
 
-def _means(own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One row per combination of keys: the mean of numbers, the maximum of WORST, the common value of anything else."""
-    groups = _groups(own, keys)
-    numbers = set(own.select_dtypes("number"))
-    found = {}
-    for column in own.columns.difference(keys, sort=False):
+def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return one row per combination of keys: means of numbers, maxima of WORST, common values."""
+    groups = _groups(rows, keys)
+    numbers = set(rows.select_dtypes("number"))
+    columns = {}
+    for column in rows.columns.difference(keys, sort=False):
         values = groups[column]
         if column in WORST:
-            found[column] = getattr(values, WORST[column])()
+            columns[column] = getattr(values, WORST[column])()
         elif column in numbers:
             mean = values.mean()
             # sizes that all seeds share stay integers
-            whole = is_integer_dtype(own[column]) and (mean % 1 == 0).all()
-            found[column] = mean.astype(own[column].dtype) if whole else mean
+            is_integer = is_integer_dtype(rows[column]) and (mean % 1 == 0).all()
+            columns[column] = mean.astype(rows[column].dtype) if is_integer else mean
         else:
-            found[column] = values.first().where(values.nunique(dropna=False) == 1, None)
-    out = pd.DataFrame(found).reset_index().drop(columns="")
-    return out[[column for column in own if column in out]]
+            columns[column] = values.first().where(values.nunique(dropna=False) == 1, None)
+    table = pd.DataFrame(columns).reset_index().drop(columns="")
+    return table[[column for column in rows if column in table]]
 
 
 SPREAD = {
@@ -182,31 +185,33 @@ SPREAD["attack_slice"] = SPREAD["attack"]
 
 def _intervals(
     name: str,
-    one: pd.DataFrame,
-    own: pd.DataFrame,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
     model: ComparedModel,
     predictions: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """The means with their intervals over seeds, examples, and both."""
     spread = SPREAD.get(name, ())
-    numbers = {column: float for each in spread for column in each}  # a rate of nothing is None
-    groups = _groups(own.astype(numbers), IDENTITY[name])
+    numbers = {
+        column: float for columns in spread for column in columns
+    }  # a rate of nothing is None
+    groups = _groups(rows.astype(numbers), IDENTITY[name])
     for value, low, high in spread:
         mean, half = groups[value].mean().to_numpy(), t_half(groups[value])
         below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean
         ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
-        one[f"seeds_{low}"], one[f"seeds_{high}"] = mean - half, mean + half
-        one[f"examples_{low}"], one[f"examples_{high}"] = mean - below, mean + above
-        one[low], one[high] = ends if name == "accuracy" else np.clip(ends, 0, 1)
+        table[f"seeds_{low}"], table[f"seeds_{high}"] = mean - half, mean + half
+        table[f"examples_{low}"], table[f"examples_{high}"] = mean - below, mean + above
+        table[low], table[high] = ends if name == "accuracy" else np.clip(ends, 0, 1)
     if name != "accuracy":
-        return one
-    one["p_value"] = np.nan  # a mean of p-values is not a p-value
-    if predictions is not None and own["metric"].iloc[0] in HITS:
-        draws = hierarchical(predictions[predictions["job"].isin(model.runs)])
-        low, high = np.quantile(draws, (0.025, 0.975))
-        one["difference_low"], one["difference_high"] = float(low), float(high)
-        one["p_value"] = bootstrap_p_value(draws)
-    return one
+        return table
+    table["p_value"] = np.nan  # a mean of p-values is not a p-value
+    if predictions is not None and rows["metric"].iloc[0] in HITS:
+        resamples = hierarchical(predictions[predictions["job"].isin(model.runs)])
+        low, high = np.quantile(resamples, (0.025, 0.975))
+        table["difference_low"], table["difference_high"] = float(low), float(high)
+        table["p_value"] = bootstrap_p_value(resamples)
+    return table
 
 
 def t_half(values: Any) -> np.ndarray:
@@ -219,21 +224,24 @@ def t_half(values: Any) -> np.ndarray:
 
 
 def hierarchical(rows: pd.DataFrame) -> np.ndarray:
-    """(resamples,) the difference of right answers, pruned minus dense, with seeds and examples drawn anew.
+    """Return (resamples,) accuracy differences, pruned minus dense, over seeds and examples.
 
-    Where all seeds are judged on the same examples, an example drawn is drawn for all of them; else each seed's are drawn apart.
+    If all seeds use the same examples, each example is resampled for all seeds together; otherwise
+    the examples of each seed are resampled separately.
     """
     sides = [
-        (own["label"], own["dense"], own["pruned"], tuple(own["text"]))
-        for _, own in rows.groupby("job", sort=False)
+        (group["label"], group["dense"], group["pruned"], tuple(group["text"]))
+        for _, group in rows.groupby("job", sort=False)
     ]
     gaps = [
-        (now == right).to_numpy(float) - (was == right).to_numpy(float)
-        for right, was, now, _ in sides
+        (pruned == labels).to_numpy(float) - (dense == labels).to_numpy(float)
+        for labels, dense, pruned, _ in sides
     ]
     if len({texts for *_, texts in sides}) > 1:
         return nested_resamples(gaps, RESAMPLES)
-    dice, k, n = np.random.default_rng(0), len(gaps), len(gaps[0])
-    by_seed = dice.multinomial(k, np.full(k, 1 / k), RESAMPLES) / k  # (resamples, seeds)
-    by_example = dice.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    rng, seeds, examples = np.random.default_rng(0), len(gaps), len(gaps[0])
+    by_seed = (
+        rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
+    )  # (resamples, seeds)
+    by_example = rng.multinomial(examples, np.full(examples, 1 / examples), RESAMPLES) / examples
     return np.einsum("rs,se,re->r", by_seed, np.stack(gaps), by_example, optimize=True)

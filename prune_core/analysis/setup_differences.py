@@ -1,4 +1,4 @@
-"""Every difference between a paper's set-up and a study's in words, from both sides' facts."""
+"""Differences in setup between a paper and a study, from the recorded facts of both."""
 
 from __future__ import annotations
 
@@ -16,49 +16,44 @@ from .published_comparison import ComparedStudy, chart_points, recipe_of, task_t
 
 
 def differences(exhibit: Exhibit, figures: pd.DataFrame, study: ComparedStudy) -> list[str]:
-    """Every difference between the paper's set-up and the study's as a sentence in Markdown, from both sides' facts."""
+    """Return one sentence in Markdown for each difference in setup."""
     if not study.jobs:
         return []
     return [
-        f"**{what}.** In the paper {theirs}; here {ours}."
-        for what, theirs, ours in _compared(exhibit, figures, study)
-        if theirs and ours and theirs != ours
+        f"**{aspect}.** Paper: {paper}; this study: {here}."
+        for aspect, paper, here in _compared(exhibit, figures, study)
+        if paper and here and paper != here
     ]
 
 
 def _compared(
     exhibit: Exhibit, figures: pd.DataFrame, study: ComparedStudy
 ) -> Iterator[tuple[str, str, str]]:
-    """(what, in the paper, here): texts that are equal where nothing differs, empty where a side does not say."""
+    """Yield (aspect, paper, study); texts are equal without a difference, "" if unknown."""
     setup, plans = exhibit.setup, [job.experiment for job in study.jobs]
     facts = [job.facts for job in study.jobs]
     model, task = (next(iter(figures[name]), "") for name in ("model", "task"))
-    checkpoints = _said(Path(plan["checkpoint"]).name for plan in plans)
-    yield (
-        "Model",
-        model,
-        model
-        if model and checkpoints.lower().startswith(model.lower())
-        else f"the checkpoint {checkpoints}",
-    )
+    checkpoints = _join(Path(plan["checkpoint"]).name for plan in plans)
+    is_same = model and checkpoints.lower().startswith(model.lower())
+    yield "Model", model, model if is_same else f"the checkpoint {checkpoints}"
     if len(blocks := study.tables.get("drift", pd.DataFrame())) and exhibit.across == "layer":
         yield "Layers", f"{figures['layer'].max():.0f}", f"{blocks['block'].max() + 1}"
-    yield "Start", setup.get("start", ""), "the checkpoint as it was given"
+    yield "Initial checkpoint", setup.get("start", ""), "the checkpoint without changes"
     if exhibit.across != "task":
         yield "Task", TASKS.get(task, task), task_title(study)
-        yield from _judged(figures, study)
-        theirs = setup.get("evaluation", {}).get(task)
+        yield from _metrics(figures, study)
+        sample = setup.get("evaluation", {}).get(task)
         yield (
             "Evaluation sample",
-            _sentences(theirs),
-            _sentences(_said(fact.get("evaluation_n") for fact in facts)),
+            _examples(sample),
+            _examples(_join(job_facts.get("evaluation_n") for job_facts in facts)),
         )
-        yield from _attacked(figures, study, theirs)
-    yield from _calibrated(setup, study)
+        yield from _attacks(figures, study, sample)
+    yield from _calibration(setup, study)
     yield (
-        "Longest text",
+        "Maximum length",
         _tokens(setup.get("max_length", {}).get(task)),
-        _tokens(_said(plan.get("max_length") for plan in plans)),
+        _tokens(_join(plan.get("max_length") for plan in plans)),
     )
     seeds = len({plan["seed"] for plan in plans})
     yield (
@@ -67,108 +62,104 @@ def _compared(
         f"{'a mean of ' * (seeds > 1)}{f.plural(seeds, 'seed')}",
     )
     if "speedup" in set(figures["metric"]):
-        yield "Device", setup["device"], _said(fact.get("device_title") for fact in facts)
+        yield "Device", setup["device"], _join(job_facts.get("device_title") for job_facts in facts)
     for method, options in setup["options"].items():
         yield from _options(method, options, study)
-    if left := sorted(
+    if excluded := sorted(
         {model.family for model in study.models}
         - {model.family for model in chart_points(exhibit, study)}
     ):
         other = "weights" if setup["removed"] == "FLOPs" else "FLOPs"
         yield (
             "Sparsity",
-            f"a share of {setup['removed']}",
-            f"of {other} for {', '.join(left)}, which are therefore not drawn",
+            f"a fraction of {setup['removed']}",
+            f"a fraction of {other} for {', '.join(excluded)}, which are therefore not shown",
         )
 
 
-def _judged(figures: pd.DataFrame, study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
-    theirs = [
+def _metrics(figures: pd.DataFrame, study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
+    paper = [
         AXES[metric].title
         for metric in ("accuracy", "spearman", "answer_f1")
         if metric in set(figures["metric"])
     ]
-    ours = study.tables["accuracy"].get("metric", pd.Series(dtype=str))
-    yield "Judged by", _said(theirs), _said(METRICS[metric].title for metric in ours)
+    study_metrics = study.tables["accuracy"].get("metric", pd.Series(dtype=str))
+    yield "Metric", _join(paper), _join(METRICS[metric].title for metric in study_metrics)
 
 
-def _attacked(
+def _attacks(
     figures: pd.DataFrame, study: ComparedStudy, n: int | None
 ) -> Iterator[tuple[str, str, str]]:
-    """The attack, what is replaced of it, its sample and its limits."""
+    """Yield the attack with its replaced parts, its sample and its limits."""
     attack = next(iter(figures["attack"]), "")
     if not attack:
         return
     recipe = recipe_of(attack, study)
     if not recipe:
-        yield "Attack", attack, "it was not run"
+        yield "Attack", attack, "not run"
         return
     replaced = CATALOGUE[recipe].replaces if recipe in CATALOGUE else ""
-    yield (
-        "Attack",
-        attack,
-        f"{recipe}: {replaced[:1].lower()}{replaced[1:].removesuffix('.')}" if replaced else recipe,
-    )
+    if replaced:
+        replaced = f": {replaced[:1].lower()}{replaced[1:].removesuffix('.')}"
+    yield "Attack", attack, recipe + replaced
     rows = study.tables["attack"]
     yield (
-        "Attacked sentences",
-        _sentences(n),
-        _sentences(_said(rows.loc[rows["recipe"] == recipe, "n"])),
+        "Attacked examples",
+        _examples(n),
+        _examples(_join(rows.loc[rows["recipe"] == recipe, "n"])),
     )
     options = [
-        each["options"]
+        option["options"]
         for job in study.jobs
-        for each in job.experiment.get("measures", ())
-        if each["name"] == "attack"
+        for option in job.experiment.get("measures", ())
+        if option["name"] == "attack"
     ]
-    limits = _said(
-        f"{each['query_budget']} queries and {each['time_budget']:g} s a sentence"
-        for each in options
+    limits = _join(
+        f"{option['query_budget']} queries and {option['time_budget']:g} s per example"
+        for option in options
     )
-    yield "Limits of an attack", "none is on record", limits and f"at most {limits}"
+    yield "Limits of an attack", "none reported", limits and f"at most {limits}"
 
 
-def _calibrated(setup: Mapping[str, Any], study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
-    least, most, unit = (setup["calibration"][name] for name in ("least", "most", "unit"))
-    theirs = f"{least} to {most} {unit}" if least < most else f"{f.count(most)} {unit}"
+def _calibration(setup: Mapping[str, Any], study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
+    low, high, unit = (setup["calibration"][name] for name in ("least", "most", "unit"))
+    noun = "examples" if unit == "sentences" else unit
+    paper = f"{low} to {high} {noun}" if low < high else f"{f.count(high)} {noun}"
     sizes = {job.facts["calibration_n"] for job in study.jobs if "calibration_n" in job.facts}
-    inside = unit == "sentences" and all(least <= size <= most for size in sizes)
+    is_within = unit == "sentences" and all(low <= size <= high for size in sizes)
     methods = [job.experiment["method"] or {} for job in study.jobs]
-    tokens = _said(
+    tokens = _join(
         {
             method["options"]["tokens"]
             for method in methods
             if method.get("options", {}).get("tokens")
         }
     )
-    yield (
-        "Calibration",
-        theirs,
-        theirs
-        if inside
-        else _sentences(_said(sorted(sizes))) + (tokens and f", of them at most {tokens} tokens"),
-    )
+    here = paper
+    if not is_within:
+        here = _examples(_join(sorted(sizes))) + (tokens and f" with at most {tokens} tokens")
+    yield "Calibration", paper, here
 
 
 def _options(
     method: str, paper: Mapping[str, Any], study: ComparedStudy
 ) -> Iterator[tuple[str, str, str]]:
-    """Options of a method that are not as the paper has them."""
+    """Yield the options of a method that differ from the paper."""
     plans = [
         job.experiment["method"]["options"]
         for job in study.jobs
         if (job.experiment["method"] or {}).get("name") == method
     ]
     title = next((model.family for model in study.models if model.method == method), method)
-    differ = [
+    changed = [
         name for name in paper if any(name in plan and plan[name] != paper[name] for plan in plans)
     ]
-    ours = ", ".join(f"{name} {_said(plan[name] for plan in plans)}" for name in differ)
-    yield f"Options of {title}", ", ".join(f"{name} {_word(paper[name])}" for name in differ), ours
+    here = ", ".join(f"{name} {_join(plan[name] for plan in plans)}" for name in changed)
+    yield f"Options of {title}", ", ".join(f"{name} {_word(paper[name])}" for name in changed), here
 
 
-def _said(values: Any) -> str:
-    """Distinct values in words."""
+def _join(values: Any) -> str:
+    """Join distinct values by "or"."""
     return " or ".join(dict.fromkeys(_word(value) for value in values if value is not None))
 
 
@@ -176,8 +167,8 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _sentences(n: object) -> str:
-    return f"{n} sentences" if n else ""
+def _examples(n: object) -> str:
+    return f"{n} examples" if n else ""
 
 
 def _tokens(n: object) -> str:

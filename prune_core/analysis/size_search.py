@@ -1,9 +1,8 @@
-"""The largest share that may go within a policy's limits, by bisection: what to try next, and what the tries say. Runs nothing.
+"""Size search: bisection for the highest sparsity within a policy's limits.
 
-It is a share of weights or FLOPs, or of the time that a dense pass takes.
-
-More gone is taken to be no better. As several tries are looked at, each is judged at a confidence that leaves the policy's own for
-the answer as a whole (Bonferroni).
+The module only decides what to try next; it runs nothing. Sparsity is a fraction of weights, of
+FLOPs, or of the time of a dense pass. Higher sparsity is assumed to be no better. Each trial is
+tested at a higher confidence, so that the result has the confidence of the policy (Bonferroni).
 """
 
 from __future__ import annotations
@@ -19,37 +18,37 @@ from . import deployment_check
 from .evidence import Evidence, evidence
 from .policy import CRITERIA, Policy
 
-MOST, STEP = 0.98, 0.02  # the largest share tried, and how near the first that fails is near enough
-TRIES = ceil(log2(MOST / STEP))
+MOST, STEP = 0.98, 0.02  # the highest sparsity tried, and the resolution
+TRIALS = ceil(log2(MOST / STEP))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One share and what became of it."""
+    """One sparsity and the result of its check."""
 
     share: float
     label: str
-    job: int  # 0 where the method could not do it
-    answer: str  # of deploy: SHIP, STOP or INCONCLUSIVE
+    job: int  # 0 if the method cannot reach this sparsity
+    answer: str  # SHIP, STOP or INCONCLUSIVE of `deployment_check`
     detail: str
 
     @property
     def holds(self) -> bool:
-        """Whether every limit surely holds."""
+        """Whether every limit is met at the required confidence."""
         return self.answer == deployment_check.SHIP
 
 
 def trial_criteria(policy: Policy) -> Policy:
-    """By what a single try is judged."""
-    return replace(policy, confidence=100 - (100 - policy.confidence) / TRIES)
+    """Return the policy of a single trial, with its higher confidence."""
+    return replace(policy, confidence=100 - (100 - policy.confidence) / TRIALS)
 
 
-def judge_trial(store: Store, job: Job, share: float, policy: Policy) -> Trial:
-    """A finished job of that share."""
-    found = evidence(store, job)
-    verdicts = deployment_check.check(found, trial_criteria(policy))
+def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Trial:
+    """Check a finished job of a sparsity."""
+    measured = evidence(store, job)
+    verdicts = deployment_check.check(measured, trial_criteria(policy))
     return Trial(
-        share,
+        sparsity,
         job.label,
         job.id,
         answer=deployment_check.decision(verdicts),
@@ -58,9 +57,9 @@ def judge_trial(store: Store, job: Job, share: float, policy: Policy) -> Trial:
 
 
 def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
-    """Raise PruneError if the sample is so small that not even the dense model, compared with itself, meets the limits.
+    """Raise PruneError if the sample is too small for the dense model itself to meet the limits.
 
-    Limits on time and size are left out: they depend on what is removed, not on the sample.
+    Limits on time and size are ignored, as they do not depend on the sample.
     """
     limits = {
         name: limit for name, limit in policy.limits.items() if CRITERIA[name].measure != "cost"
@@ -71,33 +70,41 @@ def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
         name: store.rows(name, [dense.id])
         for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
     }
-    found = Evidence(dense, dense, tables, dense_attacks=tables["attack_example"])
-    for verdict in deployment_check.check(found, trial_criteria(replace(policy, limits=limits))):
+    measured = Evidence(dense, dense, tables, dense_attacks=tables["attack_example"])
+    for verdict in deployment_check.check(measured, trial_criteria(replace(policy, limits=limits))):
         if verdict.answer != deployment_check.MET:
             raise PruneError(
-                f"{verdict.title} {verdict.asked}: not even the dense model compared with itself surely meets this "
-                f"limit ({verdict.detail}); measure more examples, or allow more."
+                f"{verdict.title} {verdict.asked}: even the dense model compared with itself does "
+                f"not meet this limit with confidence ({verdict.detail}); evaluate on more "
+                "examples or relax the limit."
             )
 
 
-def next_share(tries: Sequence[Trial]) -> float | None:
-    """Half-way between the largest that holds and the smallest that does not; None where they are near enough."""
-    holds = max((one.share for one in tries if one.holds), default=0.0)
-    fails = min((one.share for one in tries if not one.holds), default=MOST + STEP)
-    middle = round((holds + fails) / 2, 2)
-    return None if fails - holds <= STEP + 1e-9 or middle in (holds, fails) else middle
+def next_share(trials: Sequence[Trial]) -> float | None:
+    """Return the middle of the highest passed and the lowest failed sparsity; None at the end."""
+    passed = max((trial.share for trial in trials if trial.holds), default=0.0)
+    failed = min((trial.share for trial in trials if not trial.holds), default=MOST + STEP)
+    middle = round((passed + failed) / 2, 2)
+    is_done = failed - passed <= STEP + 1e-9 or middle in (passed, failed)
+    return None if is_done else middle
 
 
-def result_sentence(tries: Sequence[Trial], policy: Policy, superlative: str = "smallest") -> str:
-    """The answer in a sentence."""
+def result_sentence(trials: Sequence[Trial], policy: Policy, superlative: str = "smallest") -> str:
+    """Describe the result of the search."""
     limits = "every limit" if len(policy.limits) > 1 else "the limit"
-    best = max((one for one in tries if one.holds), key=lambda one: one.share, default=None)
-    worse = min((one for one in tries if not one.holds), key=lambda one: one.share, default=None)
-    beyond = (
-        f" {worse.label} does not: {worse.detail[0].lower()}{worse.detail[1:]}" if worse else ""
+    best = max(
+        (trial for trial in trials if trial.holds), key=lambda trial: trial.share, default=None
     )
+    worst = min(
+        (trial for trial in trials if not trial.holds), key=lambda trial: trial.share, default=None
+    )
+    confidence = f"at {policy.confidence:g}% confidence"
+    failure = ""
+    if worst:
+        failure = f" {worst.label} does not: {worst.detail[0].lower()}{worst.detail[1:]}"
     if best is None:
-        return (
-            f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"
-        )
-    return f"{best.label} (job {best.job}) is the {superlative} that holds {limits} at {policy.confidence:g}% confidence.{beyond}"
+        return f"No tested sparsity meets {limits} {confidence}.{failure}"
+    return (
+        f"{best.label} (job {best.job}) is the {superlative} model that meets {limits} "
+        f"{confidence}.{failure}"
+    )

@@ -1,7 +1,4 @@
-"""Groups of evaluation examples that a model may serve worse: by length, label, keyword, or a column of the reader's file.
-
-Rows of `prediction` in; membership, counts and bounds out. Knows nothing of models.
-"""
+"""Slices of the evaluation examples: by length, label, keyword, or a column of the user's file."""
 
 from __future__ import annotations
 
@@ -20,16 +17,19 @@ from ..errors import PruneError
 from ..statistics import mcnemar, paired_bounds
 from .attack_success import thirds
 
-MOST = 20  # different values of a column that make slices
+MOST = 20  # distinct values of a column used for slices
 
 
 def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
-    """(examples,) whether the `side` ("dense" or "pruned") is right; of spans whether exactly an accepted answer was given."""
+    """Return (examples,) whether predictions of a `side` ("dense" or "pruned") are correct.
+
+    A span is correct if it matches an accepted answer exactly.
+    """
     if kind == "span":
         return np.array(
             [
-                exact_match(AnswerSpans(list(right), [0] * len(right)), said) == 1.0
-                for right, said in zip(rows["label"], rows[side], strict=True)
+                exact_match(AnswerSpans(list(accepted), [0] * len(accepted)), prediction) == 1.0
+                for accepted, prediction in zip(rows["label"], rows[side], strict=True)
             ],
             dtype=bool,
         )
@@ -37,7 +37,7 @@ def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
 
 
 def agreed(rows: pd.DataFrame, kind: str) -> np.ndarray:
-    """(examples,) whether both models said the same."""
+    """Return (examples,) whether both models predict the same."""
     sides = [
         rows[side].map(normalize_answer) if kind == "span" else rows[side]
         for side in ("dense", "pruned")
@@ -45,104 +45,106 @@ def agreed(rows: pd.DataFrame, kind: str) -> np.ndarray:
     return _same(*sides)
 
 
-def _same(one: pd.Series, other: pd.Series) -> np.ndarray:
-    """(examples,) where both say the same; of lists, where every entry is."""
-    if one.map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
-        one, other = one.map(tuple), other.map(tuple)
-    return (one == other).to_numpy(bool)
+def _same(first: pd.Series, second: pd.Series) -> np.ndarray:
+    """Return (examples,) whether values are equal; lists are equal if all entries are."""
+    if first.map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
+        first, second = first.map(tuple), second.map(tuple)
+    return (first == second).to_numpy(bool)
 
 
 def members(
     rows: pd.DataFrame,
-    asked: Sequence[str],
+    requested: Sequence[str],
     kind: str,
     names: Sequence[str],
     source: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """(examples,) booleans by slice name; thirds by length hold equal lengths together."""
+    """Return (examples,) masks by slice name; equal lengths stay in one third."""
     texts = [
         " ".join(filter(None, pair))
         for pair in zip(rows["text"], rows["pair"].fillna(""), strict=True)
     ]
-    found: dict[str, np.ndarray] = {}
-    for each in asked:
-        sort, _, what = each.partition(":")
-        if sort == "length":
+    masks: dict[str, np.ndarray] = {}
+    for request in requested:
+        group, _, argument = request.partition(":")
+        if group == "length":
             lengths = thirds(
                 pd.Series([len(text.split()) for text in texts]),
                 ("short", "middle", "long"),
                 "{:.0f} words",
             )
-            found |= {str(name): lengths == name for name in lengths.categories}
-        elif sort == "label" and kind == "classification" and not rows["label"].isna().any():
-            found |= {
+            masks |= {str(name): lengths == name for name in lengths.categories}
+        elif group == "label" and kind == "classification" and not rows["label"].isna().any():
+            masks |= {
                 f"label {name}": (rows["label"] == index).to_numpy()
                 for index, name in enumerate(names)
             }
-        elif sort == "keyword":
-            pattern = re.compile(rf"(?<!\w){re.escape(what)}(?!\w)", re.IGNORECASE)
-            found[f"with “{what}”"] = np.array([bool(pattern.search(text)) for text in texts])
-            if not found[f"with “{what}”"].any():
+        elif group == "keyword":
+            pattern = re.compile(rf"(?<!\w){re.escape(argument)}(?!\w)", re.IGNORECASE)
+            masks[f"with “{argument}”"] = np.array([bool(pattern.search(text)) for text in texts])
+            if not masks[f"with “{argument}”"].any():
                 raise PruneError(
-                    f"No evaluation text has the word {what!r}, so nothing is known of that slice; leave keyword:{what} out."
+                    f"No evaluation text contains the word {argument!r}, so its slice is empty; "
+                    f"remove keyword:{argument}."
                 )
-        elif sort == "column":
-            values = column_of(source, list(rows["text"]), what)
-            found |= {
-                f"{what} {value}": (values == value).to_numpy()
+        elif group == "column":
+            values = column_of(source, list(rows["text"]), argument)
+            masks |= {
+                f"{argument} {value}": (values == value).to_numpy()
                 for value in sorted(values.dropna().unique())
             }
-    return {name: inside for name, inside in found.items() if inside.any()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
-    """(examples,) a column's value of the row that each text stands in, as text; nothing where that is not one."""
-    of = DataSource(**{key: str(source.get(key, "")) for key in DataSource.__dataclass_fields__})
-    if not tasks.is_file(of.task) or not Path(of.task).expanduser().exists():
+    """Return (examples,) the value of a column in the row of each text; NaN if it is ambiguous."""
+    data = DataSource(**{key: str(source.get(key, "")) for key in DataSource.__dataclass_fields__})
+    if not tasks.is_file(data.task) or not Path(data.task).expanduser().exists():
         raise PruneError(
-            f"column:{name} is read from the evaluation file, and {of.task!r} is none that is there; leave the slice out."
+            f"column:{name} is read from the evaluation file, but {data.task!r} is not an existing "
+            "file; remove this slice."
         )
-    rows = tasks.table_of(of).rows
+    rows = tasks.table_of(data).rows
     if name not in rows:
         raise PruneError(
-            f"{of.task}: there is no column {name!r} to slice by; it has {', '.join(rows.columns)}."
+            f"{data.task}: there is no column {name!r} to slice by; it has "
+            f"{', '.join(rows.columns)}."
         )
     if rows[name].astype(str).nunique() > MOST:
         raise PruneError(
-            f"{of.task}: column {name!r} has {rows[name].astype(str).nunique()} different values; "
-            f"slices need at most {MOST}."
+            f"{data.task}: column {name!r} has {rows[name].astype(str).nunique()} different "
+            f"values; slices need at most {MOST}."
         )
-    text = columns.choose(rows, of, of.task, kind=columns.describe_columns(rows)).text
+    text = columns.choose(rows, data, data.task, kind=columns.describe_columns(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
-    known = values.loc[
-        values["nunique"] == 1, "first"
-    ]  # a text that stands in several rows may have several values
-    found = pd.Series(texts).map(known)
-    if found.isna().all():
+    # a text in several rows may have several values
+    unique = values.loc[values["nunique"] == 1, "first"]
+    result = pd.Series(texts).map(unique)
+    if result.isna().all():
         raise PruneError(
-            f"{of.task}: no evaluation text stands in it with one value of {name!r}; leave column:{name} out."
+            f"{data.task}: no evaluation text has a unique value of {name!r}; remove column:{name}."
         )
-    return found
+    return result
 
 
 def slice_verdicts(
-    inside: Mapping[str, np.ndarray], was: np.ndarray, now: np.ndarray, alpha: float
+    masks: Mapping[str, np.ndarray], dense: np.ndarray, pruned: np.ndarray, alpha: float
 ) -> pd.DataFrame:
-    """A row a slice: n, right before and after, one-sided bounds of the difference, and McNemar's p by Holm over all slices."""
+    """Return one row per slice: n, accuracies, one-sided bounds of the difference, McNemar's test.
+
+    `p_holm` is corrected for all slices.
+    """
     rows = []
-    for name, chosen in inside.items():
-        n, broken, fixed = (
-            int(chosen.sum()),
-            int((was & ~now & chosen).sum()),
-            int((~was & now & chosen).sum()),
-        )
+    for name, chosen in masks.items():
+        n = int(chosen.sum())
+        broken, fixed = int((dense & ~pruned & chosen).sum()), int((~dense & pruned & chosen).sum())
         low, high = paired_bounds(broken, fixed, n, alpha=alpha)
         rows.append(
             {
                 "slice": name,
                 "n": n,
-                "dense": was[chosen].mean(),
-                "pruned": now[chosen].mean(),
+                "dense": dense[chosen].mean(),
+                "pruned": pruned[chosen].mean(),
                 "difference": (fixed - broken) / n,
                 "low": low,
                 "high": high,
@@ -151,17 +153,16 @@ def slice_verdicts(
                 "p_value": mcnemar(broken, fixed),
             }
         )
-    return (
-        pd.DataFrame(rows).assign(p_holm=lambda found: holm(found["p_value"].to_numpy()))
-        if rows
-        else pd.DataFrame()
-    )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p_value"].to_numpy()))
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """p values corrected for their number (Holm 1979)."""
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    out = np.empty(len(p))
-    out[order] = np.minimum(1.0, steps)
-    return out
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Correct p-values for multiple tests (Holm 1979)."""
+    order = np.argsort(p_values)
+    steps = np.maximum.accumulate(p_values[order] * (len(p_values) - np.arange(len(p_values))))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1.0, steps)
+    return corrected

@@ -1,6 +1,6 @@
-"""The one sentence each page opens with, from rows: figures with intervals, and no claim that an interval does not show.
+"""Takeaways: the sentence at the top of each page, with values and intervals.
 
-Pure functions that return Markdown-free text; "" where there is nothing to say yet.
+Functions return plain text, "" without data. Sentences claim no more than an interval shows.
 """
 
 from __future__ import annotations
@@ -32,33 +32,36 @@ from .seeds import means
 
 
 def of(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
-    """A model's own rows."""
+    """Return the rows of a model."""
     return rows[rows["job"] == model.job] if len(rows) else rows
 
 
 def pruned(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> list[ComparedModel]:
-    """The pruned models that have rows, in their usual order."""
-    return [m for m in ordered(models) if not m.is_dense and len(of(rows, m))]
+    """Return the pruned models that have rows, sorted."""
+    return [model for model in ordered(models) if not model.is_dense and len(of(rows, model))]
 
 
 def most_pruned(models: Sequence[ComparedModel]) -> list[ComparedModel]:
-    """Those at the highest sparsity asked for; patterns are left out where anything else is there."""
-    plain_ones = [m for m in models if not m.pattern] or list(models)
-    top = max((m.sparsity for m in plain_ones), default=0.0)
-    return [m for m in plain_ones if m.sparsity == top]
+    """Return the models at the highest sparsity; N:M patterns only if there is nothing else."""
+    unpatterned = [model for model in models if not model.pattern] or list(models)
+    top = max((model.sparsity for model in unpatterned), default=0.0)
+    return [model for model in unpatterned if model.sparsity == top]
 
 
 def name(model: ComparedModel) -> str:
-    """A model inside a sentence: AKR at 70%."""
+    """Return a model's name for a sentence: "AKR at 70%"."""
     if model.is_dense:
         return f"the dense model {model.start}".rstrip()
     return model.label.replace(f" {model.level}", f" at {model.level}", 1)
 
 
 def difference_words(value: float, low: float, high: float, n: float) -> str:
-    """A difference of shares against dense as words that its interval allows."""
+    """Describe a difference from dense, without claiming more than its interval shows."""
     if value == 0 and low <= 0 <= high:
-        return f"the same as dense (95% interval {signed(100 * low)} to {signed(100 * high)} points, n = {n:.0f})"
+        return (
+            f"the same as dense (95% interval {signed(100 * low)} to {signed(100 * high)} points, "
+            f"n = {n:.0f})"
+        )
     side, size = ("below", -value) if value < 0 else ("above", value)
     if low <= 0 <= high:
         return (
@@ -66,66 +69,71 @@ def difference_words(value: float, low: float, high: float, n: float) -> str:
             f"(95% interval {signed(100 * low)} to {signed(100 * high)} points)"
         )
     ends = sorted((abs(low), abs(high)))
-    return f"{100 * size:.1f} points {side} dense (95% interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}, n = {n:.0f})"
+    interval = f"95% interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+    return f"{100 * size:.1f} points {side} dense ({interval}, n = {n:.0f})"
 
 
 def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
-    """How much accuracy the best of the most pruned models keeps."""
+    """State the accuracy of the best and the worst of the most pruned models."""
     shown = pruned(rows, models)
     if not shown:
-        dense = next((m for m in models if m.is_dense and len(of(rows, m))), None)
+        dense = next((model for model in models if model.is_dense and len(of(rows, model))), None)
         if dense is None:
             return ""
         row = of(rows, dense).iloc[0]
-        figure, _ = headline(row["metric"])
+        quantity, _ = headline(row["metric"])
         if METRICS[row["metric"]].against_dense:
             return (
                 f"The data has no labels: the dense model's predictions on {row['n']:.0f} examples "
                 "are the reference; no pruned model is selected."
             )
         return (
-            f"The dense model reaches {figure.show(row['score'])} {inline(figure.title)} on {row['n']:.0f} examples "
-            f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}); no pruned model is on view."
+            f"The dense model reaches {quantity.show(row['score'])} {inline(quantity.title)} on "
+            f"{row['n']:.0f} examples (95% interval {quantity.show(row['low'])} to "
+            f"{quantity.show(row['high'])}); no pruned model is selected."
         )
     metric = of(rows, shown[0]).iloc[0]["metric"]
-    figure, _ = headline(metric)
+    quantity, _ = headline(metric)
     if METRICS[metric].against_dense:
-        return _against_dense(rows, most_pruned(shown), figure)
-    rivals = most_pruned(shown)
-    best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
+        return _against_dense(rows, most_pruned(shown), quantity)
+    candidates = most_pruned(shown)
+    best = max(candidates, key=lambda model: of(rows, model).iloc[0]["score"])
     row = of(rows, best).iloc[0]
-    told = difference_words(
+    change = difference_words(
         row["difference"], row["difference_low"], row["difference_high"], n=row["n"]
     )
-    sentence = (
-        f"{_capital(name(best))} keeps {figure.show(row['score'])} {inline(figure.title)}, {told}"
-    )
-    if len(rivals) > 1:
-        worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
+    score = f"{quantity.show(row['score'])} {inline(quantity.title)}"
+    sentence = f"{_capital(name(best))} has {score}, {change}"
+    if len(candidates) > 1:
+        worst = min(candidates, key=lambda model: of(rows, model).iloc[0]["score"])
         last = of(rows, worst).iloc[0]
-        whom = (
-            name(worst) if worst.family == best.family else f"{worst.family} at the same sparsity"
-        )
-        sentence += f"; {whom} keeps {figure.show(last['score'])} ({figure.show(last['low'])} to {figure.show(last['high'])})"
+        other = name(worst)
+        if worst.family != best.family:
+            other = f"{worst.family} at the same sparsity"
+        ends = f"{quantity.show(last['low'])} to {quantity.show(last['high'])}"
+        sentence += f"; {other} has {quantity.show(last['score'])} ({ends})"
     return sentence + "."
 
 
-def _against_dense(rows: pd.DataFrame, rivals: Sequence[ComparedModel], figure: Quantity) -> str:
-    """Of data without labels: who stays closest to the dense model."""
-    best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
+def _against_dense(
+    rows: pd.DataFrame, candidates: Sequence[ComparedModel], quantity: Quantity
+) -> str:
+    """State which model is closest to the dense model, for data without labels."""
+    best = max(candidates, key=lambda model: of(rows, model).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     return (
-        f"The data has no labels, so models are compared with the dense one: {name(best)} reaches {figure.show(row['score'])} "
-        f"{inline(figure.title)} on {row['n']:.0f} examples "
-        f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])})."
+        "The data has no labels, so models are compared with the dense model: "
+        f"{name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} on "
+        f"{row['n']:.0f} examples "
+        f"(95% interval {quantity.show(row['low'])} to {quantity.show(row['high'])})."
     )
 
 
 def broken_predictions(rows: pd.DataFrame, model: ComparedModel) -> str:
-    """Newly broken and newly fixed examples of one model, with the exact test."""
+    """Return the numbers of newly broken and fixed examples of a model, with the test."""
     row = of(rows, model).iloc[0]
     if missing(row["broken"]):
-        return "scores are not right or wrong, so none is broken or fixed"
+        return "not defined for scores, which are neither correct nor incorrect"
     broken, fixed, n = (mean_count(row[column]) for column in ("broken", "fixed", "n"))
     test = "bootstrap" if model.runs else "McNemar"
     p = "" if missing(row["p_value"]) else f"{test} {p_value(row['p_value'])}"
@@ -134,20 +142,21 @@ def broken_predictions(rows: pd.DataFrame, model: ComparedModel) -> str:
 
 
 def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
-    """What the recipe with most sentences does to dense, and which pruned models differ on the sentences both get right."""
+    """State the success of the recipe with most examples on dense, and which models differ."""
     if rows.empty:
         return ""
     recipe = rows.groupby("recipe", sort=False)["n"].max().idxmax()
     rows, examples = rows[rows["recipe"] == recipe], examples[examples["recipe"] == recipe]
-    dense = next((m for m in models if m.is_dense and len(of(rows, m))), None)
+    dense = next((model for model in models if model.is_dense and len(of(rows, model))), None)
     shown = pruned(rows, models)
     if dense is None:
-        return _rates_alone(rows, shown, recipe)
+        return _rates_without_dense(rows, shown, recipe)
     base = of(rows, dense).iloc[0]
     if not base["attacked"]:
         return (
-            f"{recipe} had no sentence of the dense model to attack: of {base['n']:.0f}, {base['skipped']:.0f} were wrong already and "
-            f"{base['errored']:.0f} ended in an error, which is told beside the sentence."
+            f"{recipe} attacked no example of the dense model: of {base['n']:.0f}, "
+            f"{base['skipped']:.0f} are misclassified and {base['errored']:.0f} ended in an error, "
+            "which is shown with the example."
         )
     average = f"{means([dense])}, " if dense.runs else ""
     succeeded, attacked = mean_count(base["succeeded"]), mean_count(base["attacked"])
@@ -157,156 +166,187 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
         f"{recipe} succeeds on {succeeded} of the {attacked} examples on which it attacks the "
         f"dense model ({rate}, {average}95% interval {low} to {high})"
     )
-    found = [(m, success_rate(of(examples, dense), of(examples, m))) for m in shown]
-    found = [(m, versus) for m, versus in found if versus.n]
-    if not found:
+    comparisons = [
+        (model, success_rate(of(examples, dense), of(examples, model))) for model in shown
+    ]
+    comparisons = [(model, versus) for model, versus in comparisons if versus.n]
+    if not comparisons:
         return opening + "."
-    clear = [(m, versus) for m, versus in found if versus.p_value < 0.05]
-    model, versus = max(clear or found, key=lambda each: abs(each[1].difference))
-    told = f"{p_value(versus.p_value)}, n = {versus.n} sentences that both get right"
+    clear = [(model, versus) for model, versus in comparisons if versus.p_value < 0.05]
+    model, versus = max(clear or comparisons, key=lambda item: abs(item[1].difference))
+    test = f"{p_value(versus.p_value)}, n = {versus.n} examples that both classify correctly"
     if not clear:
-        among = "no pruned model is" if len(found) > 1 else f"{name(model)} is not"
+        subject = "no pruned model is" if len(comparisons) > 1 else f"{name(model)} is not"
         return (
-            f"{opening}; {among} detectably easier or harder to fool at this sample size (largest difference: {name(model)}, "
-            f"{signed(100 * versus.difference)} points, {told})."
+            f"{opening}; {subject} detectably easier or harder to attack at this sample size "
+            f"(largest difference: {name(model)}, {signed(100 * versus.difference)} points, "
+            f"{test})."
         )
-    others = len(found) - len(clear)
-    rest = (
-        f"; {plural(others, 'other model')} cannot be told from dense at this sample size"
-        if others
-        else ""
-    )
-    way, ends = (
-        ("more" if versus.difference > 0 else "fewer"),
-        sorted((abs(versus.low), abs(versus.high))),
-    )
+    others = len(comparisons) - len(clear)
+    rest = ""
+    if others:
+        rest = f"; {plural(others, 'other model')} do not differ detectably at this sample size"
+    direction = "higher" if versus.difference > 0 else "lower"
+    ends = sorted((abs(versus.low), abs(versus.high)))
     return (
-        f"{opening}; on {name(model)} it succeeds on {100 * abs(versus.difference):.0f} points {way} "
-        f"(95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, {told}){rest}."
+        f"{opening}; on {name(model)} its success rate is {100 * abs(versus.difference):.0f} "
+        f"points {direction} (95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, "
+        f"{test}){rest}."
     )
 
 
-def _rates_alone(rows: pd.DataFrame, shown: Sequence[ComparedModel], recipe: str) -> str:
-    shown = [m for m in shown if of(rows, m).iloc[0]["attacked"]]
+def _rates_without_dense(rows: pd.DataFrame, shown: Sequence[ComparedModel], recipe: str) -> str:
+    shown = [model for model in shown if of(rows, model).iloc[0]["attacked"]]
     if not shown:
         return ""
-    worst = max(shown, key=lambda m: of(rows, m).iloc[0]["success_rate"])
+    worst = max(shown, key=lambda model: of(rows, model).iloc[0]["success_rate"])
     row = of(rows, worst).iloc[0]
     return (
-        f"{recipe} succeeds most often on {name(worst)}: {percent(row['success_rate'])} of {row['attacked']:.0f} attacked sentences "
-        f"(95% interval {percent(row['success_low'])} to {percent(row['success_high'])}); the dense model has not been attacked yet."
+        f"{recipe} succeeds most often on {name(worst)}: {percent(row['success_rate'])} of "
+        f"{row['attacked']:.0f} attacked examples (95% interval {percent(row['success_low'])} to "
+        f"{percent(row['success_high'])}); the dense model has not been attacked yet."
     )
 
 
 def unable_to_attack(examples: pd.DataFrame) -> dict[str, str]:
-    """Of each attack that could try no sentence at all (recipe -> a sentence), with the reason it gave most often."""
+    """Return recipe -> sentence for attacks that failed with an error on all examples."""
     if examples.empty:
         return {}
-    return {
-        recipe: f"{recipe} tried none of {plural(own['example'].nunique(), 'sentence')}. {own['note'].mode().iloc[0]}"
-        for recipe, own in examples.groupby("recipe", sort=False)
-        if (own["outcome"] == "error").all()
-    }
+    sentences = {}
+    for recipe, rows in examples.groupby("recipe", sort=False):
+        if (rows["outcome"] == "error").all():
+            examples_text = plural(rows["example"].nunique(), "example")
+            reason = rows["note"].mode().iloc[0]  # the most frequent one
+            sentences[recipe] = f"{recipe} attacked none of {examples_text}. {reason}"
+    return sentences
 
 
 def attack_settings(options: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the attacks on each model were allowed (label -> the measure's options as stored), and whether models differ in it."""
-    told: dict[str, list[str]] = {}
-    for label, own in options.items():
-        told.setdefault(_allowed(own), []).append(label)
-    if len(told) < 2:
-        return "".join(told)
-    each = " ".join(f"{', '.join(labels)}: {text}" for text, labels in told.items())
-    return f"These models were attacked under different settings, so their figures do not compare. {each}"
+    """Describe the settings of attacks and whether models differ.
+
+    `options` are the stored options of the measure by model label.
+    """
+    groups: dict[str, list[str]] = {}
+    for label, settings in options.items():
+        groups.setdefault(_settings(settings), []).append(label)
+    if len(groups) < 2:
+        return "".join(groups)
+    listed = " ".join(f"{', '.join(labels)}: {text}" for text, labels in groups.items())
+    return (
+        f"These models were attacked with different settings, so rates are not comparable. {listed}"
+    )
 
 
-def _allowed(own: Mapping[str, Any]) -> str:
-    share, least, never, column = (
-        own.get(key) for key in ("max_changed", "similarity", "protected_words", "column")
+def _settings(settings: Mapping[str, Any]) -> str:
+    fraction, similarity, never, column = (
+        settings.get(key) for key in ("max_changed", "similarity", "never", "column")
     )
     parts = [
-        f"An attack may ask the model {own['query_budget']} times and take {seconds(own['time_budget'])} on a sentence",
-        f"and change {'any share' if share in (None, 1) else f'at most {percent(share)}'} of its words",
-        f"at a similarity of at least {least:g} to the original" if least else "",
-        f"but not the words {never}" if never else "",
-        f"(of a pair: {column})" if column not in (None, "first") else "",
+        f"Limits per example: {settings['query_budget']} queries, "
+        f"{seconds(settings['time_budget'])}",
+        "any number of words" if fraction in (None, 1) else f"{percent(fraction)} of its words",
     ]
-    return f"{' '.join(filter(None, parts))}; the model computes in {own.get('precision', 'fp32')}."
+    if similarity:
+        parts.append(f"similarity of at least {similarity:g} to the original")
+    if never:
+        parts.append(f"without changes to {never}")
+    if column not in (None, "first"):
+        parts.append(f"column {column} of a pair")
+    return f"{', '.join(parts)}. Precision: {settings.get('precision', 'fp32')}."
 
 
 def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
-    """How the best and worst of the most pruned models' errors grow with depth, and what of it is inherited."""
+    """State how errors grow with depth for the best and worst of the most pruned models."""
     if rows.empty:
         return ""
     blocks = rows[rows["part"] == "block"]
     shown = most_pruned(pruned(blocks, models))
     if not shown:
         return ""
-    last = {m.job: of(blocks, m).sort_values("block").iloc[-1] for m in shown}
-    best = min(shown, key=lambda m: last[m.job]["total"])
+    last = {model.job: of(blocks, model).sort_values("block").iloc[-1] for model in shown}
+    best = min(shown, key=lambda model: last[model.job]["total"])
     first = of(blocks, best).sort_values("block").iloc[0]
-    end = last[best.job]
+    deepest = last[best.job]
     sentence = (
-        f"In {name(best)} the hidden states' relative error goes from {error(first['total'])} in block {first['block'] + 1:.0f} "
-        f"to {error(end['total'])} in block {end['block'] + 1:.0f}"
+        f"In {name(best)}, the relative error of hidden states increases from "
+        f"{error(first['total'])} in layer {first['block'] + 1:.0f} to {error(deepest['total'])} "
+        f"in layer {deepest['block'] + 1:.0f}"
     )
     if len(shown) > 1:
-        worst = max(shown, key=lambda m: last[m.job]["total"])
-        sentence += f"; in {name(worst)} it reaches {error(last[worst.job]['total'])}"
+        worst = max(shown, key=lambda model: last[model.job]["total"])
+        sentence += f"; in {name(worst)}, it reaches {error(last[worst.job]['total'])}"
     parts = of(rows[rows["part"] != "block"], best).groupby("block")[["own", "inherited"]].mean()
-    mostly = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
-    if mostly and mostly == list(range(mostly[0], len(parts) + 1)):
+    inherited = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
+    if inherited and inherited == list(range(inherited[0], len(parts) + 1)):
         sentence += (
-            f". From block {mostly[0]} on, {best.family}'s inherited error is larger than its own"
+            f". From layer {inherited[0]} on, its inherited error is larger than its own error"
         )
     return sentence + "."
 
 
 def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "cls") -> str:
-    """Who keeps the last block's neighbours best, and who worst."""
+    """State which models preserve most and fewest neighbours in the last layer."""
     if rows.empty:
         return ""
     rows = rows[(rows["pooling"] == pooling) & (rows["block"] == rows["block"].max())]
     shown = pruned(rows, models)
     if not shown:
         return ""
-    best, worst = (pick(shown, key=lambda m: of(rows, m).iloc[0]["overlap"]) for pick in (max, min))
+    best, worst = (
+        choose(shown, key=lambda model: of(rows, model).iloc[0]["overlap"]) for choose in (max, min)
+    )
     row = of(rows, best).iloc[0]
     sentence = (
-        f"In the last block {name(best)} keeps {percent(row['overlap'])} of each sentence's {row['k']:.0f} nearest neighbours "
-        f"(CKA {plain(row['cka'])}, mean cosine {plain(row['cosine'])})"
+        f"In the last layer, {name(best)} preserves {percent(row['overlap'])} of each example's "
+        f"{row['k']:.0f} nearest neighbours (CKA {plain(row['cka'])}, mean cosine "
+        f"{plain(row['cosine'])})"
     )
     if worst is not best:
         other = of(rows, worst).iloc[0]
-        sentence += f"; {name(worst)} keeps {percent(other['overlap'])} (CKA {plain(other['cka'])})"
-    return f"{sentence}. n = {row['n']:.0f} sentences."
+        sentence += (
+            f"; {name(worst)} preserves {percent(other['overlap'])} (CKA {plain(other['cka'])})"
+        )
+    return f"{sentence}. n = {row['n']:.0f} examples."
 
 
 def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
-    """What the last of the most pruned models saves against dense, counted and measured, with the measure's own note."""
+    """State what the last of the most pruned models saves, with the note of the measure."""
     shown = most_pruned(pruned(rows, models))
     if not shown:
         return ""
-    own = of(rows, shown[-1]).set_index("model")
-    was, now = own.loc["dense"], own.loc["pruned"]
-    left = lambda column: percent(now[column] / was[column])  # noqa: E731
-    note = "" if missing(now.get("note")) else f" {now['note']}"
+    costs = of(rows, shown[-1]).set_index("model")
+    dense, pruned_costs = costs.loc["dense"], costs.loc["pruned"]
+
+    def left(column: str) -> str:
+        return percent(pruned_costs[column] / dense[column])
+
+    note = "" if missing(pruned_costs.get("note")) else f" {pruned_costs['note']}"
     return (
-        f"{_capital(name(shown[-1]))} is left with {left('nonzeros')} of the dense model's weights, {left('bytes')} of its file and "
-        f"{left('macs')} of its FLOPs; a batch of {now['batch']:.0f} sentences takes {milliseconds(now['latency_p50'])}, "
-        f"dense {milliseconds(was['latency_p50'])}.{note}"
+        f"{_capital(name(shown[-1]))} has {left('nonzeros')} of the dense model's weights, "
+        f"{left('bytes')} of its file size and {left('macs')} of its FLOPs; a batch of "
+        f"{pruned_costs['batch']:.0f} examples takes {milliseconds(pruned_costs['latency_p50'])}, "
+        f"compared with {milliseconds(dense['latency_p50'])} for dense.{note}"
     ).strip()
 
 
 def busy_machine_note(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
-    """Which models' times other processes disturbed, and how to measure them again; "" if none."""
-    busy = {m: why for m in models if len(own := of(rows, m)) and (why := disturbance(own))}
+    """State which models' times are unreliable and how to measure them again; "" if none."""
+    busy = {
+        model: reason
+        for model in models
+        if len(costs := of(rows, model)) and (reason := disturbance(costs))
+    }
     if not busy:
         return ""
-    worst = max(busy, key=lambda m: of(rows, m)["other_load"].max())
-    whose = name(worst) + (f" and {plural(len(busy) - 1, 'other model')}" if len(busy) > 1 else "")
+    worst = max(busy, key=lambda model: of(rows, model)["other_load"].max())
+    models_text = name(worst)
+    if len(busy) > 1:
+        models_text += f" and {plural(len(busy) - 1, 'other model')}"
     command = f"python -m prune_core remeasure {worst.job} cost"
-    return f"The times of {whose} are unreliable: {busy[worst]}. On an idle machine, measure again ({command})."
+    return (
+        f"The times of {models_text} are unreliable: {busy[worst]}. On an idle machine, measure "
+        f"again ({command})."
+    )
 
 
 def _capital(text: str) -> str:
@@ -314,26 +354,27 @@ def _capital(text: str) -> str:
 
 
 def soup(record: Mapping[str, Any]) -> str:
-    """An average of fine-tunes against the most accurate of them, of its soup.json."""
+    """Compare a soup with its most accurate candidate, from soup.json."""
     versus, reference = record["versus"], record["most_accurate"]
     final = [attempt for attempt in record["attempts"] if attempt["taken"]][-1]
     used, count = len(record["ingredients"]), len(record["candidates"])
     if record["ingredients"] == [reference]:
-        return f"No average did better: {reference}, the most accurate of {count} fine-tunes, stands alone."
-    before = next(row["accuracy"] for row in record["candidates"] if row["name"] == reference)
-    gap = final["accuracy"] - before
-    side = (
-        "as accurate as"
-        if abs(gap) < 5e-4
-        else f"{100 * abs(gap):.1f} points {'more' if gap > 0 else 'less'} accurate than"
+        return f"No average is better than {reference}, the most accurate of {count} fine-tunes."
+    best_accuracy = next(
+        row["accuracy"] for row in record["candidates"] if row["name"] == reference
     )
-    what = (
-        f"The average of {used} of {count} fine-tunes"
-        if used > 1
-        else f"{record['ingredients'][0]}, alone,"
-    )
+    gap = final["accuracy"] - best_accuracy
+    direction = "more" if gap > 0 else "less"
+    relation = f"{100 * abs(gap):.1f} points {direction} accurate than"
+    if abs(gap) < 5e-4:
+        relation = "as accurate as"
+    subject = f"The average of {used} of {count} fine-tunes"
+    if used == 1:
+        subject = str(record["ingredients"][0])
+    interval = f"{signed(100 * versus['low'])} to {signed(100 * versus['high'])}"
     return (
-        f"{what} stays right on {percent(versus['pruned'])} of the sentences under attack, {reference}, the most accurate of them, on "
-        f"{percent(versus['dense'])}: {signed(100 * versus['difference'])} points (95% interval {signed(100 * versus['low'])} to "
-        f"{signed(100 * versus['high'])}, {p_value(versus['p_value'])}, n = {versus['n']}). It is {side} {reference}."
+        f"{subject} has {percent(versus['pruned'])} accuracy under attack, {reference}, the most "
+        f"accurate candidate, {percent(versus['dense'])}: {signed(100 * versus['difference'])} "
+        f"points (95% interval {interval}, {p_value(versus['p_value'])}, n = {versus['n']}). It is "
+        f"{relation} {reference}."
     )

@@ -1,10 +1,11 @@
-"""What a study's models trade: the Pareto front of two figures, its knee, and the best model within limits. Knows no charts."""
+"""Trade-offs between models: Pareto front, its knee, and the best model within limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from .compared_models import ComparedModel
@@ -13,7 +14,7 @@ Point = tuple[float, float]
 
 
 def pareto_front(points: Sequence[Point], x_better: str, y_better: str) -> list[int]:
-    """Indices of the points that no other point matches in both and beats in one, by x."""
+    """Return indices of the points that no other point dominates, sorted by x."""
     flip_x, flip_y = (-1.0 if better == "lower" else 1.0 for better in (x_better, y_better))
     good = [(flip_x * px, flip_y * py) for px, py in points]
     best = [
@@ -24,86 +25,98 @@ def pareto_front(points: Sequence[Point], x_better: str, y_better: str) -> list[
     return sorted(best, key=lambda i: points[i])
 
 
-def knee(points: Sequence[Point], along: Sequence[int]) -> int | None:
-    """Of the points along a front the one that bulges most from the line between its ends, both axes of length 1; None for two."""
-    if len(along) < 3:
+def knee(points: Sequence[Point], front: Sequence[int]) -> int | None:
+    """Return the point of a front that is farthest from the line between its ends.
+
+    Both axes are scaled to length 1. None for fewer than three points.
+    """
+    if len(front) < 3:
         return None
-    (x0, y0), (x1, y1) = points[along[0]], points[along[-1]]
+    (x0, y0), (x1, y1) = points[front[0]], points[front[-1]]
     if x0 == x1 or y0 == y1:
         return None
-    out = {
+    bulges = {
         i: abs((points[i][0] - x0) / (x1 - x0) - (points[i][1] - y0) / (y1 - y0))
-        for i in along[1:-1]
+        for i in front[1:-1]
     }
-    return max(out, key=lambda i: out[i])
+    return max(bulges, key=lambda i: bulges[i])
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a model may cost at most, or must bring at least."""
+    """An upper or, for the unit "times", a lower limit on one quantity."""
 
-    words: str  # of what is limited, inside a sentence: "accuracy lost"
+    words: str  # the quantity inside a sentence: "accuracy loss"
     value: float
-    unit: str  # "points", "percent" or "times", of which a model must bring at least so many
+    unit: str  # "points", "percent" or "times"
 
-    def missed(self, found: float) -> float:
-        """By how much; 0 where it holds, NaN where nothing was measured."""
-        over = self.value - found if self.unit == "times" else found - self.value
-        return over if over != over or over > 1e-9 else 0.0
+    def excess(self, value: float) -> float:
+        """Return by how much a value violates the limit; 0 if it is met, NaN if not measured."""
+        excess = self.value - value if self.unit == "times" else value - self.value
+        return 0.0 if excess <= 1e-9 else excess
 
-    def describe(self, by: float) -> str:
-        """A miss in words."""
+    def describe(self, excess: float) -> str:
+        """Describe a violation: "1.3 points too much accuracy loss"."""
         if self.unit == "times":
-            return f"{by:.2f} times too little {self.words}"
-        return f"{100 * by:.1f} points too much {self.words}"
+            return f"{excess:.2f} times too little {self.words}"
+        return f"{100 * excess:.1f} points too much {self.words}"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The best model within the limits, or the one that misses them by least."""
+    """The best model within the limits, or the one that is closest to them."""
 
     model: ComparedModel
-    holds: int  # how many models are within all limits
-    missed: Mapping[Limit, float]  # by how much
+    holds: int  # number of models within all limits
+    missed: Mapping[Limit, float]  # excess over each violated limit
 
 
 def choose(
-    models: Sequence[ComparedModel], found: pd.DataFrame, limits: Sequence[Limit]
+    models: Sequence[ComparedModel], values: pd.DataFrame, limits: Sequence[Limit]
 ) -> Choice | None:
-    """`found` has a row a model (index: its job), a column a limit's words, and `left`, the share of its weights that is left.
+    """Choose the smallest model within all limits, or the one that is closest to them.
 
-    Of the models within all limits the one with least left; where there is none, the one that misses fewest, and those by the
-    least share of their values. A model that lacks a figure is not chosen.
+    `values` has one row per model (index: its job), a column for each limit's words, and `left`,
+    the fraction of weights left. The closest model violates the fewest limits, by the smallest
+    relative excess. Models with a missing value are not chosen.
     """
     misses = {
-        model: {limit: limit.missed(float(found.loc[model.job, limit.words])) for limit in limits}
+        model: {limit: limit.excess(float(values.loc[model.job, limit.words])) for limit in limits}
         for model in models
     }
     misses = {
-        model: each for model, each in misses.items() if all(by == by for by in each.values())
+        model: excesses
+        for model, excesses in misses.items()
+        if not np.isnan([*excesses.values()]).any()
     }
     if not misses:
         return None
-    within = [model for model, each in misses.items() if not any(each.values())]
-    if within:
-        return Choice(min(within, key=lambda model: found.loc[model.job, "left"]), len(within), {})
-    far = {
-        model: (
-            sum(by > 0 for by in each.values()),
-            sum(by / limit.value for limit, by in each.items()),
+    fitting = [model for model, excesses in misses.items() if not any(excesses.values())]
+    if fitting:
+        return Choice(
+            min(fitting, key=lambda model: values.loc[model.job, "left"]), len(fitting), {}
         )
-        for model, each in misses.items()
+    distances = {
+        model: (
+            sum(excess > 0 for excess in excesses.values()),
+            sum(excess / limit.value for limit, excess in excesses.items()),
+        )
+        for model, excesses in misses.items()
     }
-    nearest = min(far, key=lambda model: far[model])
-    return Choice(nearest, 0, {limit: by for limit, by in misses[nearest].items() if by})
+    nearest = min(distances, key=lambda model: distances[model])
+    return Choice(
+        nearest, 0, {limit: excess for limit, excess in misses[nearest].items() if excess}
+    )
 
 
 def choice_sentence(choice: Choice | None) -> str:
-    """The choice as a sentence."""
+    """Describe the choice in Markdown."""
     if choice is None:
         return "No pruned model has been measured on all of these."
     if choice.holds:
-        only = "the only model within all limits"
-        return f"**{choice.model.label}** is {only if choice.holds == 1 else f'of {choice.holds} models within all limits the smallest'}."
-    misses = " and ".join(limit.describe(by) for limit, by in choice.missed.items())
-    return f"No model keeps to all limits. **{choice.model.label}** comes nearest: {misses}."
+        if choice.holds == 1:
+            return f"**{choice.model.label}** is the only model within all limits."
+        label = f"**{choice.model.label}**"
+        return f"{choice.holds} models are within all limits; {label} is the smallest."
+    misses = " and ".join(limit.describe(excess) for limit, excess in choice.missed.items())
+    return f"No model is within all limits. **{choice.model.label}** is closest: {misses}."

@@ -1,4 +1,4 @@
-"""What each part of a method contributes: bars of the difference from its full form."""
+"""Contribution of each option of a method: difference from the full method."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .style import figure, interval
 
 
 def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """One group per changed option, one bar per sparsity; lines span the seeds."""
+    """Draw one group per changed option and one bar per sparsity; thin lines span the seeds."""
     names = list(dict.fromkeys(table["part"]))
     targets = (
         table[["asked", "pattern"]]
         .drop_duplicates()
         .sort_values(["pattern", "asked"], ascending=False)
-    )  # drawn from below
+    )  # bars are drawn from the bottom up
     fig = figure(
         dark,
         15 * len(names) * len(targets) + 20 * len(names) + 90,
@@ -27,23 +27,23 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
         bargap=0.3,
     )
     for target in targets.itertuples():
-        own = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
+        rows = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
         model = ComparedModel(
-            0, "", own["method"].iloc[0], sparsity=target.asked, pattern=target.pattern
+            0, "", rows["method"].iloc[0], sparsity=target.asked, pattern=target.pattern
         )
         fig.add_bar(
-            x=100 * own["difference"],
-            y=own["part"],
+            x=100 * rows["difference"],
+            y=rows["part"],
             orientation="h",
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},
             error_x=interval(
-                100 * own["difference"], 100 * own["low"], 100 * own["high"], color=INK[dark]
+                100 * rows["difference"], 100 * rows["low"], 100 * rows["high"], color=INK[dark]
             ),
             customdata=[
                 f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over "
                 f"{plural(row.seeds, 'seed')}, n = {row.n:.0f}"
-                for row in own.itertuples()
+                for row in rows.itertuples()
             ],
             hovertemplate=f"<b>%{{y}}</b>, {model.level}<br>%{{customdata}}<extra></extra>",
         )
@@ -56,5 +56,5 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
         tickfont={"size": 12.5, "color": INK[dark]},
     )
     return fig.update_xaxes(
-        title="difference from the full form (percentage points)", showline=True
+        title="difference from the full method (percentage points)", showline=True
     )

@@ -1,4 +1,4 @@
-"""Labels at line ends and beside points, placed without overlap, in pixels."""
+"""Labels at line ends and next to points, placed in pixels without overlap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .palette import MUTED, fade
 
 @dataclass(frozen=True)
 class End:
-    """Where a line ends or a point lies, and what to write there."""
+    """The end of a line or a point, with its label."""
 
     x: float
     y: float
@@ -22,42 +22,37 @@ class End:
     color: str
 
 
-GLYPH = 0.53  # a letter's mean width, of the size of its font
-WIDE, NARROW = (
-    240,
-    150,
-    # pixels that labels may take beside a plot area as wide as the page, and beside one of several
-    # in a
-    # row
-)
+GLYPH = 0.53  # mean width of a letter, as a fraction of the font size
+# pixels for labels next to a plot area of full page width, and next to one of several in a row
+WIDE, NARROW = 240, 150
 
 
-def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float = WIDE) -> float:
-    """Width in pixels of the longest line of the texts, within `least` and `most`."""
+def room(texts: Sequence[str], low: float = 0, size: float = 12.5, high: float = WIDE) -> float:
+    """Return the width in pixels of the longest line of the texts, within `low` and `high`."""
     lines = [re.sub("<[^>]*>", "", line) for text in texts for line in text.split("<br>")]
-    return min(max(least, 16 + GLYPH * size * max(map(len, lines), default=0)), most)
+    return min(max(low, 16 + GLYPH * size * max(map(len, lines), default=0)), high)
 
 
 def spread_positions(
     positions: Sequence[float], gap: float, low: float, high: float
 ) -> list[float]:
-    """The positions moved as little as possible to be `gap` apart within low..high (pixels)."""
+    """Move positions as little as possible to be `gap` apart within low..high (pixels)."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     placed = [positions[i] for i in order]
-    for _ in range(60):  # relaxation: each overlapping pair gives way by half
+    for _ in range(60):  # relaxation: both of an overlapping pair move by half
         for first in range(len(placed) - 1):
-            lack = gap - (placed[first + 1] - placed[first])
-            if lack > 1e-6:
-                placed[first] -= lack / 2
-                placed[first + 1] += lack / 2
+            overlap = gap - (placed[first + 1] - placed[first])
+            if overlap > 1e-6:
+                placed[first] -= overlap / 2
+                placed[first + 1] += overlap / 2
         if placed and placed[0] < low:
             placed[0] = low
         if placed and placed[-1] > high:
             placed[-1] = high
-    out = [0.0] * len(positions)
-    for place, index in zip(placed, order, strict=True):
-        out[index] = place
-    return out
+    result = [0.0] * len(positions)
+    for position, index in zip(placed, order, strict=True):
+        result[index] = position
+    return result
 
 
 def label_line_ends(
@@ -67,38 +62,38 @@ def label_line_ends(
     height: float,
     size: float = 12.5,
     edge: float | None = None,
-    most: float = WIDE,
+    widest: float = WIDE,
 ) -> None:
     """Write each label at the end of its line; `height` is that of the plot area in pixels.
 
-    With `edge`, the end of the plot area, all labels are beyond it, linked to shorter lines.
-    The right margin grows up to `most`; a wider label is split into lines.
+    With `edge`, the end of the plot area, all labels are beyond it and linked to shorter lines.
+    The right margin grows up to `widest`; a wider label is split into lines.
     """
-    texts = [
-        end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= most else end.text
-        for end in ends
-    ]
-    fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, most=most))
-    tall = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
+    texts = []
+    for end in ends:
+        is_wide = room([end.text], 0, size) >= widest
+        texts.append(end.text.replace(" · ", "<br>") if is_wide else end.text)
+    fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, high=widest))
+    line_height = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
     span = (y_range[1] - y_range[0]) or 1.0
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
-    places = spread_positions(pixels, tall, size / 2, high=height - size / 2)
-    for end, text, pixel, place in zip(ends, texts, pixels, places, strict=True):
+    positions = spread_positions(pixels, line_height, size / 2, high=height - size / 2)
+    for end, text, pixel, position in zip(ends, texts, pixels, positions, strict=True):
         x = end.x if edge is None else edge
-        if edge is not None and (end.x < edge or abs(place - pixel) > size / 2):
+        if edge is not None and (end.x < edge or abs(position - pixel) > size / 2):
             fig.add_shape(
                 type="line",
                 x0=end.x,
                 y0=end.y,
                 x1=edge,
-                y1=y_range[0] + place / height * span,
+                y1=y_range[0] + position / height * span,
                 layer="below",
                 line={"color": fade(end.color, 0.45), "width": 0.8},
             )
         fig.add_annotation(
             x=x,
             y=end.y,
-            yshift=place - pixel,
+            yshift=position - pixel,
             xshift=8,
             text=text,
             align="left",
@@ -114,44 +109,48 @@ def label_points(
     points: Sequence[End],
     x_range: tuple[float, float],
     y_range: tuple[float, float],
-    tall: float,
+    height: float,
     dark: bool,
 ) -> None:
-    """A name beside each point at the nearest free place; a thin line leads back from afar.
+    """Write a name next to each point at the nearest free position, with a line if it is far.
 
-    `tall` is the height of the plot area in pixels.
+    `height` is the height of the plot area in pixels.
     """
-    wide = (
-        520  # pixels, a width that holds on small screens; on larger ones there is only more room
-    )
-    spots = [
+    width = 520  # pixels: a width that fits small screens; larger ones only have more room
+    pixels = [
         (
-            (p.x - x_range[0]) / (x_range[1] - x_range[0]) * wide,
-            (p.y - y_range[0]) / (y_range[1] - y_range[0]) * tall,
+            (point.x - x_range[0]) / (x_range[1] - x_range[0]) * width,
+            (point.y - y_range[0]) / (y_range[1] - y_range[0]) * height,
         )
-        for p in points
+        for point in points
     ]
-    taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
-    for point, (across, up) in zip(points, spots, strict=True):
+    occupied = [(across - 8, up - 8, across + 8, up + 8) for across, up in pixels]
+    for point, (across, up) in zip(points, pixels, strict=True):
         length = GLYPH * 12.5 * len(point.text)
-        places = [
+        offsets = [
             (dx, dy)
-            for far in (13, 26, 42, 58, 76)
-            for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))
+            for distance in (13, 26, 42, 58, 76)
+            for dx, dy in (
+                (11, distance),
+                (-11 - length, distance),
+                (11, -distance),
+                (-11 - length, -distance),
+            )
         ]
         boxes = {
             (dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8)
-            for dx, dy in places
+            for dx, dy in offsets
         }
         inside = [
-            p
-            for p, (left, low, right, _) in boxes.items()
-            if left > 0 and right < wide + fig.layout.margin.r and 0 < low < tall - 16
+            offset
+            for offset, (left, low, right, _) in boxes.items()
+            if left > 0 and right < width + fig.layout.margin.r and 0 < low < height - 16
         ]
-        dx, dy = next(
-            (p for p in inside if not any(_meet(boxes[p], box) for box in taken)), places[0]
+        free = (
+            offset for offset in inside if not any(_overlap(boxes[offset], box) for box in occupied)
         )
-        taken.append(boxes[dx, dy])
+        dx, dy = next(free, offsets[0])
+        occupied.append(boxes[dx, dy])
         fig.add_annotation(
             x=point.x,
             y=point.y,
@@ -169,7 +168,7 @@ def label_points(
         )
 
 
-def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -177,32 +176,32 @@ def padded(
     values: Sequence[float],
     low: float | None = None,
     high: float | None = None,
-    share: float = 0.08,
+    fraction: float = 0.08,
 ) -> tuple[float, float]:
-    """A range around the values with some air, never past `low` and `high`."""
+    """Return a range around the values with a margin, limited to `low` and `high`."""
     known = [value for value in values if value == value]
     if not known:
         return low or 0.0, 1.0 if high is None else high
     bottom, top = min(known), max(known)
-    air = (top - bottom or abs(top) or 1.0) * share
-    least = -math.inf if low is None else low
-    most = math.inf if high is None else high
-    return max(bottom - air, least), min(top + air, most)
+    margin = (top - bottom or abs(top) or 1.0) * fraction
+    lowest = -math.inf if low is None else low
+    highest = math.inf if high is None else high
+    return max(bottom - margin, lowest), min(top + margin, highest)
 
 
 def tick_format(form: str, limits: tuple[float, float]) -> str:
-    """The format with as many decimals as ticks within these limits need to be told apart."""
-    known = re.fullmatch(r"\.(\d)~?([%f])", form)
-    if not known or limits[1] <= limits[0]:
+    """Return the format with enough decimals to distinguish ticks within the limits."""
+    match = re.fullmatch(r"\.(\d)~?([%f])", form)
+    if not match or limits[1] <= limits[0]:
         return form
-    step = (limits[1] - limits[0]) / 8 * (100 if known[2] == "%" else 1)
-    return f".{max(int(known[1]), math.ceil(-math.log10(step)))}~{known[2]}"
+    step = (limits[1] - limits[0]) / 8 * (100 if match[2] == "%" else 1)
+    return f".{max(int(match[1]), math.ceil(-math.log10(step)))}~{match[2]}"
 
 
 def distinguishable(levels: Sequence[float], top: float) -> list[float]:
-    """Sorted ticks without those whose labels would overlap; `top` is the length of the axis."""
-    kept: list[float] = []
+    """Return sorted ticks whose labels do not overlap; `top` is the length of the axis."""
+    selected: list[float] = []
     for level in levels:
-        if not kept or level - kept[-1] > 0.09 * top:
-            kept.append(level)
-    return kept
+        if not selected or level - selected[-1] > 0.09 * top:
+            selected.append(level)
+    return selected

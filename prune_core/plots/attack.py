@@ -16,8 +16,8 @@ from .annotations import NARROW, End, label_line_ends, room
 from .palette import AXIS, GRID, INK, MUTED, fade, readable_on
 from .style import BOTTOM, TOP, figure, interval, marker, panels
 
-COLUMNS = 4  # recipes side by side in the table of dots
-LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
+COLUMNS = 4  # recipes per row of panels
+LINE, GAP = 38, 56  # pixels of a model's line, and of a panel's title
 
 
 def success(
@@ -26,56 +26,60 @@ def success(
     dark: bool = False,
     rings: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """Attack success by model and recipe with 95% intervals; `rings` are other rates."""
+    """Draw attack success by model and recipe with 95% intervals; `rings` are other rates."""
     shown = with_rows(ordered(models), rows)
     recipes = list(dict.fromkeys(rows["recipe"]))
-    deep = -(-len(recipes) // COLUMNS)
-    wide = -(-len(recipes) // deep)
-    tall = LINE * len(shown)
+    depth = -(-len(recipes) // COLUMNS)
+    width = -(-len(recipes) // depth)
+    height = LINE * len(shown)
     sizes = rows.groupby("recipe")["n"].max()
 
     def head(recipe: str) -> str:
-        return (
-            f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = "
-            f"{sizes[recipe]:.0f} sentences"
-        )
+        title = recipe.replace(" (", "<br>(") if width > 3 else recipe
+        return f"<b>{title}</b><br>n = {sizes[recipe]:.0f} examples"
 
     fig = panels(
         dark,
-        deep * (tall + GAP) + 52,
+        depth * (height + GAP) + 52,
         [head(recipe) for recipe in recipes],
-        rows=deep,
+        rows=depth,
         margin={"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52},
         panel_shared_xaxes=True,
-        panel_horizontal_spacing=0.1 / wide,
-        panel_vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
+        panel_horizontal_spacing=0.1 / width,
+        panel_vertical_spacing=GAP / (depth * height + GAP * (depth - 1)) if depth > 1 else 0,
         panel_x_title="Attack success rate (fraction of attacked examples)",
     )
-    for place, recipe in enumerate(recipes):
-        cell = {"row": place // wide + 1, "col": place % wide + 1}
-        here = rows[(rows["recipe"] == recipe) & rows["success_rate"].notna()].set_index("job")
-        lines = [line for line, model in enumerate(shown) if model.job in here.index]
-        here = here.loc[[shown[line].job for line in lines]]
-        for line, (_, row) in zip(lines, here.iterrows(), strict=True):
+    for index, recipe in enumerate(recipes):
+        cell = {"row": index // width + 1, "col": index % width + 1}
+        recipe_rows = rows[(rows["recipe"] == recipe) & rows["success_rate"].notna()].set_index(
+            "job"
+        )
+        lines = [line for line, model in enumerate(shown) if model.job in recipe_rows.index]
+        recipe_rows = recipe_rows.loc[[shown[line].job for line in lines]]
+        for line, (_, row) in zip(lines, recipe_rows.iterrows(), strict=True):
             fig.add_scatter(**_dot(row, shown[line], recipe, line=line, dark=dark), **cell)
-        told = [f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in here.iterrows()]
+        texts = [
+            f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in recipe_rows.iterrows()
+        ]
         fig.add_scatter(
-            x=[0.5] * len(told),
+            x=[0.5] * len(texts),
             y=[line - 0.36 for line in lines],
-            text=told,
+            text=texts,
             mode="text",
             hoverinfo="skip",
             textfont={"size": 11, "color": MUTED[dark]},
             **cell,
         )
         if rings is not None:
-            all_of = (
-                rings[rings["recipe"] == recipe].set_index("job").loc[here.index, "success_rate"]
+            ring_rates = (
+                rings[rings["recipe"] == recipe]
+                .set_index("job")
+                .loc[recipe_rows.index, "success_rate"]
             )
             colors = [palette.color(shown[line], dark) for line in lines]
             ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": colors}
             fig.add_scatter(
-                x=all_of,
+                x=ring_rates,
                 y=lines,
                 mode="markers",
                 marker=ring,
@@ -98,7 +102,7 @@ def success(
 
 
 def _counts(row: pd.Series) -> str:
-    """Successes of attacked examples: 8 of 20."""
+    """Return the number of successes: "8 of 20"."""
     return f"{mean_count(row['succeeded'])} of {mean_count(row['attacked'])}"
 
 
@@ -111,14 +115,14 @@ def _dot(
         "y": [line],
         "mode": "markers",
         "name": model.label,
-        "customdata": [f"{model.job}|{recipe}"],  # which a click gives back
+        "customdata": [f"{model.job}|{recipe}"],  # returned by a click
         "cliponaxis": False,
         "error_x": interval(
             rate, low, high, color=palette.color(model, dark), thickness=4, width=0
         ),
         "marker": marker(model, dark, 11),
         "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>"
-        f"{_counts(row)} attacked examples, success rate "
+        f"succeeded on {_counts(row)} attacked examples, success rate "
         f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy "
         f"{percent(row['accuracy'])} before, {percent(row['under_attack'])} under "
         "attack<extra></extra>",
@@ -126,8 +130,8 @@ def _dot(
 
 
 SPENDING = {
-    "queries": ("Queries the attacker may spend", ""),
-    "share_changed": ("Share of words the attacker may change", ".0%"),
+    "queries": ("Query budget", ""),
+    "share_changed": ("Fraction of words that may be changed", ".0%"),
 }
 
 
@@ -139,44 +143,46 @@ def against_budget(
     dark: bool = False,
     height: int = 320,
 ) -> go.Figure:
-    """Accuracy under attack by the budget of the attacker, as a step curve."""
+    """Draw accuracy under attack by the attacker's budget as a step curve."""
     axis, tick = SPENDING[spending]
     fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
     rows = examples[(examples["recipe"] == recipe) & (examples["outcome"] != "error")]
-    won = successes(rows)
-    most = float(won[spending].max()) if len(won) else 1.0
-    limit = 1.0 if spending == "share_changed" else most * 1.03
-    top = min(limit, most * 1.08) if len(won) else limit
+    succeeded = successes(rows)
+    largest = float(succeeded[spending].max()) if len(succeeded) else 1.0
+    limit = 1.0 if spending == "share_changed" else largest * 1.03
+    top = min(limit, largest * 1.08) if len(succeeded) else limit
     ends = []
     for model in ordered(models):
-        own = rows[rows["job"] == model.job]
-        if own.empty:
+        model_rows = rows[rows["job"] == model.job]
+        if model_rows.empty:
             continue
-        x, y = _standing(own, spending, top)
+        x, y = _remaining_accuracy(model_rows, spending, top)
         fig.add_scatter(
             x=x,
             y=y,
             mode="lines",
             name=model.label,
             line={"color": palette.color(model, dark), "width": 2.2, "shape": "hv"},
-            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at "
+            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} correct at "
             f"%{{x:{tick or '.0f'}}}<extra></extra>",
         )
         ends.append(End(x[-1], y[-1], model.short, color=palette.ink(model, dark)))
-    label_line_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, most=NARROW)
+    label_line_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, widest=NARROW)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
 
 
-def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float], list[float]]:
-    """Fraction still correct by budget: clean accuracy, then one step per successful attack."""
-    n = len(rows)
-    right = int((rows["outcome"] != "skipped").sum())
+def _remaining_accuracy(
+    rows: pd.DataFrame, spending: str, top: float
+) -> tuple[list[float], list[float]]:
+    """Return accuracy by budget: clean accuracy, then one step down per successful attack."""
+    total = len(rows)
+    correct = int((rows["outcome"] != "skipped").sum())
     costs = sorted(float(value) for value in successes(rows)[spending])
-    x, y = [0.0], [right / n]
-    for fallen, cost in enumerate(costs, start=1):
+    x, y = [0.0], [correct / total]
+    for number, cost in enumerate(costs, start=1):
         x.append(cost)
-        y.append((right - fallen) / n)
+        y.append((correct - number) / total)
     return [*x, top], [*y, y[-1]]
 
 
@@ -188,11 +194,11 @@ def probability_bars(
     truth: int | None = None,
     exclusive: bool = True,
 ) -> go.Figure:
-    """One bar per row of `job`, `state` ("", "original" or "attacked") and `probabilities`.
+    """Draw one bar per row of `job`, `state` ("", "original" or "attacked") and `probabilities`.
 
     Two exclusive labels are drawn from 50% outwards.
     """
-    by_job = {m.job: m for m in models}
+    by_job = {model.job: model for model in models}
     table = table[table["job"].isin(by_job)]
     if len(names) == 2 and exclusive:
         return _balance(table, by_job, names, dark=dark, truth=truth)
@@ -206,7 +212,7 @@ def _balance(
     dark: bool,
     truth: int | None,
 ) -> go.Figure:
-    """Two labels: the bar grows from the undecided middle towards the label predicted."""
+    """Draw two labels: the bar grows from 50% towards the predicted label."""
     labels = [
         by_job[row.job].short + (f" · {row.state}" if row.state else "")
         for row in table.itertuples()
@@ -219,7 +225,6 @@ def _balance(
     )
     for label, row in zip(labels, table.itertuples(), strict=True):
         model, second = by_job[row.job], float(row.probabilities[1])
-        first_state = row.state == "original"
         fig.add_bar(
             y=[label],
             x=[second - 0.5],
@@ -227,31 +232,22 @@ def _balance(
             orientation="h",
             name=label,
             textposition="none",
-            marker={
-                "color": fade(palette.color(model, dark), 0.45)
-                if first_state
-                else palette.color(model, dark),
-                "line": {"width": 0},
-            },
+            marker={"color": _bar_color(row, model, dark), "line": {"width": 0}},
             hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} "
             f"{percent(second)}<extra></extra>",
         )
-        right, inside = (
-            second >= 0.5,
-            not 0.22 < second < 0.78,
-        )  # a long bar has no room beyond its end
+        is_second = second >= 0.5
+        inside = not 0.22 < second < 0.78  # a long bar has no room beyond its end
+        color = INK[dark]
+        if inside and row.state != "original":
+            color = readable_on(palette.color(model, dark))
         fig.add_annotation(
             x=second,
             y=label,
-            text=percent(second if right else 1 - second),
-            xanchor="left" if right != inside else "right",
-            xshift=5 if right != inside else -5,
-            font={
-                "size": 12,
-                "color": readable_on(palette.color(model, dark))
-                if inside and not first_state
-                else INK[dark],
-            },
+            text=percent(max(second, 1 - second)),
+            xanchor="left" if is_second != inside else "right",
+            xshift=5 if is_second != inside else -5,
+            font={"size": 12, "color": color},
         )
     fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
     for x, anchor, name, value in (
@@ -281,10 +277,16 @@ def _balance(
     )
 
 
+def _bar_color(row: Any, model: ComparedModel, dark: bool) -> str:
+    """Return the model's colour, pale for the original text."""
+    color = palette.color(model, dark)
+    return fade(color, 0.45) if row.state == "original" else color
+
+
 def _groups(
     table: pd.DataFrame, by_job: dict[int, ComparedModel], names: Sequence[str], dark: bool
 ) -> go.Figure:
-    """More labels: a group of bars a label."""
+    """Draw more than two labels: one group of bars per label."""
     margin = {"l": room(names, 130), "r": 40, "t": 20, "b": 40}
     fig = figure(
         dark,
@@ -306,11 +308,7 @@ def _groups(
             textposition="outside",
             cliponaxis=False,
             hovertemplate=f"<b>{label}</b><br>%{{y}}: %{{x:.1%}}<extra></extra>",
-            marker={
-                "color": fade(palette.color(model, dark), 0.45)
-                if row.state == "original"
-                else palette.color(model, dark)
-            },
+            marker={"color": _bar_color(row, model, dark)},
         )
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5})
     return fig.update_xaxes(title="Probability", tickformat=".0%", range=[0, 1.06])

@@ -15,50 +15,50 @@ from .palette import AXIS, PAPER
 from .style import BOTTOM, TOP, figure
 
 HEIGHT = 330
-AXES = {"queries": "Queries asked", "changes": "Words changed so far"}
+AXES = {"queries": "Queries", "changes": "Words changed"}
 
 
 def attack_steps(
     attacked: Sequence[tuple[ComparedModel, dict[str, Any]]],
     by: str,
-    right: str,
+    label: str,
     two_labels: bool,
     dark: bool = False,
 ) -> go.Figure:
-    """Chart of each model's `steps` (probability, queries), total `queries` and `outcome`.
+    """Draw each model's `steps` (probability, queries), total `queries` and `outcome`.
 
-    `by` is a key of AXES. A cross marks a successful attack.
+    `by` is a key of AXES, `label` the name of the correct label. A cross marks a successful attack.
     """
     fig = figure(dark, HEIGHT, margin={"l": 58, "r": 150, "t": TOP, "b": BOTTOM})
-    shown = [(model, told, told["steps"]) for model, told in attacked if told.get("steps")]
-    most = max(
-        [1, *(told["queries"] if by == "queries" else len(steps) - 1 for _, told, steps in shown)]
-    )
+    shown = [(model, result, result["steps"]) for model, result in attacked if result.get("steps")]
+    lengths = [
+        result["queries"] if by == "queries" else len(steps) - 1 for _, result, steps in shown
+    ]
+    longest = max([1, *lengths])
     ends = []
-    for model, told, steps in shown:
-        won, color = told.get("outcome") == "success", palette.color(model, dark)
+    for model, result, steps in shown:
+        succeeded, color = result.get("outcome") == "success", palette.color(model, dark)
         x = [step["queries"] if by == "queries" else number for number, step in enumerate(steps)]
         y = [step["probability"] for step in steps]
-        asking = (
-            x[-1] if won or by == "changes" else told["queries"]
-        )  # a search that holds asks on behind its last step
+        # a failed search sends queries after its last step
+        end = x[-1] if succeeded or by == "changes" else result["queries"]
         line = {"color": color, "shape": "hv"}
         fig.add_scatter(
-            x=[*x, asking],
+            x=[*x, end],
             y=[*y, y[-1]],
             mode="lines",
             hoverinfo="skip",
             line={**line, "width": 2.2},
         )
-        # to its label, faintly: nobody asks any more
+        # a thin line to the label: the search has ended
         fig.add_scatter(
-            x=[asking, most],
+            x=[end, longest],
             y=[y[-1]] * 2,
             mode="lines",
             hoverinfo="skip",
             line={**line, "width": 1, "dash": "dot"},
         )
-        before = len(x) - 1
+        accepted = len(x) - 1
         fig.add_scatter(
             x=x,
             y=y,
@@ -68,29 +68,29 @@ def attack_steps(
             marker={
                 "color": color,
                 "line": {"color": PAPER[dark], "width": 1},
-                "size": [7] * before + [12 if won else 7],
-                "symbol": ["circle"] * before + ["x" if won else "circle"],
+                "size": [7] * accepted + [12 if succeeded else 7],
+                "symbol": ["circle"] * accepted + ["x" if succeeded else "circle"],
             },
             customdata=[
-                "the original",
+                "original",
                 *(
                     f"change {number}, query {step['queries']}"
                     for number, step in enumerate(steps[1:], start=1)
                 ),
             ],
-            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with "
+            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{label} with "
             f"%{{y:.1%}}<extra></extra>",
         )
         ends.append(
-            End(most, y[-1], f"{model.short} {percent(y[-1])}", color=palette.ink(model, dark))
+            End(longest, y[-1], f"{model.short} {percent(y[-1])}", color=palette.ink(model, dark))
         )
     if two_labels:
         fig.add_hline(y=0.5, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
     label_line_ends(fig, ends, (0.0, 1.0), height=HEIGHT - TOP - BOTTOM)
-    every = None if by == "queries" else max(1, most // 8)
+    dtick = None if by == "queries" else max(1, longest // 8)
     fig.update_xaxes(
-        title=AXES[by], range=[0, most * 1.02], showgrid=False, showline=True, dtick=every
+        title=AXES[by], range=[0, longest * 1.02], showgrid=False, showline=True, dtick=dtick
     )
     return fig.update_yaxes(
-        title=f"Probability of “{right}”", tickformat=".0%", range=[0, 1], nticks=6
+        title=f"Probability of “{label}”", tickformat=".0%", range=[0, 1], nticks=6
     )

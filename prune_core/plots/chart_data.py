@@ -13,13 +13,11 @@ from .style import CLICKABLE
 
 
 def to_table(figure: go.Figure) -> pd.DataFrame:
-    """One row per mark: `series`, `x`, `y`, ends of intervals such as `x_low`, `z` of heat maps."""
+    """Return one row per mark: `series`, `x`, `y`, interval ends (`x_low`), `z` of heat maps."""
     frames = [frame for trace in figure.data for frame in _frames(trace)]
-    return (
-        pd.concat(frames, ignore_index=True)
-        if frames
-        else pd.DataFrame(columns=["series", "x", "y"])
-    )
+    if not frames:
+        return pd.DataFrame(columns=["series", "x", "y"])
+    return pd.concat(frames, ignore_index=True)
 
 
 def _frames(trace: Any) -> Iterator[pd.DataFrame]:
@@ -31,16 +29,16 @@ def _frames(trace: Any) -> Iterator[pd.DataFrame]:
         ]
         yield pd.DataFrame(cells, columns=["x", "y", "z"]).assign(series=trace.name or "")
         return
-    if trace.x is None or trace.y is None or trace.mode == "text" or _unseen(trace):
+    if trace.x is None or trace.y is None or trace.mode == "text" or _is_invisible(trace):
         return
     frame = pd.DataFrame({"series": trace.name or "", "x": list(trace.x), "y": list(trace.y)})
     for name in ("x", "y"):
         bar = getattr(trace, f"error_{name}", None)
         if bar is not None and bar.array is not None:
-            more = np.asarray(bar.array, dtype=float)
-            less = more if bar.arrayminus is None else np.asarray(bar.arrayminus, dtype=float)
+            above = np.asarray(bar.array, dtype=float)
+            below = above if bar.arrayminus is None else np.asarray(bar.arrayminus, dtype=float)
             middle = frame[name].astype(float)
-            frame[f"{name}_low"], frame[f"{name}_high"] = middle - less, middle + more
+            frame[f"{name}_low"], frame[f"{name}_high"] = middle - below, middle + above
     yield frame
 
 
@@ -48,6 +46,6 @@ def _axis(values: Any, length: int) -> list[Any]:
     return list(range(length)) if values is None else list(values)
 
 
-def _unseen(trace: Any) -> bool:
-    """Marks that are there only to be clicked."""
+def _is_invisible(trace: Any) -> bool:
+    """Whether a trace only receives clicks."""
     return getattr(trace, "marker", None) is not None and trace.marker.color == CLICKABLE

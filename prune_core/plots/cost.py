@@ -1,4 +1,4 @@
-"""Size, work and latency relative to the dense model."""
+"""Size, FLOPs and latency relative to the dense model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import ComparedModel, ordered
+from ..analysis.compared_models import ComparedModel, ordered, with_rows
 from ..formatting import millions, milliseconds, percent, size
 from . import palette
 from .annotations import room
@@ -27,16 +27,14 @@ class Saving(NamedTuple):
 SAVINGS = (
     Saving("nonzeros", "non-zero weights", millions),
     Saving("bytes", "file on disk", size),
-    Saving("macs", "work (multiply-adds)", millions),
-    Saving("latency_p50", "time of a batch", milliseconds),
+    Saving("macs", "FLOPs (multiply-adds)", millions),
+    Saving("latency_p50", "time per batch", milliseconds),
 )
 
 
 def saved(rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = False) -> go.Figure:
-    """One panel per cost, one bar per pruned model, relative to its dense model."""
-    shown = [
-        m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()
-    ]
+    """Draw one panel per cost and one bar per pruned model, relative to its dense model."""
+    shown = [model for model in with_rows(ordered(models), rows) if not model.is_dense]
     fig = panels(
         dark,
         27 * len(shown) + 78,
@@ -48,9 +46,11 @@ def saved(rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = Fals
     ends = [1.0]
     for column, saving in enumerate(SAVINGS, start=1):
         for model in shown:
-            own = rows[rows["job"] == model.job].set_index("model")
-            was, now = own.loc["dense"], own.loc["pruned"]
-            ends.append(_bar(fig, model, saving, was=was, now=now, column=column, dark=dark))
+            costs = rows[rows["job"] == model.job].set_index("model")
+            dense, pruned = costs.loc["dense"], costs.loc["pruned"]
+            ends.append(
+                _bar(fig, model, saving, dense=dense, pruned=pruned, column=column, dark=dark)
+            )
         fig.add_vline(
             x=1.0,
             line={"color": INK[dark], "width": 1.2, "dash": "dot"},
@@ -71,36 +71,38 @@ def saved(rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = Fals
         linecolor=AXIS[dark],
         showline=True,
     )
-    return fig.update_xaxes(title="share of dense")
+    return fig.update_xaxes(title="relative to dense")
 
 
 def _bar(
     fig: go.Figure,
     model: ComparedModel,
     saving: Saving,
-    was: pd.Series,
-    now: pd.Series,
+    dense: pd.Series,
+    pruned: pd.Series,
     column: int,
     dark: bool,
 ) -> float:
-    """The bar with its figure inside; returns how far right it reaches."""
-    share, color = now[saving.column] / was[saving.column], palette.color(model, dark)
-    late = now["latency_p95"] / was[saving.column] if saving.column == "latency_p50" else share
+    """Draw a bar with its value inside; return where it ends on the x axis."""
+    color = palette.color(model, dark)
+    ratio = high = pruned[saving.column] / dense[saving.column]
+    if saving.column == "latency_p50":
+        high = pruned["latency_p95"] / dense[saving.column]
     fig.add_bar(
-        x=[share],
+        x=[ratio],
         y=[model.short],
         orientation="h",
         name=model.label,
-        text=[f"{share:.0%}"],
+        text=[f"{ratio:.0%}"],
         textposition="inside",
         insidetextanchor="start",
         insidetextfont={"size": 12.5, "color": readable_on(color)},
         marker={"color": color, "line": {"width": 0}},
-        error_x=interval(share, share, late, color=INK[dark]) if late > share else None,
+        error_x=interval(ratio, ratio, high, color=INK[dark]) if high > ratio else None,
         hovertemplate=f"<b>{model.label}</b><br>{saving.title}: "
-        f"{saving.show(now[saving.column])}, dense "
-        f"{saving.show(was[saving.column])} ({percent(share)})<extra></extra>",
+        f"{saving.show(pruned[saving.column])}, dense "
+        f"{saving.show(dense[saving.column])} ({percent(ratio)})<extra></extra>",
         row=1,
         col=column,
     )
-    return min(max(late, share), 1.3)  # a stray slow pass must not squeeze the bars
+    return min(max(high, ratio), 1.3)  # a single slow pass must not squeeze the bars

@@ -34,36 +34,42 @@ def against_sparsity(
     height: int = 300,
     compact: bool = False,
 ) -> go.Figure:
-    """One line per method over sparsity, with 95% intervals; stars are N:M patterns."""
+    """Draw one line per method over sparsity with 95% intervals; stars are N:M patterns."""
     fig = figure(dark, height, margin={"l": 62, "r": 72, "t": TOP, "b": BOTTOM})
     points = _points(table, models, quantity)
     if points.empty:
         return fig
-    methods = list(dict.fromkeys(m.method for m in ordered(models) if not m.is_dense))
+    methods = list(dict.fromkeys(model.method for model in ordered(models) if not model.is_dense))
     top = max(points["x"].max(), 0.1)
     levels = sorted({round(x, 3) for x in points["x"]} | {0.0})
-    # intervals at one sparsity would lie on top of each other: each method a little to the side
-    aside = {
-        method: (place - (len(methods) - 1) / 2) * 0.018 * top
-        for place, method in enumerate(methods)
+    # shift each method horizontally: intervals at one sparsity would overlap
+    offsets = {
+        method: (index - (len(methods) - 1) / 2) * 0.018 * top
+        for index, method in enumerate(methods)
     }
-    points["x"] += points["method"].map(aside).fillna(0.0)
+    points["x"] += points["method"].map(offsets).fillna(0.0)
     bounded = quantity.tick == ".0%"
-    near = [
+    values = [
         *points[["value", "low", "high"]].to_numpy().ravel(),
         *(value for runs in points["runs"] for value in runs),
     ]
     is_positive = bounded or points["value"].min() >= 0
-    y_range = padded(near, low=0.0 if is_positive else None, high=1.0 if bounded else None)
+    y_range = padded(values, low=0.0 if is_positive else None, high=1.0 if bounded else None)
     dense = points[points["method"] == DENSE]
     _dense_line(fig, dense, dark)
     ends = []
     for method in methods:
-        own = points[(points["method"] == method) & (points["pattern"] == "")]
-        line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(own)]).sort_values("x")
+        unpatterned = points[(points["method"] == method) & (points["pattern"] == "")]
+        line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(unpatterned)]).sort_values(
+            "x"
+        )
         color = method_color(method, dark)
-        if len(own):
-            dash = "dash" if any(m.structured for m in models if m.method == method) else "solid"
+        if len(unpatterned):
+            dash = (
+                "dash"
+                if any(model.structured for model in models if model.method == method)
+                else "solid"
+            )
             fig.add_scatter(
                 x=line["x"],
                 y=line["value"],
@@ -72,17 +78,17 @@ def against_sparsity(
                 hoverinfo="skip",
             )
         _marks(fig, points[points["method"] == method], models, quantity=quantity, dark=dark)
-        if len(own):
+        if len(unpatterned):
             last = line.iloc[-1]
-            model = next(m for m in models if m.method == method)
+            model = next(model for model in models if model.method == method)
             ends.append(End(last["x"], last["value"], model.family, color=palette.ink(model, dark)))
     if len(dense):
         if len(ends) == 0:
             ends.append(End(0.0, dense["value"].iloc[0], "Dense", color=INK[dark]))
         _marks(fig, dense, models, quantity=quantity, dark=dark)
-    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, most=NARROW)
+    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, widest=NARROW)
     fig.update_xaxes(
-        title=_removed(models, compact),
+        title=_sparsity_title(models, compact),
         tickvals=distinguishable(levels, top),
         tickformat=".3~p",
         tickangle=0,
@@ -99,15 +105,11 @@ def against_sparsity(
     return fig
 
 
-def _removed(models: Sequence[ComparedModel], compact: bool) -> str:
-    """What the sparsity axis counts."""
+def _sparsity_title(models: Sequence[ComparedModel], compact: bool) -> str:
+    """Return the title of the sparsity axis."""
     if any(model.structured for model in models):
-        return (
-            "Removed (dashed: FLOPs)"
-            if compact
-            else "Share removed: weights, or FLOPs where dashed"
-        )
-    return "Sparsity" if compact else "Sparsity (share of weights removed)"
+        return "Removed (dashed: FLOPs)" if compact else "Weights removed (dashed: FLOPs removed)"
+    return "Sparsity" if compact else "Sparsity (fraction of weights removed)"
 
 
 def _points(
@@ -115,7 +117,7 @@ def _points(
 ) -> pd.DataFrame:
     form = {model.job: model.form or model.start for model in models}
     rows = table[table["job"].isin(form)] if quantity.key in table else table.iloc[:0]
-    out = rows[["job", "label", "method", "pattern"]].assign(
+    points = rows[["job", "label", "method", "pattern"]].assign(
         x=rows["asked"], form=rows["job"].map(form)
     )
     for name, column in (
@@ -123,23 +125,23 @@ def _points(
         ("low", f"{quantity.key}_low"),
         ("high", f"{quantity.key}_high"),
     ):
-        out[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
-    out["n"] = rows.get(f"{quantity.key}_n", np.nan)
-    nothing = pd.Series([[] for _ in rows.index], index=rows.index, dtype=object)
-    out["runs"] = rows.get(f"{quantity.key}_runs", nothing).map(
+        points[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
+    points["n"] = rows.get(f"{quantity.key}_n", np.nan)
+    no_runs = pd.Series([[] for _ in rows.index], index=rows.index, dtype=object)
+    points["runs"] = rows.get(f"{quantity.key}_runs", no_runs).map(
         lambda values: [value * quantity.scale for value in values]
     )
-    return out.dropna(subset="value")
+    return points.dropna(subset="value")
 
 
 def _mean_over_seeds(points: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds of a method's full form, or of its only form."""
+    """Average a method's full form, or its only form, over seeds."""
     points = points[points["form"] == points["form"].min()]
     return points.groupby("x", as_index=False)["value"].mean()
 
 
 def _dense_line(fig: go.Figure, dense: pd.DataFrame, dark: bool) -> None:
-    """The baseline across the whole width, with its interval as a band."""
+    """Draw the baseline across the full width, with its interval as a band."""
     for _, row in dense.head(1).iterrows():
         fig.add_hline(
             y=row["value"], line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.55
@@ -165,7 +167,7 @@ def _marks(
     by_job = {model.job: model for model in models}
     for row in points.itertuples():
         model = by_job[row.job]
-        _faint(fig, [row.x] * len(row.runs), row.runs, color=palette.color(model, dark))
+        _draw_seeds(fig, [row.x] * len(row.runs), row.runs, color=palette.color(model, dark))
         fig.add_scatter(
             x=[row.x],
             y=[row.value],
@@ -174,14 +176,14 @@ def _marks(
             marker=marker(model, dark),
             name=model.label,
             hovertemplate=hover_text(
-                _seeds(model), [(quantity, row.value, row.low, row.high, row.n)]
+                _seed_label(model), [(quantity, row.value, row.low, row.high, row.n)]
             ),
             cliponaxis=False,
         )
 
 
-def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str) -> None:
-    """The single seeds behind a mean."""
+def _draw_seeds(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str) -> None:
+    """Draw the single seeds behind a mean."""
     if len(xs) > 1:
         fig.add_scatter(
             x=xs,
@@ -193,24 +195,28 @@ def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str)
         )
 
 
-def _seeds(model: ComparedModel) -> str:
+def _seed_label(model: ComparedModel) -> str:
     return f"{model.label}, mean of {len(model.runs)} seeds" if model.runs else model.label
 
 
-def hover_text(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
-    """Label, then each quantity with interval and n; values are axis values."""
+def hover_text(label: str, values: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
+    """Return the label and each quantity with interval and n; values are axis values."""
     lines = [f"<b>{label}</b>"]
-    for quantity, value, low, high, n in figures:
-        show = lambda v, q=quantity: q.show(v / q.scale)  # noqa: E731
-        interval = "" if missing(low) else f" (95%: {show(low)} to {show(high)})"
-        lines.append(
-            f"{quantity.title}: {show(value)}{interval}" + ("" if missing(n) else f", n = {n:.0f}")
+    for quantity, value, low, high, n in values:
+        shown, low_end, high_end = (
+            quantity.show(end / quantity.scale) for end in (value, low, high)
         )
+        line = f"{quantity.title}: {shown}"
+        if not missing(low):
+            line += f" (95%: {low_end} to {high_end})"
+        if not missing(n):
+            line += f", n = {n:.0f}"
+        lines.append(line)
     return "<br>".join(lines) + "<extra></extra>"
 
 
 DIMMED = 0.45
-SMALL, LARGE = 9, 26  # diameters of marks, in pixels, where a third quantity is their size
+SMALL, LARGE = 9, 26  # diameters of marks in pixels if their area shows a third quantity
 
 
 def scatter(
@@ -222,52 +228,60 @@ def scatter(
     height: int = 430,
     size: Quantity | None = None,
 ) -> go.Figure:
-    """One point per model with intervals; the line is the Pareto front, the rest is dimmed.
+    """Draw one point per model with intervals and the Pareto front; other models are dimmed.
 
     The ring marks the knee; `size` is a third quantity, shown by the area of the marks.
     """
     fig = figure(dark, height, margin={"l": 70, "r": 96, "t": TOP, "b": 56})
-    xs, ys = (_points(table, models, q).set_index("job") for q in (x, y))
-    shown = [m for m in ordered(models) if m.job in xs.index and m.job in ys.index]
+    xs, ys = (_points(table, models, quantity).set_index("job") for quantity in (x, y))
+    shown = [model for model in ordered(models) if model.job in xs.index and model.job in ys.index]
     if not shown:
         return fig
-    best = _front(fig, xs, ys, models=shown, x=x, y=y, dark=dark)
+    front = _front(fig, xs, ys, models=shown, x=x, y=y, dark=dark)
     sizes = _points(table, models, size).set_index("job") if size is not None else pd.DataFrame()
     widths = _widths(sizes["value"]) if len(sizes) else {}
     for model in shown:
-        h, v, color = xs.loc[model.job], ys.loc[model.job], palette.color(model, dark)
-        figures = [(x, h), (y, v)]
+        x_point, y_point, color = xs.loc[model.job], ys.loc[model.job], palette.color(model, dark)
+        values = [(x, x_point), (y, y_point)]
         if size is not None and model.job in sizes.index:
-            figures.append((size, sizes.loc[model.job]))
-        if len(h["runs"]) == len(v["runs"]):
-            _faint(fig, h["runs"], v["runs"], color=color)
+            values.append((size, sizes.loc[model.job]))
+        if len(x_point["runs"]) == len(y_point["runs"]):
+            _draw_seeds(fig, x_point["runs"], y_point["runs"], color=color)
         fig.add_scatter(
-            x=[h["value"]],
-            y=[v["value"]],
+            x=[x_point["value"]],
+            y=[y_point["value"]],
             mode="markers",
             name=model.label,
             cliponaxis=False,
-            opacity=1.0 if model in best else DIMMED,
-            error_x=interval(h["value"], h["low"], h["high"], color=color),
-            error_y=interval(v["value"], v["low"], v["high"], color=color),
+            opacity=1.0 if model in front else DIMMED,
+            error_x=interval(x_point["value"], x_point["low"], x_point["high"], color=color),
+            error_y=interval(y_point["value"], y_point["low"], y_point["high"], color=color),
             marker=marker(model, dark, widths.get(model.job, 13)),
             hovertemplate=hover_text(
-                _seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]
+                _seed_label(model),
+                [(quantity, *point[["value", "low", "high", "n"]]) for quantity, point in values],
             ),
         )
     x_range = padded(
-        xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07
+        xs.loc[[model.job for model in shown], ["value", "low", "high"]].to_numpy().ravel(),
+        fraction=0.07,
     )
     y_range = padded(
-        ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07
+        ys.loc[[model.job for model in shown], ["value", "low", "high"]].to_numpy().ravel(),
+        fraction=0.07,
     )
     points = [
-        End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, color=palette.ink(m, dark))
-        for m in shown
+        End(
+            xs.loc[model.job]["value"],
+            ys.loc[model.job]["value"],
+            model.short,
+            color=palette.ink(model, dark),
+        )
+        for model in shown
     ]
-    label_points(fig, points, x_range, y_range=y_range, tall=height - TOP - 56, dark=dark)
+    label_points(fig, points, x_range, y_range=y_range, height=height - TOP - 56, dark=dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
-        arrow = {"higher": " · more is better", "lower": " · less is better"}.get(
+        arrow = {"higher": " · higher is better", "lower": " · lower is better"}.get(
             quantity.better, ""
         )
         axes(
@@ -280,11 +294,11 @@ def scatter(
 
 
 def _widths(values: pd.Series) -> dict[int, float]:
-    """Diameters by job; areas go with the values between the least and the greatest."""
+    """Return diameters by job; areas are linear in the values."""
     if values.min() == values.max():
         return {}
-    share = (values - values.min()) / (values.max() - values.min())
-    return dict(np.sqrt(SMALL**2 + share * (LARGE**2 - SMALL**2)))
+    fraction = (values - values.min()) / (values.max() - values.min())
+    return dict(np.sqrt(SMALL**2 + fraction * (LARGE**2 - SMALL**2)))
 
 
 def _front(
@@ -296,29 +310,31 @@ def _front(
     y: Quantity,
     dark: bool,
 ) -> list[ComparedModel]:
-    """Draw the front and its knee; the models on it, or all where nothing says what is better."""
+    """Draw the front and its knee; return its models, or all if neither direction is better."""
     if not (x.better and y.better) or len(models) < 2:
         return list(models)
-    points = [(float(xs.loc[m.job]["value"]), float(ys.loc[m.job]["value"])) for m in models]
-    along = tradeoff.pareto_front(points, x.better, y.better)
+    points = [
+        (float(xs.loc[model.job]["value"]), float(ys.loc[model.job]["value"])) for model in models
+    ]
+    front = tradeoff.pareto_front(points, x.better, y.better)
     line = {"color": MUTED[dark], "width": 1.4, "dash": "dot"}
     fig.add_scatter(
-        x=[points[i][0] for i in along],
-        y=[points[i][1] for i in along],
+        x=[points[i][0] for i in front],
+        y=[points[i][1] for i in front],
         mode="lines",
         hoverinfo="skip",
         line=line,
     )
-    bend = tradeoff.knee(points, along)
-    if bend is not None:
+    knee_index = tradeoff.knee(points, front)
+    if knee_index is not None:
         ring = {"symbol": "circle-open", "size": 30, "color": INK[dark], "line": {"width": 1.4}}
         fig.add_scatter(
-            x=[points[bend][0]],
-            y=[points[bend][1]],
+            x=[points[knee_index][0]],
+            y=[points[knee_index][1]],
             mode="markers",
             marker=ring,
             name="knee",
             hoverinfo="skip",
             cliponaxis=False,
         )
-    return [models[i] for i in along]
+    return [models[i] for i in front]

@@ -1,4 +1,4 @@
-"""How much of each limit a pruned model uses: one scale for points, milliseconds and megabytes."""
+"""How much of each limit a pruned model uses, on one scale for all units."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ SYMBOLS = {
     MET: "circle",
     VIOLATED: "x",
     INCONCLUSIVE: "circle-open",
-}  # the second cue beside colour
-ENDS = (-0.6, 2.5)  # of the axis, in limits; what lies beyond is drawn at its edge
+}  # a second cue in addition to colour
+ENDS = (-0.6, 2.5)  # of the axis, as multiples of the limit; values beyond are drawn at its ends
 
 
 def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
-    """One row per test: value and one-sided bounds as fractions of the limit (100%).
+    """Draw one row per test: value and one-sided bounds as fractions of the limit (100%).
 
     Inconclusive tests are labelled with what the sample rules out.
     """
     fig = go.Figure()
     low, high = ENDS
-    names = [each.title.replace(" · ", "<br>") for each in verdicts]
-    for each, name in reversed([*zip(verdicts, names, strict=True)]):
+    names = [verdict.title.replace(" · ", "<br>") for verdict in verdicts]
+    for verdict, name in reversed([*zip(verdicts, names, strict=True)]):
         value, left, right = (
-            np.clip(end, low, high) if not np.isnan(end) else np.nan for end in each.used
+            np.clip(end, low, high) if not np.isnan(end) else np.nan for end in verdict.used
         )
-        color, unit = COLORS[each.answer][dark], CRITERIA[each.criterion].unit
+        color, unit = COLORS[verdict.answer][dark], CRITERIA[verdict.criterion].unit
         known = np.isfinite(right)
+        note = f"rules out {verdict.rules_out}" if verdict.rules_out else ""
         fig.add_scatter(
             x=[np.nan_to_num(left, nan=low), right] if known else [None],
             y=[name] * (2 if known else 1),
@@ -53,22 +54,20 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
             marker={
                 "color": color,
                 "size": 11,
-                "symbol": SYMBOLS[each.answer],
+                "symbol": SYMBOLS[verdict.answer],
                 "line": {"width": 2, "color": color},
             },
-            hovertemplate=f"<b>{each.title}</b><br>"
-            f"measured {each.value:.2f} {unit}, limit {each.asked}<br>"
-            f"{each.answer}, n = "
-            f"{each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
+            hovertemplate=f"<b>{verdict.title}</b><br>measured {verdict.value:.2f} {unit}, limit "
+            f"{verdict.asked}<br>{verdict.answer}, n = {verdict.n}<br>{note}<extra></extra>",
         )
-        if each.answer == INCONCLUSIVE and each.excluded:
+        if verdict.answer == INCONCLUSIVE and verdict.excluded:
             fig.add_annotation(
                 x=high,
                 y=name,
                 xanchor="right",
                 yshift=11,
                 showarrow=False,
-                text=f"rules out {each.excluded}",
+                text=f"rules out {verdict.excluded}",
                 font={"size": 11, "color": MUTED[dark]},
             )
     fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.5})

@@ -20,7 +20,7 @@ TOP, BOTTOM = 10, 42
 CHANGED = {
     False: "#b3123f",
     True: "#ff6b8b",
-}  # a crossed point must stand out from every model's hue
+}  # must stand out from the colours of all models
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Similarity:
     column: str
     title: str
     axis: str
-    same: float  # its value when nothing moved
+    same: float  # value for identical representations
     gloss: str
 
 
@@ -40,28 +40,28 @@ SIMILARITIES = (
         "CKA",
         "Linear CKA",
         same=1.0,
-        gloss="Do the two models place sentences in the same geometry, whatever the rotation?",
+        gloss="Do both models embed the examples with the same geometry, up to rotation?",
     ),
     Similarity(
         "cosine",
         "Cosine",
         "Mean cosine",
         same=1.0,
-        gloss="Does each sentence's vector still point the same way?",
+        gloss="Do the dense and the pruned embedding of an example point in the same direction?",
     ),
     Similarity(
         "procrustes",
         "Procrustes distance",
         "Distance after best rotation",
         same=0.0,
-        gloss="What is left after the best rotation is undone?",
+        gloss="What distance remains after the best rotation?",
     ),
     Similarity(
         "overlap",
         "Neighbours kept",
         "Neighbour overlap",
         same=1.0,
-        gloss="Are a sentence's nearest neighbours still its nearest?",
+        gloss="Are the nearest neighbours of an example preserved?",
     ),
 )
 
@@ -69,78 +69,88 @@ SIMILARITIES = (
 def by_block(
     rows: pd.DataFrame,
     models: Sequence[ComparedModel],
-    what: Similarity,
+    similarity: Similarity,
     pooling: str = "cls",
     dark: bool = False,
     height: int = 250,
     adversarial: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """One line a model from block to block; the dotted line is "nothing moved".
+    """Draw one line per model over layers; the dotted line marks identical representations.
 
-    Rows of `adversarial` sentences become a second, dashed line a model.
+    `adversarial` are rows of adversarial examples, drawn as a second, dashed line per model.
     """
     fig = figure(dark, height, margin={"l": 58, "r": 104, "t": TOP, "b": BOTTOM})
     rows = rows[rows["pooling"] == pooling]
-    changed = (
-        rows.iloc[:0]
-        if adversarial is None or adversarial.empty
-        else adversarial[adversarial["pooling"] == pooling]
+    attacked = rows.iloc[:0]
+    if adversarial is not None and len(adversarial):
+        attacked = adversarial[adversarial["pooling"] == pooling]
+    y_range = padded(
+        [*rows[similarity.column], *attacked[similarity.column], similarity.same], fraction=0.06
     )
-    y_range = padded([*rows[what.column], *changed[what.column], what.same], share=0.06)
-    fig.add_hline(y=what.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
+    fig.add_hline(y=similarity.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
     ends = []
     for model in ordered(models):
-        own = rows[rows["job"] == model.job].sort_values("block")
-        if own.empty or model.is_dense:
+        model_rows = rows[rows["job"] == model.job].sort_values("block")
+        if model_rows.empty or model.is_dense:
             continue
         color = palette.color(model, dark)
-        marked = {
+        style = {
             "mode": "lines+markers",
             "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color},
         }
-        _line(fig, own, what, name=model.label, line={"color": color, "width": 2}, **marked)
-        dashed = changed[changed["job"] == model.job].sort_values("block")
         _line(
             fig,
-            dashed,
-            what,
+            model_rows,
+            similarity,
+            name=model.label,
+            line={"color": color, "width": 2},
+            **style,
+        )
+        adversarial_rows = attacked[attacked["job"] == model.job].sort_values("block")
+        _line(
+            fig,
+            adversarial_rows,
+            similarity,
             name=f"{model.label}, adversarial",
             line={"color": color, "width": 1.6, "dash": "dash"},
             mode="lines",
         )
         ends.append(
             End(
-                own["block"].iloc[-1] + 1,
-                own[what.column].iloc[-1],
+                model_rows["block"].iloc[-1] + 1,
+                model_rows[similarity.column].iloc[-1],
                 model.short,
                 color=palette.ink(model, dark),
             )
         )
     if len(ends) <= 8:
-        label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, most=NARROW)
+        label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, widest=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(block_axis(blocks), title="Block")
+    fig.update_xaxes(block_axis(blocks), title="Layer")
     return fig.update_yaxes(
-        title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range)
+        title=similarity.axis,
+        range=list(y_range),
+        nticks=5,
+        tickformat=tick_format(".3~f", y_range),
     )
 
 
 def _line(
     fig: go.Figure,
-    own: pd.DataFrame,
-    what: Similarity,
+    rows: pd.DataFrame,
+    similarity: Similarity,
     name: str,
     line: dict[str, object],
-    **drawn: object,
+    **style: object,
 ) -> None:
     fig.add_scatter(
-        x=own["block"] + 1,
-        y=own[what.column],
+        x=rows["block"] + 1,
+        y=rows[similarity.column],
         name=name,
         cliponaxis=False,
         line=line,
-        hovertemplate=f"<b>{name}</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
-        **drawn,
+        hovertemplate=f"<b>{name}</b><br>layer %{{x}}: {similarity.axis} %{{y:.3f}}<extra></extra>",
+        **style,
     )
 
 
@@ -153,26 +163,30 @@ def moves(
     names: Sequence[str],
     dark: bool = False,
 ) -> go.Figure:
-    """The map: hollow dense and filled pruned points, joined; crosses changed their prediction."""
+    """Draw dense (hollow) and pruned (filled) points, connected; crosses: prediction changed."""
     fig = figure(dark, 520, margin={"l": 34, "r": 16, "t": 34, "b": 34}, hovermode="closest")
-    here = rows[
+    chosen = rows[
         (rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)
     ]
-    if here.empty:
+    if chosen.empty:
         return fig
-    told = texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
-    known = here[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(told, on="example")
-    _segments(fig, known, dark)
-    changed = prediction_changed(known).to_numpy()
+    predictions = texts.loc[
+        texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]
+    ]
+    points = chosen[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(
+        predictions, on="example"
+    )
+    _segments(fig, points, dark)
+    changed = prediction_changed(points).to_numpy()
     color = palette.color(model, dark)
-    notes = [_note(row, names) for row in known.to_dict("records")]
+    notes = [_note(row, names) for row in points.to_dict("records")]
     fig.add_scattergl(
-        x=known["x_dense"],
-        y=known["y_dense"],
+        x=points["x_dense"],
+        y=points["y_dense"],
         mode="markers",
         name="dense",
         text=notes,
-        customdata=known["example"],  # which a click or a lasso gives back
+        customdata=points["example"],  # returned by a click or a lasso
         hovertemplate="%{text}<extra>dense</extra>",
         marker={
             "symbol": "circle-open",
@@ -185,14 +199,14 @@ def moves(
         (False, "circle", model.label, 7, color),
         (True, "x", "prediction changed", 11, CHANGED[dark]),
     ):
-        pick = changed == flag
+        mask = changed == flag
         fig.add_scattergl(
-            x=known["x"][pick],
-            y=known["y"][pick],
+            x=points["x"][mask],
+            y=points["y"][mask],
             mode="markers",
             name=name,
-            text=[n for n, p in zip(notes, pick, strict=True) if p],
-            customdata=known["example"][pick],
+            text=[note for note, is_chosen in zip(notes, mask, strict=True) if is_chosen],
+            customdata=points["example"][mask],
             hovertemplate="%{text}<extra>" + model.label + "</extra>",
             marker={
                 "symbol": symbol,
@@ -202,25 +216,25 @@ def moves(
                 "opacity": 0.95,
             },
         )
-    _name_predictions(fig, known, names, dark=dark)
-    return _map_axes(fig, known, "UMAP" if projection == "umap" else "Principal component")
+    _name_predictions(fig, points, names, dark=dark)
+    return _map_axes(fig, points, "UMAP" if projection == "umap" else "Principal component")
 
 
-def prediction_changed(known: pd.DataFrame) -> pd.Series:
-    """Whether the prediction of each example changed; never for scores."""
-    told_apart = (
-        pd.api.types.is_integer_dtype(known["dense"])
-        or known["dense"].map(lambda said: isinstance(said, str)).all()
+def prediction_changed(examples: pd.DataFrame) -> pd.Series:
+    """Whether the prediction of each example changed; always False for scores."""
+    is_label = (
+        pd.api.types.is_integer_dtype(examples["dense"])
+        or examples["dense"].map(lambda value: isinstance(value, str)).all()
     )
-    return (known["dense"] != known["pruned"]) & told_apart
+    return (examples["dense"] != examples["pruned"]) & is_label
 
 
-def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:
-    """Lines from dense to pruned points, in one trace."""
-    gap = np.full(len(known), np.nan)
+def _segments(fig: go.Figure, points: pd.DataFrame, dark: bool) -> None:
+    """Draw lines from dense to pruned points as one trace."""
+    gap = np.full(len(points), np.nan)
     fig.add_scattergl(
-        x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(),
-        y=np.stack([known["y_dense"], known["y"], gap], 1).ravel(),
+        x=np.stack([points["x_dense"], points["x"], gap], 1).ravel(),
+        y=np.stack([points["y_dense"], points["y"], gap], 1).ravel(),
         mode="lines",
         line={"color": fade(MUTED[dark], 0.45), "width": 1},
         hoverinfo="skip",
@@ -228,7 +242,7 @@ def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:
     )
 
 
-def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
+def _map_axes(fig: go.Figure, points: pd.DataFrame, title: str) -> go.Figure:
     fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
     fig.update_yaxes(
         title=f"{title} 2",
@@ -238,11 +252,11 @@ def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
         scaleanchor="x",
         constrain="domain",
     )
-    flat = np.ptp(known[["y_dense", "y"]].to_numpy()) / (
-        np.ptp(known[["x_dense", "x"]].to_numpy()) or 1.0
+    aspect = np.ptp(points[["y_dense", "y"]].to_numpy()) / (
+        np.ptp(points[["x_dense", "x"]].to_numpy()) or 1.0
     )
     # both axes have one scale, so a flat map in a tall frame would be mostly empty
-    height = int(np.clip(950 * flat, 300, 470)) + 68
+    height = int(np.clip(950 * aspect, 300, 470)) + 68
     return fig.update_layout(
         showlegend=True,
         dragmode="lasso",
@@ -252,16 +266,16 @@ def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
 
 
 def _name_predictions(
-    fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool
+    fig: go.Figure, points: pd.DataFrame, names: Sequence[str], dark: bool
 ) -> None:
-    """Label names at the median of the examples with that dense prediction."""
-    if not pd.api.types.is_integer_dtype(known["dense"]):
+    """Write label names at the median of the examples with that dense prediction."""
+    if not pd.api.types.is_integer_dtype(points["dense"]):
         return
-    for label, points in known.groupby("dense"):
+    for label, group in points.groupby("dense"):
         fig.add_annotation(
-            x=points["x_dense"].median(),
-            y=points["y_dense"].median(),
-            text=f"dense says {names[int(label)]}",
+            x=group["x_dense"].median(),
+            y=group["y_dense"].median(),
+            text=f"dense prediction: {names[int(label)]}",
             bgcolor=fade(PAPER[dark], 0.8),
             borderpad=3,
             font={"size": 13, "color": INK[dark]},

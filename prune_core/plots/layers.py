@@ -23,7 +23,7 @@ PART_TITLES = {
     "attention_output": "attn. output",
     "ffn_in": "FFN in",
     "ffn_out": "FFN out",
-    "block": "block output",
+    "block": "layer output",
 }
 
 
@@ -34,19 +34,19 @@ def by_depth(
     dark: bool = False,
     height: int = 400,
 ) -> go.Figure:
-    """One line per model: total error of `part` ("block": hidden states) by layer."""
+    """Draw one line per model: total error of `part` ("block": hidden states) by layer."""
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
     )
     rows = rows[rows["part"] == part]
     ends = []
     for model in ordered(models):
-        own = rows[rows["job"] == model.job].sort_values("block")
-        if own.empty:
+        model_rows = rows[rows["job"] == model.job].sort_values("block")
+        if model_rows.empty:
             continue
         fig.add_scatter(
-            x=own["block"] + 1,
-            y=own["total"],
+            x=model_rows["block"] + 1,
+            y=model_rows["total"],
             mode="lines+markers",
             name=model.label,
             cliponaxis=False,
@@ -54,15 +54,15 @@ def by_depth(
             marker=marker(model, dark, 8),
             customdata=[
                 [f"{model.job}|{block + 1}", error(value)]
-                for block, value in zip(own["block"], own["total"], strict=True)
+                for block, value in zip(model_rows["block"], model_rows["total"], strict=True)
             ],
-            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error "
+            hovertemplate=f"<b>{model.label}</b><br>layer %{{x}}: relative error "
             f"%{{customdata[1]}}<extra></extra>",
         )
         ends.append(
             End(
-                own["block"].iloc[-1] + 1,
-                own["total"].iloc[-1],
+                model_rows["block"].iloc[-1] + 1,
+                model_rows["total"].iloc[-1],
                 model.short,
                 color=palette.ink(model, dark),
             )
@@ -86,7 +86,7 @@ def by_depth(
 def local_and_inherited_error(
     rows: pd.DataFrame, model: ComparedModel, dark: bool = False, height: int = 340
 ) -> go.Figure:
-    """One model, mean over the six matrices of a layer: own, inherited and total error."""
+    """Draw own, inherited and total error of one model, mean over the matrices of a layer."""
     fig = figure(
         dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified"
     )
@@ -128,59 +128,65 @@ def local_and_inherited_error(
     ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
     label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
-    fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Block", hoverformat=".0f")
+    fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Layer", hoverformat=".0f")
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
-        title="Relative error (mean over parts)", range=list(y_range), tickformat=ticks, nticks=6
+        title="Relative error (mean over matrices)", range=list(y_range), tickformat=ticks, nticks=6
     )
 
 
 def heat_maps(
     rows: pd.DataFrame, models: Sequence[ComparedModel], column: str = "total", dark: bool = False
 ) -> go.Figure:
-    """Layers by matrix, one map per model: `total`, `own`, `inherited` error or `sparsity`."""
-    shown = [m for m in ordered(models) if not m.is_dense and (rows["job"] == m.job).any()]
-    rows = rows[(rows["part"] != "block") & rows["job"].isin([m.job for m in shown])]
+    """Draw layers by matrix, one map per model: `total`, `own`, `inherited` or `sparsity`."""
+    shown = [
+        model
+        for model in ordered(models)
+        if not model.is_dense and (rows["job"] == model.job).any()
+    ]
+    rows = rows[(rows["part"] != "block") & rows["job"].isin([model.job for model in shown])]
     if rows.empty:
         return figure(dark, 120)
-    wide = 2 if len(shown) == 4 else min(3, len(shown))
-    deep = -(-len(shown) // wide)
+    columns = 2 if len(shown) == 4 else min(3, len(shown))
+    depth = -(-len(shown) // columns)
     blocks = int(rows["block"].max()) + 1
-    tall = blocks * (22 if blocks <= 8 else 15)
-    share, top = column == "sparsity", float(np.nanmax(rows[column]))
+    height = blocks * (22 if blocks <= 8 else 15)
+    is_fraction, top = column == "sparsity", float(np.nanmax(rows[column]))
     fig = panels(
         dark,
-        deep * (tall + 34) - 34 + 106,
-        [f"<b>{m.short}</b>" for m in shown],
-        rows=deep,
-        coloraxis=_color_axis(share, top, dark),
+        depth * (height + 34) - 34 + 106,
+        [f"<b>{model.short}</b>" for model in shown],
+        rows=depth,
+        coloraxis=_color_axis(is_fraction, top, dark),
         margin={"l": 44, "r": 60, "t": 26, "b": 80},
         panel_horizontal_spacing=0.035,
-        panel_vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
+        panel_vertical_spacing=34 / (depth * height + 34 * (depth - 1)),
         panel_shared_xaxes=True,
     )
-    for place, model in enumerate(shown):
+    for index, model in enumerate(shown):
         grid = (
             rows[rows["job"] == model.job]
             .pivot_table(index="block", columns="part", values=column)
             .reindex(columns=list(PARTS))
         )
-        cell = {"row": place // wide + 1, "col": place % wide + 1}
+        cell = {"row": index // columns + 1, "col": index % columns + 1}
         _add_map(fig, grid, cell)
-        _add_cells(fig, grid, model, top=top, share=share, written=blocks <= 8, cell=cell)
-        if place + wide >= len(shown):  # nothing below it
-            fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
+        _add_cells(
+            fig, grid, model, top=top, is_fraction=is_fraction, has_text=blocks <= 8, cell=cell
+        )
+        if index + columns >= len(shown):  # the lowest map of its column
+            fig.update_xaxes(showticklabels=True, row=index // columns + 1, col=index % columns + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
         note.update(font_color=palette.ink(model, dark))
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
     fig.update_yaxes(
         autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11}
     )
-    return fig.update_yaxes(title="Block", col=1)
+    return fig.update_yaxes(title="Layer", col=1)
 
 
 def _add_map(fig: go.Figure, grid: pd.DataFrame, cell: dict[str, int]) -> None:
-    """One model's map, blocks (rows) by parts (columns)."""
+    """Draw one model's map, layers (rows) by matrices (columns)."""
     fig.add_heatmap(
         z=grid.to_numpy(),
         x=[PART_TITLES[part] for part in PARTS],
@@ -193,14 +199,12 @@ def _add_map(fig: go.Figure, grid: pd.DataFrame, cell: dict[str, int]) -> None:
     )
 
 
-def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
-    """One scale for all maps: shares from 0 to 1, errors from 0 to the largest."""
-    return {
-        "colorscale": "Blues" if share else SEQUENTIAL,
-        "cmin": 0.0,
-        "cmax": 1.0 if share else top or 1.0,
-        "colorbar": color_bar("zeros", ".0%", dark) if share else color_bar("error", ".2~f", dark),
-    }
+def _color_axis(is_fraction: bool, top: float, dark: bool) -> dict[str, object]:
+    """Return one scale for all maps: fractions from 0 to 1, errors from 0 to the largest."""
+    scale, high, bar = SEQUENTIAL, top or 1.0, color_bar("error", ".2~f", dark)
+    if is_fraction:
+        scale, high, bar = "Blues", 1.0, color_bar("sparsity", ".0%", dark)
+    return {"colorscale": scale, "cmin": 0.0, "cmax": high, "colorbar": bar}
 
 
 def _add_cells(
@@ -209,30 +213,33 @@ def _add_cells(
     model: ComparedModel,
     *,
     top: float,
-    share: bool,
-    written: bool,
+    is_fraction: bool,
+    has_text: bool,
     cell: dict[str, int],
 ) -> None:
-    """Values and click targets of a map, black on bright and white on dark cells."""
+    """Draw values and click targets of a map, black on bright and white on dark cells."""
     cells = [
         (PART_TITLES[part], block + 1, value)
-        for block, line in grid.iterrows()
-        for part, value in line.items()
+        for block, values in grid.iterrows()
+        for part, value in values.items()
     ]
-    bright = [(value < 0.5) if share else value > 0.6 * top for _, _, value in cells]
+    bright = [(value < 0.5) if is_fraction else value > 0.6 * top for _, _, value in cells]
     fig.add_scatter(
-        x=[c[0] for c in cells],
-        y=[c[1] for c in cells],
-        mode="markers+text" if written else "markers",
-        marker={"symbol": "square", "size": 20 if written else 14, "color": CLICKABLE},
+        x=[title for title, _, _ in cells],
+        y=[block for _, block, _ in cells],
+        mode="markers+text" if has_text else "markers",
+        marker={"symbol": "square", "size": 20 if has_text else 14, "color": CLICKABLE},
         customdata=[
-            [f"{model.job}|{block}", percent(value) if share else error(value)]
+            [f"{model.job}|{block}", percent(value) if is_fraction else error(value)]
             for _, block, value in cells
         ],
         hovertemplate=f"<b>{model.label}</b><br>"
-        "block %{y}, %{x}: %{customdata[1]}<extra></extra>",
-        text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
-        textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
+        "layer %{y}, %{x}: %{customdata[1]}<extra></extra>",
+        text=[f"{value:.0%}" if is_fraction else f"{value:.2f}" for _, _, value in cells],
+        textfont={
+            "size": 10,
+            "color": ["#101418" if is_bright else "#ffffff" for is_bright in bright],
+        },
         **cell,
     )
 
@@ -240,29 +247,29 @@ def _add_cells(
 def parts_of_block(
     rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False, height: int = 300
 ) -> go.Figure:
-    """Own, inherited and total error of each matrix in one layer of a model."""
+    """Draw own, inherited and total error of each matrix in one layer of a model."""
     fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
-    own = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
-    names = [part for part in (*PARTS, "block") if part in own.index]
+    errors = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
+    names = [part for part in (*PARTS, "block") if part in errors.index]
     color = palette.color(model, dark)
-    looks = {
+    styles = {
         "total": (
-            "goes out (total)",
+            "total",
             {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
         ),
-        "own": ("its own", {"symbol": "circle", "size": 9, "color": color}),
+        "own": ("own", {"symbol": "circle", "size": 9, "color": color}),
         "inherited": (
-            "came in (inherited)",
+            "inherited",
             {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}},
         ),
     }
-    for column, (title, look) in looks.items():
+    for column, (title, style) in styles.items():
         fig.add_scatter(
-            x=own.loc[names, column],
+            x=errors.loc[names, column],
             y=[PART_TITLES[part] for part in names],
             mode="markers",
             name=title,
-            marker=look,
+            marker=style,
             cliponaxis=False,
             hovertemplate=f"%{{y}}, {title}: %{{x:.3f}}<extra></extra>",
         )

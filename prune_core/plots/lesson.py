@@ -17,61 +17,64 @@ def matrix(
     sizes: Sequence[float] = (),
     dark: bool = False,
 ) -> go.Figure:
-    """Weights as numbers on colors; zeros are empty, updated weights underlined.
+    """Draw weights as numbers on colours; zeros are empty, updated weights underlined.
 
     `sizes` are the norms of the inputs.
     """
-    w = np.array(values)
-    top = float(np.abs(w if before is None else before).max())
-    fig = figure(dark, 34 * w.shape[0] + 50, margin={"l": 28, "r": 8, "t": 8, "b": 42})
+    weights = np.array(values)
+    top = float(np.abs(weights if before is None else before).max())
+    fig = figure(dark, 34 * weights.shape[0] + 50, margin={"l": 28, "r": 8, "t": 8, "b": 42})
     colors = DIVERGING_DARK if dark else DIVERGING
     fig.add_heatmap(
-        z=np.where(w == 0, np.nan, w),
+        z=np.where(weights == 0, np.nan, weights),
         zmin=-top,
         zmax=top,
         showscale=False,
         xgap=2,
         ygap=2,
         hoverinfo="skip",
-        colorscale=[[place / (len(colors) - 1), color] for place, color in enumerate(colors)],
+        colorscale=[[index / (len(colors) - 1), color] for index, color in enumerate(colors)],
     )
-    old = w if before is None else np.array(before)
+    original = weights if before is None else np.array(before)
     notes = []
-    for y, x in np.ndindex(*w.shape):
-        moved = w[y, x] != 0 and abs(w[y, x] - old[y, x]) > 0.005
-        text = f"{w[y, x]:.2f}" if w[y, x] else "·"
-        text = f"<u>{text}</u>" if moved else text
-        strong = abs(w[y, x]) > 0.65 * top and not dark
+    for y, x in np.ndindex(*weights.shape):
+        is_updated = weights[y, x] != 0 and abs(weights[y, x] - original[y, x]) > 0.005
+        text = f"{weights[y, x]:.2f}" if weights[y, x] else "·"
+        text = f"<u>{text}</u>" if is_updated else text
+        is_dark = abs(weights[y, x]) > 0.65 * top and not dark
         notes.append(
             {
                 "x": x,
                 "y": y,
                 "text": text,
                 "showarrow": False,
-                "font": {"size": 12, "color": "#ffffff" if strong else INK[dark]},
+                "font": {"size": 12, "color": "#ffffff" if is_dark else INK[dark]},
             }
         )
     fig.update_layout(annotations=notes)
     fig.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False, title="outputs")
-    named = {"tickvals": list(range(len(sizes))), "ticktext": [f"{size:.1f}" for size in sizes]}
+    ticks = {"tickvals": list(range(len(sizes))), "ticktext": [f"{size:.1f}" for size in sizes]}
     return fig.update_xaxes(
         showticklabels=bool(sizes),
         showgrid=False,
-        title="inputs, by their size" if sizes else "inputs",
-        **named,
+        title="inputs with their norms" if sizes else "inputs",
+        **ticks,
     )
 
 
-def averaging_errors(likeness: float, dark: bool = False) -> go.Figure:
-    """Squared error of an average of k fine-tunes with error correlation ρ: (1 − ρ)/k + ρ."""
+def averaging_errors(correlation: float, dark: bool = False) -> go.Figure:
+    """Draw the squared error of an average of k fine-tunes with error correlation ρ.
+
+    It is (1 − ρ)/k + ρ, relative to one fine-tune.
+    """
     fig = figure(dark, 300, margin={"l": 66, "r": 24, "t": 12, "b": 46})
     k = np.arange(1, 11)
-    own = {"color": method_color("akr", dark), "width": 2.4}
+    style = {"color": method_color("akr", dark), "width": 2.4}
     for rho, name, line in (
         (0.0, "independent errors", {"color": MUTED[dark], "dash": "dot"}),
-        (likeness, "yours", own),
+        (correlation, "chosen correlation", style),
     ):
         fig.add_scatter(x=k, y=(1 - rho) / k + rho, mode="lines+markers", name=name, line=line)
     fig.update_layout(showlegend=True)
-    fig.update_yaxes(title="Squared error left", tickformat=".0%", range=[0, 1.04])
+    fig.update_yaxes(title="Remaining squared error", tickformat=".0%", range=[0, 1.04])
     return fig.update_xaxes(title="Fine-tunes in the average", dtick=1)

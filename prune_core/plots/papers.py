@@ -1,4 +1,4 @@
-"""Published results (hollow, dotted) and a study's (filled) in the same axes."""
+"""Published results (hollow, dotted) and a study's results (filled) in the same axes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,19 @@ from .style import BOTTOM, TOP, figure, interval
 if TYPE_CHECKING:
     from ..analysis.published import Axis
 
-SHAPES = (
-    "square",
-    "diamond",
-    "triangle-up",
-    "cross",
-    "x",
-    "pentagon",
-    "triangle-down",
-)  # of methods that only the paper has
-STROKES = {True: "solid", False: "dot"}  # the study's, the paper's
-SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share of FLOPs removed"}
+# markers of methods that only the paper has
+SHAPES = ("square", "diamond", "triangle-up", "cross", "x", "pentagon", "triangle-down")
+STROKES = {True: "solid", False: "dot"}  # study, paper
+SPARSITY_TITLES = {
+    "weights": "Fraction of the encoder's weights removed",
+    "FLOPs": "Fraction of FLOPs removed",
+}
 
 
 def published_comparison(
     points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340
 ) -> go.Figure:
-    """Lines over "weights", "FLOPs" or "layer", or one row per "task"."""
+    """Draw lines over "weights", "FLOPs" or "layer", or one row per "task"."""
     if across == "task":
         return _by_task(points, axis, dark)
     fig = figure(dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM})
@@ -41,51 +37,47 @@ def published_comparison(
         None if bounded else 0.0,
         1.0 if bounded else None,
     )
-    ends, looks = [], _looks(points, dark)
+    ends, styles = [], _styles(points, dark)
     top = points["x"].max()
-    if (
-        across in SHARES
-        # bars at one sparsity would lie on top of each other: each line of the study a little to
-        # the
-        # side
-    ):
-        places = {
-            name: i
-            for i, name in enumerate(
-                dict.fromkeys(points.loc[points["own"] & (points["x"] > 0), "series"])
-            )
-        }
-        aside = points["series"].map(places).fillna((len(places) - 1) / 2) - (len(places) - 1) / 2
+    if across in SPARSITY_TITLES:
+        # shift each line of the study horizontally: error bars at one sparsity would overlap
+        names = dict.fromkeys(points.loc[points["own"] & (points["x"] > 0), "series"])
+        positions = {name: index for index, name in enumerate(names)}
+        center = (len(positions) - 1) / 2
+        offset = points["series"].map(positions).fillna(center) - center
         points = points.assign(
-            level=points["x"], x=points["x"] + aside.where(points["own"], 0.0) * 0.014 * top
+            level=points["x"], x=points["x"] + offset.where(points["own"], 0.0) * 0.014 * top
         )
-    for (series, own, adversarial), marks in points.groupby(
+    for (series, is_own, adversarial), marks in points.groupby(
         ["series", "own", "adversarial"], sort=False
     ):
         marks = marks.sort_values("x")
-        look, name = looks[series, own], f"{series}, adversarial" if adversarial else series
-        name = name if own else f"<i>{name}</i>"
+        style, name = styles[series, is_own], f"{series}, adversarial" if adversarial else series
+        name = name if is_own else f"<i>{name}</i>"
         fig.add_scatter(
             x=marks["x"],
             y=marks["value"],
             mode="lines+markers",
             cliponaxis=False,
             line={
-                "color": look["color"],
-                "width": 2.2 if own else 1.3,
-                "dash": "dash" if adversarial else STROKES[own],
+                "color": style["color"],
+                "width": 2.2 if is_own else 1.3,
+                "dash": "dash" if adversarial else STROKES[is_own],
             },
-            error_y=interval(marks["value"], marks["low"], marks["high"], color=look["color"]),
-            **_shared(marks, name, axis, look=look),
+            error_y=interval(marks["value"], marks["low"], marks["high"], color=style["color"]),
+            **_shared(marks, name, axis, style=style),
         )
         last = marks.iloc[-1]
-        ends.append(End(last["x"], last["value"], name, color=look["color"]))
-    edge = 1.04 * top if across in SHARES else top + 0.4
+        ends.append(End(last["x"], last["value"], name, color=style["color"]))
+    edge = 1.04 * top if across in SPARSITY_TITLES else top + 0.4
     label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, edge=edge)
-    if across in SHARES:
+    if across in SPARSITY_TITLES:
         ticks = distinguishable(sorted({0.0, *points["level"]}), top)
         fig.update_xaxes(
-            title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, edge]
+            title=SPARSITY_TITLES[across],
+            tickformat=".3~p",
+            tickvals=ticks,
+            range=[-0.04 * top, edge],
         )
     else:
         fig.update_xaxes(title="Layer", dtick=1, range=[0.6, edge])
@@ -96,7 +88,7 @@ def published_comparison(
 
 
 def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
-    """Tasks as rows, one mark per method; the study's task has its own row."""
+    """Draw tasks as rows with one mark per method; the study's task has its own row."""
     tasks = list(dict.fromkeys(points["x"]))
     fig = figure(
         dark,
@@ -104,24 +96,24 @@ def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
         margin={"l": 170, "r": 24, "t": 40, "b": BOTTOM},
         showlegend=True,
     )
-    looks = _looks(points, dark)
-    for (series, own), marks in points.groupby(["series", "own"], sort=False):
-        name = f"{series}, this study" if own else f"<i>{series}</i>"
+    styles = _styles(points, dark)
+    for (series, is_own), marks in points.groupby(["series", "own"], sort=False):
+        name = f"{series}, this study" if is_own else f"<i>{series}</i>"
         fig.add_scatter(
             x=marks["value"],
             y=marks["x"],
             mode="markers",
-            **_shared(marks, name, axis, look=looks[series, own]),
+            **_shared(marks, name, axis, style=styles[series, is_own]),
         )
     fig.update_xaxes(title=axis.title, tickformat=axis.tick, rangemode="tozero", showline=True)
     return fig.update_yaxes(categoryorder="array", categoryarray=tasks[::-1], showgrid=True)
 
 
-def _shared(marks: pd.DataFrame, name: str, axis: Axis, look: dict[str, Any]) -> dict[str, Any]:
-    """Name, marker and hover text of a series' trace."""
+def _shared(marks: pd.DataFrame, name: str, axis: Axis, style: dict[str, Any]) -> dict[str, Any]:
+    """Return name, marker and hover text of a series."""
     return {
         "name": name,
-        "marker": look,
+        "marker": style,
         "text": marks["detail"],
         "customdata": marks["value"].map(axis.show),
         "hovertemplate": f"<b>{name}</b><br>{axis.title}: "
@@ -129,22 +121,22 @@ def _shared(marks: pd.DataFrame, name: str, axis: Axis, look: dict[str, Any]) ->
     }
 
 
-def _looks(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str, Any]]:
-    """Marker of each series: hue by method; methods of the paper alone are grey shapes."""
-    looks, strangers = {}, 0
-    for series, own, method in (
+def _styles(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str, Any]]:
+    """Return the marker of each series: hue by method, grey for methods only in the paper."""
+    styles, unknown = {}, 0
+    for series, is_own, method in (
         points[["series", "own", "method"]].drop_duplicates().itertuples(index=False)
     ):
-        known = own or method in HUES
-        color = method_color(method or DENSE, dark) if known else MUTED[dark]
+        is_known = is_own or method in HUES
+        color = method_color(method or DENSE, dark) if is_known else MUTED[dark]
         shape = "star" if ":" in series else "circle"
-        shape = shape if known else SHAPES[strangers % len(SHAPES)]
-        strangers += not known
-        edge = {"color": PAPER[dark], "width": 1} if own else {"color": color, "width": 1.6}
-        looks[series, own] = {
+        shape = shape if is_known else SHAPES[unknown % len(SHAPES)]
+        unknown += not is_known
+        line = {"color": PAPER[dark], "width": 1} if is_own else {"color": color, "width": 1.6}
+        styles[series, is_own] = {
             "color": color,
             "size": 9,
-            "symbol": shape if own else f"{shape}-open",
-            "line": edge,
+            "symbol": shape if is_own else f"{shape}-open",
+            "line": line,
         }
-    return looks
+    return styles

@@ -1,4 +1,4 @@
-"""Attention between the words of a text, models side by side on one scale."""
+"""Attention between the words of a text, for models on one scale."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from . import palette
 from .palette import SEQUENTIAL
 from .style import color_bar, panels
 
-NAMED = 40  # words, beyond which their names would cover each other
-LONGEST = 14  # letters of a name
+MAX_NAMES = 40  # words; the names of more would overlap
+MAX_LETTERS = 14  # of a name
 
 
 def attention_maps(
-    told: Sequence[tuple[ComparedModel, Sequence[Sequence[float]]]],
+    maps: Sequence[tuple[ComparedModel, Sequence[Sequence[float]]]],
     words: Sequence[str],
     dark: bool = False,
 ) -> go.Figure:
-    """`told` gives each model's weights (words, words): what the word of a row attends to."""
-    few = len(words) <= NAMED
+    """Draw one attention map per model; weights are (words, words), rows attend to columns."""
+    has_names = len(words) <= MAX_NAMES
     fig = panels(
         dark,
         min(620, 15 * len(words) + 190),
-        [model.short for model, _ in told],
-        margin={"r": 60, "t": 28, **({"l": 104, "b": 96} if few else {"l": 40, "b": 40})},
+        [model.short for model, _ in maps],
+        margin={"r": 60, "t": 28, "l": 104 if has_names else 40, "b": 96 if has_names else 40},
         coloraxis={
             "colorscale": SEQUENTIAL,
             "cmin": 0.0,
@@ -34,21 +34,21 @@ def attention_maps(
         },
         panel_horizontal_spacing=0.03,
     )
-    names = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in words]
-    places = list(range(len(words)))
-    for column, (model, weights) in enumerate(told, start=1):
+    names = [word if len(word) <= MAX_LETTERS else f"{word[: MAX_LETTERS - 1]}…" for word in words]
+    positions = list(range(len(words)))
+    for column, (model, weights) in enumerate(maps, start=1):
         fig.add_heatmap(
             z=weights,
-            x=places,
-            y=places,
+            x=positions,
+            y=positions,
             coloraxis="coloraxis",
             row=1,
             col=column,
             customdata=[[f"{source} → {target}" for target in words] for source in words],
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}: %{{z:.1%}}<extra></extra>",
         )
-    for note, (model, _) in zip(fig.layout.annotations, told, strict=True):
+    for note, (model, _) in zip(fig.layout.annotations, maps, strict=True):
         note.update(font_color=palette.ink(model, dark))
-    ticks = {"tickvals": places, "ticktext": names} if few else {"showticklabels": False}
+    ticks = {"tickvals": positions, "ticktext": names} if has_names else {"showticklabels": False}
     fig.update_xaxes(showgrid=False, tickangle=-60, tickfont={"size": 11}, **ticks)
     return fig.update_yaxes(showgrid=False, autorange="reversed", tickfont={"size": 11}, **ticks)

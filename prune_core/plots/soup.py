@@ -14,9 +14,9 @@ from .style import figure, interval
 
 TOP, BOTTOM = 40, 56
 SCORES = {"accuracy": "Accuracy", "under_attack": "Accuracy under attack"}
-# by the option `adversarial` of the recipe
+# by the recipe's option `adversarial`
 KINDS = {
-    "none": ("plain fine-tune", "#0072B2", "circle"),
+    "none": ("standard fine-tune", "#0072B2", "circle"),
     "freelb": ("adversarial fine-tune (FreeLB)", HUES["kprune"], "diamond"),
 }
 AVERAGE = HUES["akr"]
@@ -25,9 +25,15 @@ Row = Mapping[str, Any]  # a candidate or an attempt of a soup.json
 
 
 def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go.Figure:
-    """Candidates of a soup.json with 95% intervals, accepted averages joined, others crossed."""
+    """Draw candidates of a soup.json with 95% intervals and the path of the average.
+
+    Crosses are rejected averages, the star is the final one.
+    """
     fig = figure(dark, height, margin={"l": 70, "r": 40, "t": TOP, "b": BOTTOM}, showlegend=True)
-    readable = lambda color: mix(color, "#ffffff" if dark else "#000000", 0.3)  # noqa: E731
+
+    def text_color(color: str) -> str:
+        return mix(color, "#ffffff" if dark else "#000000", 0.3)
+
     candidates, ends = record["candidates"], []
     for kind, (title, color, symbol) in KINDS.items():
         rows = [row for row in candidates if row["recipe"].get("adversarial", "none") == kind]
@@ -40,43 +46,43 @@ def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) 
             **_bars(rows, color),
         )
         ends += [
-            End(row["accuracy"], row["under_attack"], row["name"], color=readable(color))
+            End(row["accuracy"], row["under_attack"], row["name"], color=text_color(color))
             for row in rows
         ]
-    left_out, taken = (
-        [row for row in record["attempts"] if row["taken"] == is_taken]
-        for is_taken in (False, True)
+    rejected, accepted = (
+        [row for row in record["attempts"] if row["taken"] == is_accepted]
+        for is_accepted in (False, True)
     )
     _add(
         fig,
-        left_out,
-        "average not taken",
+        rejected,
+        "rejected average",
         marker={"color": MUTED[dark], "symbol": "x-thin-open", "size": 9, "line": {"width": 1.6}},
     )
-    *before, final = taken
+    *earlier, final = accepted
     line = {"color": AVERAGE, "width": 2}
     marker = {
-        "symbol": ["circle-open"] * len(before) + ["star"],
-        "size": [15] * len(before) + [19],
+        "symbol": ["circle-open"] * len(earlier) + ["star"],
+        "size": [15] * len(earlier) + [19],
         "color": AVERAGE,
     }
-    _add(fig, taken, "average", mode="lines+markers", line=line, marker=marker)
+    _add(fig, accepted, "average", mode="lines+markers", line=line, marker=marker)
     if len(final["ingredients"]) > 1:
         ends.append(
-            End(final["accuracy"], final["under_attack"], "the average", color=readable(AVERAGE))
+            End(final["accuracy"], final["under_attack"], "average", color=text_color(AVERAGE))
         )
     x_range, y_range = (
         padded(
             [row[score + end] for row in candidates for end in ("_low", "_high")]
-            + [row[score] for row in taken + left_out],
+            + [row[score] for row in accepted + rejected],
             0.0,
             1.0,
         )
         for score in SCORES
     )
-    label_points(fig, ends, x_range, y_range=y_range, tall=height - TOP - BOTTOM, dark=dark)
+    label_points(fig, ends, x_range, y_range=y_range, height=height - TOP - BOTTOM, dark=dark)
     counts = (candidates[0]["n"], candidates[0]["attack_n"])
-    for axes, title, n, limits in zip(
+    for axes, title, number, limits in zip(
         (fig.update_xaxes, fig.update_yaxes),
         SCORES.values(),
         counts,
@@ -84,7 +90,7 @@ def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) 
         strict=True,
     ):
         axes(
-            title=f"{title} · more is better (n = {n})",
+            title=f"{title} · higher is better (n = {number})",
             tickformat=tick_format(".0%", limits),
             range=list(limits),
             showline=True,
@@ -93,25 +99,25 @@ def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) 
 
 
 def _add(
-    fig: go.Figure, rows: Sequence[Row], title: str, mode: str = "markers", **look: Any
+    fig: go.Figure, rows: Sequence[Row], title: str, mode: str = "markers", **style: Any
 ) -> None:
-    """The rows as one trace; nothing where there are none."""
+    """Add the rows as one trace, if there are any."""
     if rows:
         x, y = ([row[score] for row in rows] for score in SCORES)
-        told, hover = [_told(row) for row in rows], "%{text}<extra></extra>"
+        texts, hover = [_describe(row) for row in rows], "%{text}<extra></extra>"
         fig.add_scatter(
             x=x,
             y=y,
             mode=mode,
             name=title,
-            text=told,
+            text=texts,
             hovertemplate=hover,
             cliponaxis=False,
-            **look,
+            **style,
         )
 
 
-def _told(row: Row) -> str:
+def _describe(row: Row) -> str:
     name = row["name"] if "name" in row else " + ".join(row["ingredients"])
 
     def span(key: str) -> str:
@@ -125,8 +131,11 @@ def _told(row: Row) -> str:
 
 
 def _bars(rows: Sequence[Row], color: str) -> dict[str, Any]:
-    """Intervals of both scores; of candidates only, as those of the averages would hide them."""
-    column = lambda key: [row[key] for row in rows]  # noqa: E731
+    """Return intervals of both scores; only candidates have them, as others would overlap."""
+
+    def column(key: str) -> list[float]:
+        return [row[key] for row in rows]
+
     return {
         axis: interval(column(key), column(f"{key}_low"), column(f"{key}_high"), color=color)
         for axis, key in zip(("error_x", "error_y"), SCORES, strict=True)

@@ -13,13 +13,13 @@ from . import palette
 from .palette import AXIS, DIVERGING, DIVERGING_DARK, GRID, INK, MUTED, PAPER, SEQUENTIAL, fade
 
 TOP, BOTTOM = 12, 46  # usual margins, in pixels
-CLICKABLE = "rgba(0, 0, 0, 0)"  # color of marks that only receive clicks, which a heat map cannot
+CLICKABLE = "rgba(0, 0, 0, 0)"  # color of marks that only receive clicks, which heat maps do not
 
 FONT = '"Source Sans", "Source Sans Pro", "DejaVu Sans", sans-serif'
 
 
 def template(dark: bool) -> go.layout.Template:
-    """The plotly template of all charts, light or dark."""
+    """Return the plotly template of all charts, light or dark."""
     axis = {
         "gridcolor": GRID[dark],
         "linecolor": AXIS[dark],
@@ -64,7 +64,7 @@ def template(dark: bool) -> go.layout.Template:
 
 
 def figure(dark: bool, height: int, **layout: Any) -> go.Figure:
-    """An empty chart."""
+    """Return an empty chart."""
     return go.Figure(
         layout={"template": template(dark), "height": height, "showlegend": False, **layout}
     )
@@ -73,7 +73,7 @@ def figure(dark: bool, height: int, **layout: Any) -> go.Figure:
 def panels(
     dark: bool, height: float, titles: list[str], *, rows: int = 1, **layout: Any
 ) -> go.Figure:
-    """An empty chart of so many rows of panels that share their y axes, each with a title.
+    """Return an empty chart with one panel per title in `rows` rows; y axes are shared.
 
     Keywords that begin with `panel_` go to `make_subplots`.
     """
@@ -89,7 +89,7 @@ def panels(
 def interval(
     value: Any, low: Any, high: Any, color: str, *, thickness: float = 1.2, width: float = 3
 ) -> dict[str, Any] | None:
-    """Error bars for the marks of a trace, numbers or sequences; None if none has an interval."""
+    """Return error bars for numbers or sequences; None if no value has an interval."""
     middle, bottom, top = (np.atleast_1d(np.asarray(end, float)) for end in (value, low, high))
     if np.isnan(bottom).all() or np.isnan(top).all():
         return None
@@ -104,7 +104,7 @@ def interval(
 
 
 def marker(model: ComparedModel, dark: bool, size: float = 9, edge: float = 1) -> dict[str, Any]:
-    """The mark of a model."""
+    """Return the marker of a model."""
     return {
         "color": palette.color(model, dark),
         "size": size,
@@ -114,9 +114,9 @@ def marker(model: ComparedModel, dark: bool, size: float = 9, edge: float = 1) -
 
 
 def block_axis(blocks: int, low: float = 0.7, high: float = 0.3) -> dict[str, Any]:
-    """The x axis of a chart over layers."""
+    """Return the x axis of a chart over layers."""
     return {
-        "title": "Block (1 = first after the embeddings)",
+        "title": "Layer (1 = first after the embeddings)",
         "dtick": 1 if blocks <= 12 else 2,
         "range": [low, blocks + high],
         "showgrid": False,
@@ -125,7 +125,7 @@ def block_axis(blocks: int, low: float = 0.7, high: float = 0.3) -> dict[str, An
 
 
 def color_bar(title: str, tick: str, dark: bool) -> dict[str, Any]:
-    """The color bar of heat maps."""
+    """Return the color bar of heat maps."""
     return {
         "thickness": 10,
         "outlinewidth": 0,

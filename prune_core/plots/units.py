@@ -16,14 +16,14 @@ from .palette import AXIS, INK, MUTED, fade, mix, readable_on
 from .style import figure, template
 
 CAUSES = {
-    "predictive": ("kept mostly for the prediction", "#0072B2"),
-    "representational": ("kept mostly for the hidden states", "#E69F00"),
-    "kept": ("kept", ""),  # by methods that tell no such thing; in the model's own colour
+    "predictive": ("kept mainly for the prediction", "#0072B2"),
+    "representational": ("kept mainly for the hidden states", "#E69F00"),
+    "kept": ("kept", ""),  # by methods that record no cause; in the model's colour
 }
 
 
 def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> go.Figure:
-    """One square per head, hollow if removed; one bar per layer for the neurons."""
+    """Draw one square per head, hollow if removed, and one bar per layer for the neurons."""
     rows = rows[rows["job"] == model.job]
     if rows.empty:
         return figure(dark, 120)
@@ -44,7 +44,7 @@ def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> 
         legend={"itemclick": False, "itemdoubleclick": False},
     )
     fig.update_yaxes(
-        title="Block", autorange="reversed", dtick=1 if blocks <= 12 else 2, showgrid=False, col=1
+        title="Layer", autorange="reversed", dtick=1 if blocks <= 12 else 2, showgrid=False, col=1
     )
     fig.update_yaxes(autorange="reversed", showgrid=False, col=2)
     heads = int(rows.loc[rows["part"] == "head", "unit"].max()) + 1
@@ -52,7 +52,7 @@ def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> 
         title="Head", dtick=1 if heads <= 16 else 4, range=[0.4, heads + 0.6], showgrid=False, col=1
     )
     return fig.update_xaxes(
-        title="Share of neurons kept",
+        title="Neurons kept",
         tickformat=".0%",
         range=[0, 1],
         showline=True,
@@ -62,12 +62,12 @@ def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> 
 
 
 def _causes(rows: pd.DataFrame) -> np.ndarray:
-    """Per unit: gone, kept by the larger of the two weighted kinds of knowledge, or just kept."""
+    """Return "removed", the larger of both weighted types of knowledge, or "kept" for each unit."""
     known = rows["predictive"].notna() & rows["representational"].notna()
     larger = np.where(
         rows["predictive"] >= rows["representational"], "predictive", "representational"
     )
-    return np.where(~rows["kept"].astype(bool), "gone", np.where(known, larger, "kept"))
+    return np.where(~rows["kept"].astype(bool), "removed", np.where(known, larger, "kept"))
 
 
 def _color(cause: str, model: ComparedModel, dark: bool) -> str:
@@ -78,36 +78,35 @@ def _color(cause: str, model: ComparedModel, dark: bool) -> str:
 
 
 def _heads(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:
-    for cause in ("gone", *CAUSES):
-        some = rows[rows["cause"] == cause]
-        if some.empty:
+    for cause in ("removed", *CAUSES):
+        units = rows[rows["cause"] == cause]
+        if units.empty:
             continue
-        gone = cause == "gone"
-        color = fade(MUTED[dark], 0.55) if gone else _color(cause, model, dark)
+        is_removed = cause == "removed"
+        color = fade(MUTED[dark], 0.55) if is_removed else _color(cause, model, dark)
         fig.add_scatter(
-            x=some["unit"] + 1,
-            y=some["block"] + 1,
+            x=units["unit"] + 1,
+            y=units["block"] + 1,
             mode="markers",
             row=1,
             col=1,
-            showlegend=gone,
+            showlegend=is_removed,
             name="removed",
             marker={
-                "symbol": "square-open" if gone else "square",
+                "symbol": "square-open" if is_removed else "square",
                 "size": 15,
                 "color": color,
                 "line": {"width": 1.2, "color": color},
             },
-            customdata=[_told(row) for row in some.itertuples()],
+            customdata=[_describe(row) for row in units.itertuples()],
             hovertemplate="%{customdata}<extra></extra>",
         )
 
 
-def _told(row: Any) -> str:
-    """One head in words, for the hover text."""
-    words = (
-        f"<b>block {row.block + 1}, head {row.unit + 1}</b>: {'kept' if row.kept else 'removed'}"
-    )
+def _describe(row: Any) -> str:
+    """Return the hover text of a head."""
+    state = "kept" if row.kept else "removed"
+    words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: {state}"
     if row.cause == "kept" or not np.isfinite(row.score):
         return words
     lines = (
@@ -126,24 +125,24 @@ def _neurons(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: boo
         )
         if not count.sum():
             continue
-        color, share = _color(cause, model, dark), count / sizes
+        color, fraction = _color(cause, model, dark), count / sizes
         fig.add_bar(
-            x=share,
-            y=share.index + 1,
+            x=fraction,
+            y=fraction.index + 1,
             orientation="h",
             row=1,
             col=2,
             name=title,
             marker={"color": color, "line": {"width": 0}},
-            text=[percent(value) if value > 0.12 else "" for value in share],
+            text=[percent(value) if value > 0.12 else "" for value in fraction],
             textposition="inside",
             insidetextanchor="middle",
             insidetextfont={"size": 11, "color": readable_on(color)},
             customdata=[
-                f"{plural(int(n), 'neuron')} of {of}, {title}"
-                for n, of in zip(count, sizes, strict=True)
+                f"{plural(int(number), 'neuron')} of {size}, {title}"
+                for number, size in zip(count, sizes, strict=True)
             ],
-            hovertemplate="block %{y}: %{customdata}<extra></extra>",
+            hovertemplate="layer %{y}: %{customdata}<extra></extra>",
         )
     kept = (
         rows[rows["kept"].astype(bool)].groupby("block").size().reindex(sizes.index, fill_value=0)

@@ -1,4 +1,4 @@
-"""Figures of a plan of shares: what each block would contribute, and how predictions held."""
+"""Charts of a what-if plan: contribution of each layer, and predicted against measured errors."""
 
 from __future__ import annotations
 
@@ -17,35 +17,38 @@ from .style import block_axis, figure
 
 def contributions(
     curves: Curves,
-    shares: Sequence[float],
-    alike: float,
+    sparsities: Sequence[float],
+    uniform: float,
     model: ComparedModel,
     dark: bool = False,
     height: int = 300,
 ) -> go.Figure:
-    """One bar per layer: its part of the predicted squared error; ticks: uniform sparsity."""
+    """Draw each layer's part of the predicted squared error; ticks mark uniform sparsity."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
-    blocks = list(range(1, len(shares) + 1))
-    chosen = [block.error(share) ** 2 for block, share in zip(curves.blocks, shares, strict=True)]
-    even = [block.error(alike) ** 2 for block in curves.blocks]
-    told = [
-        f"{percent(share)} zeros, error alone {error(value**0.5)}"
-        for share, value in zip(shares, chosen, strict=True)
+    blocks = list(range(1, len(sparsities) + 1))
+    planned = [
+        block.error(sparsity) ** 2
+        for block, sparsity in zip(curves.blocks, sparsities, strict=True)
+    ]
+    baseline = [block.error(uniform) ** 2 for block in curves.blocks]
+    notes = [
+        f"{percent(sparsity)} sparsity, error of this layer alone {error(value**0.5)}"
+        for sparsity, value in zip(sparsities, planned, strict=True)
     ]
     fig.add_bar(
         x=blocks,
-        y=chosen,
-        name="as planned",
+        y=planned,
+        name="plan",
         marker={"color": palette.color(model, dark)},
-        customdata=told,
-        hovertemplate="<b>block %{x}</b><br>%{customdata}<extra></extra>",
+        customdata=notes,
+        hovertemplate="<b>layer %{x}</b><br>%{customdata}<extra></extra>",
     )
     fig.add_scatter(
         x=blocks,
-        y=even,
+        y=baseline,
         mode="markers",
-        name=f"all at {percent(alike)}",
-        hovertemplate="all alike: %{y:.3f}<extra></extra>",
+        name=f"uniform {percent(uniform)}",
+        hovertemplate="uniform: %{y:.3f}<extra></extra>",
         marker={"symbol": "line-ew-open", "size": 26, "color": MUTED[dark], "line": {"width": 2}},
     )
     fig.update_xaxes(block_axis(len(blocks), 0.3, 0.7))
@@ -53,11 +56,11 @@ def contributions(
 
 
 def predicted_vs_measured(
-    found: Sequence[PredictionCheck], dark: bool = False, height: int = 300
+    checks: Sequence[PredictionCheck], dark: bool = False, height: int = 300
 ) -> go.Figure:
-    """Predicted against measured error; hollow marks have their own sparsity by layer."""
+    """Draw predicted against measured error; hollow marks have custom sparsities by layer."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
-    values = [value for each in found for value in (each.predicted.error, each.measured.error)]
+    values = [value for check in checks for value in (check.predicted.error, check.measured.error)]
     low, high = padded(values, low=0.0)
     fig.add_scatter(
         x=[low, high],
@@ -66,20 +69,20 @@ def predicted_vs_measured(
         line={"color": MUTED[dark], "dash": "dot", "width": 1},
         hoverinfo="skip",
     )
-    for each in found:
-        symbol = palette.symbol(each.model)
+    for check in checks:
+        symbol = palette.symbol(check.model)
         fig.add_scatter(
-            x=[each.predicted.error],
-            y=[each.measured.error],
+            x=[check.predicted.error],
+            y=[check.measured.error],
             mode="markers",
-            name=each.model.label,
+            name=check.model.label,
             marker={
-                "color": palette.color(each.model, dark),
+                "color": palette.color(check.model, dark),
                 "size": 12,
-                "symbol": f"{symbol}-open" if each.own_shares else symbol,
+                "symbol": f"{symbol}-open" if check.own_shares else symbol,
                 "line": {"width": 2},
             },
-            hovertemplate=f"<b>{each.model.label}</b><br>predicted %{{x:.3f}}, measured "
+            hovertemplate=f"<b>{check.model.label}</b><br>predicted %{{x:.3f}}, measured "
             f"%{{y:.3f}}<extra></extra>",
         )
     fig.update_xaxes(title="Predicted error of the encoder's output", range=[low, high], nticks=6)
