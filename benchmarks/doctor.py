@@ -80,7 +80,7 @@ def main() -> None:
         broken = break_it(dense, blocks)
         for form in (INT8, STATIC):
             started = time.perf_counter()
-            rows = QuantizationSensitivity(form=form).measure(
+            rows = QuantizationSensitivity(format=form).measure(
                 Pair(dense, broken, tokenizer, task=task), no_report
             )
             whole, lost, repaired = 100 * rows["repair"]["score"]

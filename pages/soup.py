@@ -10,6 +10,7 @@ import streamlit as st
 from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
+from prune_core.paths import resolve_allowed
 from prune_core.processes import background, robust_checkpoint
 
 view = frame.view()

@@ -89,7 +89,12 @@ def searched(monkeypatch):
     from prune_core.attacks import engine
 
     seen, real = [], engine.attack_one
-    monkeypatch.setattr(engine, "attack_one", lambda *given: seen.append(given[3]) or real(*given))
+
+    def attack_one(*arguments, **keywords):
+        seen.append(keywords["index"])
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(engine, "attack_one", attack_one)
     return seen
 
 
@@ -128,7 +133,7 @@ def test_a_killed_run_goes_on_with_what_is_left(attacked, tmp_path, monkeypatch,
     model = Wrapped(lambda self, ids, logits: logits)
     same(measured(attacked, tmp_path, model=model), whole)
     assert not searched and model.calls == 0 and len(file.read_text().splitlines()) == 12
-    measured(attacked, tmp_path, never="the")
+    measured(attacked, tmp_path, protected_words="the")
     assert len(searched) == 12  # other options, other outcomes
 
 
@@ -157,7 +162,7 @@ def test_words_never_to_touch(attacked):
         if word not in row["perturbed"].split()
     }
     assert len(words) > 3  # these an attack changes where it may
-    for row in measured(attacked, never=", ".join(sorted(words)).upper()):
+    for row in measured(attacked, protected_words=", ".join(sorted(words)).upper()):
         new = row["perturbed"].lower()
         assert all(word in new for word in words if word in row["text"].lower().split())
 
@@ -234,7 +239,11 @@ def test_a_broken_model_ends_in_rows_with_a_sentence(recipe, attacked):
 def test_settings_are_told_and_a_difference_among_models_is_said():
     plain = Attack().to_dict()
     strict = Attack(
-        query_budget=90, similarity=0.8, never="good, bad", max_changed=0.2, precision="bf16"
+        query_budget=90,
+        similarity=0.8,
+        protected_words="good, bad",
+        max_changed=0.2,
+        precision="bf16",
     ).to_dict()
     assert takeaways.attack_settings({}) == ""
     one = "An attack may ask the model 500 times and take 30 s on a sentence and change any share of its words; the model computes in fp32."

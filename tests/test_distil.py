@@ -231,7 +231,7 @@ def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
         report=no_report,
         methods=METHODS,
     )
-    made = AdversarialAugmentation(dense, tokenizer, sample, found=found, seed=0, max_length=64)(
+    made = AdversarialAugmentation(dense, tokenizer, sample, found, seed=0, max_length=64)(
         pruned, no_report
     )
     flips = 0

@@ -121,7 +121,7 @@ class FakeInspector:
         steps = [
             dict(zip(("text", "probability", "queries"), step, strict=True)) for step in states
         ]
-        attack.hear({"index": 0, "told": {"queries": 43, "steps": steps}})
+        attack.on_message({"index": 0, "told": {"queries": 43, "steps": steps}})
         ATTACKS.append(attack)
         return attack
 
@@ -140,7 +140,7 @@ def finish(attack: RunningAttack) -> None:
         "steps": steps[:1],
     }
     for index in range(len(attack.models)):
-        attack.hear(
+        attack.on_message(
             {
                 "index": index,
                 "told": {**(failure if index else success), "seconds": 0.5, "note": ""},
@@ -370,7 +370,7 @@ def test_running_study_shows_finished_results(store):
     for page in ("overview", "compare", "layers", "drift", "attack"):
         assert charts(open_page(page)), page
     # only the queue: AppTest 1.67 drops the sidebar of an app with st.navigation on its second run
-    assert jobs.process_lock(store, "nobody").take(), (
+    assert jobs.process_lock(store, "nobody").acquire(), (
         "without the lock, the worker would count as crashed"
     )
     at = AppTest.from_function(queue_alone, default_timeout=60).run()
@@ -573,7 +573,7 @@ def test_rows_of_known_task_have_label_names(monkeypatch):
         {"sentence": ["Dull."] * 7, "label": [0] * 7, "idx": list(range(7))}
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: calls.append((a, k)) or dataset)
-    rows = dataset_preview.fetch("sst2")
+    rows = dataset_preview.fetch_rows("sst2")
     assert len(rows) == 5 and rows[0] == {"sentence": "Dull.", "label": "negative", "idx": 0}
     assert calls[0][0][1] == "sst2" and calls[0][1]["split"] == "validation"
 

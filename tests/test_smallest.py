@@ -5,7 +5,7 @@ from test_targets import clock  # noqa: F401
 
 from prune_core.analysis import deployment_check, evidence, size_search
 from prune_core.analysis.policy import Policy
-from prune_core.analysis.size_search import MOST, STEP, TRIES, Trial
+from prune_core.analysis.size_search import MOST, STEP, TRIALS, Trial
 from prune_core.cli.arguments import main
 from prune_core.store.store import Store
 
@@ -33,7 +33,7 @@ def search(threshold: float) -> list[Trial]:
 def test_the_search_ends_within_one_step_of_the_threshold(threshold: float) -> None:
     trials = search(threshold)
     best = max((trial.share for trial in trials if trial.holds), default=0.0)
-    assert best <= threshold < best + STEP + 1e-9 and len(trials) <= TRIES + 1
+    assert best <= threshold < best + STEP + 1e-9 and len(trials) <= TRIALS + 1
     assert len({trial.share for trial in trials}) == len(trials)
     assert all(0 < trial.share <= MOST for trial in trials)
 
@@ -50,7 +50,7 @@ def test_the_result_names_the_smallest_model_and_the_next_smaller_one() -> None:
 
 
 def test_trials_are_tested_such_that_the_result_has_the_policys_confidence() -> None:
-    assert (1 - size_search.trial_criteria(POLICY).confidence / 100) * TRIES == pytest.approx(
+    assert (1 - size_search.trial_criteria(POLICY).confidence / 100) * TRIALS == pytest.approx(
         POLICY.alpha
     )
 
