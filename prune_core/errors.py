@@ -15,7 +15,7 @@ def require(package: str, extra: str) -> None:
         command = f"pip install 'prunescope[{extra}]'"
         if package in WITHOUT_DEPENDENCIES:
             command += f" && pip install --no-deps {WITHOUT_DEPENDENCIES[package]}"
-        raise PruneError(f"{package} is required but not installed; install it with: {command}.")
+        raise PruneError(f"{package} is not installed; install it with: {command}.")
 
 
 class PruneError(Exception):

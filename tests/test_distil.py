@@ -193,7 +193,7 @@ def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_
             {"distil_attacked": True},
         )
     ]
-    assert asked[1].label == "AKR 90% · distilled 3 min on attacked copies too"
+    assert asked[1].label == "AKR 90% · distilled 3 min with adversarial examples"
     tuned, attacked, plain, idle = (each.key() for each in asked)
     assert len({tuned, attacked, plain}) == 3 and idle == plain
 

@@ -251,7 +251,7 @@ def test_from_a_file_to_the_figures(
         == {"token": "entity_f1", "multilabel": "micro_f1"}[kind]
     )
     assert main([*map(str, run[:-2]), "--measure", "attack"]) == 2
-    assert "cannot be measured on a model that gives" in capsys.readouterr().err
+    assert "cannot be measured on a model that predicts" in capsys.readouterr().err
 
 
 def test_a_single_label_is_a_set_of_one() -> None:

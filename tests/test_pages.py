@@ -279,7 +279,7 @@ def until(holds) -> None:
 
 
 def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(store, monkeypatch):
-    monkeypatch.setattr(robust_checkpoint, "_command", lambda folder, *_: ["sleepy"])
+    monkeypatch.setattr(robust_checkpoint, "_command", lambda folder, *_, **__: ["sleepy"])
     monkeypatch.setattr(
         background,
         "SCRIPT",
@@ -307,7 +307,7 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
         and not at.exception
     )
     background.stop(store.home / "soups" / "demo")
-    with pytest.raises(PruneError, match="cannot be a folder's"):
+    with pytest.raises(PruneError, match="cannot be the name of a folder"):
         robust_checkpoint.start_training(
             store.home / "soups", "../x", robust_checkpoint.RobustPlan("demo", "sst2", "sst2")
         )
@@ -486,7 +486,7 @@ def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_wh
     sample_rows.fill(store, 80)
     at = opened("prune")
     at.radio(key="calibrate-on").set_value("attacked+clean").run()
-    assert "judged on what it has seen" in at.warning[0].value and not at.error
+    assert "evaluated on texts it has seen" in at.warning[0].value and not at.error
     before = {job.id for job in store.jobs()}
     at.button(key="queue-plan").click().run()
     assert not at.exception

@@ -375,7 +375,7 @@ def test_sweep_takes_a_name_plans_and_queues(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert (
         "AKR 87.5% · seed 4" in said
-        and "10 experiments, none of them run" in said
+        and "10 experiments; none was run" in said
         and not Store().jobs()
     )
     assert (

@@ -368,7 +368,7 @@ COMMANDS = [
         ["shrink-to", "--loss", "50", "--method", "magnitude"],
     ),
     (
-        "--fastest away",
+        "leave --fastest out",
         ["shrink-to", "--loss", "50", "--method", "magnitude", "--fastest"],
         ["shrink-to", "--loss", "50", "--method", "magnitude"],
     ),
@@ -378,11 +378,11 @@ COMMANDS = [
         ["shrink-to", "--loss", "50", "--method", "magnitude"],
     ),
     (
-        "name a folder that all of them see: --out",
+        "give a folder that all of them see: --out",
         ["sweep", "STUDY", "--shards", "1"],
         ["sweep", "STUDY", "--shards", "1", "--out", "OUT"],
     ),
-    ("holds no plan", ["collect", "OUT"], ["sweep", "STUDY", "--shards", "1", "--out", "OUT"]),
+    ("contains no plan", ["collect", "OUT"], ["sweep", "STUDY", "--shards", "1", "--out", "OUT"]),
 ]
 
 

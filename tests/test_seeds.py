@@ -283,7 +283,7 @@ def test_the_report_has_a_row_a_model(study, tmp_path):
 
     store, jobs = study
     write_report(store, [job.id for job in jobs], tmp_path / "r.html")
-    table = (tmp_path / "r.html").read_text().split("All figures")[1].split("</table>")[0]
+    table = (tmp_path / "r.html").read_text().split("All metrics")[1].split("</table>")[0]
     assert table.count("<tr>") == 6 and "Values are the mean over 3 seeds." in table
     assert "· seed" not in table, "no row of a single run"
 

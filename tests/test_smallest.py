@@ -90,8 +90,7 @@ def test_a_sample_that_is_too_small_is_refused_before_pruning(
     message = capsys.readouterr().err
     assert (
         "not even the dense model compared with itself surely meets this limit (n = 60 is too "
-        "small; about"
-        in message
+        "small; about" in message
     )
     assert "measure more examples" in message
     assert [job.label for job in Store().jobs()] == ["Dense"]

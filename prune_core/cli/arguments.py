@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_shrink_to(commands)
     _add_studies(commands)
     _add_jobs(commands)
+    _add_results(commands)
     _add_store(commands)
     _add_serve(commands)
     _add_finetune(commands)
@@ -143,7 +144,7 @@ def _add_run(commands: Any) -> None:
         "fraction to remove, 0 to 0.99: of the weights, or of the FLOPs for methods that remove "
         "whole heads and neurons"
     )
-    parser.add_argument("--sparsity", metavar="SHARE", help=sparsity)
+    parser.add_argument("--sparsity", metavar="FRACTION", help=sparsity)
     parser.add_argument(
         "--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4"
     )
@@ -403,6 +404,9 @@ def _add_jobs(commands: Any) -> None:
     export.add_argument(
         "--push", metavar="USER/NAME", help="also upload the folder to the Hub, as a private model"
     )
+
+
+def _add_results(commands: Any) -> None:
     check = _command(
         commands,
         "check",
@@ -611,7 +615,7 @@ def _add_soup(commands: Any) -> None:
         "--epochs-share",
         type=float,
         default=1.0,
-        metavar="SHARE",
+        metavar="FRACTION",
         help="fraction of every recipe's epochs to train, at least one epoch (1)",
     )
     parser.add_argument(

@@ -14,14 +14,14 @@ from ..store.job import Job
 from ..store.store import Store
 
 
-def write_export_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
+def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) -> None:
     """Write the README.md of an exported folder, in the format of the Hub."""
     job = store.job(job.id)  # an export may have re-pruned its weights
     accuracy = store.rows("accuracy", [job.id])
     metric = str(accuracy["metric"].iloc[0]) if len(accuracy) else ""
     facts, experiment = job.facts, job.experiment
     base, data = experiment["checkpoint"], Path(experiment["source"]["task"]).name
-    paragraphs = [_origin(job, folder, is_cut), _evaluation(job, data), _table(store, job)]
+    paragraphs = [_origin(job, folder, is_compact), _evaluation(job, data), _table(store, job)]
     if facts.get("remade", facts.get("weights")) != facts.get("weights"):
         paragraphs.insert(
             2,
@@ -40,12 +40,12 @@ def write_export_card(store: Store, job: Job, folder: Path, is_cut: bool) -> Non
     )
 
 
-def _origin(job: Job, folder: Path, is_cut: bool) -> str:
+def _origin(job: Job, folder: Path, is_compact: bool) -> str:
     """Describe what was pruned, how, and how to load it."""
     experiment, base = job.experiment, job.experiment["checkpoint"]
     call = f'AutoModelFor….from_pretrained("{folder.name}")'
     compact = ""
-    if is_cut:
+    if is_compact:
         call = f'prune_core.load("{folder.name}")'
         compact = "Its dead heads and neurons are physically removed. "
     settings = experiment["method"]["options"].items()

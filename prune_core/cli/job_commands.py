@@ -66,7 +66,7 @@ def export(options: argparse.Namespace) -> None:
         report=progress,
     )
     progress.end()
-    write_export_card(store, job, options.folder, is_cut=options.shrink)
+    write_export_card(store, job, options.folder, is_compact=options.shrink)
     if options.push:
         from .trackers import push
 

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
         write_json(store, job, options.json)
     if options.out:
         export_checkpoint(store, job, options.out)
-        write_export_card(store, job, options.out, is_cut=False)
+        write_export_card(store, job, options.out, is_compact=False)
 
 
 def experiment_from_options(options: argparse.Namespace, store: Store) -> Experiment:
