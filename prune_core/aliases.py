@@ -1,7 +1,7 @@
 """Former names that keep working: measures, options, tables, study-file keys and commands.
 
-This is the only place with former names. `plugins.build`, study files, the store and the command line
-translate through it; CHANGELOG.md lists them for users.
+This is the only place with former names. `plugins.build`, study files, the store and the command
+line translate through it; CHANGELOG.md lists them for users.
 """
 
 from __future__ import annotations

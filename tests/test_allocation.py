@@ -1,4 +1,6 @@
-"""Sharing out a total sparsity: the total holds, and the least of errors is found where it is known."""
+"""Sharing out a total sparsity: the total holds, and the least of errors is found where it is
+known.
+"""
 
 import pytest
 import torch

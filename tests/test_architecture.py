@@ -24,7 +24,9 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path, only_top: bool = False) -> frozenset[str]:
-    """Dotted names of everything that a file imports; with `only_top`, what importing it imports."""
+    """Dotted names of everything that a file imports; with `only_top`, what importing it
+    imports.
+    """
     package = list(path.relative_to(ROOT).parts[:-1])
     names: set[str] = set()
     for node in _executed_on_import(tree(path)) if only_top else ast.walk(tree(path)):
@@ -68,8 +70,8 @@ def test_files_are_found():
     assert len(CORE) > 100 and len(PAGES) > 30
 
 
-# From the bottom up: a file imports only from its own folder and from folders before it. The table in
-# docs/architecture.md has the same order.
+# From the bottom up: a file imports only from its own folder and from folders before it. The table
+# in docs/architecture.md has the same order.
 ORDER = (
     "ground",
     "store",

@@ -1,4 +1,6 @@
-"""The attack engine resumes where it was killed, keeps to a person's limits, and ends in rows whatever the model or the text."""
+"""The attack engine resumes where it was killed, keeps to a person's limits, and ends in rows
+whatever the model or the text.
+"""
 
 import json
 import random
@@ -246,7 +248,10 @@ def test_settings_are_told_and_a_difference_among_models_is_said():
         precision="bf16",
     ).to_dict()
     assert takeaways.attack_settings({}) == ""
-    one = "An attack may ask the model 500 times and take 30 s on a sentence and change any share of its words; the model computes in fp32."
+    one = (
+        "An attack may ask the model 500 times and take 30 s on a sentence and change any share of "
+        "its words; the model computes in fp32."
+    )
     assert takeaways.attack_settings({"Dense": plain, "AKR 70%": plain}) == one
     told = takeaways.attack_settings({"Dense": plain, "AKR 70%": strict})
     assert "different settings" in told and f"Dense: {one}" in told

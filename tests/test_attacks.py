@@ -1,4 +1,6 @@
-"""The attack engine gives TextAttack's own outcomes, keeps to its budgets, survives odd texts and needs no network."""
+"""The attack engine gives TextAttack's own outcomes, keeps to its budgets, survives odd texts
+and needs no network.
+"""
 
 import os
 import random
@@ -47,7 +49,9 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def victim():
-    """A random BERT with the real tokenizer, and the sentences labelled as it sees them, so that all but one are attacked."""
+    """A random BERT with the real tokenizer, and the sentences labelled as it sees them, so that
+    all but one are attacked.
+    """
     from prune_core.attacks.victim import Victim
 
     model, tokenizer = tiny.model(), tiny.tokenizer()
@@ -252,7 +256,9 @@ def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
 
 
 def test_an_error_of_torch_in_a_search_can_be_caught():
-    """Torch's errors walk the C stack, which ended the whole process where a search was begun deeper than it was resumed."""
+    """Torch's errors walk the C stack, which ended the whole process where a search was begun
+    deeper than it was resumed.
+    """
 
     def work() -> str:
         ask(list, [1])
@@ -291,12 +297,15 @@ def test_same_seed_same_outcomes_and_the_global_generator_is_left_alone(victim):
 
 
 TOTAL = (
-    "recipe n accuracy accuracy_low accuracy_high under_attack under_attack_low under_attack_high success_rate success_low "
+    "recipe n accuracy accuracy_low accuracy_high under_attack under_attack_low under_attack_high "
+    "success_rate success_low "
     "success_high attacked succeeded failed skipped errored words_changed queries precision seconds"
 )
 SINGLE = (
-    "recipe example outcome text label perturbed original_prediction perturbed_prediction original_probabilities "
-    "perturbed_probabilities words_changed share_changed queries seconds note pair perturbed_pair similarity grammar meaning"
+    "recipe example outcome text label perturbed original_prediction perturbed_prediction "
+    "original_probabilities "
+    "perturbed_probabilities words_changed share_changed queries seconds note pair perturbed_pair "
+    "similarity grammar meaning"
 )
 
 
@@ -430,7 +439,9 @@ def test_the_stop_words_are_the_published_ones():
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="NLTK's own data is not beside this checkout")
 def test_outcomes_are_those_of_nltks_own_list(tmp_path):
-    """The bundled list in one process, NLTK's download in another; NLTK reads only what nobody else may write."""
+    """The bundled list in one process, NLTK's download in another; NLTK reads only what nobody
+    else may write.
+    """
     shutil.copytree(SHARED, tmp_path / "nltk")
     for path in [tmp_path / "nltk", *(tmp_path / "nltk").rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)

@@ -1,4 +1,6 @@
-"""Benchmarks: the GPU check as a bare machine would run it, what becomes of a section that fails, and the one way to score."""
+"""Benchmarks: the GPU check as a bare machine would run it, what becomes of a section that
+fails, and the one way to score.
+"""
 
 import importlib
 import json
@@ -150,7 +152,9 @@ def test_every_benchmark_is_found_and_understands_its_arguments(path, monkeypatc
 
 
 def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
-    """The benchmarks' one way to prune and score, against the accuracy measure's own figure on the same sample."""
+    """The benchmarks' one way to prune and score, against the accuracy measure's own figure on
+    the same sample.
+    """
     demo = pd.read_csv(ROOT / "assets" / "demo" / "reviews.csv")
     for split, rows in (
         (name, demo[demo["split"] == name].head(60)) for name in ("calibration", "evaluation")

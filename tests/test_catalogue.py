@@ -1,4 +1,6 @@
-"""The catalogue keeps its promise: every published attack by name, what it needs found or said, and the originals run on their files."""
+"""The catalogue keeps its promise: every published attack by name, what it needs found or said,
+and the originals run on their files.
+"""
 
 import hashlib
 import pickle
@@ -167,7 +169,9 @@ def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
 def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
     victim, monkeypatch, tmp_path
 ):
-    """IGA needs one download: word vectors, here a few random ones in the files that TextAttack reads."""
+    """IGA needs one download: word vectors, here a few random ones in the files that TextAttack
+    reads.
+    """
     from textattack.attack_recipes import IGAWang2019
     from textattack.attack_results import SuccessfulAttackResult
 
@@ -208,7 +212,9 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
 
 
 def test_the_masked_model_originals_run_and_load_their_models_once(victim, monkeypatch):
-    """BAE and BERT-Attack on a random masked model, encoder and tagger: what they do is TextAttack's, that they run is ours."""
+    """BAE and BERT-Attack on a random masked model, encoder and tagger: what they do is
+    TextAttack's, that they run is ours.
+    """
     from transformers import BertConfig, BertForMaskedLM
 
     loads = []

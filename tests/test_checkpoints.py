@@ -1,4 +1,6 @@
-"""Checkpoints as people have them: found, read with every weight accounted for, or one sentence; never random in silence."""
+"""Checkpoints as people have them: found, read with every weight accounted for, or one sentence;
+never random in silence.
+"""
 
 import json
 from pathlib import Path
@@ -144,7 +146,8 @@ def edited(folder: Path, **changes) -> str:
         ),
         (
             {"architectures": None},
-            r'no architectures.*"architectures": \["BertForSequenceClassification"\].*BertForTokenClass',
+            r'no architectures.*"architectures": '
+            r'\["BertForSequenceClassification"\].*BertForTokenClass',
         ),
         ({"architectures": ["BertForMaskedLM"]}, "not a classifier"),
         ({"model_type": "gpt2"}, "is a gpt2 model"),
@@ -189,7 +192,10 @@ def test_a_sentence_transformers_folder_says_what_it_lacks(dense, tmp_path) -> N
     (tmp_path / "modules.json").write_text("[]")
     with pytest.raises(
         PruneError,
-        match="sentence-transformers folder: it embeds sentences and has no classifier; fine-tune it first",
+        match=(
+            "sentence-transformers folder: it embeds sentences and has no classifier; fine-tune "
+            "it first"
+        ),
     ):
         loading.load(str(tmp_path))
 

@@ -99,12 +99,14 @@ def test_disturbed_models_are_named_and_older_tables_are_not():
         }
     )
     assert takeaways.busy_machine_note(rows, models) == (
-        "The times of AKR at 70% are unreliable: other processes took 40% of a core from the timed passes. On an idle machine, measure "
+        "The times of AKR at 70% are unreliable: other processes took 40% of a core from the timed "
+        "passes. On an idle machine, measure "
         "again (python -m prune_core remeasure 3 cost)."
     )
     several = takeaways.busy_machine_note(rows.assign(other_load=[0.0, 0.4, 0.4, 0.6, 0.6]), models)
     assert several.startswith(
-        "The times of AKR at 70% and 1 other model are unreliable: other processes took 60% of a core"
+        "The times of AKR at 70% and 1 other model are unreliable: other processes took 60% of a "
+        "core"
     )
     old = rows.drop(columns="other_load")
     assert takeaways.busy_machine_note(old, models) == evidence.disturbance(old) == ""

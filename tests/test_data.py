@@ -187,7 +187,8 @@ def test_quotes_may_be_text(tmp_path: Path) -> None:
     """As in GLUE's own files, where a cell that begins with a quote does not end with one."""
     file = tmp_path / "a.tsv"
     file.write_text(
-        'sentence\tlabel\n"a fine film\t1\nnot a "fine" film\t0\n"fine" is the word\t1\n"who knows"\t0\n'
+        'sentence\tlabel\n"a fine film\t1\nnot a "fine" film\t0\n"fine" is the word\t1\n"who '
+        'knows"\t0\n'
     )
     found = tables.read(str(file))
     assert list(found.rows["sentence"]) == [
@@ -621,7 +622,10 @@ GERMEVAL = (
     "#\tn-tv.de\n1\tJohn\tB-PER\tO\n2\tsang\tO\tO\n\n#\tx\n1\tHallo\tO\tO\n2\tBonn\tB-LOC\tB-X\n"
 )
 SENTENCES = [["John", "sang"], ["Hallo", "Bonn"]]
-KAGGLE = "Sentence #,Word,POS,Tag\nSentence: 1,John,NNP,B-PER\n,sang,VB,O\nSentence: 2,Hallo,UH,O\n,Bonn,NNP,B-LOC\n"
+KAGGLE = (
+    "Sentence #,Word,POS,Tag\nSentence: 1,John,NNP,B-PER\n,sang,VB,O\nSentence: "
+    "2,Hallo,UH,O\n,Bonn,NNP,B-LOC\n"
+)
 
 
 @pytest.mark.parametrize(

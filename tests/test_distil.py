@@ -1,4 +1,6 @@
-"""Tuning after pruning: what was cut stays cut, nothing is lost on what is held apart, and keys and labels say what was done."""
+"""Tuning after pruning: what was cut stays cut, nothing is lost on what is held apart, and keys
+and labels say what was done.
+"""
 
 import copy
 from dataclasses import replace
@@ -133,7 +135,9 @@ def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
 
 
 def copied(batches):
-    """Copies of the first and third sentence of a batch, other words at their ends; of the second batch on, none."""
+    """Copies of the first and third sentence of a batch, other words at their ends; of the
+    second batch on, none.
+    """
     first = {name: values[[0, 2]].clone() for name, values in batches[0].items()}
     first["input_ids"][:, 2:4] = 7
     return [(first, torch.tensor([0, 2])), *[None] * (len(batches) - 1)]

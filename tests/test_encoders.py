@@ -112,7 +112,9 @@ def test_devices_are_named_not_guessed() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_statistics_taken_once_a_block_are_those_of_its_dense_weights(family: str) -> None:
-    """With recollect off a stream runs ahead through the block: at sparsity 0 nothing differs from collecting as one goes."""
+    """With recollect off a stream runs ahead through the block: at sparsity 0 nothing differs
+    from collecting as one goes.
+    """
     import copy
 
     from prune_core.methods import METHODS

@@ -1,4 +1,7 @@
-"""Load, prune, measure and export one model of each encoder family. tests/transformers4.sh repeats this with transformers 4.57."""
+"""Load, prune, measure and export one model of each encoder family.
+
+tests/transformers4.sh repeats this with transformers 4.57.
+"""
 
 import pandas as pd
 import pytest

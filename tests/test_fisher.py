@@ -1,4 +1,6 @@
-"""What the prediction hangs on: the Fisher against one computed class by class, and what it does to a pruned model."""
+"""What the prediction hangs on: the Fisher against one computed class by class, and what it does
+to a pruned model.
+"""
 
 import copy
 
@@ -16,7 +18,9 @@ from prune_core.pruning.fisher import NO_FISHER, fisher, shrink_toward_diagonal
 
 
 def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -> torch.Tensor:
-    """The mean of Jᵀ(diag p − ppᵀ)J of a part of block 0 over all tokens, with J the logits' Jacobian."""
+    """The mean of Jᵀ(diag p − ppᵀ)J of a part of block 0 over all tokens, with J the logits'
+    Jacobian.
+    """
     seen: list[torch.Tensor] = []
     stack = replay.blocks(model)
     hook = stack[0].linears[part].register_forward_hook(lambda _, __, output: seen.append(output))

@@ -1,4 +1,6 @@
-"""Generated text tables are read exactly as written, or refused with a remedy; nothing is changed or dropped without a note."""
+"""Generated text tables are read exactly as written, or refused with a remedy; nothing is
+changed or dropped without a note.
+"""
 
 import csv
 import io
@@ -114,17 +116,24 @@ def test_tables_are_read_as_written_or_refused(rows, separator, encoding, style,
     wanted = [tuple("" if cell == "\\N" else cell for cell in row) for row in lines[1:]]
     joined = [row for row in wanted if row != header]
     if style == "careless" and read != joined:
-        # a stray separator may make another table of it: then no row of it may look like one of ours
+        # a stray separator may make another table of it: then no row of it may look like one of
+        # ours
         assert list(found.rows.columns) != list(header) or len(read) == len(joined)
     else:
         assert read == joined and list(found.rows.columns) == list(header)
 
 
 RAGGED = {
-    "first row longer": "text,label\nWell, this one has a comma,1\nthis one has none at all,0\nnor has this last one,1\n",
+    "first row longer": (
+        "text,label\nWell, this one has a comma,1\nthis one has none at all,0\nnor has this last "
+        "one,1\n"
+    ),
     "every row longer": "text,label\nWell, this is one,1\nWell, this is two,0\nWell, this is three,1\n",
     "one row shorter": "text,label\nthis one is whole,1\nthis one is not\nbut this one is,0\n",
-    "no header": "a text with, one comma,1\nanother text without any,0\nand a third of that kind,1\nand a fourth one,0\n",
+    "no header": (
+        "a text with, one comma,1\nanother text without any,0\nand a third of that kind,1\nand a "
+        "fourth one,0\n"
+    ),
 }
 
 
@@ -154,7 +163,8 @@ def test_rows_of_another_length_are_a_question_and_each_remedy_works(
 def test_backslashes_escape_only_where_the_writer_escaped(tmp_path: Path) -> None:
     file = tmp_path / "spark.csv"
     file.write_text(
-        'text,label\n"he said \\"great\\", then left",1\n"C:\\new \\"folder\\"",0\nplain C:\\temp,1\n'
+        'text,label\n"he said \\"great\\", then left",1\n"C:\\new \\"folder\\"",0\nplain '
+        "C:\\temp,1\n"
     )
     found = tables.read(str(file))
     assert list(found.rows["text"]) == [

@@ -1,4 +1,6 @@
-"""Models that give several labels, or one for every word: read, pruned by every method, measured by everything but attacks."""
+"""Models that give several labels, or one for every word: read, pruned by every method, measured
+by everything but attacks.
+"""
 
 import json
 import random

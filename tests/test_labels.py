@@ -193,7 +193,9 @@ NAMES = st.lists(
     data=st.data(),
 )
 def test_what_is_proposed_gives_what_it_says(names: list, extra: str, data: st.DataObject) -> None:
-    """Exact names are right; what is asked has a flag, which works and moves no value that was certain."""
+    """Exact names are right; what is asked has a flag, which works and moves no value that was
+    certain.
+    """
     values = data.draw(st.permutations(names)) + data.draw(
         st.lists(st.sampled_from(names), max_size=5)
     )

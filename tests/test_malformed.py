@@ -1,4 +1,6 @@
-"""Broken inputs of every kind end in a sentence or are read as what they are: the benchmark's corpus, inputs made up here, addresses."""
+"""Broken inputs of every kind end in a sentence or are read as what they are: the benchmark's
+corpus, inputs made up here, addresses.
+"""
 
 import json
 from pathlib import Path

@@ -371,7 +371,8 @@ def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
         for block in blocks:
             dense.bert.encoder.layer[block].attention.output.dense.weight *= 30
     own = broken(dense, blocks)
-    # beside itself, and not beside `dense`: a large neuron that a bias takes back costs fp32 digits, how many hangs on the processor
+    # beside itself, and not beside `dense`: a large neuron that a bias takes back costs fp32
+    # digits, how many hangs on the processor
     pair = tiny.pair(own, copy.deepcopy(own), copies=2)
     found = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
         pair, no_report

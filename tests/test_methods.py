@@ -160,7 +160,9 @@ def test_akr_exact_removes_the_requested_number_of_weights_in_each_row() -> None
 
 @pytest.mark.parametrize("solver", ["blocked", "exact", "admm"])
 def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
-    """Nothing is inherited and nothing removed, so every fit returns the weights it started from."""
+    """Nothing is inherited and nothing removed, so every fit returns the weights it started
+    from.
+    """
     model = tiny.model()
     after = pruned("akr", model, sparsity=0.0, solver=solver)
     with torch.no_grad():
@@ -180,7 +182,9 @@ def test_akr_inherits_less_error_than_sparsegpt() -> None:
 
 
 def test_akr_makes_up_for_what_the_residual_lacks() -> None:
-    """Where the missing part is a linear map of the layer's own input, weights and bias take it in whole."""
+    """Where the missing part is a linear map of the layer's own input, weights and bias take it
+    in whole.
+    """
     dice = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(shape, generator=dice, dtype=torch.float64)  # noqa: E731
     x, weight, lack, offset = draw(500, 8), draw(6, 8), draw(6, 8), draw(6)
@@ -273,7 +277,9 @@ def test_akr_without_its_parts_is_sparsegpt() -> None:
 
 
 def test_statistics_taken_once_for_a_block_are_those_of_its_dense_weights() -> None:
-    """So nothing of a block knows of its own pruning: Q, K and V of the first block are the same in both, others are not."""
+    """So nothing of a block knows of its own pruning: Q, K and V of the first block are the same
+    in both, others are not.
+    """
     anew, once = (
         weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False)
     )
@@ -320,7 +326,9 @@ def test_allocations_that_cannot_be_are_refused(options: dict[str, str], words: 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
-    """Never per batch (but to find its real tokens), never per column, and no more than a few times a group of matrices."""
+    """Never per batch (but to find its real tokens), never per column, and no more than a few
+    times a group of matrices.
+    """
     counts = []
     for size in (2, 6):
         batches, model = tiny.calibration(batch_size=size), tiny.model()
@@ -333,7 +341,9 @@ def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
 
 
 def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> None:
-    """Its inputs' centered statistics are rounding, which no fit may take for knowledge; the bias answers for the mean."""
+    """Its inputs' centered statistics are rounding, which no fit may take for knowledge; the
+    bias answers for the mean.
+    """
     linear, alike, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
     before, said = linear.weight.detach().clone(), linear(x).mean(0)
     with torch.no_grad():
@@ -342,7 +352,8 @@ def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> Non
         torch.testing.assert_close(linear(alike), said)
 
 
-# -- what the methods are measured against: exact small cases ------------------------------------------------------
+# -- what the methods are measured against: exact small cases
+# ------------------------------------------------------
 
 
 def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -359,7 +370,8 @@ def stats_of(x: torch.Tensor) -> InputStatistics:
 
 def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
     weight = torch.tensor([[4.0, -1.0], [2.0, 0.5]])
-    # by row and column: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5 = 1.47, 0.87, 1.13, 0.53; roots of the inputs: 1, 2
+    # by row and column: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5 = 1.47, 0.87, 1.13,
+    # 0.53; roots of the inputs: 1, 2
     for share, left in (
         (0.25, [[4.0, -1.0], [2.0, 0.0]]),
         (0.5, [[4.0, -1.0], [0.0, 0.0]]),
@@ -378,7 +390,8 @@ def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
 
 
 def test_dsnot_exchanges_what_lowers_the_mean_error_and_keeps_the_count() -> None:
-    # one row: what is gone sums to +5; the 4 comes back, and of the two negative ones the one of least score goes
+    # one row: what is gone sums to +5; the 4 comes back, and of the two negative ones the one of
+    # least score goes
     expected = torch.tensor([[4.0, 1.0, -1.0, -2.0, 3.0]])
     gone = torch.tensor([[True, True, False, False, False]])
     scores = torch.tensor([[1.0, 1.0, 9.0, 8.0, 7.0]])

@@ -1,4 +1,6 @@
-"""Numbers that are none, and samples that say little: a stated result or a sentence, from every method and every measure."""
+"""Numbers that are none, and samples that say little: a stated result or a sentence, from every
+method and every measure.
+"""
 
 import copy
 from functools import cache

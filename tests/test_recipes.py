@@ -39,10 +39,11 @@ for page in ("prune", "attack", "compare", "weights"):
 
 
 def apply(kind: str, path: Path, block: str) -> None:
-    """Write a new file, or replace the context and `-` lines of a diff by its context and `+` lines.
+    """Write a new file, or replace the context and `-` lines of a diff by its context and `+`
+    lines.
 
-    A diff without line numbers may contain several hunks: a hunk ends where context follows `+` lines
-    and does not continue in the file.
+    A diff without line numbers may contain several hunks: a hunk ends where context follows `+`
+    lines and does not continue in the file.
     """
     if kind == "python":
         assert not path.exists(), f"{path} exists already"

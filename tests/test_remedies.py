@@ -1,4 +1,6 @@
-"""Every message that proposes a flag is tested by using it: the mistake, the message, the command again with what it says."""
+"""Every message that proposes a flag is tested by using it: the mistake, the message, the
+command again with what it says.
+"""
 
 import ast
 import json

@@ -1,4 +1,6 @@
-"""A store keeps showing runs of methods that PruneScope no longer has; running them again is an error."""
+"""A store keeps showing runs of methods that PruneScope no longer has; running them again is an
+error.
+"""
 
 import pytest
 import sample_rows

@@ -61,7 +61,9 @@ def pruned(family="bert", kind="classification", losses=("", ""), seed=0):
 
 @torch.no_grad()
 def logits(model, family="bert"):
-    """Of every batch; of a span's ends those at real tokens, as what DeBERTa says of padding hangs on padding."""
+    """Of every batch; of a span's ends those at real tokens, as what DeBERTa says of padding
+    hangs on padding.
+    """
     found = []
     for batch in tiny.calibration(family):
         out = model(**batch)
@@ -78,7 +80,9 @@ def close(one, two):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Shrunk folders of all families and both kinds of head, with the logits of the models they were cut from."""
+    """Shrunk folders of all families and both kinds of head, with the logits of the models they
+    were cut from.
+    """
     home = tmp_path_factory.mktemp("shrunk")
     for family in families.FAMILIES:
         for kind in KINDS:
@@ -102,7 +106,8 @@ def test_the_same_logits_from_less(family, kind, losses):
     assert torch.allclose(
         small(**batch)[0] * real, model(**batch)[0] * real, rtol=0, atol=1e-5
     )  # with gradients too
-    # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias, a gated one three and none
+    # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias, a
+    # gated one three and none
     bare = family == "modernbert"
     gone = heads * (4 * 32 * 8 + (0 if bare else 3 * 8)) + neurons * (
         3 * 32 if bare else 2 * 32 + 1
@@ -152,7 +157,8 @@ def test_a_fresh_process_loads_every_folder(folders):
         "from test_shrink import close, logits\n"
         "for folder in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    model, _ = prune_core.load(folder)\n"
-        "    print(folder.name, close(logits(model, folder.name.rsplit('-', 1)[0]), torch.load(folder / 'expected.pt')))"
+        "    print(folder.name, close(logits(model, folder.name.rsplit('-', 1)[0]), "
+        "torch.load(folder / 'expected.pt')))"
     )
     found = subprocess.run(
         [sys.executable, "-c", code, str(folders)],
@@ -407,8 +413,8 @@ def test_export_on_the_command_line(tmp_path, capsys):
     Store().add_rows(1, {"quantization": parts}, "quantization", seconds=1.0, facts={})
     assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0
     assert (
-        "bert.encoder.layer.0.output.dense stay in fp32, as proposed by the quantization sensitivity "
-        in capsys.readouterr().out
+        "bert.encoder.layer.0.output.dense stay in fp32, as proposed by the quantization "
+        "sensitivity " in capsys.readouterr().out
     )
     sizes = [
         (tmp_path / "rounded" / name).stat().st_size for name in ("model.int8.onnx", "model.onnx")

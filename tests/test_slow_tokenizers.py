@@ -1,4 +1,6 @@
-"""Tokenizers without a fast version, such as BERTweet's: word labels are aligned word by word, and what needs offsets says so."""
+"""Tokenizers without a fast version, such as BERTweet's: word labels are aligned word by word,
+and what needs offsets says so.
+"""
 
 from pathlib import Path
 

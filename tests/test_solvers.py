@@ -116,7 +116,9 @@ def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
 def coupled(
     G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Least squares of a whole matrix on its kept weights, where the outputs' errors are worth G."""
+    """Least squares of a whole matrix on its kept weights, where the outputs' errors are worth
+    G.
+    """
     whole, kept = torch.kron(G, H), keep.flatten()
     answer = torch.zeros_like(weight).flatten()
     answer[kept] = torch.linalg.solve(whole[kept][:, kept], whole[kept] @ weight.flatten())
@@ -161,7 +163,9 @@ def test_sweep_that_removes_nothing_is_the_identity() -> None:
 
 
 def test_weights_judged_together_are_what_brute_force_picks() -> None:
-    """Of the first group's six pairs the one whose loss, all later columns refitted, is least; the pattern holds everywhere."""
+    """Of the first group's six pairs the one whose loss, all later columns refitted, is least;
+    the pattern holds everywhere.
+    """
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.0)
     found = column_sweep(weight, U, jointly(2, 4), width=8, group=4)
@@ -264,7 +268,9 @@ def test_patterns_are_exact_even_with_ties() -> None:
 
 @pytest.mark.parametrize("more", [0, 5], ids=["all of the columns", "with columns behind"])
 def test_passing_columns_at_once_is_passing_them_one_by_one(more: int) -> None:
-    """What a GPU does against what a CPU does; a matrix whose columns are none, some and all gone in a row."""
+    """What a GPU does against what a CPU does; a matrix whose columns are none, some and all
+    gone in a row.
+    """
     weight, gram = problem(rows=7, columns=16 + more)
     U, _, _ = upper_factor(gram, 0.01)
     gone = (torch.rand(16, 7, generator=torch.Generator().manual_seed(1)) < 0.5).to(weight)

@@ -1,4 +1,6 @@
-"""Averages of fine-tunes: what may be averaged, what the greedy search takes, and that nothing is measured twice."""
+"""Averages of fine-tunes: what may be averaged, what the greedy search takes, and that nothing
+is measured twice.
+"""
 
 import json
 from pathlib import Path
@@ -23,7 +25,9 @@ def candidates(*names: str) -> list[model_soup.Candidate]:
 def walk(
     scores: dict[str, float], accuracies: dict[str, float] | None = None, floor: float = 0.0
 ) -> list[str]:
-    """The names that greedy takes, in the order a, b, c, where an average's score is looked up by its names."""
+    """The names that greedy takes, in the order a, b, c, where an average's score is looked up
+    by its names.
+    """
 
     def measure(chosen, report):
         key = "".join(candidate.name for candidate in chosen)

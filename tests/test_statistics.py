@@ -1,4 +1,6 @@
-"""The bounds that PruneScope computes itself, since scipy's take 15 to 20 times as long, against scipy's."""
+"""The bounds that PruneScope computes itself, since scipy's take 15 to 20 times as long, against
+scipy's.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Whole units first, then single weights of what they left: in every family, in patterns that hold after the cut, under its own name."""
+"""Whole units first, then single weights of what they left: in every family, in patterns that
+hold after the cut, under its own name.
+"""
 
 import copy
 

@@ -1,4 +1,6 @@
-"""A stranger's walk on the command line: from folder and file to figures, with nothing converted by hand."""
+"""A stranger's walk on the command line: from folder and file to figures, with nothing converted
+by hand.
+"""
 
 import json
 from pathlib import Path

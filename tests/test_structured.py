@@ -1,4 +1,6 @@
-"""Heads and neurons under a FLOPs budget: exact small cases with known answers, then every method, family and kind of head."""
+"""Heads and neurons under a FLOPs budget: exact small cases with known answers, then every
+method, family and kind of head.
+"""
 
 import copy
 from functools import partial
@@ -59,7 +61,8 @@ def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
     )
 
 
-# -- units -------------------------------------------------------------------------------------------------------------
+# -- units
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_flops_are_those_that_a_forward_pass_takes() -> None:
@@ -74,7 +77,9 @@ def test_flops_are_those_that_a_forward_pass_takes() -> None:
 @pytest.mark.parametrize("kind", TASK_TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
-    """Against a mask of ones multiplied onto the output projections' inputs of the Hugging Face model."""
+    """Against a mask of ones multiplied onto the output projections' inputs of the Hugging Face
+    model.
+    """
     model = tiny.model(family, kind=kind)
     subs = sublayers(model)
     for batch in labelled(model):
@@ -151,7 +156,8 @@ def test_folding_a_mask_is_multiplying_it(family: str) -> None:
             torch.testing.assert_close(answers(gated, batch), answers(folded, batch))
 
 
-# -- choosing ----------------------------------------------------------------------------------------------------------
+# -- choosing
+# ----------------------------------------------------------------------------------------------------------
 
 
 def rankings(seed: int = 0) -> list[Ranking]:
@@ -234,11 +240,14 @@ def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
     )  # nothing in pairs: the search's choice stands
 
 
-# -- tuning ------------------------------------------------------------------------------------------------------------
+# -- tuning
+# ------------------------------------------------------------------------------------------------------------
 
 
 def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Survivors' features A (tokens, k), what they have to reach B (tokens, d), their columns (d, k); in fp64."""
+    """Survivors' features A (tokens, k), what they have to reach B (tokens, d), their columns
+    (d, k); in fp64.
+    """
     dice = torch.Generator().manual_seed(0)
     A, B, W = (
         torch.randn(*shape, generator=dice, dtype=torch.float64)
@@ -269,7 +278,9 @@ def test_rescaling_is_least_squares(width: int) -> None:
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
-    """As at the first sub-layer with all units kept; the ridge pulls to where the columns are already."""
+    """As at the first sub-layer with all units kept; the ridge pulls to where the columns are
+    already.
+    """
     A, _, W = problem()
     B = A @ W.T
     for found, _ in (
@@ -279,7 +290,8 @@ def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
         torch.testing.assert_close(found, W)
 
 
-# -- methods -----------------------------------------------------------------------------------------------------------
+# -- methods
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TASK_TYPES)
@@ -363,7 +375,9 @@ def test_kwon_needs_labels_and_all_need_a_length() -> None:
 
 
 def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
-    """At the first sub-layer student = teacher; its representational knowledge is the norm of what a unit adds."""
+    """At the first sub-layer student = teacher; its representational knowledge is the norm of
+    what a unit adds.
+    """
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
     first = rows["unit"].query("block == 0 and part == 'head'")
@@ -450,7 +464,8 @@ def test_a_token_limit_takes_part_of_the_sample() -> None:
     assert len(KPrune(tokens=1)._sample(batches)) == 1 and KPrune()._sample(batches) is batches
 
 
-# -- baselines ---------------------------------------------------------------------------------------------------------
+# -- baselines
+# ---------------------------------------------------------------------------------------------------------
 
 
 def idle_units(model: torch.nn.Module) -> torch.nn.Module:
@@ -509,7 +524,9 @@ def test_the_search_comes_nearer_to_the_dense_model_the_longer_it_takes() -> Non
 
 
 def test_units_chosen_together_leave_a_smaller_error_than_each_by_its_score() -> None:
-    """Of two neurons that say the same, K-prune keeps both; together one is enough, and its place is another's."""
+    """Of two neurons that say the same, K-prune keeps both; together one is enough, and its
+    place is another's.
+    """
     model = tiny.model()
     with torch.no_grad():
         model.classifier.weight.mul_(50)

@@ -1,4 +1,7 @@
-"""Targets in the place of a share: times faster, milliseconds, bytes. The clock is a formula; a real one is in the benchmarks."""
+"""Targets in the place of a share: times faster, milliseconds, bytes.
+
+The clock is a formula; a real one is in the benchmarks.
+"""
 
 import copy
 from dataclasses import replace
@@ -135,7 +138,10 @@ def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
         )
     with pytest.raises(
         PruneError,
-        match="one head per layer takes .* of the cost of heads and neurons, but 3.2 times faster leaves",
+        match=(
+            "one head per layer takes .* of the cost of heads and neurons, but 3.2 times faster "
+            "leaves"
+        ),
     ):
         pruned("kprune", tiny.model(), speedup=3.2)
 

@@ -1,4 +1,6 @@
-"""GLUE and SQuAD: the official figures, windows and answers in a text, and every kind of head through every step."""
+"""GLUE and SQuAD: the official figures, windows and answers in a text, and every kind of head
+through every step.
+"""
 
 import json
 from pathlib import Path
@@ -24,7 +26,8 @@ from prune_core.training.finetune import TrainingRecipe, finetune
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CONTEXT = (
-    "The lighthouse on Skerry Rock was built in 1844 by Alan Stevenson. It is made of granite and stands 48 metres tall. "
+    "The lighthouse on Skerry Rock was built in 1844 by Alan Stevenson. It is made of granite and "
+    "stands 48 metres tall. "
     "Since 1994 nobody has lived there, and its lamp is watched over from Edinburgh."
 )
 QUESTIONS = [

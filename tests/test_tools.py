@@ -1,4 +1,6 @@
-"""Tools that are not installed: they import, and WordNet's pairs agree with the bundled table of word neighbours."""
+"""Tools that are not installed: they import, and WordNet's pairs agree with the bundled table of
+word neighbours.
+"""
 
 import importlib
 

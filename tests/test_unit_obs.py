@@ -1,4 +1,6 @@
-"""Removing, bringing back and exchanging units, and sharing a budget out, against the best found by trying everything."""
+"""Removing, bringing back and exchanging units, and sharing a budget out, against the best found
+by trying everything.
+"""
 
 import itertools
 

@@ -1,4 +1,6 @@
-"""Whether a changed text still says the same: similarity, negations, opposites, grammar errors, on sentences whose answer is known."""
+"""Whether a changed text still says the same: similarity, negations, opposites, grammar errors,
+on sentences whose answer is known.
+"""
 
 from types import SimpleNamespace
 
@@ -78,7 +80,9 @@ def test_only_successes_are_judged_and_a_nearer_text_is_more_similar(monkeypatch
 
 
 def test_grammar_errors_are_those_added(monkeypatch):
-    """By a stand-in that takes a word in capitals for an error; the real one needs Java and 250 MB."""
+    """By a stand-in that takes a word in capitals for an error; the real one needs Java and 250
+    MB.
+    """
     asked = []
 
     class Tool:

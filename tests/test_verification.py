@@ -1,4 +1,6 @@
-"""The check of every load against plain transformers: it passes for every family and task type, and notices what it is for."""
+"""The check of every load against plain transformers: it passes for every family and task type,
+and notices what it is for.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Encoders of two small random blocks and a handful of sentences: what tests run on in place of downloads."""
+"""Encoders of two small random blocks and a handful of sentences: what tests run on in place of
+downloads.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ from prune_core.models.checkpoints.tokenizers import prepare_tokenizer
 SENTENCES = [
     "A warm and funny film that never lies about how hard it is to grow up.",
     "Dull.",
-    "The plot is thin, the jokes are thinner, and the running time is the only generous thing here.",
+    "The plot is thin, the jokes are thinner, and the running time is the only generous thing "
+    "here.",
     "I left the cinema lighter than I came, which no film has managed for a long while.",
     "It looks expensive and feels cheap.",
     "Somewhere between the second chase and the third betrayal I stopped caring who lived.",
@@ -88,7 +91,9 @@ CONFIGS = {
 
 
 def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> torch.nn.Module:
-    """A random model of that family and kind; its weights are wide enough for predictions to differ between sentences."""
+    """A random model of that family and kind; its weights are wide enough for predictions to
+    differ between sentences.
+    """
     torch.manual_seed(seed)
     config = CONFIGS[family]()
     config.num_labels = 1 if kind == "regression" else len(TAGS) if kind == "token" else 2

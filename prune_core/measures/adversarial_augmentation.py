@@ -35,7 +35,8 @@ def check_augmentation(method: Method, kind: str) -> None:
         )
     if kind not in Attack.kinds:
         raise PruneError(
-            f"A model that gives {TASK_TYPES[kind]} cannot be attacked; leave distil_adversarial out."
+            f"A model that gives {TASK_TYPES[kind]} cannot be attacked; leave distil_adversarial "
+            "out."
         )
     require("textattack", "attacks")
 

@@ -45,8 +45,8 @@ class QuantizationSensitivity(Measure):
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables: `quantization` (one row per matrix, most sensitive first) and `repair` (one row per
-        file).
+        """Tables: `quantization` (one row per matrix, most sensitive first) and `repair` (one
+        row per file).
         """
         report(0.0, "writing ONNX and int8")
         with tempfile.TemporaryDirectory() as folder:
