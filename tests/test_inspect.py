@@ -211,7 +211,7 @@ def test_saliency_of_classifiers_and_scores_but_not_of_spans(folder):
 @pytest.mark.parametrize("recipe", ["DeepWordBug", "Pruthi"])  # a greedy search and a beam
 def test_the_steps_of_an_attack_end_with_the_outcome_of_the_engine(folder, recipe):
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import AttackBudget, ProgressPulse
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
     from prune_core.data.examples import Examples
 
@@ -226,8 +226,10 @@ def test_the_steps_of_an_attack_end_with_the_outcome_of_the_engine(folder, recip
             for step_result in step_results:
                 shown.on_message({"index": 0, "result": step_result})
             model, tokenizer = MODELS.get(str(folder / name))
-            pulse = ProgressPulse(lambda *_: None)
-            victim = Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
+            pulse = ProgressReporter(lambda *_: None)
+            victim = Victim(
+                model, tokenizer, pulse.report_if_due, max_length=replay.max_tokens(model)
+            )
             [outcome] = engine.run(
                 recipe,
                 victim,

@@ -25,7 +25,7 @@ from prune_core.measures.cost import macs
 from prune_core.methods import METHODS
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.compact import compact_model, dead_units, live_units, padding
+from prune_core.models.compact import alignment_neurons, compact_model, dead_units, live_units
 from prune_core.models.export import onnx
 from prune_core.models.inference.timing import Profile, speedup_limit
 from prune_core.paths import ROOT
@@ -445,7 +445,7 @@ def test_widths_stay_at_multiples_of_eight(dead, gone):
     model = tiny.model()
     with torch.no_grad():
         replay.blocks(model)[0].linears["ffn_out"].weight[:, :dead] = 0
-    assert dead_units(model) == (0, gone) and padding(model) == dead - gone
+    assert dead_units(model) == (0, gone) and alignment_neurons(model) == dead - gone
     small = compact_model(model)
     assert (
         close(logits(small), logits(model))

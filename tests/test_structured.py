@@ -17,7 +17,7 @@ from prune_core.methods import METHODS
 from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
 from prune_core.models import families, replay
-from prune_core.models.replay import used_token
+from prune_core.models.replay import tokens_read
 from prune_core.models.units import execution_order, flops, mask_gradients, sublayers
 from prune_core.plugins import build, no_report
 from prune_core.pruning.unitwise import SLACK, Ranking, UnitMethod, search
@@ -70,7 +70,7 @@ def test_flops_are_those_that_a_forward_pass_takes() -> None:
     x, padding = torch.randn(17, 32), replay.Padding.of(torch.ones(1, 17, dtype=torch.bool))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         for block in replay.blocks(model):
-            x = block.once(x, padding)
+            x = block.run_pass(x, padding)
     assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
 
 
@@ -92,7 +92,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
             padding.unpack(x),
             padding,
             loss=loss,
-            reads=used_token(model),
+            reads=tokens_read(model),
             seen=lambda _, a, seen=features: seen.append(a),
         )
         for sub, a in zip([subs[place] for place in execution_order(subs)], features, strict=True):
@@ -121,7 +121,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
                 out.flatten(0, 1), right.flatten(), reduction="sum"
             )
         else:
-            filled = out.masked_fill(~padding.mask[:, None], replay.NEVER)
+            filled = out.masked_fill(~padding.mask[:, None], replay.MASKED_LOGIT)
             loss = (
                 sum(
                     torch.nn.functional.cross_entropy(
@@ -149,7 +149,7 @@ def test_folding_a_mask_is_multiplying_it(family: str) -> None:
         one.output.register_forward_pre_hook(lambda _, inputs, mask=columns: (inputs[0] * mask,))
         two.fold(kept)
         assert torch.equal((two.output.weight != 0).any(0), two.columns(kept))
-        rows = two.columns(kept).repeat(two.rows_a_unit)
+        rows = two.columns(kept).repeat(two.rows_per_column)
         assert all(torch.equal((linear.weight != 0).any(1), rows) for linear in two.own.values())
     with torch.no_grad():
         for batch in tiny.calibration(family):

@@ -230,7 +230,7 @@ def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
             replayed.unbind(1), (own.start_logits, own.end_logits), strict=True
         ):
             assert torch.allclose(ours[mask], theirs[mask], atol=1e-4)
-            assert (ours[~mask] == replay.NEVER).all()
+            assert (ours[~mask] == replay.MASKED_LOGIT).all()
 
 
 def written(tmp_path: Path, rows: list[dict], name: str = "data.jsonl") -> str:

@@ -101,16 +101,16 @@ def _attacks(
     setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples
 ) -> Iterator[Row]:
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import AttackBudget, ProgressPulse
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
     from prune_core.plugins import no_report
 
     def attacked(recipe: str, own: nn.Module) -> dict[int, tuple[str, str | None]]:
-        pulse = ProgressPulse(no_report)
+        pulse = ProgressReporter(no_report)
         budget = AttackBudget(queries=500, seconds=60)
         found = engine.run(
             recipe,
-            Victim(own, tokenizer, pulse.beat),
+            Victim(own, tokenizer, pulse.report_if_due),
             pulse,
             examples=examples,
             indices=range(len(examples)),

@@ -73,7 +73,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
-        task = tasks.load(DataSource("demo"), ("negative", "positive")).sampled(
+        task = tasks.load(DataSource("demo"), ("negative", "positive")).subsample(
             *((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0
         )
         measured: nn.Module | None = None

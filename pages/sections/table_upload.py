@@ -93,7 +93,7 @@ def rows(path: str) -> dict[str, Any]:
         _parsing_form(path, Dialect(), "", is_open=True)
         return {"task": ""}
     chosen = _columns(path, table.rows)
-    used = [name for name in chosen.values() if name not in ("", columns.NONE)]
+    used = [name for name in chosen.values() if name not in ("", columns.NO_LABELS)]
     if len(set(used)) < len(used):
         st.error("Text, second text and label must be different columns.")
         return {"task": ""}
@@ -107,7 +107,7 @@ def rows(path: str) -> dict[str, Any]:
         st.caption(f"Read as: {table.description}.")
     for note in filter(None, table.notes):
         st.caption(note)
-    _parsing_form(path, table.form, tables.splits_of(table.rows)[0])
+    _parsing_form(path, table.form, tables.split_column(table.rows)[0])
     return chosen | options
 
 
@@ -124,7 +124,9 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     names = list(table.columns)
     indicators = ",".join(columns.indicator_columns(table))
     try:
-        detected = columns.choose(table, DataSource(), path, kind=columns.describe_columns(table))
+        detected = columns.choose_columns(
+            table, DataSource(), path, kind=columns.describe_columns(table)
+        )
         text, pair, label = detected.text, detected.pair or "", detected.label or indicators
     except PruneError:  # ambiguous: the user chooses
         text, pair, label = names[-1], "", ""
@@ -136,7 +138,10 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)
         ]
         label = candidates[0] if len(candidates) == 1 else ""
-    cells, labels = st.columns(3), [columns.NONE, *names, *([indicators] if indicators else [])]
+    cells, labels = (
+        st.columns(3),
+        [columns.NO_LABELS, *names, *([indicators] if indicators else [])],
+    )
     return {
         "text": cells[0].selectbox(
             "Text column", names, names.index(text), key=f"text-{path}", persist_state="session"
@@ -153,9 +158,11 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
         "label": cells[2].selectbox(
             "Label column",
             labels,
-            labels.index(label or columns.NONE),
+            labels.index(label or columns.NO_LABELS),
             key=f"label-{path}",
-            format_func=lambda name: NO_LABEL if name == columns.NONE else name.replace(",", ", "),
+            format_func=lambda name: (
+                NO_LABEL if name == columns.NO_LABELS else name.replace(",", ", ")
+            ),
             help="For a multi-label file with one 0/1 column per label: all of these columns.",
             persist_state="session",
         ),

@@ -115,7 +115,7 @@ def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.
             f"{data.task}: column {name!r} has {rows[name].astype(str).nunique()} different "
             f"values; slices need at most {MOST}."
         )
-    text = columns.choose(rows, data, data.task, kind=columns.describe_columns(rows)).text
+    text = columns.choose_columns(rows, data, data.task, kind=columns.describe_columns(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
     # a text in several rows may have several values
     unique = values.loc[values["nunique"] == 1, "first"]

@@ -11,11 +11,11 @@ from typing import Any
 
 from ..data.examples import Examples
 from ..models.devices import device_of
-from .budget import AttackBudget, Clock, ProgressPulse
+from .budget import AttackBudget, Clock, ProgressReporter
 from .constraints import COLUMNS
 from .engine import attack_one, example_seed
 from .outcome import AttackOutcome
-from .recipes import prepared
+from .recipes import build_attack
 from .resources import load_textattack
 from .scheduler import Search, run_concurrently
 from .sentence_similarity import Encoder
@@ -33,7 +33,7 @@ Tell = Callable[
 def run(
     recipe: str,
     victims: Sequence[Victim],
-    pulse: ProgressPulse,
+    pulse: ProgressReporter,
     example: Examples,
     budget: AttackBudget,
     seed: int,
@@ -43,14 +43,14 @@ def run(
 
     `example` is one, with its label. The outcome is the one that `engine.run` has for it and this seed.
     """
-    encoder = Encoder(device_of(victims[0].model), pulse.beat)
+    encoder = Encoder(device_of(victims[0].model), pulse.report_if_due)
 
     def search(index: int) -> Search:
-        clock = Clock(pulse.beat, budget.seconds)
+        clock = Clock(pulse.report_if_due, budget.seconds)
 
         def work() -> tuple[int, AttackOutcome]:
             assert example.labels is not None, "attacks need labels"
-            attack = prepared(recipe, victims[index], encoder, budget=budget)
+            attack = build_attack(recipe, victims[index], encoder, budget=budget)
             watch(attack, example.labels[0], partial(tell, index))
             return index, attack_one(attack, clock, example, index=0, budget=budget)
 

@@ -29,14 +29,14 @@ class AttackBudget:
     column: str = "first"  # of a sentence pair: first, second or both may change
 
 
-class ProgressPulse:
+class ProgressReporter:
     """Reports now and then; asked by everything that is done often, so that a cancel comes through."""
 
     def __init__(self, report: Report):
         self._report, self._last = report, 0.0
         self.progress, self.message = 0.0, "starting"
 
-    def beat(self) -> None:
+    def report_if_due(self) -> None:
         """Cheap enough to call for every text; the report may raise Cancelled."""
         now = time.perf_counter()
         if now >= self._last + _BEAT:

@@ -19,14 +19,14 @@ from ..data.examples import Examples
 from ..errors import PruneError
 from ..models.devices import device_of
 from .attacked_text import FastAttackedText
-from .budget import AttackBudget, BudgetExceeded, Clock, ProgressPulse
+from .budget import AttackBudget, BudgetExceeded, Clock, ProgressReporter
 from .catalogue import CATALOGUE, WORDS
 from .constraints import COLUMNS
 from .languages import is_not_english, refusal
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, AttackOutcome, OutcomeLog
-from .recipes import copy_attack, prepared, reached
+from .recipes import build_attack, copy_attack, goal_reached
 from .resources import load_textattack
-from .scheduler import ENDS_ALL, Search, run_concurrently
+from .scheduler import FATAL_ERRORS, Search, run_concurrently
 from .sentence_similarity import Encoder
 from .victim import Victim
 
@@ -38,7 +38,7 @@ from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa:
 def run(
     recipe: str,
     victim: Victim,
-    pulse: ProgressPulse,
+    pulse: ProgressReporter,
     examples: Examples,
     indices: Sequence[int],
     budget: AttackBudget,
@@ -52,12 +52,12 @@ def run(
     """
     journal = journal or OutcomeLog()
     known = [journal.known[index] for index in indices if index in journal.known]
-    encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
-    first = prepared(recipe, victim, encoder, budget=budget)
+    encoder = Encoder(device_of(victim.model), pulse.report_if_due, victim.dtype)
+    first = build_attack(recipe, victim, encoder, budget=budget)
     spare = [first]  # a search's goal and caches are its own, and serve the next one
 
     def search(index: int) -> Search:
-        clock = Clock(pulse.beat, budget.seconds)
+        clock = Clock(pulse.report_if_due, budget.seconds)
 
         def work() -> AttackOutcome:
             attack = spare.pop() if spare else copy_attack(first)
@@ -98,7 +98,7 @@ def run(
             done / len(indices),
             f"{recipe}: {done} of {len(indices)}, {succeeded} succeeded",
         )
-        pulse.beat()
+        pulse.report_if_due()
         yield outcome
 
 
@@ -130,7 +130,7 @@ def attack_one(
         return replace(blank, note=refused)
     try:
         outcome = _searched(attack, clock, blank, budget=budget)
-    except ENDS_ALL:
+    except FATAL_ERRORS:
         raise
     except PruneError as error:
         outcome = replace(blank, note=str(error))
@@ -181,7 +181,7 @@ def _outcome(result: AttackResult, blank: AttackOutcome, budget: AttackBudget) -
         return replace(outcome, note=_why_skipped(outcome))
     words, texts = before.attacked_text.words, after.attacked_text._text_input
     changed = editdistance.eval(words, after.attacked_text.words)
-    won = reached(result)
+    won = goal_reached(result)
     spent = not won and result.num_queries >= budget.queries
     return replace(
         outcome,

@@ -9,7 +9,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-SURE = 0.9  # probability of another language; of 2,500 English sentences of SST-2, AG News and the demo none is refused
+MIN_PROBABILITY = 0.9  # probability of another language; of 2,500 English sentences of SST-2, AG News and the demo none is refused
 NAMES = {
     "ar": "Arabic",
     "bg": "Bulgarian",
@@ -61,7 +61,7 @@ def is_not_english(text: str) -> str:
         return NAMES.get(language, "another script") if language != "en" else "another script"
     return (
         NAMES.get(language, f"the language {language}")
-        if language != "en" and probability >= SURE
+        if language != "en" and probability >= MIN_PROBABILITY
         else ""
     )
 

@@ -172,7 +172,9 @@ RECIPES: dict[str, Build] = {
 }
 
 
-def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: AttackBudget) -> Attack:
+def build_attack(
+    recipe: str, victim: ModelWrapper, encoder: Encoder, budget: AttackBudget
+) -> Attack:
     """The recipe on this victim, held to the budget, the models asked about whole rounds of texts."""
     attack = RECIPES[recipe](victim, encoder)
     attack.goal_function.batch_size = 10**6  # the victim makes the batches: it knows the lengths
@@ -192,7 +194,7 @@ def copy_attack(attack: Attack) -> Attack:
     )
 
 
-def reached(result: AttackResult) -> bool:
+def goal_reached(result: AttackResult) -> bool:
     """Whether the attack has reached its goal; Input reduction has no end of its own, so what it left is counted."""
     if isinstance(result, MaximizedAttackResult):
         before, after = (

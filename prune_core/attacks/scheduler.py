@@ -19,8 +19,11 @@ from greenlet import getcurrent, greenlet
 from ..errors import Cancelled
 from .budget import BudgetExceeded, Clock
 
-ENDS_ALL = (Cancelled, torch.OutOfMemoryError)  # the user, or the experiment, who halves the batch
-ROUND = 200_000  # letters asked about at once, so that a long text cannot outrun its time budget with one question
+FATAL_ERRORS = (
+    Cancelled,
+    torch.OutOfMemoryError,
+)  # the user, or the experiment, who halves the batch
+LETTERS_PER_ROUND = 200_000  # letters asked about at once, so that a long text cannot outrun its time budget with one question
 BatchModel = Callable[[Sequence[Any]], Any]  # texts -> a sequence of as many answers
 
 
@@ -40,7 +43,7 @@ class Search(NamedTuple):
     size: float = 1.0  # of its memory, beside others
 
 
-def ask(answerer: BatchModel, texts: Sequence[Any]) -> list[Any]:
+def query_model(answerer: BatchModel, texts: Sequence[Any]) -> list[Any]:
     """Within a search, wait for the next rounds of answers; anywhere else, ask at once."""
     above = getcurrent().parent
     return list(answerer(texts)) if above is None else above.switch(Query(answerer, texts))
@@ -74,7 +77,7 @@ def _step(flying: Sequence[_RunningSearch]) -> None:
         _deliver(
             answerer,
             [
-                (flight, flight.part(ROUND // len(asking)))
+                (flight, flight.part(LETTERS_PER_ROUND // len(asking)))
                 for flight, own in asking
                 if own == answerer
             ],
@@ -87,7 +90,7 @@ def _deliver(answerer: BatchModel, asking: Sequence[tuple[_RunningSearch, Sequen
     started = time.perf_counter()
     try:
         answers = iter(answerer([text for _, texts in asking for text in texts]))
-    except ENDS_ALL:
+    except FATAL_ERRORS:
         raise
     except Exception as error:
         for flight, texts in asking:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..models.checkpoints.loading import MINILM, resolve
 from .resources import load_textattack
-from .scheduler import ask
+from .scheduler import query_model
 
 load_textattack()
 from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402
@@ -98,7 +98,7 @@ class SentenceSimilarity(SentenceEncoder):
         """Vectors of the windows; each distinct window is encoded once."""
         new = [text for text in dict.fromkeys(sentences) if text not in self._known]
         if new:
-            self._known.update(zip(new, ask(self._encoder.vectors, new), strict=True))
+            self._known.update(zip(new, query_model(self._encoder.vectors, new), strict=True))
         return torch.stack([self._known[text] for text in sentences])
 
     def clear_cache(self) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .changed_words import INSERTED, STRUCK, word_diff
+from .changed_words import DELETED, INSERTED, word_diff
 from .requirements import WORDNET
 from .resources import provide_wordnet
 from .sentence_similarity import encode
@@ -102,7 +102,7 @@ def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
     """(old, new) words, side by side where as many came as went, else every old one with every new one."""
     found: list[tuple[str, str]] = []
     for (kind, old), (following, new) in pairwise(word_diff(text, perturbed)):
-        if (kind, following) == (STRUCK, INSERTED):
+        if (kind, following) == (DELETED, INSERTED):
             ours, theirs = (
                 [word.strip(punctuation).lower() for word in words.split()] for words in (old, new)
             )

@@ -58,7 +58,7 @@ def soup(options: argparse.Namespace) -> None:
         overrides = settings(options.each)
         recipes = model_soup.read_recipes(options.recipes, overrides, options.epochs_share)
         start = 0.7
-        candidates += model_soup.make(
+        candidates += model_soup.fine_tune_candidates(
             recipes,
             source,
             validation,

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..errors import PruneError
 from ..plugins import Batch
 from .examples import AnswerSpans, Examples
-from .metrics import IGNORED
+from .metrics import IGNORE_INDEX
 
 # shorter texts are poor calibration data for a Linear's inputs; the papers drop them too
-LONG_ENOUGH = 9  # tokens
-LOOKED_AT = 5000  # texts whose lengths are counted
+MIN_CALIBRATION_TOKENS = 9  # tokens
+MAX_COUNTED_TEXTS = 5000  # texts whose lengths are counted
 
 
 class Features(NamedTuple):
@@ -153,7 +153,7 @@ def truncation_report(
     """Return (texts counted, texts longer than max_length, fraction of tokens lost, length for 95%
     of tokens).
     """
-    count = min(len(examples), LOOKED_AT)
+    count = min(len(examples), MAX_COUNTED_TEXTS)
     pairs = examples.pairs and examples.pairs[:count]
     # verbose=False: no warning about texts longer than the model's limit
     encoded = tokenizer(examples.texts[:count], pairs, verbose=False)["input_ids"]
@@ -194,10 +194,10 @@ def token_targets(features: Features, examples: Examples) -> Tensor:
         )
     if features.words is not None:
         rows = [
-            torch.tensor([IGNORED if word is None else word_labels[word] for word in words])
+            torch.tensor([IGNORE_INDEX if word is None else word_labels[word] for word in words])
             for words, word_labels in zip(features.words, labels, strict=True)
         ]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
     return torch.tensor(
         labels, dtype=torch.int64 if examples.kind == "classification" else torch.float32
     )

@@ -53,7 +53,7 @@ class DataReader:
         """Return the sampled task, with notes on how it was read."""
         experiment, unsampled = self.experiment, self.whole
         among, notes = self._long_enough(unsampled)
-        task = unsampled.sampled(
+        task = unsampled.subsample(
             experiment.calibration, experiment.evaluation, experiment.seed, among=among
         )
         if not len(task.calibration):
@@ -84,7 +84,7 @@ class DataReader:
     def _long_enough(self, task: Task) -> tuple[list[int] | None, list[str]]:
         """Return the calibration examples that are long enough (None: all), with notes."""
         requested, pool = self.experiment.min_words, task.calibration
-        minimum = tokens.LONG_ENOUGH if requested is None else requested
+        minimum = tokens.MIN_CALIBRATION_TOKENS if requested is None else requested
         long = [*range(len(pool))]
         if minimum:
             long = tokens.long_enough(self.tokenizer, pool, minimum)
@@ -116,7 +116,7 @@ class DataReader:
             replace(experiment, seed=0), self.labels, self.kind, tokenizer=self.tokenizer
         )
         others, _ = first._long_enough(first.whole)
-        sample = first.whole.sampled(experiment.calibration, 1, 0, among=others)
+        sample = first.whole.subsample(experiment.calibration, 1, 0, among=others)
         if sample.calibration != task.calibration:
             return []  # the pool itself was sampled with the seed
         return [
@@ -216,7 +216,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
     binary = [predict.binary_note(config)] if task.evaluation.binary else []
     return result | {
         "labels": task.label_names,
-        "meant": task.meant,
+        "meant": task.label_map,
         "counts": task.counts,
         "notes": [*result["notes"], *task.notes, *binary],
         "calibration": len(task.calibration),

@@ -152,7 +152,7 @@ class Attack(Measure):
     ) -> list[AttackOutcome]:
         """Outcomes of a recipe on these examples; finished ones are read from the job's folder."""
         from ..attacks import engine
-        from ..attacks.budget import AttackBudget, ProgressPulse
+        from ..attacks.budget import AttackBudget, ProgressReporter
         from ..attacks.outcome import OutcomeLog
         from ..attacks.victim import Victim
 
@@ -169,11 +169,11 @@ class Attack(Measure):
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
         index, chunks = pair.chunk
         file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
-        pulse = ProgressPulse(report)
+        pulse = ProgressReporter(report)
         victim = Victim(
             pair.pruned,
             pair.tokenizer,
-            pulse.beat,
+            pulse.report_if_due,
             pair.batch_size,
             pair.max_length,
             PRECISIONS[precision],

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..models.compact import compact_model, dead_units, padding
+from ..models.compact import alignment_neurons, compact_model, dead_units
 from ..models.devices import device_of
 from ..models.inference.timing import (
     peak_memory,
@@ -86,7 +86,7 @@ class Cost(Measure):
         pruned |= {"model": "pruned", "sparsity": count(pair.pruned)["sparsity"]}
         if is_compact:
             note = f"Measured without its {heads} dead heads and {neurons} dead neurons."
-            if kept := padding(pair.pruned):
+            if kept := alignment_neurons(pair.pruned):
                 note += f" {kept} dead neurons stay: widths that are not multiples of 8 are slow."
             pruned |= {"shrunk": True, "note": note}
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:

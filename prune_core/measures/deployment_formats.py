@@ -19,13 +19,13 @@ import pandas as pd
 from torch import nn
 
 from ..data.examples import Examples
-from ..data.metrics import judge
+from ..data.metrics import comparable_values
 from ..data.tokens import batches
 from ..models.checkpoints import verification
 from ..models.compact import compact_model, dead_units
 from ..models.devices import device_of
 from ..models.export.formats import (
-    CALIBRATED,
+    CALIBRATION_EXAMPLES,
     FORMATS,
     INT8,
     ONNX,
@@ -174,7 +174,7 @@ def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
     task = pair.task
     dense, exported = dense_predictions(pair, no_report), predictions(pair, model, no_report)
     labels: list[Any] = task.evaluation.labels or dense.predicted
-    labels, before, after = judge(
+    labels, before, after = comparable_values(
         task.evaluation.kind, task.label_names, labels, dense.predicted, exported.predicted
     )
     row = summary(
@@ -203,7 +203,7 @@ def source(pair: Pair, model: nn.Module, folder: Path) -> ExportSource:
     """The model on the CPU with calibration examples, for files in a new folder."""
     folder.mkdir()
     on_cpu = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
-    sample = pair.task.calibration.sample(CALIBRATED, pair.seed)
+    sample = pair.task.calibration.sample(CALIBRATION_EXAMPLES, pair.seed)
     calibration = [
         batch
         for batch, _ in batches(

@@ -60,7 +60,7 @@ class QuantizationSensitivity(Measure):
                 {name: batch[name] for name in inputs}
                 for batch in exported.calibration[: self.examples]
             ]
-            diagnosis = quantization_sensitivity.diagnose(
+            diagnosis = quantization_sensitivity.analyze(
                 onnx.load(str(fp32)),
                 onnx.load(str(int8)),
                 calibration,

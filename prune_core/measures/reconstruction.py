@@ -70,7 +70,7 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
     """
     pairs = zip(pruned.inputs, pruned.paddings, strict=True)
     # dense block, pruned input
-    mixed = [pruned.keep(before.once(x, padding)) for x, padding in pairs]
+    mixed = [pruned.keep(before.run_pass(x, padding)) for x, padding in pairs]
     dense.enter(before)
     pruned.enter(after)
     rows = []

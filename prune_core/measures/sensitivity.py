@@ -105,7 +105,7 @@ def _final_states(
     def forward(x: Tensor, through: Sequence[Block]) -> Tensor:
         for block in through:
             for _ in range(block.passes):
-                x = block.once(x, padding)
+                x = block.run_pass(x, padding)
         return x
 
     inputs = [start]  # of each dense block, then the encoder output

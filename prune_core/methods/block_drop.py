@@ -82,7 +82,7 @@ class BlockDrop(UnitMethod):
                 similarity = torch.zeros((), dtype=torch.float64, device=path.inputs[0].device)
                 for i, padding in enumerate(path.paddings):
                     x = path.inputs[i]
-                    y = block.once(x, padding)
+                    y = block.run_pass(x, padding)
                     similarity += F.cosine_similarity(x, y, dim=-1).sum()
                     path.inputs[i] = path.keep(y)
                 influence[index] += (

@@ -181,15 +181,17 @@ class InspectorServer:
         try:
             self.handle_pending()
             from ..attacks import attack_steps
-            from ..attacks.budget import AttackBudget, ProgressPulse
+            from ..attacks.budget import AttackBudget, ProgressReporter
             from ..attacks.victim import Victim
 
-            pulse, victims = ProgressPulse(lambda *_: self.handle_pending()), []
+            pulse, victims = ProgressReporter(lambda *_: self.handle_pending()), []
             for checkpoint in checkpoints:
                 self.handle_pending()
                 model, tokenizer = self.models.get(checkpoint)
                 victims.append(
-                    Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
+                    Victim(
+                        model, tokenizer, pulse.report_if_due, max_length=replay.max_tokens(model)
+                    )
                 )
             example = Examples([text], None if pair is None else [pair], [label])
 

@@ -71,7 +71,7 @@ def distill(
     evaluations = [{"passes": 0, "rate": 0.0, "seconds": 0.0, **losses}]
 
     def evaluate(learner: _Learner, passes: int) -> float:
-        loss = learner.once()
+        loss = learner.run_pass()
         held_loss = learner.at_mean(lambda: _mean(model, dense, held))
         seconds = time.perf_counter() - started
         row = {"passes": passes, "rate": learner.rate, "seconds": seconds}
@@ -199,8 +199,8 @@ def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
     """Hidden states after every pass of a block, then the logits."""
     x, padding = embed(model, batch)
     for _, block in block_passes(model):
-        block.together = True
-        x = block.once(x, padding)
+        block.fuse_projections = True
+        x = block.run_pass(x, padding)
         yield x
     yield head(model, x, padding)
 

@@ -55,7 +55,7 @@ def _bytes(sub: Sublayer) -> float:
         linear.weight[0].nbytes + (0 if linear.bias is None else linear.bias[0].nbytes)
         for linear in sub.own.values()
     )
-    return sub.width * (rows * sub.rows_a_unit + sub.output.weight[:, 0].nbytes)
+    return sub.width * (rows * sub.rows_per_column + sub.output.weight[:, 0].nbytes)
 
 
 def latency_budget(subs: Sequence[Sublayer], table: Latency, seconds: float) -> UnitBudget:

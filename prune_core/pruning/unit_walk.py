@@ -78,7 +78,7 @@ def _refit_shared(
         dense.shared = []
         for _ in range(sub.block.passes):
             pruned.inputs = [
-                pruned.keep(sub.block.once(x, padding))
+                pruned.keep(sub.block.run_pass(x, padding))
                 for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)
             ]
     return damping

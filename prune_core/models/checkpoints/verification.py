@@ -29,7 +29,7 @@ EXAMPLES = 16
 # relative to max(1, largest output): fp32 kernels round differently, mistakes differ in the first
 # digits
 TOLERANCE = 1e-4
-LOOKED_AT = 2000  # examples from which short and long ones are chosen
+MAX_CANDIDATES = 2000  # examples from which short and long ones are chosen
 REPORT = (
     "nothing is measured; please report this with the checkpoint's config.json and tokenizer files"
 )
@@ -173,7 +173,7 @@ def _sample(examples: Examples) -> Examples:
     """
     usable = [
         place
-        for place in range(min(len(examples), LOOKED_AT))
+        for place in range(min(len(examples), MAX_CANDIDATES))
         if examples.texts[place] == examples.texts[place].lstrip()
     ]
     by_length = sorted(usable or [0], key=lambda place: len(examples.whole(place)))

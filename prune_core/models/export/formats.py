@@ -30,7 +30,7 @@ from .onnx import OnnxWrapper, Outputs, largest_difference, sample_batches, to_o
 BF16, ONNX, INT8, STATIC = "PyTorch bf16", "ONNX fp32", "ONNX int8", "ONNX int8 static"
 OPENVINO, OPENVINO_INT8 = "OpenVINO fp32", "OpenVINO int8"
 OPERATIONS = ["MatMul", "Gemm", "Gather"]  # that read a weight matrix
-CALIBRATED = 256  # maximum number of examples that determine the ranges of inputs
+CALIBRATION_EXAMPLES = 256  # maximum number of examples that determine the ranges of inputs
 
 
 class DeployedModel(nn.Module):

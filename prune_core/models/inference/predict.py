@@ -16,7 +16,7 @@ from ...data.tokens import Features, batches, batches_by_length, encode
 from ...errors import PruneError
 from ...plugins import Report, no_report
 from ..devices import device_of
-from ..replay import NEVER
+from ..replay import MASKED_LOGIT
 
 ANSWER_TOKENS = 30  # maximum length of an answer, as in the official baselines
 
@@ -244,7 +244,7 @@ def best_spans(
         ],
         device=start.device,
     )
-    start, end = (logits.float().masked_fill(~mask.bool(), NEVER) for logits in (start, end))
+    start, end = (logits.float().masked_fill(~mask.bool(), MASKED_LOGIT) for logits in (start, end))
     null = start[:, 0] + end[:, 0]
     log_probability = start.log_softmax(-1)[:, :, None] + end.log_softmax(-1)[:, None, :]
     all_spans = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device)
