@@ -205,7 +205,7 @@ def trial(
     print(f"fine-tunes {seconds(whole)}, attacks at most {seconds(most * attack)}")
 
 
-def show(found: dict[str, model_soup.Figures]) -> None:
+def show(found: dict[str, model_soup.Measurements]) -> None:
     """A line a model, and each soup against the plain run with the highest accuracy and the one that attacks hurt least."""
     print(f"\n{'':20}{'accuracy':>10}{'under attack':>14}{'95% interval':>18}{'n':>6}")
     for name, row in found.items():

@@ -78,7 +78,7 @@ def attack(
         indices=range(len(examples)),
         budget=budget,
         seed=SEED,
-        most=most,
+        concurrency=most,
     )
     return sorted(found, key=lambda outcome: outcome.example)
 

@@ -255,7 +255,7 @@ def test_recipes_are_read_scaled_and_overridden(tmp_path):
     (tmp_path / "recipes.yaml").write_text(
         "- {learning_rate: 5e-5, epochs: 30}\n- {name: robust, adversarial: freelb, epochs: 3}\n"
     )
-    found = model_soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_share=0.1)
+    found = model_soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_scale=0.1)
     assert (
         list(found) == ["01", "robust"] and found["01"].epochs == 3 and found["robust"].epochs == 1
     )

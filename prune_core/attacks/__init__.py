@@ -1,1 +1,4 @@
-"""Attacks on a classifier: the only folder that imports textattack. Importing this package alone imports nothing heavy."""
+"""Adversarial attacks on classifiers.
+
+The only folder that imports textattack; importing this package alone imports nothing heavy.
+"""

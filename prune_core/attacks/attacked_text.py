@@ -1,6 +1,7 @@
-"""TextAttack's text under attack, with the same words and the same edits but without its per-word work.
+"""TextAttack's AttackedText with identical words and edits, without its per-word overhead.
 
-A search makes hundreds of texts that differ in one word; TextAttack splits every word of each again.
+A search creates hundreds of texts that differ in one word; TextAttack splits all words of each
+again.
 """
 
 from __future__ import annotations
@@ -22,25 +23,22 @@ load_textattack()
 from textattack.shared import AttackedText  # noqa: E402
 from textattack.shared.utils import words_from_text  # noqa: E402
 
-_CHINESE = re.compile(
-    "[\u4e00-\u9fff]"
-)  # TextAttack segments these by context, so their words are left to it
-_ASCII_WORD = re.compile(
-    r"[\w`'\-*@]+"
-)  # what TextAttack's pattern means where every character is ASCII
-_EDGES = "'-_*@"  # belong to a word inside it, not at its ends
+# TextAttack segments Chinese by context, so its own splitting is used
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+_ASCII_WORD = re.compile(r"[\w`'\-*@]+")  # equivalent to TextAttack's pattern for ASCII
+_EDGES = "'-_*@"  # part of a word inside it, but not at its ends
 
 
 def split_words(text: str) -> list[str]:
-    """TextAttack's words of a text, quickly where the text is ASCII."""
+    """TextAttack's words of a text, with a fast path for ASCII."""
     if not text.isascii():
         return words_from_text(text)
-    found = (
+    stripped = (
         match.strip(_EDGES)
         for word in text.split()
         for match in _ASCII_WORD.findall(word.strip(_EDGES))
     )
-    return [word for word in found if word]
+    return [word for word in stripped if word]
 
 
 @lru_cache(maxsize=8192)
@@ -49,7 +47,7 @@ def _split(new: str) -> list[str]:
 
 
 class FastAttackedText(AttackedText):
-    """One input column or two; behaves as AttackedText does, word for word."""
+    """A text or a text pair; behaves exactly like AttackedText."""
 
     def __init__(
         self, columns: OrderedDict[str, str], clock: Clock, attributes: dict[str, Any] | None = None
@@ -68,7 +66,10 @@ class FastAttackedText(AttackedText):
 
     @property
     def words(self) -> list[str]:
-        """The words without punctuation; whatever a search does asks for them, so here the clock is looked at."""
+        """Words without punctuation.
+
+        Every search step reads them, so the clock is checked here.
+        """
         self._clock.check()
         if not self._words:
             self._words = split_words(self.text)
@@ -79,7 +80,7 @@ class FastAttackedText(AttackedText):
         return _differing(self.words, other_attacked_text.words)
 
     def generate_new_attacked_text(self, new_words: Iterable[str]) -> FastAttackedText:
-        """This text with its words replaced; an empty word deletes, several words insert."""
+        """Replace words; an empty string deletes a word, several words insert."""
         if len(self._text_input) > 1 or _CHINESE.search(self.text):
             slow = super().generate_new_attacked_text(new_words)
             return FastAttackedText(slow._text_input, self._clock, slow.attack_attrs)
@@ -87,15 +88,15 @@ class FastAttackedText(AttackedText):
             "newly_modified_indices": set(),
             "previous_attacked_text": self,
             "modified_indices": self.attack_attrs["modified_indices"].copy(),
-            "original_index_map": self.attack_attrs[
-                "original_index_map"
-            ],  # shared until words come or go
+            # shared until words are inserted or deleted
+            "original_index_map": self.attack_attrs["original_index_map"],
         }
         text, end, shift = "", 0, 0
-        whole, words, asked = self.text, self.words[:], list(new_words)
-        for index in sorted(_differing(words, asked)):
-            new, (start, stop) = asked[index], self._word_spans()[index]
-            text, end = text + whole[end:start], stop
+        old_text, words, replacements = self.text, self.words[:], list(new_words)
+        for index in sorted(_differing(words, replacements)):
+            new = replacements[index]
+            start, stop = self._word_spans()[index]
+            text, end = text + old_text[end:start], stop
             parts = _split(new)
             if len(parts) != 1:
                 _renumber(attributes, index, len(parts) - 1, new=new)
@@ -104,18 +105,18 @@ class FastAttackedText(AttackedText):
             attributes["newly_modified_indices"].update(modified)
             words[index + shift : index + shift + 1] = parts
             shift += len(parts) - 1
-            if not parts and end < len(whole):  # a deleted word takes one space with it
+            if not parts and end < len(old_text):  # one space is deleted together with the word
                 if index == 0:
-                    end += whole[end] == " "
+                    end += old_text[end] == " "
                 elif text[-1] == " ":
                     text = text[:-1]
             text += new
         child = FastAttackedText(
-            OrderedDict([(next(iter(self._text_input)), text + whole[end:])]),
+            OrderedDict([(next(iter(self._text_input)), text + old_text[end:])]),
             self._clock,
             attributes,
         )
-        # an edit splits into words of its own: it is bounded by what bounded the word before
+        # the words of an edit do not depend on the surrounding text, so the list remains valid
         child._words = None if _CHINESE.search(child.text) else words
         return child
 
@@ -130,12 +131,14 @@ class FastAttackedText(AttackedText):
         return self._spans
 
 
-def _differing(some: list[str], others: list[str]) -> set[int]:
-    return set(compress(count(), map(ne, some, others)))
+def _differing(words: list[str], other_words: list[str]) -> set[int]:
+    return set(compress(count(), map(ne, words, other_words)))
 
 
 def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> None:
-    """Keep the indices of modified words, and the map from the original's words, true after words came or went."""
+    """Update indices of modified words and the map from original words after insertions or
+    deletions.
+    """
     attributes["modified_indices"] = {
         old if old < index else old + change
         for old in attributes["modified_indices"]

@@ -1,4 +1,4 @@
-"""What an attack changed in a sentence, word by word. Knows nothing of attacks or pages."""
+"""Word-level diff of a text and its adversarial example."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ KEPT, STRUCK, INSERTED = "kept", "struck", "inserted"
 
 
 def word_diff(text: str, perturbed: str) -> list[tuple[str, str]]:
-    """(kind, words) in reading order; a replaced run is struck, then inserted."""
+    """Return (KEPT, STRUCK or INSERTED, words) in reading order; a replacement is struck, then
+    inserted.
+    """
     old, new = text.split(), perturbed.split()
-    out = []
-    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    runs = []
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
         if tag == "equal":
-            out.append((KEPT, " ".join(old[a:b])))
+            runs.append((KEPT, " ".join(old[old_start:old_end])))
             continue
-        out += [
+        struck, inserted = old[old_start:old_end], new[new_start:new_end]
+        runs += [
             (kind, " ".join(words))
-            for kind, words in ((STRUCK, old[a:b]), (INSERTED, new[c:d]))
+            for kind, words in ((STRUCK, struck), (INSERTED, inserted))
             if words
         ]
-    return out
+    return runs

@@ -1,4 +1,4 @@
-"""A person's own limits on what an attack may do to a text, on top of any recipe, as TextAttack takes them."""
+"""User-defined limits on the changes of an attack, as TextAttack constraints on top of a recipe."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from textattack.constraints.pre_transformation import InputColumnModification, M
 from textattack.shared import AttackedText  # noqa: E402
 
 COLUMNS = ["text", "pair"]
-_KEPT = {"first": {"pair"}, "second": {"text"}, "both": set[str]()}
+_PROTECTED = {"first": {"pair"}, "second": {"text"}, "both": set[str]()}
 
 
 def add_constraints(attack: Attack, budget: AttackBudget, encoder: Encoder) -> None:
-    """Hold the attack to the budget's limits; those that cost most come last."""
+    """Add the budget's limits to an attack; the most expensive ones come last."""
     attack.goal_function.query_budget = budget.queries
     before, after = attack.pre_transformation_constraints, attack.constraints
-    before.append(InputColumnModification(COLUMNS, _KEPT[budget.column]))
+    before.append(InputColumnModification(COLUMNS, _PROTECTED[budget.column]))
     if budget.share < 1:
         before.append(MaxModificationRate(budget.share))
     if budget.never:
@@ -36,7 +36,7 @@ def add_constraints(attack: Attack, budget: AttackBudget, encoder: Encoder) -> N
 
 
 class ProtectedWords(PreTransformationConstraint):
-    """Words that may not be touched, however they are capitalised."""
+    """Words that must not be changed, in any capitalization."""
 
     def __init__(self, words: Sequence[str]):
         self.words = frozenset(words)
@@ -48,11 +48,14 @@ class ProtectedWords(PreTransformationConstraint):
 
 
 class SimilarToOriginal(Constraint):
-    """A least cosine similarity of the whole text to the original; of a pair, of the sentence that has moved further."""
+    """Minimum cosine similarity of the text to the original.
 
-    def __init__(self, encoder: Encoder, least: float):
+    Of a pair, the less similar text counts.
+    """
+
+    def __init__(self, encoder: Encoder, minimum: float):
         super().__init__(compare_against_original=True)
-        self.encoder, self.least = encoder, least
+        self.encoder, self.minimum = encoder, minimum
 
     def _check_constraint_many(
         self, transformed_texts: list[AttackedText], reference_text: AttackedText
@@ -66,7 +69,7 @@ class SimilarToOriginal(Constraint):
         return [
             text
             for text, value in zip(transformed_texts, similarity.tolist(), strict=True)
-            if value >= self.least
+            if value >= self.minimum
         ]
 
     def _check_constraint(

@@ -1,7 +1,8 @@
 """A stand-in for flair while TextAttack is imported.
 
-TextAttack 0.3.11 imports flair in modules that every recipe loads, but only the recipes that list `requirements.FLAIR` call its
-taggers. flair 0.15 requires transformers below 5, so it is optional here.
+TextAttack 0.3.11 imports flair in modules that every recipe loads, but only recipes that list
+`requirements.FLAIR` use its taggers. flair 0.15 requires transformers below 5, so it is optional
+here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class _Tagger:
 
 @contextmanager
 def flair_or_stand_in() -> Iterator[None]:
-    """Import flair if possible; otherwise provide the names that TextAttack imports, inside the `with` block only."""
+    """Import flair if possible; otherwise provide the names that TextAttack imports, within the
+    `with` block.
+    """
     try:
         import flair  # noqa: F401
     except ImportError:
@@ -41,7 +44,9 @@ def flair_or_stand_in() -> Iterator[None]:
 
 
 def _modules() -> dict[str, ModuleType]:
-    """The packages `flair`, `flair.data` and `flair.models` with classes that can be subclassed but do nothing."""
+    """The packages `flair`, `flair.data` and `flair.models` with classes that can be subclassed but
+    do nothing.
+    """
     data = _module(
         "flair.data", Sentence=type("Sentence", (), {}), Tokenizer=type("Tokenizer", (), {})
     )

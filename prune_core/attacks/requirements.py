@@ -1,6 +1,8 @@
-"""What attacks need besides the installed packages: whether each is here, looked up in a moment, and how to get it.
+"""Resources that attacks need besides the installed packages: whether each is available, and how to
+get it.
 
-Looks at files only: nothing of textattack, nltk or tensorflow is imported, and no network is asked. attacks/download.py gets them.
+Only checks files: does not import textattack, nltk or tensorflow, and does not use the network.
+attacks/download.py downloads them.
 """
 
 from __future__ import annotations
@@ -15,65 +17,60 @@ from os import environ
 from pathlib import Path
 
 FETCH = "python -m prune_core.attacks.download"
-MARKER = "post_install_check_3"  # with this file in its cache TextAttack 0.3.11 downloads nothing at import
-WORDNET_FILES = Path("/usr/share/wordnet")  # where Debian's wordnet-base keeps it
+MARKER = "post_install_check_3"  # if in its cache, TextAttack 0.3.11 downloads nothing on import
+WORDNET_FILES = Path("/usr/share/wordnet")  # of Debian's package wordnet-base
 _PREFIXES = (sys.prefix, "/usr", "/usr/local")
 
 
 @dataclass(frozen=True)
 class Resource:
-    """Something to be downloaded or installed."""
+    """A download or package that an attack needs."""
 
-    name: str  # as it stands in a sentence
+    name: str  # for use in a sentence
     kind: str  # one of LOOK
-    what: str  # its name at the place it comes from
-    advice: str = ""  # how to get it, where fetch cannot
+    what: str  # identifier at its source
+    advice: str = ""  # how to get it, if it cannot be downloaded automatically
 
     @property
     def present(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether it is available on this machine."""
         return LOOK[self.kind](self.what)
 
     @property
     def key(self) -> str:
-        """What fetch calls it: the last part of its name that is no version."""
+        """Name for the download command: the last component that is not a version number."""
         return [part for part in self.what.split("/") if not part.isdigit()][-1]
 
     @property
     def how(self) -> str:
-        """How to get it: a command."""
+        """Command that gets it."""
         return self.advice or f"{FETCH} {self.key}"
 
 
 def own_folder() -> Path:
-    """Where attacks keep what they prepare: under $PRUNESCOPE_HOME, else in the user's cache folder."""
+    """Folder of prepared files: under $PRUNESCOPE_HOME, else in the user's cache folder."""
     home = environ.get("PRUNESCOPE_HOME")
-    return (Path(home) if home else _cache() / "prunescope").expanduser().resolve() / "attacks"
+    root = Path(home) if home else _cache() / "prunescope"
+    return root.expanduser().resolve() / "attacks"
 
 
 def textattack_folder() -> Path:
-    """TextAttack's download folder: its usual one where it has made that already, else one of ours."""
-    usual = Path(environ.get("TA_CACHE_DIR") or Path.home() / ".cache" / "textattack")
-    return usual if (usual / MARKER).exists() else own_folder() / "textattack"
+    """TextAttack's download folder: the default one if TextAttack has created it, else our own."""
+    default = Path(environ.get("TA_CACHE_DIR") or Path.home() / ".cache" / "textattack")
+    return default if (default / MARKER).exists() else own_folder() / "textattack"
 
 
 def flair_folder(model: str) -> Path:
-    """Where flair keeps a tagger, as a Hub cache of its own."""
-    return (
-        Path(environ.get("FLAIR_CACHE_ROOT") or Path.home() / ".flair")
-        / "models"
-        / model.split("/")[-1]
-    )
+    """Folder of a flair tagger, a separate Hub cache."""
+    root = Path(environ.get("FLAIR_CACHE_ROOT") or Path.home() / ".flair")
+    return root / "models" / model.split("/")[-1]
 
 
 def homoglyph_file() -> Path:
-    """The file that TextAttack 0.3.11 reads and comes without."""
+    """File that TextAttack 0.3.11 reads but does not include."""
     spec = find_spec("textattack")
-    return (
-        Path(spec.origin if spec and spec.origin else "textattack/__init__.py").parent
-        / "shared"
-        / "intentional_homoglyphs.txt"
-    )
+    package = Path(spec.origin).parent if spec and spec.origin else Path("textattack")
+    return package / "shared" / "intentional_homoglyphs.txt"
 
 
 def _cache() -> Path:
@@ -81,7 +78,7 @@ def _cache() -> Path:
 
 
 def _in_nltk(what: str) -> bool:
-    """A corpus or tagger, unpacked or zipped, in one of the folders that NLTK reads."""
+    """Whether one of NLTK's folders contains a corpus or tagger, extracted or zipped."""
     homes = [Path(home) for home in environ.get("NLTK_DATA", "").split(":") if home]
     homes += [
         Path.home() / "nltk_data",
@@ -91,21 +88,17 @@ def _in_nltk(what: str) -> bool:
 
 
 def _in_hub(what: str, cache: Path | None = None) -> bool:
-    """A model with its weights in a Hub cache; the shared one by default."""
+    """Whether a Hub cache (default: the shared one) contains a model with its weights."""
     home = Path(environ.get("HF_HOME") or _cache() / "huggingface")
-    snapshots = (
-        (cache or Path(environ.get("HF_HUB_CACHE") or home / "hub"))
-        / f"models--{what.replace('/', '--')}"
-        / "snapshots"
-    )
+    hub = cache or Path(environ.get("HF_HUB_CACHE") or home / "hub")
+    snapshots = hub / f"models--{what.replace('/', '--')}" / "snapshots"
     return any(file.suffix in (".safetensors", ".bin") for file in snapshots.glob("*/*"))
 
 
 def _in_tensorflow_hub(what: str) -> bool:
     home = Path(environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules")
-    return (
-        home / hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest() / "saved_model.pb"
-    ).is_file()
+    digest = hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest()
+    return (home / digest / "saved_model.pb").is_file()
 
 
 LOOK: dict[str, Callable[[str], bool]] = {
@@ -173,7 +166,8 @@ HOMOGLYPHS = Resource(
     "a list of look-alike letters",
     "homoglyphs",
     "intentional_homoglyphs.txt",
-    advice="save https://www.unicode.org/Public/security/latest/intentional.txt as textattack/shared/intentional_homoglyphs.txt",
+    advice="save https://www.unicode.org/Public/security/latest/intentional.txt as "
+    "textattack/shared/intentional_homoglyphs.txt",
 )
 RESOURCES = (
     WORDNET,

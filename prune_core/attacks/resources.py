@@ -1,6 +1,6 @@
-"""Makes `import textattack` work with no network: its stop words and its cache are prepared before the import.
+"""Import textattack without a network: stop words and cache folder are prepared before the import.
 
-Real downloads win where they are already there. Knows nothing of models or recipes.
+Existing downloads take precedence.
 """
 
 from __future__ import annotations
@@ -16,38 +16,48 @@ from ..errors import PruneError
 from .flair_stand_in import flair_or_stand_in
 from .requirements import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack_folder
 
-# TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
+# set by TextAttack if TA_CACHE_DIR is set; restored, as the Hub caches of this process and its
+# children must not move
 _MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
-# The English list of NLTK's corpus `stopwords` as published, 179 words; without its download TextAttack could not be imported.
+# the English list of NLTK's corpus `stopwords` as published, 179 words, which TextAttack needs to
+# be imported
 _STOPWORDS = """
-i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves he him his himself she she's her hers
-herself it it's its itself they them their theirs themselves what which who whom this that that'll these those am is are was were be
-been being have has had having do does did doing a an the and but if or because as until while of at by for with about against between
-into through during before after above below to from up down in out on off over under again further then once here there when where why
-how all any both each few more most other some such no nor not only own same so than too very s t can will just don don't should
-should've now d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't haven haven't isn isn't
-ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't wasn wasn't weren weren't won won't wouldn wouldn't
+i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves
+he him his himself she she's her hers herself it it's its itself they them their theirs themselves
+what which who whom this that that'll these those am is are was were be been being have has had
+having do does did doing a an the and but if or because as until while of at by for with about
+against between into through during before after above below to from up down in out on off over
+under again further then once here there when where why how all any both each few more most other
+some such no nor not only own same so than too very s t can will just don don't should should've now
+d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't
+haven haven't isn isn't ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't
+wasn wasn't weren weren't won won't wouldn wouldn't
 """
 
-# WordNet's lexicographer files by number (lexnames(5WN)), which Debian leaves out and NLTK asks for.
-_LEXNAMES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
-noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person noun.phenomenon
-noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body
-verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion
-verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl"""
+# WordNet's lexicographer files by number (lexnames(5WN)), which NLTK needs and Debian omits
+_LEXNAMES = """
+adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body
+noun.cognition noun.communication noun.event noun.feeling noun.food noun.group noun.location
+noun.motive noun.object noun.person noun.phenomenon noun.plant noun.possession noun.process
+noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body verb.change
+verb.cognition verb.communication verb.competition verb.consumption verb.contact verb.creation
+verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative verb.weather
+adj.ppl
+"""
 _SYNTACTIC = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
 
 
 def load_textattack() -> None:
-    """Import textattack, offline where need be; safe to call again and in two processes at once."""
+    """Import textattack, offline if necessary; idempotent and safe in concurrent processes."""
     if "textattack" in sys.modules:
         return
-    import transformers  # noqa: F401  its Hub constants are read now, before TextAttack moves the cache folders
+    # transformers reads its Hub constants here, before TextAttack moves the cache folders
+    import transformers  # noqa: F401
 
     home = folder()
     _provide_stopwords(home)
-    before = {name: os.environ.get(name) for name in (*_MOVED, "TA_CACHE_DIR")}
+    environment = {name: os.environ.get(name) for name in (*_MOVED, "TA_CACHE_DIR")}
     cache = textattack_folder()
     if cache.is_relative_to(home):
         _write_once(cache / MARKER, "")
@@ -56,27 +66,28 @@ def load_textattack() -> None:
         with flair_or_stand_in():
             import textattack
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-    textattack.shared.utils.logger.setLevel(
-        logging.ERROR
-    )  # a line per recipe about model classes it does not know
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+    # one warning per recipe about unknown model classes
+    textattack.shared.utils.logger.setLevel(logging.ERROR)
     logging.getLogger("jieba").setLevel(logging.ERROR)
 
 
 def folder() -> Path:
-    """Where prepared files are kept, private to the user."""
+    """Folder of prepared files, private to the user."""
     return _private(own_folder())
 
 
-@cache  # every search in flight asks
+@cache  # called by every running search
 def stopwords() -> list[str]:
-    """NLTK's English stop words, which TextAttack leaves alone."""
+    """NLTK's English stop words, which TextAttack does not change."""
     return _STOPWORDS.split()
 
 
 def _provide_stopwords(home: Path) -> None:
-    """Point NLTK at the bundled stop words unless it has its own download."""
+    """Point NLTK to the bundled stop words unless they are downloaded."""
     import nltk
 
     try:
@@ -88,7 +99,10 @@ def _provide_stopwords(home: Path) -> None:
 
 
 def provide_wordnet() -> None:
-    """Point NLTK at Debian's WordNet unless it has its own download; NLTK reads only what is the user's own, so a copy."""
+    """Point NLTK to Debian's WordNet unless it is downloaded.
+
+    The files are copied, because NLTK only reads files owned by the user.
+    """
     import nltk
 
     for name in ("corpora/wordnet", "corpora/wordnet.zip"):
@@ -107,26 +121,26 @@ def provide_wordnet() -> None:
         for number, name in enumerate(_LEXNAMES.split())
     ]
     _write_once(data / "corpora" / "wordnet" / "lexnames", "\n".join(names) + "\n")
-    _write_once(
-        data / "corpora" / "wordnet" / "index.sense", ""
-    )  # left out too; it must be there, and synonyms need nothing of it
+    # omitted by Debian too; it must exist, but synonyms do not need it
+    _write_once(data / "corpora" / "wordnet" / "index.sense", "")
     nltk.data.path.insert(0, str(data))
 
 
 def _private(path: Path) -> Path:
-    """The folder, made with mode 0700: NLTK 3.10 refuses data that others may write."""
+    """Create a folder with mode 0700: NLTK 3.10 refuses data that others can write."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
     except OSError as error:
         raise PruneError(
-            f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a folder of yours."
+            f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a writable "
+            "folder."
         ) from None
     return path
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write the file whole or not at all, so that two processes may do it at once."""
+    """Write a file atomically, so that concurrent processes can do so."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     for part in reversed([path.parent, *path.parent.parents]):

@@ -1,4 +1,4 @@
-"""Sentence similarity from the bundled MiniLM encoder, as a TextAttack constraint: batched, and each window encoded once."""
+"""Sentence similarity with the bundled MiniLM encoder, as a batched TextAttack constraint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ load_textattack()
 from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-_BATCH, _TOKENS = 64, 2048  # texts at once, and tokens: a cancel waits for a batch
+# maximum texts and tokens per batch: a cancel waits for a batch
+_BATCH, _TOKENS = 64, 2048
 
 
 @lru_cache(maxsize=2)
@@ -25,9 +26,8 @@ def _minilm(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     source = resolve(MINILM)
-    return AutoModel.from_pretrained(source).to(
-        device, dtype
-    ).eval(), AutoTokenizer.from_pretrained(source)
+    model = AutoModel.from_pretrained(source).to(device, dtype).eval()
+    return model, AutoTokenizer.from_pretrained(source)
 
 
 @torch.inference_mode()
@@ -37,17 +37,20 @@ def encode(
     beat: Callable[[], None] = lambda: None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(texts, width) unit vectors on the CPU: mean over real tokens, in batches of like length, equal texts once."""
+    """Unit vectors (texts, width) on the CPU: mean over real tokens.
+
+    Equal texts are encoded once.
+    """
     model, tokenizer = _minilm(device, dtype)
     distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     ids = tokenizer(list(distinct), truncation=True, max_length=256)
     lengths = [len(row) for row in ids["input_ids"]]
-    left = sorted(range(len(distinct)), key=lengths.__getitem__, reverse=True)
+    remaining = sorted(range(len(distinct)), key=lengths.__getitem__, reverse=True)
     vectors = torch.zeros(len(distinct), model.config.hidden_size)
-    while left:
+    while remaining:
         beat()
-        most = min(_BATCH, max(1, _TOKENS // lengths[left[0]]))
-        indices, left = left[:most], left[most:]
+        size = min(_BATCH, max(1, _TOKENS // lengths[remaining[0]]))
+        indices, remaining = remaining[:size], remaining[size:]
         batch = tokenizer.pad(
             {name: [rows[i] for i in indices] for name, rows in ids.items()}, return_tensors="pt"
         ).to(device)
@@ -60,7 +63,7 @@ def encode(
 
 
 class Encoder:
-    """The encoder that all searches of a run ask."""
+    """The encoder shared by all searches of a run."""
 
     def __init__(
         self, device: torch.device, beat: Callable[[], None], dtype: torch.dtype = torch.float32
@@ -68,12 +71,12 @@ class Encoder:
         self._device, self._beat, self._dtype = device, beat, dtype
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """(texts, width)."""
+        """Unit vectors (texts, width)."""
         return encode(texts, self._device, self._beat, dtype=self._dtype)
 
 
 class SentenceSimilarity(SentenceEncoder):
-    """TextAttack's windowed sentence constraint over MiniLM vectors."""
+    """TextAttack's windowed sentence constraint with MiniLM vectors."""
 
     def __init__(
         self,
@@ -83,7 +86,8 @@ class SentenceSimilarity(SentenceEncoder):
         window: int | None = None,
         against_original: bool = False,
     ):
-        # with a window in TextFooler's form: against the text before this swap, and no limit on texts shorter than it
+        # a window implies TextFooler's form: compared with the text before this swap, and no limit
+        # for texts shorter than the window
         super().__init__(
             threshold,
             metric,
@@ -95,7 +99,7 @@ class SentenceSimilarity(SentenceEncoder):
         self._known: dict[str, Tensor] = {}
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Vectors of the windows, each distinct window once."""
+        """Vectors of the windows; each distinct window is encoded once."""
         new = [text for text in dict.fromkeys(sentences) if text not in self._known]
         if new:
             self._known.update(zip(new, ask(self._encoder.vectors, new), strict=True))
@@ -106,15 +110,13 @@ class SentenceSimilarity(SentenceEncoder):
         self._known.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__,
-            "_known": {},
-        }  # a copy starts with an empty memory: searches take turns
+        # a copy has its own cache, because searches run concurrently
+        return {**self.__dict__, "_known": {}}
 
     def _score_list(
         self, starting_text: AttackedText, transformed_texts: list[AttackedText]
     ) -> Tensor:
-        # these scores are replaced by 1 whatever they are, so nothing need be encoded
+        # TextAttack replaces these scores by 1 in any case, so no encoding is needed
         if self.skip_text_shorter_than_window and all(
             text.num_words < self.window_size for text in transformed_texts
         ):

@@ -168,7 +168,7 @@ class Attack(Measure):
                     indices=sample,
                     budget=budget,
                     seed=pair.seed,
-                    journal=journal,
+                    log=journal,
                 )
             }
             outcomes = [found[example] for example in sample]

@@ -107,8 +107,9 @@ class Block:
         return (self.norm1 if group == 0 else self.norm2)(x)
 
     def leave(self, total: Tensor, group: int) -> Tensor:
-        """Residual stream after GROUPS[group], the last of a sub-layer; a post-norm is applied
-        here.
+        """Residual stream after GROUPS[group], the last of a sub-layer.
+
+        A post-norm is applied here.
         """
         if self.spec.pre_norm:
             return total

@@ -281,7 +281,10 @@ def mask_gradients(
 
 
 def logits(model: nn.Module, hidden: Tensor, padding: Padding) -> Tensor:
-    """Logits from padded final hidden states in any precision; the head runs in its own precision."""
+    """Logits from padded final hidden states in any precision.
+
+    The head runs in its own precision.
+    """
     return head(model, padding.pack(hidden).float(), padding)
 
 

@@ -376,8 +376,8 @@ def check(config: Any, checkpoint: str, class_name: str = "", embedder: str = ""
         raise PruneError(f"{checkpoint} {why}.")
     if class_name and not class_name.endswith(tuple(HEADS.values())):
         problem = embedder or (
-            f"contains a {class_name}, not a model for text classification, token classification, "
-            "regression or question answering"
+            f"contains a {class_name}, which has no head for text classification, token "
+            "classification, regression or question answering"
         )
         raise PruneError(
             f"{checkpoint} {problem}; fine-tune it first: python -m prune_core finetune "
