@@ -193,7 +193,7 @@ class Block:
 def _split_fused(fused: nn.Linear) -> list[nn.Linear]:
     """Views of query, key and value in a fused matrix with the three below each other."""
     size = fused.out_features // 3
-    rows = [slice(start, start + size) for start in range(0, 3 * size, size)]
+    rows = [slice(third * size, (third + 1) * size) for third in range(3)]
     return [
         view(fused.weight[third], None if fused.bias is None else fused.bias[third])
         for third in rows
