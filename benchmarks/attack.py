@@ -176,17 +176,17 @@ def ours(
 ) -> Row:
     """All sentences in flight together."""
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import AttackBudget, ProgressPulse
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
 
     def work() -> list[Row]:
-        pulse = ProgressPulse(no_report)
-        victim = Victim(model, tokenizer, pulse.beat, dtype=dtype)
+        reporter = ProgressReporter(no_report)
+        victim = Victim(model, tokenizer, reporter.report_if_due, dtype=dtype)
         budget = AttackBudget(queries=10**6, seconds=10**6)
         found = engine.run(
             name,
             victim,
-            pulse,
+            reporter,
             examples=examples,
             indices=range(len(examples)),
             budget=budget,

@@ -69,7 +69,7 @@ class Bench:
         )
         return tasks.load(
             source, tuple(model.config.id2label.values()), kind=replay.task_type_of(model)
-        ).sampled(0, self.evaluation, 0)
+        ).subsample(0, self.evaluation, 0)
 
     @cached_property
     def _dense(self) -> np.ndarray:
@@ -79,7 +79,7 @@ class Bench:
         """A sample of calibration sentences, as an experiment draws it."""
         pool = self.task.calibration
         return pool.sample(
-            sentences, seed, tokens.long_enough(self.loaded[1], pool, tokens.LONG_ENOUGH)
+            sentences, seed, tokens.long_enough(self.loaded[1], pool, tokens.MIN_CALIBRATION_TOKENS)
         )
 
     def pruned(

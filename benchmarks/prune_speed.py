@@ -47,7 +47,7 @@ def main() -> None:
     model = setting.shape("BERT-base") if options.bert_base else model.to(device)
     pool = tasks.training_examples(DataSource(options.train), ("negative", "positive"))
     examples = pool.sample(
-        options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.LONG_ENOUGH)
+        options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.MIN_CALIBRATION_TOKENS)
     )
     batches = [
         batch

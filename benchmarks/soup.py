@@ -106,7 +106,7 @@ def main() -> None:
         trial(recipes, train, options)
         return
     progress = PrintedProgress()
-    candidates = model_soup.make(
+    candidates = model_soup.fine_tune_candidates(
         recipes, train, held_out, folder=options.out / "candidates", report=progress
     )
     soups = {}

@@ -298,7 +298,7 @@ def _examples(
     """Checked examples of any kind of table, with notes on how they were read."""
     if isinstance(data, Examples):
         return ReadExamples(data, [])
-    table, source = in_memory.table(data, options)
+    table, source = in_memory.read_table(data, options)
     return tasks.examples_of(table, source, _names(model), kind=task_type_of(model))
 
 

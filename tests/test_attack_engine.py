@@ -12,7 +12,7 @@ import torch
 from prune_core import Cancelled, PruneError
 from prune_core.analysis import takeaways
 from prune_core.analysis.compared_models import ComparedModel
-from prune_core.attacks.budget import AttackBudget, BudgetExceeded, Clock, ProgressPulse
+from prune_core.attacks.budget import AttackBudget, BudgetExceeded, Clock, ProgressReporter
 from prune_core.attacks.catalogue import CATALOGUE, WORDS, missing
 from prune_core.data.examples import Examples
 from prune_core.data.tasks import Task
@@ -67,13 +67,13 @@ def run(recipe, model, examples, budget=AttackBudget(queries=60, seconds=60)):  
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
-    pulse = ProgressPulse(no_report)
-    victim = Victim(model, tiny.tokenizer(), pulse.beat, max_length=64)
+    reporter = ProgressReporter(no_report)
+    victim = Victim(model, tiny.tokenizer(), reporter.report_if_due, max_length=64)
     return sorted(
         engine.run(
             recipe,
             victim,
-            pulse,
+            reporter,
             examples=examples,
             indices=range(len(examples)),
             budget=budget,
@@ -296,7 +296,7 @@ def test_any_text_ends_in_a_row(recipe, script):
 def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
     from prune_core.attacks import scheduler
 
-    monkeypatch.setattr(scheduler, "ROUND", 12)
+    monkeypatch.setattr(scheduler, "LETTERS_PER_ROUND", 12)
     rounds = []
 
     def shout(texts):
@@ -304,11 +304,11 @@ def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
         return [text.upper() for text in texts]
 
     def work(texts):
-        return lambda: scheduler.ask(shout, texts)
+        return lambda: scheduler.query_model(shout, texts)
 
     def stopped():
         try:
-            scheduler.ask(shout, ["never"])
+            scheduler.query_model(shout, ["never"])
         except BudgetExceeded:
             return "stopped"
 
@@ -333,12 +333,12 @@ def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
 
 
 def test_large_searches_leave_room():
-    from prune_core.attacks.scheduler import Search, ask, run_concurrently
+    from prune_core.attacks.scheduler import Search, query_model, run_concurrently
 
     together = []
     answer = lambda texts: together.append(len(texts)) or texts  # noqa: E731
     searches = [
-        Search(lambda: ask(answer, ["a"]), Clock(nothing), 0, size=size)
+        Search(lambda: query_model(answer, ["a"]), Clock(nothing), 0, size=size)
         for size in (2.0, 2.0, 1.0, 9.0)
     ]
     assert len(list(run_concurrently(searches, 3))) == 4 and together == [2, 2]

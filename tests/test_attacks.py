@@ -15,9 +15,9 @@ import torch
 
 from prune_core import Cancelled, PruneError
 from prune_core.attacks import neighbours, resources
-from prune_core.attacks.budget import AttackBudget, Clock, ProgressPulse
+from prune_core.attacks.budget import AttackBudget, Clock, ProgressReporter
 from prune_core.attacks.catalogue import CATALOGUE, missing
-from prune_core.attacks.scheduler import Search, ask, run_concurrently
+from prune_core.attacks.scheduler import Search, query_model, run_concurrently
 from prune_core.data.examples import Examples
 from prune_core.measures.attack import Attack, summarize
 from prune_core.models.devices import seed_everything
@@ -67,13 +67,13 @@ def attack(
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
-    pulse = ProgressPulse(report)
+    reporter = ProgressReporter(report)
     examples = examples or victim[2]
-    asked = Victim(model or victim[0], victim[1], pulse.beat)
+    asked = Victim(model or victim[0], victim[1], reporter.report_if_due)
     found = engine.run(
         recipe,
         asked,
-        pulse,
+        reporter,
         examples=examples,
         indices=range(len(examples)),
         budget=budget,
@@ -89,7 +89,7 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     from textattack.models.wrappers import HuggingFaceModelWrapper
 
     from prune_core.attacks.engine import example_seed
-    from prune_core.attacks.recipes import RECIPES, reached
+    from prune_core.attacks.recipes import RECIPES, goal_reached
     from prune_core.attacks.sentence_similarity import Encoder
     from prune_core.attacks.victim import Victim
 
@@ -109,7 +109,7 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
         result = reference.attack(examples.texts[index], examples.labels[index])
         skipped = isinstance(result, SkippedAttackResult)
         assert outcome.outcome == (
-            "skipped" if skipped else "success" if reached(result) else "failed"
+            "skipped" if skipped else "success" if goal_reached(result) else "failed"
         )
         assert outcome.queries == result.num_queries
         if outcome.outcome != "skipped":
@@ -185,7 +185,7 @@ def test_budgets_are_kept(victim):
     late = attack(victim, budget=AttackBudget(seconds=1e-9))
     notes = {
         "failed": "Stopped by the time budget of 1e-09 s.",
-        "skipped": "Already wrong before the attack.",
+        "skipped": "Misclassified before the attack.",
     }
     assert {row.outcome for row in late} == set(notes) and all(
         row.note == notes[row.outcome] for row in late
@@ -237,7 +237,7 @@ def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
         return [2 * text for text in texts]
 
     def work(times: int) -> list[float]:
-        return [random.random() + ask(double, [times, turn])[0] for turn in range(times)]
+        return [random.random() + query_model(double, [times, turn])[0] for turn in range(times)]
 
     def alone(times: int) -> list[float]:
         random.seed(times)
@@ -255,12 +255,12 @@ def test_an_error_of_torch_in_a_search_can_be_caught():
     """Torch's errors walk the C stack, which ended the whole process where a search was begun deeper than it was resumed."""
 
     def work() -> str:
-        ask(list, [1])
+        query_model(list, [1])
         with pytest.raises(RuntimeError):
             torch.nn.functional.cosine_similarity(
                 torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)
             )
-        return ask(list, ["caught"])[0]
+        return query_model(list, ["caught"])[0]
 
     assert (
         list(run_concurrently([Search(work, Clock(nothing), 0) for _ in range(4)], 4))

@@ -92,7 +92,7 @@ def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
     assert (
         told.evaluation.binary
         and set(told.evaluation.labels) == {0, 1}
-        and told.meant == {"blue": 1, "red": 0}
+        and told.label_map == {"blue": 1, "red": 0}
     )
     for only, words in ((1, "every score is 1.0"), ("yes", "every label is 1")):
         with pytest.raises(PruneError, match=words):

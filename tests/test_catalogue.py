@@ -58,7 +58,8 @@ def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
 
 def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "prune_core.attacks.requirements.LOOK", dict.fromkeys(requirements.LOOK, lambda _: False)
+        "prune_core.attacks.requirements.CHECKS",
+        dict.fromkeys(requirements.CHECKS, lambda _: False),
     )
     able = {name for name, entry in CATALOGUE.items() if not missing(entry)}
     assert able == {
@@ -147,14 +148,14 @@ def victim():
 
 def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import AttackBudget, ProgressPulse
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.data.examples import Examples
 
     examples = Examples(texts, labels=victim(texts).argmax(-1).tolist())
     found = engine.run(
         recipe,
         victim,
-        ProgressPulse(lambda *_: None),
+        ProgressReporter(lambda *_: None),
         examples=examples,
         indices=range(len(texts)),
         budget=AttackBudget(queries, 1e6),
@@ -186,7 +187,7 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
     for name in ("mse_dist.p", "cos_sim.p"):
         (folder / name).write_bytes(pickle.dumps({i: {} for i in range(len(words))}))
     monkeypatch.setattr("prune_core.attacks.requirements.textattack_folder", lambda: tmp_path)
-    monkeypatch.setitem(requirements.LOOK, "nltk", lambda _: True)
+    monkeypatch.setitem(requirements.CHECKS, "nltk", lambda _: True)
     monkeypatch.setattr("textattack.shared.utils.install.TEXTATTACK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("textattack.shared.utils.GLOBAL_OBJECTS", {})
     assert not missing(CATALOGUE["IGA"])

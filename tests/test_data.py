@@ -311,7 +311,7 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
     for name, rows in (("one", 12), ("both", 18), ("a.parquet", 12), ("a.arrow", 12)):
         task = tasks.load(DataSource(str(tmp_path / name)), LABELS)
         assert len(task.calibration) + len(task.evaluation) == rows
-        assert task.meant == {
+        assert task.label_map == {
             "negative": 0,
             "positive": 1,
         }  # by name: the data counts them the other way round
@@ -449,7 +449,7 @@ def test_the_demo_is_what_it_promises() -> None:
     texts = task.calibration.texts + task.evaluation.texts
     assert len(set(texts)) == len(texts) and all(5 <= len(text.split()) <= 40 for text in texts)
     assert 0.45 < sum(task.evaluation.labels) / len(task.evaluation) < 0.55
-    assert len(task.sampled(256, 0, 0).calibration) == 256
+    assert len(task.subsample(256, 0, 0).calibration) == 256
 
 
 def test_samples_are_seeded_and_keep_their_order() -> None:

@@ -77,7 +77,11 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("Sport", "World news")
     task = load(said, ("Sport", "World news"))
-    assert task.counts == {"0": 30, "1": 30, "2": 30} and task.meant == {"0": 0, "1": None, "2": 1}
+    assert task.counts == {"0": 30, "1": 30, "2": 30} and task.label_map == {
+        "0": 0,
+        "1": None,
+        "2": 1,
+    }
 
 
 def test_numbers_alone_give_a_new_head_no_names(reviews: DataSource) -> None:
@@ -86,13 +90,13 @@ def test_numbers_alone_give_a_new_head_no_names(reviews: DataSource) -> None:
         reviews.task, index=False
     )  # a pair's "same", a text's "spam": unknown
     assert label_names(reviews, "classification") == ("label 0", "label 1")
-    assert load(reviews, ("label 0", "label 1")).meant == {"0": 0, "1": 1}
+    assert load(reviews, ("label 0", "label 1")).label_map == {"0": 0, "1": 1}
 
 
 def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: DataSource) -> None:
     said = replace(reviews, labels="good=0,bad=1,fair=2")
     names = label_names(said, "classification")
-    assert names == ("good", "bad", "fair") and load(said, names).meant == {
+    assert names == ("good", "bad", "fair") and load(said, names).label_map == {
         "bad": 1,
         "fair": 2,
         "good": 0,
@@ -190,7 +194,7 @@ def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: DataS
 
 def test_a_change_starts_within_the_ball_and_spares_the_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
-    change = freelb.start(mask, 9, norm=0.6)
+    change = freelb.initial_perturbation(mask, 9, norm=0.6)
     assert not change[1, 1:].any() and change[1, 0].all() and (freelb.norms(change) <= 0.6).all()
     assert (
         change[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < change[1].abs().max() <= 0.6 / 3
@@ -226,7 +230,7 @@ def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> N
     }
     for steps, norm, same in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
         model.zero_grad()
-        total = freelb.gradients(
+        total = freelb.add_gradients(
             model, batch["attention_mask"], loss, steps=steps, size=0.1, norm=norm
         )
         close = all(
@@ -245,9 +249,9 @@ def test_the_change_makes_the_loss_worse_and_its_dropout_is_one_draw() -> None:
         seen.append(found.item())
         return found
 
-    freelb.gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
+    freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
     assert seen[0] == seen[1] == seen[2]
-    freelb.gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
+    freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
     assert seen[3] != seen[2], "the next step draws anew"
-    freelb.gradients(model.eval(), batch["attention_mask"], loss, steps=5, size=0.3, norm=2.0)
+    freelb.add_gradients(model.eval(), batch["attention_mask"], loss, steps=5, size=0.3, norm=2.0)
     assert seen[-1] > seen[-5]

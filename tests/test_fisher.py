@@ -23,7 +23,7 @@ def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -
     x, padding = replay.embed(model, batch)
     for block in stack:
         for _ in range(block.passes):
-            x = block.once(x, padding)
+            x = block.run_pass(x, padding)
     hook.remove()
     logits = replay.head(model, x, padding)
     p = logits.detach().softmax(-1)[padding.mask.nonzero()[:, 0]]  # of each token's sentence

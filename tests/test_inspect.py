@@ -210,7 +210,7 @@ def test_saliency_of_labels_and_scores_but_not_of_answers(folder):
 @pytest.mark.parametrize("recipe", ["DeepWordBug", "Pruthi"])  # a greedy search and a beam
 def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import AttackBudget, ProgressPulse
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
     from prune_core.data.examples import Examples
 
@@ -224,12 +224,14 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
             for each in seen:
                 shown.hear({"index": 0, "told": each})
             model, tokenizer = SHELF.get(str(folder / name))
-            pulse = ProgressPulse(lambda *_: None)
-            victim = Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
+            reporter = ProgressReporter(lambda *_: None)
+            victim = Victim(
+                model, tokenizer, reporter.report_if_due, max_length=replay.max_tokens(model)
+            )
             [outcome] = engine.run(
                 recipe,
                 victim,
-                pulse,
+                reporter,
                 examples=Examples([tiny.SENTENCES[2]], labels=[label]),
                 indices=[0],
                 budget=AttackBudget(),

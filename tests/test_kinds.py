@@ -73,7 +73,7 @@ def test_the_labels_f1_is_scikit_learns() -> None:
 def test_several_labels_are_read_in_every_form(rows: list[dict], right: list) -> None:
     table = pd.DataFrame(rows)
     source = DataSource("a")
-    chosen = columns.choose(table, source, "a", kind="multilabel", names=("a", "b"))
+    chosen = columns.choose_columns(table, source, "a", kind="multilabel", names=("a", "b"))
     found = reading.examples(table, source, chosen, kind="multilabel", names=("a", "b"))
     assert found.examples.labels == right
 
@@ -119,7 +119,7 @@ def test_a_words_first_token_carries_its_label() -> None:
     words = [word for word in features.words[0] if word is not None]
     assert words == [0, 1, 2, 3] and features.words[0][0] is None
     right = tokens.token_targets(features, found)[0].tolist()
-    assert [label for label in right if label != metrics.IGNORED] == [1, 2, 0, 0]
+    assert [label for label in right if label != metrics.IGNORE_INDEX] == [1, 2, 0, 0]
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -276,7 +276,9 @@ VECTORS = [
 )
 def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
-    chosen = columns.choose(table, DataSource("a"), "a", kind="multilabel", names=("a", "b"))
+    chosen = columns.choose_columns(
+        table, DataSource("a"), "a", kind="multilabel", names=("a", "b")
+    )
     assert reading.examples(
         table, DataSource("a"), chosen, kind="multilabel", names=("a", "b")
     ).examples.labels == [[1, 0], [1, 0]]

@@ -12,7 +12,7 @@ from prune_core.data import reading, tasks
 from prune_core.data.columns import Columns
 from prune_core.data.examples import DataSource
 from prune_core.data.label_pairs import parse_pairs
-from prune_core.data.metrics import METRICS, judge
+from prune_core.data.metrics import METRICS, comparable_values
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -179,8 +179,8 @@ def metric_with(
     """(metric, facts and prediction rows, task) of a model that predicts `true[number in text]`."""
     task = tasks.load(DataSource(file, labels=labels), names, 0, kind=kind)
     predictions = [true[int(text.split()[0])] for text in task.evaluation.texts]
-    right, said = judge(kind, names, task.evaluation.labels, predictions)
-    known = facts(list(names), kind=kind, labels=task.meant)
+    right, said = comparable_values(kind, names, task.evaluation.labels, predictions)
+    known = facts(list(names), kind=kind, labels=task.label_map)
     return METRICS[task.metric].compute(right, said), known | {"rows": rows(right, said)}, task
 
 

@@ -10,7 +10,7 @@ from prune_core import formatting, plots
 from prune_core.analysis import attack_success, takeaways
 from prune_core.analysis.compared_models import ComparedModel, ordered
 from prune_core.analysis.quantities import available, recipes, summary
-from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, word_diff
+from prune_core.attacks.changed_words import DELETED, INSERTED, UNCHANGED, word_diff
 from prune_core.experiments import attack_transfer
 from prune_core.plots import palette, style
 from prune_core.plots.annotations import (
@@ -330,11 +330,11 @@ def test_numbers_read_well(value, shown):
 
 def test_word_diff_strikes_and_inserts():
     assert word_diff("a fine film indeed", "a fnie film") == [
-        (KEPT, "a"),
-        (STRUCK, "fine"),
+        (UNCHANGED, "a"),
+        (DELETED, "fine"),
         (INSERTED, "fnie"),
-        (KEPT, "film"),
-        (STRUCK, "indeed"),
+        (UNCHANGED, "film"),
+        (DELETED, "indeed"),
     ]
 
 

@@ -135,7 +135,7 @@ def test_slices_are_thirds_that_keep_equal_values_together():
 def test_a_success_that_is_not_valid_counts_as_held():
     made = rows("sssssf").assign(
         similarity=[0.9, 0.7, 0.9, 0.9, 0.7, float("nan")],
-        meaning=["", "", "“not” is gone", "", "", ""],
+        meaning=["", "", "“not” was removed", "", "", ""],
     )
     made["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     made.loc[4, "recipe"] = "Letters"

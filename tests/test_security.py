@@ -84,7 +84,7 @@ def test_a_small_file_with_much_in_it_is_refused(tmp_path, monkeypatch):
         with pytest.raises(PruneError, match="unpacked; take a sample"):
             tables.read(str(tmp_path / name))
     monkeypatch.undo()
-    monkeypatch.setattr(tables, "MOST_ROWS", 10)
+    monkeypatch.setattr(tables, "MAX_ROWS", 10)
     (tmp_path / "b.csv").write_text("text,label\n" + "A film.,1\n" * 20)
     with pytest.raises(PruneError, match="20 rows; take a sample"):
         tables.read(str(tmp_path / "b.csv"))

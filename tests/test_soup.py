@@ -134,9 +134,9 @@ def test_another_family_and_a_lonely_checkpoint_are_sentences(saved, tmp_path):
         "a", change=lambda model, _: setattr(model.config, "id2label", {0: "LABEL_0", 1: "LABEL_1"})
     )
     with pytest.raises(PruneError, match="not of one shape"):
-        model_soup.check([first, model_soup.Candidate.of(str(tmp_path / "electra"))])
+        model_soup.check_compatible([first, model_soup.Candidate.of(str(tmp_path / "electra"))])
     with pytest.raises(PruneError, match="two checkpoints or more"):
-        model_soup.check([first])
+        model_soup.check_compatible([first])
 
 
 def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from prune_core.methods import METHODS
 from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
 from prune_core.models import families, replay
-from prune_core.models.replay import used_token
+from prune_core.models.replay import tokens_read
 from prune_core.models.units import execution_order, flops, mask_gradients, sublayers
 from prune_core.plugins import build, no_report
 from prune_core.pruning.unitwise import SLACK, Ranking, UnitMethod, search
@@ -67,7 +67,7 @@ def test_flops_are_those_that_a_forward_pass_takes() -> None:
     x, padding = torch.randn(17, 32), replay.Padding.of(torch.ones(1, 17, dtype=torch.bool))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         for block in replay.blocks(model):
-            x = block.once(x, padding)
+            x = block.run_pass(x, padding)
     assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
 
 
@@ -87,7 +87,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
             padding.unpack(x),
             padding,
             loss=loss,
-            reads=used_token(model),
+            reads=tokens_read(model),
             seen=lambda _, a, seen=features: seen.append(a),
         )
         for sub, a in zip([subs[place] for place in execution_order(subs)], features, strict=True):
@@ -116,7 +116,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
                 out.flatten(0, 1), right.flatten(), reduction="sum"
             )
         else:
-            filled = out.masked_fill(~padding.mask[:, None], replay.NEVER)
+            filled = out.masked_fill(~padding.mask[:, None], replay.MASKED_LOGIT)
             loss = (
                 sum(
                     torch.nn.functional.cross_entropy(
@@ -144,8 +144,10 @@ def test_folding_a_mask_is_multiplying_it(family: str) -> None:
         one.output.register_forward_pre_hook(lambda _, inputs, mask=columns: (inputs[0] * mask,))
         two.fold(kept)
         assert torch.equal((two.output.weight != 0).any(0), two.columns(kept))
-        rows = two.columns(kept).repeat(two.rows_a_unit)
-        assert all(torch.equal((linear.weight != 0).any(1), rows) for linear in two.own.values())
+        rows = two.columns(kept).repeat(two.rows_per_column)
+        assert all(
+            torch.equal((linear.weight != 0).any(1), rows) for linear in two.input_linears.values()
+        )
     with torch.no_grad():
         for batch in tiny.calibration(family):
             torch.testing.assert_close(answers(gated, batch), answers(folded, batch))
@@ -515,7 +517,7 @@ def test_units_chosen_together_leave_a_smaller_error_than_each_by_its_score() ->
         model.classifier.weight.mul_(50)
         for sub in sublayers(model)[1::2]:
             sub.output.weight.mul_(5)
-            for linear in sub.own.values():
+            for linear in sub.input_linears.values():
                 linear.weight[::2], linear.bias[::2] = linear.weight[1::2], linear.bias[1::2]
     alone, together = (
         divergence_of(model, pruned(name, model, sparsity=0.6, length=20)[0])

@@ -29,7 +29,7 @@ FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
 
 def seconds(model: torch.nn.Module) -> float:
     """Of a pass, by what is left in the model."""
-    blocks, cut = replay.blocks(model), getattr(model.config, replay.CUT, None)
+    blocks, cut = replay.blocks(model), getattr(model.config, replay.COMPACT_KEY, None)
     left = (
         zip(cut["heads"], cut["neurons"], strict=True)
         if cut

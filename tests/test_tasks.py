@@ -142,7 +142,7 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
     for features in (whole, cut):
         seen = {example: set() for example in range(4)}
         for row, (first, last) in enumerate(tokens.token_targets(features, found).tolist()):
-            offsets, example = features.offsets[row], features.example[row]
+            offsets, example = features.offsets[row], features.example_index[row]
             for span in filter(None, offsets):
                 seen[example] |= set(range(*span))
             if first:
@@ -227,7 +227,7 @@ def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
             replayed.unbind(1), (own.start_logits, own.end_logits), strict=True
         ):
             assert torch.allclose(ours[mask], theirs[mask], atol=1e-4)
-            assert (ours[~mask] == replay.NEVER).all()
+            assert (ours[~mask] == replay.MASKED_LOGIT).all()
 
 
 def written(tmp_path: Path, rows: list[dict], name: str = "data.jsonl") -> str:
@@ -288,7 +288,7 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
             "classification",
             "needs an answer in a text, but the checkpoint's head predicts a label",
         ),
-        ("stsb", "span", "asks for a score"),
+        ("stsb", "span", "needs a score"),
         ("demo", "regression", "demo asks for a label"),
     ):
         with pytest.raises(PruneError, match=words):

@@ -97,17 +97,17 @@ def _attacks(
     setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples
 ) -> Iterator[Row]:
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import AttackBudget, ProgressPulse
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
     from prune_core.plugins import no_report
 
     def attacked(recipe: str, own: nn.Module) -> dict[int, tuple[str, str | None]]:
-        pulse = ProgressPulse(no_report)
+        reporter = ProgressReporter(no_report)
         budget = AttackBudget(queries=500, seconds=60)
         found = engine.run(
             recipe,
-            Victim(own, tokenizer, pulse.beat),
-            pulse,
+            Victim(own, tokenizer, reporter.report_if_due),
+            reporter,
             examples=examples,
             indices=range(len(examples)),
             budget=budget,

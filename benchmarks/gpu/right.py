@@ -65,7 +65,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is measured."""
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
-        task = tasks.load(DataSource("demo"), ("negative", "positive")).sampled(
+        task = tasks.load(DataSource("demo"), ("negative", "positive")).subsample(
             *((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0
         )
         measured: nn.Module | None = None

@@ -18,7 +18,7 @@ from prune_core import PruneError
 from prune_core.data.examples import BINARY, TASK_TYPES, DataSource
 from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.data.label_pairs import format_pairs, parse_pairs
-from prune_core.data.labels import OUT
+from prune_core.data.labels import LEAVE_OUT
 from prune_core.data.tasks import is_file
 from prune_core.experiments.data_check import check_requirements
 from prune_core.experiments.experiment import Experiment
@@ -196,10 +196,12 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
         key="label-values",
     ):
         picked = {}
-        usual = {value: OUT if index is None else names[index] for value, index in meant.items()}
+        usual = {
+            value: LEAVE_OUT if index is None else names[index] for value, index in meant.items()
+        }
         with st.grid(4, min_column_width=180, gap="small") as grid:
             for value in values:
-                options = [*names, OUT]
+                options = [*names, LEAVE_OUT]
                 start = told.get(value) or usual.get(value)
                 with grid.cell():
                     picked[value] = st.selectbox(

@@ -93,8 +93,8 @@ def rows(path: str) -> dict[str, Any]:
         _how(path, Dialect(), "", is_open=True)
         return {"task": ""}
     chosen = _columns(path, table.rows)
-    if len({*chosen.values()} - {"", columns.NONE}) < len(
-        [name for name in chosen.values() if name not in ("", columns.NONE)]
+    if len({*chosen.values()} - {"", columns.NO_LABELS}) < len(
+        [name for name in chosen.values() if name not in ("", columns.NO_LABELS)]
     ):
         st.error("Text, second text and label must be different columns.")
         return {"task": ""}
@@ -107,7 +107,7 @@ def rows(path: str) -> dict[str, Any]:
     for note in (f"Read as: {table.description}." if table.description else "", *table.notes):
         if note:
             st.caption(note)
-    _how(path, table.form, tables.splits_of(table.rows)[0])
+    _how(path, table.form, tables.split_column(table.rows)[0])
     return chosen | asked
 
 
@@ -122,7 +122,9 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     names = list(table.columns)
     several = ",".join(columns.indicator_columns(table))
     try:
-        found = columns.choose(table, DataSource(), path, kind=columns.describe_columns(table))
+        found = columns.choose_columns(
+            table, DataSource(), path, kind=columns.describe_columns(table)
+        )
         text, pair, label = found.text, found.pair or "", found.label or several
     except PruneError:  # several could be the text: the reader chooses
         text, pair, label = names[-1], "", ""
@@ -134,7 +136,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)
         ]
         label = few[0] if len(few) == 1 else ""
-    places, labels = st.columns(3), [columns.NONE, *names, *([several] if several else [])]
+    places, labels = st.columns(3), [columns.NO_LABELS, *names, *([several] if several else [])]
     return {
         "text": places[0].selectbox(
             "Text column", names, names.index(text), key=f"text-{path}", persist_state="session"
@@ -151,9 +153,11 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
         "label": places[2].selectbox(
             "Label column",
             labels,
-            labels.index(label or columns.NONE),
+            labels.index(label or columns.NO_LABELS),
             key=f"label-{path}",
-            format_func=lambda name: NO_LABEL if name == columns.NONE else name.replace(",", ", "),
+            format_func=lambda name: (
+                NO_LABEL if name == columns.NO_LABELS else name.replace(",", ", ")
+            ),
             help="Of a multi-label file with a column of 1 and 0 for each label, all of these.",
             persist_state="session",
         ),

@@ -293,8 +293,8 @@ def readable_labels(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def marked_words(text: str, perturbed: str) -> str:
     """The sentence with struck and inserted words marked."""
     marks = {
-        changed_words.KEPT: "{}",
-        changed_words.STRUCK: "<del>{}</del>",
+        changed_words.UNCHANGED: "{}",
+        changed_words.DELETED: "<del>{}</del>",
         changed_words.INSERTED: "<ins>{}</ins>",
     }
     told = (

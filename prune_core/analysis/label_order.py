@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.label_pairs import format_pairs
-from ..data.labels import OUT, find, is_generic
+from ..data.labels import LEAVE_OUT, find, is_generic
 from ..data.metrics import METRICS, prediction_type
 from ..formatting import inline, percent
 from ..statistics import mcnemar
@@ -166,12 +166,12 @@ def _flag(meant: Mapping[str, int | None], best: np.ndarray, names: Sequence[str
         name if find(name, names) == index else str(index) for index, name in enumerate(names)
     ]
     pairs = {
-        value: OUT if label is None else spelled[best[label]]
+        value: LEAVE_OUT if label is None else spelled[best[label]]
         for value, label in meant.items()
         if value
     }
     return format_pairs(
-        {value: label for value, label in pairs.items() if (value, label) != ("-1", OUT)}
+        {value: label for value, label in pairs.items() if (value, label) != ("-1", LEAVE_OUT)}
     )
 
 

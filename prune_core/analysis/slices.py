@@ -112,7 +112,7 @@ def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.
             f"{of.task}: column {name!r} has {rows[name].astype(str).nunique()} different values; "
             f"slices need at most {MOST}."
         )
-    text = columns.choose(rows, of, of.task, kind=columns.describe_columns(rows)).text
+    text = columns.choose_columns(rows, of, of.task, kind=columns.describe_columns(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
     known = values.loc[
         values["nunique"] == 1, "first"

@@ -12,11 +12,11 @@ from typing import Any
 
 from ..data.examples import Examples
 from ..models.devices import device_of
-from .budget import AttackBudget, Clock, ProgressPulse
+from .budget import AttackBudget, Clock, ProgressReporter
 from .constraints import COLUMNS
 from .engine import attack_one, example_seed
 from .outcome import AttackOutcome
-from .recipes import prepared
+from .recipes import build_attack
 from .resources import load_textattack
 from .scheduler import Search, run_concurrently
 from .sentence_similarity import Encoder
@@ -33,7 +33,7 @@ Tell = Callable[[dict[str, Any]], None]
 def run(
     recipe: str,
     victims: Sequence[Victim],
-    pulse: ProgressPulse,
+    reporter: ProgressReporter,
     example: Examples,
     budget: AttackBudget,
     seed: int,
@@ -45,14 +45,14 @@ def run(
     `example` contains one example with its label. Outcomes are identical to those of `engine.run`
     with this seed.
     """
-    encoder = Encoder(device_of(victims[0].model), pulse.beat)
+    encoder = Encoder(device_of(victims[0].model), reporter.report_if_due)
 
     def search(index: int) -> Search:
-        clock = Clock(pulse.beat, budget.seconds)
+        clock = Clock(reporter.report_if_due, budget.seconds)
 
         def work() -> tuple[int, AttackOutcome]:
             assert example.labels is not None, "attacks need labels"
-            attack = prepared(recipe, victims[index], encoder, budget=budget)
+            attack = build_attack(recipe, victims[index], encoder, budget=budget)
             watch(attack, example.labels[0], partial(tell, index))
             return index, attack_one(attack, clock, example, index=0, budget=budget)
 

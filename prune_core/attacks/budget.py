@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..plugins import Report
 
-_BEAT = 0.2  # seconds between reports: a cancel is noticed quickly, and reports cost little
+_INTERVAL = 0.2  # seconds between reports: a cancel is noticed quickly, and reports cost little
 
 
 class BudgetExceeded(Exception):
@@ -27,7 +27,7 @@ class AttackBudget:
     column: str = "first"  # text of a pair that may change: first, second or both
 
 
-class ProgressPulse:
+class ProgressReporter:
     """Report progress at intervals; called from every frequent operation, so that a cancel is
     noticed.
     """
@@ -36,10 +36,10 @@ class ProgressPulse:
         self._report, self._last = report, 0.0
         self.progress, self.message = 0.0, "starting"
 
-    def beat(self) -> None:
+    def report_if_due(self) -> None:
         """Report if due; cheap enough to call for every text. The report may raise Cancelled."""
         now = time.perf_counter()
-        if now >= self._last + _BEAT:
+        if now >= self._last + _INTERVAL:
             self._last = now
             self._report(self.progress, self.message)
 
@@ -47,8 +47,8 @@ class ProgressPulse:
 class Clock:
     """Time of one search; it runs only while the search does."""
 
-    def __init__(self, beat: Callable[[], None], seconds: float = float("inf")):
-        self._beat, self.seconds = beat, seconds
+    def __init__(self, on_progress: Callable[[], None], seconds: float = float("inf")):
+        self._on_progress, self.seconds = on_progress, seconds
         self.spent = 0.0  # the scheduler adds the search's part of the models' time
         self._since: float | None = None
 
@@ -72,7 +72,9 @@ class Clock:
         self.seconds = float("inf")
 
     def check(self) -> None:
-        """Raise BudgetExceeded, or Cancelled via the beat; cheap enough to call for every text."""
-        self._beat()
+        """Raise BudgetExceeded, or Cancelled via `on_progress`; cheap enough to call for every
+        text.
+        """
+        self._on_progress()
         if self.total >= self.seconds:
             raise BudgetExceeded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-KEPT, STRUCK, INSERTED = "kept", "struck", "inserted"
+UNCHANGED, DELETED, INSERTED = "kept", "struck", "inserted"
 
 
 def word_diff(text: str, perturbed: str) -> list[tuple[str, str]]:
@@ -16,12 +16,12 @@ def word_diff(text: str, perturbed: str) -> list[tuple[str, str]]:
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
         if tag == "equal":
-            runs.append((KEPT, " ".join(old[old_start:old_end])))
+            runs.append((UNCHANGED, " ".join(old[old_start:old_end])))
             continue
         struck, inserted = old[old_start:old_end], new[new_start:new_end]
         runs += [
             (kind, " ".join(words))
-            for kind, words in ((STRUCK, struck), (INSERTED, inserted))
+            for kind, words in ((DELETED, struck), (INSERTED, inserted))
             if words
         ]
     return runs

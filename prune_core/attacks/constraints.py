@@ -9,7 +9,7 @@ import torch
 
 from .budget import AttackBudget
 from .resources import load_textattack
-from .scheduler import ask
+from .scheduler import query_model
 from .sentence_similarity import Encoder
 
 load_textattack()
@@ -62,7 +62,7 @@ class SimilarToOriginal(Constraint):
     ) -> list[AttackedText]:
         texts = [list(text._text_input.values()) for text in (reference_text, *transformed_texts)]
         flat = torch.stack(
-            ask(self.encoder.vectors, [column for columns in texts for column in columns])
+            query_model(self.encoder.vectors, [column for columns in texts for column in columns])
         )
         vectors = flat.view(len(texts), len(texts[0]), -1)  # (texts, columns, width), of length 1
         similarity = (vectors[1:] * vectors[0]).sum(-1).amin(-1)

@@ -19,14 +19,14 @@ from ..data.examples import Examples
 from ..errors import PruneError
 from ..models.devices import device_of
 from .attacked_text import FastAttackedText
-from .budget import AttackBudget, BudgetExceeded, Clock, ProgressPulse
+from .budget import AttackBudget, BudgetExceeded, Clock, ProgressReporter
 from .catalogue import CATALOGUE, WORDS
 from .constraints import COLUMNS
 from .languages import is_not_english, refusal
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, AttackOutcome, OutcomeLog
-from .recipes import copy_attack, prepared, reached
+from .recipes import build_attack, copy_attack, goal_reached
 from .resources import load_textattack
-from .scheduler import ENDS_ALL, Search, run_concurrently
+from .scheduler import FATAL_ERRORS, Search, run_concurrently
 from .sentence_similarity import Encoder
 from .victim import Victim
 
@@ -38,7 +38,7 @@ from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa:
 def run(
     recipe: str,
     victim: Victim,
-    pulse: ProgressPulse,
+    reporter: ProgressReporter,
     examples: Examples,
     indices: Sequence[int],
     budget: AttackBudget,
@@ -53,12 +53,12 @@ def run(
     """
     log = log or OutcomeLog()
     known = [log.known[index] for index in indices if index in log.known]
-    encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
-    first = prepared(recipe, victim, encoder, budget=budget)
+    encoder = Encoder(device_of(victim.model), reporter.report_if_due, victim.dtype)
+    first = build_attack(recipe, victim, encoder, budget=budget)
     spare = [first]  # attacks with their goal and caches, reused by later searches
 
     def search(index: int) -> Search:
-        clock = Clock(pulse.beat, budget.seconds)
+        clock = Clock(reporter.report_if_due, budget.seconds)
 
         def work() -> AttackOutcome:
             attack = spare.pop() if spare else copy_attack(first)
@@ -80,14 +80,14 @@ def run(
         return Search(work, clock, example_seed(seed, index), size=size)
 
     succeeded = 0
-    pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
+    reporter.progress, reporter.message = 0.0, f"{recipe}: 0 of {len(indices)}"
     remaining = [index for index in indices if index not in log.known]
     outcomes = chain(known, run_concurrently(map(search, remaining), concurrency))
     for finished, outcome in enumerate(outcomes, start=1):
         succeeded += outcome.outcome == SUCCESS
-        pulse.progress = finished / len(indices)
-        pulse.message = f"{recipe}: {finished} of {len(indices)}, {succeeded} succeeded"
-        pulse.beat()
+        reporter.progress = finished / len(indices)
+        reporter.message = f"{recipe}: {finished} of {len(indices)}, {succeeded} succeeded"
+        reporter.report_if_due()
         yield outcome
 
 
@@ -119,7 +119,7 @@ def attack_one(
         return replace(blank, note=refused)
     try:
         outcome = _search(attack, clock, blank, budget=budget)
-    except ENDS_ALL:
+    except FATAL_ERRORS:
         raise
     except PruneError as error:
         outcome = replace(blank, note=str(error))
@@ -168,7 +168,7 @@ def _outcome(result: AttackResult, blank: AttackOutcome, budget: AttackBudget) -
         return replace(outcome, note=_why_skipped(outcome))
     words, texts = before.attacked_text.words, after.attacked_text._text_input
     changed = editdistance.eval(words, after.attacked_text.words)
-    succeeded = reached(result)
+    succeeded = goal_reached(result)
     out_of_queries = not succeeded and result.num_queries >= budget.queries
     return replace(
         outcome,

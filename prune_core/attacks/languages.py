@@ -12,7 +12,7 @@ from typing import Any
 
 # minimum probability of another language; of 2,500 English texts of SST-2, AG News and the demo
 # none is refused
-SURE = 0.9
+MIN_PROBABILITY = 0.9
 NAMES = {
     "ar": "Arabic",
     "bg": "Bulgarian",
@@ -62,7 +62,7 @@ def is_not_english(text: str) -> str:
     latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
     if latin < len(letters) / 2:
         return NAMES.get(language, "another script")  # NAMES does not contain English
-    if language == "en" or probability < SURE:
+    if language == "en" or probability < MIN_PROBABILITY:
         return ""
     return NAMES.get(language, f"the language {language}")
 

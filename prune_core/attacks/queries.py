@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..models.devices import device_of
 
 Input = str | tuple[str, str]  # a text or a text pair
-REMEMBERED = 5_000  # cached logits, for running searches: a search only repeats its own texts
-ON_GPU = 16  # factor of the batch size: a few dozen texts leave most of a GPU idle
+CACHE_SIZE = 5_000  # cached logits, for running searches: a search only repeats its own texts
+GPU_BATCH_FACTOR = 16  # factor of the batch size: a few dozen texts leave most of a GPU idle
 
 
 class BatchedQueries:
@@ -28,14 +28,14 @@ class BatchedQueries:
         self,
         model: nn.Module,
         tokenizer: Any,
-        beat: Callable[[], None],
+        on_progress: Callable[[], None],
         batch_size: int = 32,
         max_length: int = 0,
         dtype: torch.dtype = torch.float32,
     ):
         self.model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-        self.tokenizer, self.dtype, self._beat = tokenizer, dtype, beat
-        self._batch_size = batch_size * (ON_GPU if device_of(model).type == "cuda" else 1)
+        self.tokenizer, self.dtype, self._on_progress = tokenizer, dtype, on_progress
+        self._batch_size = batch_size * (GPU_BATCH_FACTOR if device_of(model).type == "cuda" else 1)
         # a huge number means "not set"
         limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 512
         self._max_length = min(limit, max_length or limit)
@@ -46,7 +46,7 @@ class BatchedQueries:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known.update(zip(new, self._predict(new), strict=True))
         logits = [self._known[text] for text in texts]
-        while len(self._known) > REMEMBERED:
+        while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
         return logits
 
@@ -70,7 +70,7 @@ class BatchedQueries:
         order = sorted(distinct.values(), key=lambda index: len(keys[index]))
         logits: list[Tensor] = []
         for start in range(0, len(order), self._batch_size):
-            self._beat()
+            self._on_progress()
             indices = order[start : start + self._batch_size]
             batch = self.tokenizer.pad(
                 {name: [rows[i] for i in indices] for name, rows in encoded.items()},

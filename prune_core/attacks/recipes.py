@@ -175,7 +175,9 @@ RECIPES: dict[str, Build] = {
 }
 
 
-def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: AttackBudget) -> Attack:
+def build_attack(
+    recipe: str, victim: ModelWrapper, encoder: Encoder, budget: AttackBudget
+) -> Attack:
     """Build the recipe for a victim, with the budget's limits; models are queried for whole rounds
     of texts.
     """
@@ -197,7 +199,7 @@ def copy_attack(attack: Attack) -> Attack:
     )
 
 
-def reached(result: AttackResult) -> bool:
+def goal_reached(result: AttackResult) -> bool:
     """Whether the attack reached its goal.
 
     Input reduction has no end of its own, so the remaining words are counted.

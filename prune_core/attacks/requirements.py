@@ -34,7 +34,7 @@ class Resource:
     @property
     def present(self) -> bool:
         """Whether it is available on this machine."""
-        return LOOK[self.kind](self.what)
+        return CHECKS[self.kind](self.what)
 
     @property
     def key(self) -> str:
@@ -47,7 +47,7 @@ class Resource:
         return self.advice or f"{FETCH} {self.key}"
 
 
-def own_folder() -> Path:
+def prepared_folder_path() -> Path:
     """Folder of prepared files: under $PRUNESCOPE_HOME, else in the user's cache folder."""
     home = environ.get("PRUNESCOPE_HOME")
     root = Path(home) if home else _cache() / "prunescope"
@@ -57,7 +57,7 @@ def own_folder() -> Path:
 def textattack_folder() -> Path:
     """TextAttack's download folder: the default one if TextAttack has created it, else our own."""
     default = Path(environ.get("TA_CACHE_DIR") or Path.home() / ".cache" / "textattack")
-    return default if (default / MARKER).exists() else own_folder() / "textattack"
+    return default if (default / MARKER).exists() else prepared_folder_path() / "textattack"
 
 
 def flair_folder(model: str) -> Path:
@@ -101,7 +101,7 @@ def _in_tensorflow_hub(what: str) -> bool:
     return (home / digest / "saved_model.pb").is_file()
 
 
-LOOK: dict[str, Callable[[str], bool]] = {
+CHECKS: dict[str, Callable[[str], bool]] = {
     "nltk": _in_nltk,
     "textattack": lambda what: (textattack_folder() / what).exists(),
     "hub": _in_hub,

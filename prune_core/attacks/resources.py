@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import PruneError
 from .flair_stand_in import flair_or_stand_in
-from .requirements import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack_folder
+from .requirements import MARKER, WORDNET, WORDNET_FILES, prepared_folder_path, textattack_folder
 
 # set by TextAttack if TA_CACHE_DIR is set; restored, as the Hub caches of this process and its
 # children must not move
@@ -55,7 +55,7 @@ def load_textattack() -> None:
     # transformers reads its Hub constants here, before TextAttack moves the cache folders
     import transformers  # noqa: F401
 
-    home = folder()
+    home = prepared_folder()
     _provide_stopwords(home)
     environment = {name: os.environ.get(name) for name in (*_MOVED, "TA_CACHE_DIR")}
     cache = textattack_folder()
@@ -75,9 +75,9 @@ def load_textattack() -> None:
     logging.getLogger("jieba").setLevel(logging.ERROR)
 
 
-def folder() -> Path:
+def prepared_folder() -> Path:
     """Folder of prepared files, private to the user."""
-    return _private(own_folder())
+    return _private(prepared_folder_path())
 
 
 @cache  # called by every running search
@@ -113,7 +113,7 @@ def provide_wordnet() -> None:
             continue
     if not (WORDNET_FILES / "data.noun").is_file():
         raise PruneError(f"WordNet is not installed: {WORDNET.how}.")
-    data = folder() / "nltk_data"
+    data = prepared_folder() / "nltk_data"
     for file in sorted(WORDNET_FILES.iterdir()):
         _write_once(data / "corpora" / "wordnet" / file.name, file.read_text(encoding="utf-8"))
     names = [

@@ -19,8 +19,10 @@ from greenlet import getcurrent, greenlet
 from ..errors import Cancelled
 from .budget import BudgetExceeded, Clock
 
-ENDS_ALL = (Cancelled, torch.OutOfMemoryError)  # by the user; handled by halving the batch size
-ROUND = 200_000  # letters per round, so that one query of a long text cannot exceed its time budget
+FATAL_ERRORS = (Cancelled, torch.OutOfMemoryError)  # by the user; handled by halving the batch size
+LETTERS_PER_ROUND = (
+    200_000  # letters per round, so that one query of a long text cannot exceed its time budget
+)
 BatchModel = Callable[[Sequence[Any]], Any]  # texts -> sequence of one output per text
 
 
@@ -40,7 +42,7 @@ class Search(NamedTuple):
     size: float = 1.0  # relative memory requirement
 
 
-def ask(model: BatchModel, texts: Sequence[Any]) -> list[Any]:
+def query_model(model: BatchModel, texts: Sequence[Any]) -> list[Any]:
     """Query a model.
 
     Within a search, waits for the next rounds of outputs; elsewhere, computes them at once.
@@ -81,7 +83,7 @@ def _step(running: Sequence[_RunningSearch]) -> None:
     waiting = [(search, search.query.model) for search in running if search.query]
     for model in {model: None for _, model in waiting}:
         batch = [
-            (search, search.next_texts(ROUND // len(waiting)))
+            (search, search.next_texts(LETTERS_PER_ROUND // len(waiting)))
             for search, queried in waiting
             if queried == model
         ]
@@ -97,7 +99,7 @@ def _deliver(model: BatchModel, batch: Sequence[tuple[_RunningSearch, Sequence[A
     started = time.perf_counter()
     try:
         outputs = iter(model([text for _, texts in batch for text in texts]))
-    except ENDS_ALL:
+    except FATAL_ERRORS:
         raise
     except Exception as error:
         for search, texts in batch:

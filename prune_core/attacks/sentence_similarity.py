@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..models.checkpoints.loading import MINILM, resolve
 from .resources import load_textattack
-from .scheduler import ask
+from .scheduler import query_model
 
 load_textattack()
 from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402
@@ -34,7 +34,7 @@ def _minilm(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
 def encode(
     texts: Sequence[str],
     device: torch.device,
-    beat: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Unit vectors (texts, width) on the CPU: mean over real tokens.
@@ -48,7 +48,7 @@ def encode(
     remaining = sorted(range(len(distinct)), key=lengths.__getitem__, reverse=True)
     vectors = torch.zeros(len(distinct), model.config.hidden_size)
     while remaining:
-        beat()
+        on_progress()
         size = min(_BATCH, max(1, _TOKENS // lengths[remaining[0]]))
         indices, remaining = remaining[:size], remaining[size:]
         batch = tokenizer.pad(
@@ -66,13 +66,16 @@ class Encoder:
     """The encoder shared by all searches of a run."""
 
     def __init__(
-        self, device: torch.device, beat: Callable[[], None], dtype: torch.dtype = torch.float32
+        self,
+        device: torch.device,
+        on_progress: Callable[[], None],
+        dtype: torch.dtype = torch.float32,
     ):
-        self._device, self._beat, self._dtype = device, beat, dtype
+        self._device, self._on_progress, self._dtype = device, on_progress, dtype
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (texts, width)."""
-        return encode(texts, self._device, self._beat, dtype=self._dtype)
+        return encode(texts, self._device, self._on_progress, dtype=self._dtype)
 
 
 class SentenceSimilarity(SentenceEncoder):
@@ -102,7 +105,7 @@ class SentenceSimilarity(SentenceEncoder):
         """Vectors of the windows; each distinct window is encoded once."""
         new = [text for text in dict.fromkeys(sentences) if text not in self._known]
         if new:
-            self._known.update(zip(new, ask(self._encoder.vectors, new), strict=True))
+            self._known.update(zip(new, query_model(self._encoder.vectors, new), strict=True))
         return torch.stack([self._known[text] for text in sentences])
 
     def clear_cache(self) -> None:

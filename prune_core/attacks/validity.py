@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .changed_words import INSERTED, STRUCK, word_diff
+from .changed_words import DELETED, INSERTED, word_diff
 from .requirements import WORDNET
 from .resources import provide_wordnet
 from .sentence_similarity import encode
@@ -104,7 +104,7 @@ def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
     """Pairs of (old, new) words; all combinations if their numbers differ."""
     pairs: list[tuple[str, str]] = []
     for (kind, old), (following, new) in pairwise(word_diff(text, perturbed)):
-        if (kind, following) != (STRUCK, INSERTED):
+        if (kind, following) != (DELETED, INSERTED):
             continue
         old_words, new_words = (
             [word.strip(punctuation).lower() for word in words.split()] for words in (old, new)

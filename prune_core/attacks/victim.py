@@ -12,7 +12,7 @@ from ..errors import PruneError
 from ..models.devices import device_of
 from .queries import BatchedQueries, Input
 from .resources import load_textattack
-from .scheduler import ask
+from .scheduler import query_model
 
 load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
@@ -23,7 +23,7 @@ class Victim(BatchedQueries, ModelWrapper):
 
     def __call__(self, text_input_list: Sequence[Input], **_: Any) -> Tensor:
         """Logits (texts, labels) on the CPU; PruneError if they are NaN or infinite."""
-        logits = torch.stack(ask(self.logits, text_input_list))
+        logits = torch.stack(query_model(self.logits, text_input_list))
         if not torch.isfinite(logits).all():
             raise PruneError(
                 "The model's outputs are NaN or infinite, so it cannot be attacked; prune less, or "

@@ -58,7 +58,7 @@ def soup(options: argparse.Namespace) -> None:
             model_soup.read_recipes(options.recipes, settings(options.each), options.epochs_share),
             0.7,
         )
-        candidates += model_soup.make(
+        candidates += model_soup.fine_tune_candidates(
             recipes,
             source,
             validation,

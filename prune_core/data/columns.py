@@ -17,8 +17,8 @@ from .labels import find, fits, fold, is_generic
 
 # cell values of an indicator column
 MARKS = {"", "-1", "0", "1", "0.0", "1.0", "true", "false", "yes", "no", "x"}
-NONE = "-"  # --label -: ignore the labels
-MOST_CLASSES = 0.5  # a label column has at most this many distinct values per row
+NO_LABELS = "-"  # --label -: ignore the labels
+MAX_CLASSES = 0.5  # a label column has at most this many distinct values per row
 
 
 class Columns(NamedTuple):
@@ -31,7 +31,7 @@ class Columns(NamedTuple):
     indicators: tuple[str, ...] = ()  # multi-label: a 1/0 column per label, in the model's order
 
 
-def text_name(names: Sequence[str], requested: str) -> str:
+def text_column_name(names: Sequence[str], requested: str) -> str:
     """Choose the text column by name: the requested one, else the first usual one; "" if none."""
     table = pd.DataFrame(columns=list(names))
     if requested:
@@ -39,7 +39,7 @@ def text_name(names: Sequence[str], requested: str) -> str:
     return _first_usual(table, TEXTS) or ""
 
 
-def choose(
+def choose_columns(
     table: pd.DataFrame, source: DataSource, path: str, kind: str, names: Sequence[str] = ()
 ) -> Columns:
     """Choose the columns to read for a model with this task type and label names.
@@ -56,7 +56,7 @@ def choose(
             "model predicts one label per text; choose one with --label, or use --label - for none."
         )
     label = None
-    if source.label != NONE and not several:
+    if source.label != NO_LABELS and not several:
         label = _resolve(table, source.label, path, flag="--label")
     if not text and not pair and kind not in USUAL:
         text, pair = next(
@@ -70,7 +70,7 @@ def choose(
         )
     text = text or _first_usual(table, usual[0], {pair, label, *several})
     pair = pair or _first_usual(table, usual[1], {text, label, *several})
-    if label is None and source.label != NONE and not several:
+    if label is None and source.label != NO_LABELS and not several:
         label = _first_usual(table, usual[2], {text, pair})
     guessed = False
     if not text:
@@ -82,7 +82,7 @@ def choose(
             f"Set it with --text{' and --text-pair' if kind == 'span' else ''}, "
             "and the labels with --label."
         )
-    if kind == "multilabel" and label is None and source.label != NONE:
+    if kind == "multilabel" and label is None and source.label != NO_LABELS:
         return Columns(
             text,
             pair,
@@ -92,7 +92,7 @@ def choose(
                 table, several, {text, pair}, path=path, names=names, labels=source.labels
             ),
         )
-    if label is None and source.label != NONE and kind == "classification":
+    if label is None and source.label != NO_LABELS and kind == "classification":
         label = _matching_label_column(table, {text, pair}, names)
         guessed = guessed or label is not None
     # a "header" cell that is one of the model's labels is data, unless it heads an indicator column
@@ -174,7 +174,7 @@ def indicator_columns(table: pd.DataFrame) -> list[str]:
     return indicators if len(indicators) > 1 else []
 
 
-def remarks(table: pd.DataFrame, chosen: Columns, source: DataSource) -> list[str]:
+def column_notes(table: pd.DataFrame, chosen: Columns, source: DataSource) -> list[str]:
     """Notes on a choice that may be wrong: nested fields, and other columns with longer texts."""
     if source.text or chosen.text in ("tokens", "words"):
         return []
@@ -289,6 +289,6 @@ def _matching_label_column(
     matches = []
     for name in table:
         values = set(map(to_text, table[name].head(2000))) - {""} if name not in used else set()
-        if 1 < len(values) <= max(2, MOST_CLASSES * len(table)) and fits(table[name], names):
+        if 1 < len(values) <= max(2, MAX_CLASSES * len(table)) and fits(table[name], names):
             matches.append(name)
     return matches[0] if len(matches) == 1 else None

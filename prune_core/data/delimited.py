@@ -21,7 +21,7 @@ from .header import has_header, header_below, is_name, names_columns
 from .rows import ParsedRows, Row, parse
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
-WORDS = {name: sign for sign, name in SEPARATORS.items()} | {"\\t": "\t"}
+SEPARATOR_NAMES = {name: sign for sign, name in SEPARATORS.items()} | {"\\t": "\t"}
 QUOTES = ("yes", "backslash", "no")
 BAD_ROWS = ("skip", "merge")
 CHOICES = {"header": ("yes", "no"), "quotes": QUOTES, "bad_rows": BAD_ROWS}
@@ -46,11 +46,11 @@ class Dialect:
     bad_rows: str = ""  # uneven rows: skip, or merge extra cells into the text column; "": error
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "separator", WORDS.get(self.separator, self.separator))
+        object.__setattr__(self, "separator", SEPARATOR_NAMES.get(self.separator, self.separator))
         if len(self.separator) > 1 and self.separator != "none":
             raise PruneError(
                 f"separator is {self.separator!r}; give one character, or one of "
-                f"{', '.join(WORDS)}, none."
+                f"{', '.join(SEPARATOR_NAMES)}, none."
             )
         for name, choices in CHOICES.items():
             if getattr(self, name) not in ("", *choices):

@@ -11,8 +11,8 @@ from ..formatting import percent, plural
 from .examples import DataSource
 
 # above either limit, rows are dropped only if the user agrees
-MOST_DROPPED = 0.05  # fraction of the rows
-MOST_ROWS = 20
+MAX_DROPPED_FRACTION = 0.05  # fraction of the rows
+MAX_DROPPED_ROWS = 20
 SHOWN = 3  # examples in the message
 
 
@@ -40,7 +40,7 @@ def check_dropped(
 
     `problem` completes "12 of 40 rows have …"; `remedy` is the alternative to dropping them.
     """
-    many = len(dropped) > min(MOST_ROWS, MOST_DROPPED * len(rows))
+    many = len(dropped) > min(MAX_DROPPED_ROWS, MAX_DROPPED_FRACTION * len(rows))
     if source.bad_rows == "skip" or not (many or always):
         return
     shown = [

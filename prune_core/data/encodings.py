@@ -39,11 +39,11 @@ LETTERS = {  # encoding -> non-ASCII letters of each of its languages
     "cp1254": ("çğıi̇öşüâîû",),
     "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äöüõšž"),
 }
-FITTING = 0.95  # fraction of the non-ASCII letters that must belong to one language
+MIN_FIT = 0.95  # fraction of the non-ASCII letters that must belong to one language
 SYMBOL = r"[¹²³¿£¥¤¦¬±µ¶¼½¾¡¢§©«®°»¸¨¯]"
 # letters of other encodings decoded as Windows-1252
-ODD = re.compile(rf"(?<=[^\W\d_]){SYMBOL}(?=[^\W\d_])|[ðþýÐÞÝ]")
-USED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
+MOJIBAKE = re.compile(rf"(?<=[^\W\d_]){SYMBOL}(?=[^\W\d_])|[ðþýÐÞÝ]")
+SUPPORTED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
     "iso8859_1",
     "iso8859_2",
     "iso8859_5",
@@ -63,9 +63,9 @@ USED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
     "gb2312",
     "big5",
 }
-BEYOND = re.compile(r"[^\x00-\x7f]")
+NON_ASCII = re.compile(r"[^\x00-\x7f]")
 JAPANESE = ("cp932", "shift_jis", "euc_jp")
-KANA = 0.3  # minimum fraction of kana among the non-ASCII letters of Japanese text
+MIN_KANA = 0.3  # minimum fraction of kana among the non-ASCII letters of Japanese text
 
 
 def decode(content: bytes, encoding: str, path: str) -> tuple[str, str]:
@@ -190,13 +190,15 @@ def _guess(content: bytes, path: str) -> str:
         (
             candidate
             for candidate in candidates
-            if candidate in USED and _can_decode(content, candidate)
+            if candidate in SUPPORTED and _can_decode(content, candidate)
         ),
         "",
     )
     western = name in ("cp1252", "latin_1", "iso8859_1")
     if western or latin and name:
-        _check_certain(lines.decode(name, "replace"), name, ODD if western else BEYOND, path=path)
+        _check_certain(
+            lines.decode(name, "replace"), name, MOJIBAKE if western else NON_ASCII, path=path
+        )
     return name
 
 
@@ -205,7 +207,7 @@ def _japanese_encoding(matches: Any) -> str:
     for match in matches:
         if match.encoding in JAPANESE:
             letters = [letter for letter in str(match) if not letter.isascii()]
-            if sum("\u3040" <= letter <= "\u30ff" for letter in letters) > KANA * len(letters):
+            if sum("\u3040" <= letter <= "\u30ff" for letter in letters) > MIN_KANA * len(letters):
                 return str(match.encoding)
     return ""
 
@@ -216,8 +218,8 @@ def _fits_language(text: str, alphabets: Sequence[str]) -> bool:
     """
     letters = [letter.lower() for letter in text if not letter.isascii() and letter.isalpha()]
     known = max(sum(letter in alphabet for letter in letters) for alphabet in alphabets)
-    odd = len([letter for letter in ODD.findall(text) if not letter.isalpha()])
-    return bool(letters) and known >= FITTING * (len(letters) + odd)
+    odd = len([letter for letter in MOJIBAKE.findall(text) if not letter.isalpha()])
+    return bool(letters) and known >= MIN_FIT * (len(letters) + odd)
 
 
 def _check_certain(text: str, name: str, doubtful: re.Pattern[str], path: str) -> None:

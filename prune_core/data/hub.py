@@ -11,15 +11,17 @@ from typing import Any
 
 from ..errors import PruneError
 from .arrow_tables import class_names
-from .tables import Table, part_of
+from .tables import Table, choose_split
 
 
-def split(path: str, config: str | None, requested: str, title: str, known: Sequence[str]) -> Table:
+def load_split(
+    path: str, config: str | None, requested: str, title: str, known: Sequence[str]
+) -> Table:
     """Load one split of a dataset; without `requested`, the default one to evaluate on."""
     from datasets import load_dataset
 
     try:
-        name = requested or part_of(_splits(path, config), "", title)
+        name = requested or choose_split(_splits(path, config), "", title)
         dataset = load_dataset(path, config, split=name)
     except (OSError, ValueError) as error:  # datasets raises both for network errors and bad names
         raise _explain(error, requested, title, known) from None
@@ -72,7 +74,7 @@ def preview(path: str, config: str | None, requested: str, rows: int) -> list[di
     """First rows of a split, with class names; OSError or ValueError if it cannot be loaded."""
     from datasets import load_dataset
 
-    split_name = requested or part_of(_splits(path, config), "", path)
+    split_name = requested or choose_split(_splits(path, config), "", path)
     try:
         dataset = load_dataset(path, config, split=split_name, streaming=True)
         head = list(dataset.take(rows))

@@ -15,7 +15,7 @@ from . import tables, tasks
 from .arrow_tables import class_names, replace_na
 from .examples import DataSource
 from .label_pairs import format_pairs, to_text
-from .labels import OUT
+from .labels import LEAVE_OUT
 from .tables import Table
 
 COLUMNS = {
@@ -26,19 +26,21 @@ COLUMNS = {
 KINDS = "a table, a dict of columns, a file, or a list of texts or of (text, label) tuples"
 
 
-def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, DataSource]:
+def read_table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, DataSource]:
     """Return (rows of the split to evaluate on, how to read them)."""
     source = source_of(str(data) if isinstance(data, (str, Path)) else "data", options)
     if isinstance(data, (str, Path)):
-        form = tasks.form(source)
-        split = source.split or tables.splits(source.task, form, source.text)[1]
+        form = tasks.dialect_of(source)
+        split = (
+            source.split or tables.train_and_evaluation_splits(source.task, form, source.text)[1]
+        )
         rows = tables.read(source.task, form, split, text=source.text)
         return _note_split(rows, split, source), source
     names: dict[str, list[str]] = {}
     split, note = source.split, list[str]()
     is_dataset_dict = isinstance(data, Mapping) and data and all(map(_is_data_set, data.values()))
     if is_dataset_dict:
-        name = tables.part_of(data, split, "data")
+        name = tables.choose_split(data, split, "data")
         data, split, note = data[name], "", [f"Evaluated on split {name!r}."]
     if not isinstance(data, pd.DataFrame) and _is_data_set(data):
         features = getattr(data, "features", None)
@@ -46,9 +48,11 @@ def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, D
             names |= {column: classes} if (classes := class_names(feature)) else {}
         data = data.to_pandas()
     parsed = Table(_to_plain_values(_to_frame(data)), names=names, notes=note)
-    split = split or ("" if note else tables.usual_splits(tables.splits_of(parsed.rows)[1])[1])
+    split = split or (
+        "" if note else tables.standard_splits(tables.split_column(parsed.rows)[1])[1]
+    )
     if split:
-        rows = tables.of_split(parsed.rows, split, "data").reset_index(drop=True)
+        rows = tables.rows_of_split(parsed.rows, split, "data").reset_index(drop=True)
         parsed = parsed._replace(rows=rows)
     return _note_split(parsed, split, source), source
 
@@ -139,7 +143,9 @@ def _option_text(name: str, value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if name == "labels" and isinstance(value, Mapping):
-        pairs = {to_text(key): OUT if label is None else str(label) for key, label in value.items()}
+        pairs = {
+            to_text(key): LEAVE_OUT if label is None else str(label) for key, label in value.items()
+        }
         return format_pairs(pairs)
     if name == "label" and isinstance(value, (list, tuple)):
         return ",".join(map(str, value))

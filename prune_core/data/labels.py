@@ -14,9 +14,9 @@ from ..errors import PruneError
 from .label_pairs import parse_pairs, to_flag, to_text
 from .spelling import CANONICAL, canonical, find, fold, is_generic
 
-UNSURE = "?"  # placeholder in a proposal for the user to replace
+PLACEHOLDER = "?"  # placeholder in a proposal for the user to replace
 SHOWN = 12  # values in a message
-OUT = "leave out"  # pseudo-label of values whose rows are not used
+LEAVE_OUT = "leave out"  # pseudo-label of values whose rows are not used
 RARE = 0.05  # up to this fraction of rows may have unmatched values without affecting the others
 NO, YES = {"false", "no", "n", "f", "off"}, {"true", "yes", "y", "t", "on"}
 
@@ -152,7 +152,7 @@ def _parse_label(label: str, names: Sequence[str], place: str) -> int | None:
         raise PruneError(
             f"{place}: the label mapping contains {label!r}, which is not a label of the model; "
             "choose one "
-            f"of {', '.join(names)}, or {OUT!r}."
+            f"of {', '.join(names)}, or {LEAVE_OUT!r}."
         )
     return int(label)
 
@@ -318,8 +318,8 @@ def _question_text(
     rows, total = sum(counts[value] for value in ambiguous), sum(counts.values())
     proposal = _propose(ambiguous, counts, labels, names=names)
     instruction = "correct it if it is wrong"
-    if UNSURE in proposal.values():
-        instruction = f"replace each {UNSURE} by a label, or by {OUT!r}"
+    if PLACEHOLDER in proposal.values():
+        instruction = f"replace each {PLACEHOLDER} by a label, or by {LEAVE_OUT!r}"
     return (
         f"{place}: it is not clear which label of the model {', '.join(map(repr, ambiguous[:6]))} "
         f"means ({rows:,} of {total:,} rows). The file has {len(counts)} values "
@@ -343,7 +343,7 @@ def _propose(
         return dict(zip(ambiguous, free, strict=True))  # in their order
     any_known = any(label is not None for label in labels.values())
     leave_out = is_rare or (any_known and not free)
-    return dict.fromkeys(ambiguous[:SHOWN], OUT if leave_out else UNSURE)
+    return dict.fromkeys(ambiguous[:SHOWN], LEAVE_OUT if leave_out else PLACEHOLDER)
 
 
 def _propose_ratings(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -360,7 +360,7 @@ def _propose_ratings(values: Sequence[str], names: Sequence[str]) -> dict[str, s
     middle = (min(numbers.values()) + max(numbers.values())) / 2
     by_sign = {
         -1: by_meaning[negative],
-        0: by_meaning.get(neutral, OUT),
+        0: by_meaning.get(neutral, LEAVE_OUT),
         1: by_meaning[positive],
     }
     return {
@@ -378,7 +378,7 @@ def _describe(labels: Mapping[str, int | None], names: Sequence[str]) -> list[st
     ]
     if len(evident) < len(labels):
         shown = {
-            value: names[label] if label is not None else {"-1": "no label"}.get(value, OUT)
+            value: names[label] if label is not None else {"-1": "no label"}.get(value, LEAVE_OUT)
             for value, label in list(labels.items())[:SHOWN]
         }
         pairs = ", ".join(f"{value} is {name}" for value, name in shown.items())

@@ -16,7 +16,7 @@ from ..errors import PruneError
 from .examples import AnswerSpans
 
 THRESHOLD = 0.5  # probability above which a binary classifier with one output predicts label 1
-IGNORED = -100  # label of words that metrics ignore, as in transformers
+IGNORE_INDEX = -100  # label of words that metrics ignore, as in transformers
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _all_equal(labels: Any, predictions: Any) -> float:
 _ENTITY_F1 = _counted(_entity_counts, _micro)
 
 
-def judge(
+def comparable_values(
     kind: str, names: Sequence[str], labels: Sequence[Any], *predictions: Sequence[Any]
 ) -> list[list[Any]]:
     """Convert labels and predictions to the form that metrics compare.
@@ -194,7 +194,11 @@ def judge(
         return [list(values) for values in (labels, *predictions)]
     return [
         [
-            [names[tag] for tag, label in zip(row, row_labels, strict=True) if label != IGNORED]
+            [
+                names[tag]
+                for tag, label in zip(row, row_labels, strict=True)
+                if label != IGNORE_INDEX
+            ]
             for row, row_labels in zip(values, labels, strict=True)
         ]
         for values in (labels, *predictions)

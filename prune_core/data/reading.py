@@ -29,7 +29,7 @@ from .dropped_rows import RowQuestion, check_dropped, line_number
 from .examples import BINARY, DataSource, Examples
 from .label_pairs import to_text
 from .labels import LabelMap, LabelQuestion, find, is_generic, map_labels
-from .metrics import IGNORED
+from .metrics import IGNORE_INDEX
 
 
 class ReadExamples(NamedTuple):
@@ -371,12 +371,12 @@ def _tags(table: _Table) -> ParsedLabels:
     empty = [row for row, tags in enumerate(rows) if tags is None]
     for row in odd:
         rows[row] = None
-    values = [value for row in rows if row for value in row if to_text(value) != str(IGNORED)]
+    values = [value for row in rows if row for value in row if to_text(value) != str(IGNORE_INDEX)]
     named, label_map = _match_labels(table, values)
-    label_of = {str(IGNORED): IGNORED}
+    label_of = {str(IGNORE_INDEX): IGNORE_INDEX}
     for value, name in zip(values, named, strict=True):
         label = label_map.labels.get(to_text(name))
-        label_of[to_text(value)] = IGNORED if label is None else label
+        label_of[to_text(value)] = IGNORE_INDEX if label is None else label
     labels = [row and [label_of[to_text(value)] for value in row] for row in rows]
     return ParsedLabels(labels, label_map, empty)
 

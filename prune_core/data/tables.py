@@ -35,7 +35,7 @@ CONLL = (".conll", ".bio", ".iob", ".iob2")
 SUFFIXES = (*TEXT, *JSON, *COLUMNAR, *EXCEL, *CONLL)
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 MAX_BYTES = 1_000_000_000  # of a table, uncompressed
-MOST_ROWS = 5_000_000
+MAX_ROWS = 5_000_000
 MAGIC = {  # first bytes of a file -> its suffix
     rb"PAR1": ".parquet",
     rb"ARROW1\0\0": ".arrow",
@@ -118,12 +118,12 @@ def read(path: str, form: Dialect = DETECT, part: str = "", text: str = "") -> T
                 f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}."
             ) from None
     if part != table.part:
-        table = table._replace(rows=of_split(table.rows, part, path))
+        table = table._replace(rows=rows_of_split(table.rows, part, path))
     if table.rows.empty:
         raise PruneError(f"{path} has no rows.")
-    if len(table.rows) > MOST_ROWS:
+    if len(table.rows) > MAX_ROWS:
         raise PruneError(
-            f"{path} has {len(table.rows):,} rows; take a sample of at most {MOST_ROWS:,}, "
+            f"{path} has {len(table.rows):,} rows; take a sample of at most {MAX_ROWS:,}, "
             "a few thousand are enough."
         )
     if not table.rows.index.name:
@@ -164,7 +164,7 @@ def _read_file(file: Path, path: str, form: Dialect, part: str, text_column: str
         path,
         form,
         tabs=kind in (".tsv", ".tab"),
-        text_column=lambda names: columns.text_name(names, text_column),
+        text_column=lambda names: columns.text_column_name(names, text_column),
     )
     return _group_sentences(Table(rows, form, form.description, notes=notes))
 
@@ -276,7 +276,7 @@ def _read_saved(folder: Path, path: str, part: str) -> Table:
     if (folder / "dataset_dict.json").is_file():
         splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
         part = _requested_part(splits, part)
-        name = part_of(splits, part, path)
+        name = choose_split(splits, part, path)
         return _read_saved(folder / name, path, "")._replace(
             description=f"split {name!r} of {', '.join(splits)}", part=part
         )
@@ -294,7 +294,7 @@ def _read_saved(folder: Path, path: str, part: str) -> Table:
     return Table(rows, names=names)
 
 
-def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
+def split_column(rows: pd.DataFrame) -> tuple[str, list[str]]:
     """Return (column that assigns rows to splits, its values); ("", []) if there is none."""
     for column in rows:
         if str(column).strip().lower() in SPLIT_COLUMNS:
@@ -304,7 +304,9 @@ def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "", []
 
 
-def splits(path: str, form: Dialect = DETECT, text: str = "") -> tuple[str, str]:
+def train_and_evaluation_splits(
+    path: str, form: Dialect = DETECT, text: str = ""
+) -> tuple[str, str]:
     """Return (training, evaluation) split of a saved dataset or split column.
 
     ("", "") unless both exist.
@@ -314,28 +316,28 @@ def splits(path: str, form: Dialect = DETECT, text: str = "") -> tuple[str, str]
         names = list(json.loads((file / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
     else:
         try:
-            names = splits_of(read(path, form, text=text).rows)[1]
+            names = split_column(read(path, form, text=text).rows)[1]
         except PruneError:  # several tables without a choice: reading the file reports it
             names = []
-    return usual_splits(names)
+    return standard_splits(names)
 
 
-def usual_splits(names: Sequence[str]) -> tuple[str, str]:
+def standard_splits(names: Sequence[str]) -> tuple[str, str]:
     """Return (training, evaluation) split among these names; ("", "") unless both exist."""
     by_name = {name.lower(): name for name in reversed(names)}
     evaluated = next((by_name[part] for part in PARTS if part in by_name and part != "train"), "")
     return (by_name["train"], evaluated) if "train" in by_name and evaluated else ("", "")
 
 
-def of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
+def rows_of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
     """Select the rows of a split by the table's split column."""
-    column, values = splits_of(rows)
+    column, values = split_column(rows)
     if not column:
         raise PruneError(
             f"{path} is a single table without a split column "
             f"({', '.join(SPLIT_COLUMNS)}); omit --split {part!r}."
         )
-    return rows[rows[column] == part_of(values, part, path)]
+    return rows[rows[column] == choose_split(values, part, path)]
 
 
 def _requested_part(parts: Collection[str], requested: str) -> str:
@@ -346,7 +348,7 @@ def _requested_part(parts: Collection[str], requested: str) -> str:
     return "" if len(parts) == 1 and requested not in parts else requested
 
 
-def part_of(parts: Any, requested: str, path: str) -> str:
+def choose_split(parts: Any, requested: str, path: str) -> str:
     """Return the split to evaluate on: the requested one, else the first in PARTS."""
     if requested and requested not in parts:
         raise PruneError(f"{path} has no part {requested!r}; it has {', '.join(parts)}.")
@@ -366,4 +368,4 @@ def _records_under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
     part = _requested_part(lists, part)
     if len(lists) > 1 and not part and not set(lists) & set(PARTS):
         raise PruneError(f"{path} has records under {', '.join(lists)}; choose one with --split.")
-    return lists[part_of(lists, part, path)], part
+    return lists[choose_split(lists, part, path)], part

@@ -34,7 +34,7 @@ class Task:
     evaluation: Examples
     metric: str = "accuracy"
     notes: tuple[str, ...] = ()  # on how the data was read; one sentence each
-    meant: Mapping[str, int | None] | None = None  # label value or column -> the model's label
+    label_map: Mapping[str, int | None] | None = None  # label value or column -> the model's label
     counts: Mapping[str, int] | None = None  # occurrences of each value; empty for label columns
 
     @property
@@ -42,7 +42,7 @@ class Task:
         """Task type, a key of examples.TASK_TYPES."""
         return self.evaluation.kind
 
-    def sampled(
+    def subsample(
         self, calibration: int, evaluation: int, seed: int, among: Collection[int] | None = None
     ) -> Task:
         """Subsample both parts to the given sizes (0 = all).
@@ -61,7 +61,7 @@ def is_file(task: str) -> bool:
     return task != "demo" and task not in KNOWN_TASKS and tables.is_path(task)
 
 
-def form(source: DataSource) -> Dialect:
+def dialect_of(source: DataSource) -> Dialect:
     """Return the dialect options of a source."""
     return Dialect(
         source.separator,
@@ -108,7 +108,7 @@ def load(
         evaluation=evaluation,
         metric=metric,
         notes=(*notes, *_overlap_notes(calibration, evaluation, labels)),
-        meant=part.labels and part.labels.labels,
+        label_map=part.labels and part.labels.labels,
         counts=part.labels and part.labels.counts,
     )
 
@@ -139,7 +139,12 @@ def _labelled_examples(
     source: DataSource, labels: tuple[str, ...], kind: str, split: str, side: int
 ) -> Examples:
     if is_file(source.task) and not source.split:
-        source = replace(source, split=tables.splits(source.task, form(source), source.text)[side])
+        source = replace(
+            source,
+            split=tables.train_and_evaluation_splits(source.task, dialect_of(source), source.text)[
+                side
+            ],
+        )
     examples = _read(source, labels, kind, split=split).examples
     if examples.labels is None:
         raise PruneError(
@@ -179,7 +184,7 @@ def label_names(source: DataSource, kind: str) -> tuple[str, ...]:
     table = table_of(source, "train")
     column: str | None
     if kind == "token":
-        column = columns.choose(table.rows, source, source.task, kind=kind).label
+        column = columns.choose_columns(table.rows, source, source.task, kind=kind).label
     else:
         column = _label_column(table.rows, source)
     if column and column in table.names:
@@ -203,7 +208,7 @@ def _label_column(table: pd.DataFrame, source: DataSource) -> str:
     """Return the label column, which must exist; the only remaining column if none has a usual
     name.
     """
-    chosen = columns.choose(table, source, source.task, kind="classification")
+    chosen = columns.choose_columns(table, source, source.task, kind="classification")
     rest = [name for name in table if name not in (chosen.text, chosen.pair)]
     if chosen.label is None and len(rest) != 1:
         raise PruneError(
@@ -221,13 +226,13 @@ def table_of(source: DataSource, split: str = "") -> Table:
     if source.task == "demo":
         return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
     if is_file(source.task):
-        return tables.read(source.task, form(source), source.split, text=source.text)
+        return tables.read(source.task, dialect_of(source), source.split, text=source.text)
     split = source.split or split
     if source.task not in KNOWN_TASKS:
         config = source.config or None
-        return hub.split(source.task, config, split, title=source.task, known=[*KNOWN_TASKS])
+        return hub.load_split(source.task, config, split, title=source.task, known=[*KNOWN_TASKS])
     known = KNOWN_TASKS[source.task]
-    table = hub.split(known.path, known.config, split, title=source.task, known=[*KNOWN_TASKS])
+    table = hub.load_split(known.path, known.config, split, title=source.task, known=[*KNOWN_TASKS])
     return table._replace(names={known.label: list(known.labels)} if known.labels else {})
 
 
@@ -244,7 +249,7 @@ def examples_of(
     if source.task in KNOWN_TASKS and not named:
         chosen = KNOWN_TASKS[source.task].columns
     else:
-        chosen = columns.choose(table.rows, source, source.task, kind=kind, names=labels)
+        chosen = columns.choose_columns(table.rows, source, source.task, kind=kind, names=labels)
     examples = reading.examples(
         table.rows,
         source,
@@ -254,7 +259,7 @@ def examples_of(
         classes=table.names.get(chosen.label or "", ()),
     )
     notes = [f"Read as: {table.description}."] if table.description else []
-    notes += [*table.notes, *columns.remarks(table.rows, chosen, source)]
+    notes += [*table.notes, *columns.column_notes(table.rows, chosen, source)]
     if chosen.guessed:
         label_columns = [repr(name) for name in (chosen.label, *chosen.indicators) if name]
         notes.append(
@@ -268,7 +273,11 @@ def examples_of(
             if column != label
         )
         notes += [f"Label columns: {pairs}."] if pairs else []
-    elif chosen.label is None and examples.examples.labels is None and source.label != columns.NONE:
+    elif (
+        chosen.label is None
+        and examples.examples.labels is None
+        and source.label != columns.NO_LABELS
+    ):
         rest = [name for name in table.rows if name not in (chosen.text, chosen.pair)]
         hint = f" is known among {', '.join(rest[:8])}; set it with --label" if rest else ""
         notes.append(f"No label column{hint}: the pruned model is compared with the dense one.")
@@ -312,7 +321,7 @@ def _parts_of_file(
     source: DataSource, labels: tuple[str, ...], kind: str, seed: int
 ) -> tuple[ReadExamples, ReadExamples]:
     """Return (calibration, evaluation) of a file or saved dataset."""
-    train, usual = tables.splits(source.task, form(source), source.text)
+    train, usual = tables.train_and_evaluation_splits(source.task, dialect_of(source), source.text)
     evaluated = source.split or usual
     evaluation = _read(replace(source, split=evaluated), labels, kind)
     if source.calibration:
@@ -369,7 +378,7 @@ def _separate_calibration(
         for name in ("text", "text_pair")
         if getattr(calibration, name) and getattr(calibration, name) not in table
     }
-    calibration = replace(calibration, label=columns.NONE, **missing)
+    calibration = replace(calibration, label=columns.NO_LABELS, **missing)
     return _read(calibration, labels, kind).examples, []
 
 
@@ -397,12 +406,12 @@ def _check_task_type(task: str, needed: str, kind: str) -> None:
 
 def _overlap_notes(calibration: Examples, evaluation: Examples, labels: Sequence[str]) -> list[str]:
     """Notes on duplicates, texts in both parts, and labels that one part lacks."""
-    texts = [evaluation.whole(i) for i in range(len(evaluation))]
+    texts = [evaluation.full_text(i) for i in range(len(evaluation))]
     notes = []
     if duplicates := len(texts) - len(set(texts)):
         notes.append(f"{duplicates:,} of {len(texts):,} evaluation texts are duplicates.")
     if calibration is not evaluation:
-        known = {calibration.whole(i) for i in range(len(calibration))}
+        known = {calibration.full_text(i) for i in range(len(calibration))}
         if shared := sum(text in known for text in texts):
             notes.append(
                 f"{shared:,} of {len(texts):,} evaluation texts are also calibration texts; "

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..errors import PruneError
 from ..plugins import Batch
 from .examples import AnswerSpans, Examples
-from .metrics import IGNORED
+from .metrics import IGNORE_INDEX
 
 # shorter texts are poor calibration data for a Linear's inputs; the papers drop them too
-LONG_ENOUGH = 9  # tokens
-LOOKED_AT = 5000  # texts whose lengths are counted
+MIN_CALIBRATION_TOKENS = 9  # tokens
+MAX_COUNTED_TEXTS = 5000  # texts whose lengths are counted
 
 
 class Features(NamedTuple):
@@ -25,14 +25,14 @@ class Features(NamedTuple):
     """
 
     inputs: dict[str, list[list[int]]]
-    example: list[int]  # index of each row's example
+    example_index: list[int]  # index of each row's example
     # question answering: (start, end) characters of each token in the context; None outside it
     offsets: list[list[tuple[int, int] | None]] | None = None
     # token classification: index of the word that a token begins; None for other tokens
     words: list[list[int | None]] | None = None
 
     def __len__(self) -> int:
-        return len(self.example)
+        return len(self.example_index)
 
 
 def encode(tokenizer: Any, examples: Examples, max_length: int) -> Features:
@@ -133,9 +133,9 @@ def _encode_words_separately(tokenizer: Any, examples: Examples, limit: int) -> 
 def long_enough(tokenizer: Any, examples: Examples, tokens: int) -> list[int]:
     """Indices of the examples of at least so many tokens, special ones not counted."""
     # a word has a token at least, so only texts of few words are looked at
-    short = [i for i in range(len(examples)) if len(examples.whole(i).split()) < tokens]
+    short = [i for i in range(len(examples)) if len(examples.full_text(i).split()) < tokens]
     encoded = (
-        tokenizer([examples.whole(i)[: 50 * tokens] for i in short], add_special_tokens=False)[
+        tokenizer([examples.full_text(i)[: 50 * tokens] for i in short], add_special_tokens=False)[
             "input_ids"
         ]
         if short
@@ -153,7 +153,7 @@ def truncation_report(
     """Return (texts counted, texts longer than max_length, fraction of tokens lost, length for 95%
     of tokens).
     """
-    count = min(len(examples), LOOKED_AT)
+    count = min(len(examples), MAX_COUNTED_TEXTS)
     pairs = examples.pairs and examples.pairs[:count]
     # verbose=False: no warning about texts longer than the model's limit
     encoded = tokenizer(examples.texts[:count], pairs, verbose=False)["input_ids"]
@@ -187,17 +187,17 @@ def token_targets(features: Features, examples: Examples) -> Tensor:
     Where a window does not contain the whole first accepted answer, both ends are token 0, [CLS].
     """
     assert examples.labels is not None, "the caller checks for labels"
-    labels = [examples.labels[example] for example in features.example]
+    labels = [examples.labels[example] for example in features.example_index]
     if features.offsets is not None:
         return torch.tensor(
             [_ends(spans, answers) for spans, answers in zip(features.offsets, labels, strict=True)]
         )
     if features.words is not None:
         rows = [
-            torch.tensor([IGNORED if word is None else word_labels[word] for word in words])
+            torch.tensor([IGNORE_INDEX if word is None else word_labels[word] for word in words])
             for words, word_labels in zip(features.words, labels, strict=True)
         ]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
     return torch.tensor(
         labels, dtype=torch.int64 if examples.kind == "classification" else torch.float32
     )
@@ -269,4 +269,4 @@ def batches(
                 if features.words is None
                 else labels[rows][:, : batch["input_ids"].shape[1]]
             )
-        yield batch, [features.example[row] for row in rows]
+        yield batch, [features.example_index[row] for row in rows]

@@ -42,7 +42,7 @@ def hash_checkpoint(checkpoint: str) -> list[list[str]]:
         return []
     used = [Path(loading.resolve(checkpoint))]
     if (used[0] / adapters.CONFIG).is_file():
-        used.append(Path(adapters.base(str(used[0]), checkpoint)))
+        used.append(Path(adapters.base_model(str(used[0]), checkpoint)))
     return [found for folder in used for found in _hash_files(folder, ("*",), IGNORED)]
 
 

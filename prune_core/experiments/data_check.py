@@ -59,7 +59,7 @@ class DataReader:
         """The sampled task, with what there is to say of it."""
         asked, whole = self.experiment, self.whole
         among, told = self._long_enough(whole)
-        task = whole.sampled(asked.calibration, asked.evaluation, asked.seed, among=among)
+        task = whole.subsample(asked.calibration, asked.evaluation, asked.seed, among=among)
         if not len(task.calibration):
             raise PruneError(
                 f"{asked.source.task}: no calibration text has {asked.min_words} tokens or more; lower min_words, or leave it out."
@@ -88,7 +88,7 @@ class DataReader:
     def _long_enough(self, task: Task) -> tuple[list[int] | None, list[str]]:
         """Calibration examples that are long enough (None: all), and a sentence where some are not."""
         asked, pool = self.experiment.min_words, task.calibration
-        least = tokens.LONG_ENOUGH if asked is None else asked
+        least = tokens.MIN_CALIBRATION_TOKENS if asked is None else asked
         long = tokens.long_enough(self.tokenizer, pool, least) if least else [*range(len(pool))]
         short = len(pool) - len(long)
         if not short:
@@ -116,7 +116,7 @@ class DataReader:
         first = DataReader(replace(asked, seed=0), self.labels, self.kind, tokenizer=self.tokenizer)
         others, _ = first._long_enough(first.whole)
         if (
-            first.whole.sampled(asked.calibration, 1, 0, among=others).calibration
+            first.whole.subsample(asked.calibration, 1, 0, among=others).calibration
             != task.calibration
         ):
             return []  # the pool itself was drawn with the seed
@@ -213,7 +213,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
     binary = [predict.binary_note(config)] if task.evaluation.binary else []
     return found | {
         "labels": task.label_names,
-        "meant": task.meant,
+        "meant": task.label_map,
         "counts": task.counts,
         "notes": [*found["notes"], *task.notes, *binary],
         "calibration": len(task.calibration),

@@ -311,7 +311,7 @@ class _Runner:
             "metric": self.task.metric,
             "label_names": list(self.task.label_names),
             "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *self._reached()],
-            "labels": self.task.meant,
+            "labels": self.task.label_map,
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),
         }

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from ..data.examples import AnswerSpans
-from ..data.metrics import METRICS, answer_f1, exact_match, judge, metrics_of, values_for
+from ..data.metrics import (
+    METRICS,
+    answer_f1,
+    comparable_values,
+    exact_match,
+    metrics_of,
+    values_for,
+)
 from ..models.inference.predict import Predictions, predict
 from ..plugins import Report, Rows, option, subrange
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
@@ -50,7 +57,7 @@ class Accuracy(Measure):
         right: list[Any] = (
             was if examples.labels is None else examples.labels
         )  # without labels dense is what is right
-        right, was, now = judge(examples.kind, names, right, was, now)
+        right, was, now = comparable_values(examples.kind, names, right, was, now)
         row = summary(
             pair.task.metric,
             len(names),

@@ -117,7 +117,7 @@ class Attack(Measure):
         self._check_language(chosen, examples, pair.seed)
         report(0.0, "loading TextAttack")
         from ..attacks import engine
-        from ..attacks.budget import AttackBudget, ProgressPulse
+        from ..attacks.budget import AttackBudget, ProgressReporter
         from ..attacks.outcome import OutcomeLog
         from ..attacks.validity import add_validity
         from ..attacks.victim import Victim
@@ -148,11 +148,11 @@ class Attack(Measure):
         file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
         for name, whole, part in self._plan(chosen, pair, report):
             sample = whole[index::chunks]
-            pulse = ProgressPulse(part)
+            reporter = ProgressReporter(part)
             victim = Victim(
                 pair.pruned,
                 pair.tokenizer,
-                pulse.beat,
+                reporter.report_if_due,
                 pair.batch_size,
                 pair.max_length,
                 PRECISIONS[precision],
@@ -163,7 +163,7 @@ class Attack(Measure):
                 for outcome in engine.run(
                     name,
                     victim,
-                    pulse,
+                    reporter,
                     examples=examples,
                     indices=sample,
                     budget=budget,

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..models.compact import compact_model, dead_units, padding
+from ..models.compact import alignment_neurons, compact_model, dead_units
 from ..models.devices import device_of
 from ..models.inference.timing import (
     peak_memory,
@@ -86,7 +86,7 @@ class Cost(Measure):
             count(pair.pruned)["sparsity"],
         )  # of the full shape
         if shrunk:
-            left = padding(pair.pruned)
+            left = alignment_neurons(pair.pruned)
             stay = (
                 f" {left} dead neurons stay: widths are kept at multiples of 8, as odd ones are slow."
                 if left

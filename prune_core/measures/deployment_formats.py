@@ -18,13 +18,13 @@ import pandas as pd
 from torch import nn
 
 from ..data.examples import Examples
-from ..data.metrics import judge
+from ..data.metrics import comparable_values
 from ..data.tokens import batches
 from ..models.checkpoints import verification
 from ..models.compact import compact_model, dead_units
 from ..models.devices import device_of
 from ..models.export.formats import (
-    CALIBRATED,
+    CALIBRATION_EXAMPLES,
     FORMATS,
     INT8,
     ONNX,
@@ -171,7 +171,7 @@ def deployed_predictions(pair: Pair, own: nn.Module) -> dict[str, Any]:
     task = pair.task
     dense, said = dense_predictions(pair, no_report), predictions(pair, own, no_report)
     right: list[Any] = dense.predicted if task.evaluation.labels is None else task.evaluation.labels
-    right, was, now = judge(
+    right, was, now = comparable_values(
         task.evaluation.kind, task.label_names, right, dense.predicted, said.predicted
     )
     row = summary(
@@ -198,7 +198,7 @@ def source(pair: Pair, model: nn.Module, folder: Path) -> ExportSource:
     """The model on the CPU with the calibration sentences, for files in a new folder."""
     folder.mkdir()
     own = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
-    some = pair.task.calibration.sample(CALIBRATED, pair.seed)
+    some = pair.task.calibration.sample(CALIBRATION_EXAMPLES, pair.seed)
     calibration = [
         batch
         for batch, _ in batches(

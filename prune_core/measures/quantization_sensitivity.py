@@ -53,7 +53,7 @@ class QuantizationSensitivity(Measure):
                 {name: batch[name] for name in inputs}
                 for batch in own.calibration[: self.sentences]
             ]
-            found = quantization_sensitivity.diagnose(
+            found = quantization_sensitivity.analyze(
                 onnx.load(str(fp32)),
                 onnx.load(str(int8)),
                 some,

@@ -67,7 +67,7 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
     """Rows of the six parts and of the block; moves both streams to the next block, or the next pass of this one."""
     pairs = zip(pruned.inputs, pruned.paddings, strict=True)
     mixed = [
-        pruned.keep(before.once(x, padding)) for x, padding in pairs
+        pruned.keep(before.run_pass(x, padding)) for x, padding in pairs
     ]  # dense block, pruned input
     dense.enter(before)
     pruned.enter(after)

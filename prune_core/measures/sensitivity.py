@@ -91,7 +91,7 @@ def _ends(
     def walk(x: Tensor, through: Sequence[Block]) -> Tensor:
         for block in through:
             for _ in range(block.passes):
-                x = block.once(x, padding)
+                x = block.run_pass(x, padding)
         return x
 
     befores = [start]

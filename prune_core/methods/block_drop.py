@@ -72,7 +72,7 @@ class BlockDrop(UnitMethod):
                 alike = torch.zeros((), dtype=torch.float64, device=path.inputs[0].device)
                 for i, padding in enumerate(path.paddings):
                     x = path.inputs[i]
-                    y = block.once(x, padding)
+                    y = block.run_pass(x, padding)
                     alike += F.cosine_similarity(x, y, dim=-1).sum()
                     path.inputs[i] = path.keep(y)
                 found[index] += (1 - float(alike) / sum(map(len, path.inputs))) / block.passes

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.devices import device_of
-from ..models.replay import Padding, head, hidden_states, used_token
+from ..models.replay import Padding, head, hidden_states, tokens_read
 from ..models.units import (
     Sublayer,
     forward,
@@ -228,7 +228,7 @@ class KnowledgeLoss:
         self.method, self.model = method, model
         self.dtype = gradient_dtype(method.precision, device_of(model))
         self.subs = frozen_sublayers(model, self.dtype)
-        self.reads = used_token(model)
+        self.reads = tokens_read(model)
         self.teacher: list[Tensor] = []  # the dense model's logits
 
     def measure(self, place: int, pruned: Stream) -> list[Tensor]:

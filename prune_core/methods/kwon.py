@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from ..models.replay import Padding, embed, task_type_of, used_token
+from ..models.replay import Padding, embed, task_type_of, tokens_read
 from ..models.units import (
     frozen_sublayers,
     gradient_dtype,
@@ -95,7 +95,7 @@ class Kwon(UnitMethod):
             x, padding = embed(model, batch)
             loss = partial(task_loss, model, batch["labels"])
             gradients = mask_gradients(
-                subs, padding.unpack(x.to(dtype)), padding, loss=loss, reads=used_token(model)
+                subs, padding.unpack(x.to(dtype)), padding, loss=loss, reads=tokens_read(model)
             )
             for sub, gradient, rows in zip(subs, gradients, found, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)

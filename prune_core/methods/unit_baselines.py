@@ -40,7 +40,10 @@ class UnitMagnitude(UnitMethod):
 
     def score(self, sub: Sublayer) -> Tensor:
         """(units,) root mean square of each unit's weights, so that a head compares with a neuron."""
-        own = [sub.output.weight.T, *(sub.by_column(linear.weight) for linear in sub.own.values())]
+        own = [
+            sub.output.weight.T,
+            *(sub.by_column(linear.weight) for linear in sub.input_linears.values()),
+        ]
         return sub.by_unit(torch.cat(own, dim=1).square().mean(1)).sqrt()
 
 

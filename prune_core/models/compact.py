@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from .families import GROUPS
-from .replay import CUT as KEY
+from .replay import COMPACT_KEY as KEY
 from .replay import Block, block_modules, blocks, head_linears
 
 WIDTH = 8  # neurons; head widths are multiples of it in every encoder
@@ -63,7 +63,7 @@ def dead_units(model: nn.Module) -> tuple[int, int]:
     return heads, neurons
 
 
-def padding(model: nn.Module) -> int:
+def alignment_neurons(model: nn.Module) -> int:
     """Number of dead neurons that `compact_model` keeps to make widths multiples of 8."""
     return sum(
         len(kept_units(block).neurons) - len(live_units(block).neurons) for block in blocks(model)
@@ -84,9 +84,13 @@ def expand_into(small: nn.Module, model: nn.Module) -> None:
     for compact_block, block in zip(blocks(small), blocks(model), strict=True):
         units = kept_units(block)
         columns, rows = unit_indices(block, units)
-        rows_of = {**dict.fromkeys((*GROUPS[0], *block.more), columns), "ffn_in": rows}
-        for name, linear in {**block.linears, **block.more}.items():
-            source = compact_block.more[name] if name in block.more else compact_block.linears[name]
+        rows_of = {**dict.fromkeys((*GROUPS[0], *block.extra_linears), columns), "ffn_in": rows}
+        for name, linear in {**block.linears, **block.extra_linears}.items():
+            source = (
+                compact_block.extra_linears[name]
+                if name in block.extra_linears
+                else compact_block.linears[name]
+            )
             selected = rows_of.get(name)
             if selected is None:
                 linear.weight[:, columns if name == "attention_output" else units.neurons] = (
@@ -129,7 +133,7 @@ def remove_units(model: Any, kept: Sequence[Units]) -> None:
                 fused, [row + third * size_of_third for third in range(3) for row in columns]
             )
         else:
-            for linear in [*(parts[part] for part in GROUPS[0]), *block.more.values()]:
+            for linear in [*(parts[part] for part in GROUPS[0]), *block.extra_linears.values()]:
                 _keep_outputs(linear, columns)
         _keep_inputs(parts["attention_output"], columns)
         _keep_outputs(parts["ffn_in"], rows)

@@ -18,7 +18,7 @@ from .families import GROUPS, PROJECTIONS, attend, layout
 
 # key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, the
 # indices of the kept units in the full shape
-CUT = "prunescope"
+COMPACT_KEY = "prunescope"
 
 
 class Padding(NamedTuple):
@@ -76,13 +76,15 @@ class Block:
         if self.fused is not None:
             self.linears |= dict(zip(GROUPS[0], _split_fused(self.fused), strict=True))
         modules = dict(module.named_modules())
-        self.more = {
-            path.split(".")[-1]: modules[path] for path in spec.more_rows if path in modules
+        self.extra_linears = {
+            path.split(".")[-1]: modules[path]
+            for path in spec.extra_head_linears
+            if path in modules
         }
         self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
         self.activation = attrgetter(spec.activation)(module)
         # compute queries, keys and values in one product, so that a fused matrix receives gradients
-        self.together = False
+        self.fuse_projections = False
         # indices of the heads in the full shape, for per-head parameters outside of the block
         self.head_numbers = list(range(self.heads)) if heads is None else list(heads)
 
@@ -127,11 +129,8 @@ class Block:
         """
         if not self.heads:
             return x.new_empty(len(x), 0)
-        if self.together:
-            projected = self.projected(x)
-        else:
-            projected = tuple(self.linears[part](x) for part in GROUPS[0])
-        q, k, v = map(padding.unpack, projected)
+        separate = (self.linears[part](x) for part in GROUPS[0])  # evaluated lazily
+        q, k, v = map(padding.unpack, self.projected(x) if self.fuse_projections else separate)
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -182,7 +181,7 @@ class Block:
         y = self.leave(self.linears["ffn_out"](inputs) + residual, group)
         return y, y
 
-    def once(self, x: Tensor, padding: Padding) -> Tensor:
+    def run_pass(self, x: Tensor, padding: Padding) -> Tensor:
         """Run one pass: packed input -> packed output, (tokens, width) each."""
         inputs, residual = self.enter(x), x
         for group in range(len(GROUPS)):
@@ -195,12 +194,12 @@ def _split_fused(fused: nn.Linear) -> list[nn.Linear]:
     size = fused.out_features // 3
     rows = [slice(third * size, (third + 1) * size) for third in range(3)]
     return [
-        view(fused.weight[third], None if fused.bias is None else fused.bias[third])
+        linear_view(fused.weight[third], None if fused.bias is None else fused.bias[third])
         for third in rows
     ]
 
 
-def view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def linear_view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """Wrap tensors in a Linear, without the random initialization of a new one."""
     linear = nn.Linear(1, 1, bias=bias is not None, device="meta")
     linear.out_features, linear.in_features = weight.shape
@@ -223,7 +222,7 @@ def block_modules(model: nn.Module) -> list[tuple[nn.ModuleList, int]]:
 
 def blocks(model: nn.Module) -> list[Block]:
     """Distinct encoder blocks, from the bottom."""
-    head_numbers = getattr(model.config, CUT, {}).get("heads")
+    head_numbers = getattr(model.config, COMPACT_KEY, {}).get("heads")
     return [
         Block(model, modules[place], index, heads=head_numbers and head_numbers[index])
         for index, (modules, place) in enumerate(block_modules(model))
@@ -274,13 +273,15 @@ def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
     names = [name for name in ("input_ids", "token_type_ids") if name in batch]
     hidden = base.embeddings(**{name: batch[name] for name in names})
     # ELECTRA's large sizes have no projection: embeddings are as wide as hidden states
-    if spec.narrow and spec.narrow in dict(base.named_modules()):
-        hidden = attrgetter(spec.narrow)(base)(hidden)
+    if spec.embedding_projection and spec.embedding_projection in dict(base.named_modules()):
+        hidden = attrgetter(spec.embedding_projection)(base)(hidden)
     padding = Padding.of(batch["attention_mask"])
     return padding.pack(hidden), padding
 
 
-NEVER = -1e4  # a logit whose softmax is 0 in every precision, while differences remain finite
+MASKED_LOGIT = (
+    -1e4
+)  # a logit whose softmax is 0 in every precision, while differences remain finite
 
 
 def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
@@ -293,15 +294,17 @@ def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
     if spec.final_norm:
         hidden = attrgetter(spec.final_norm)(getattr(model, spec.base))(hidden)
     if kind == "span":
-        return padding.unpack(spec.of_ends(model, hidden), NEVER).transpose(1, 2)
+        return padding.unpack(spec.span_head(model, hidden), MASKED_LOGIT).transpose(1, 2)
     if kind == "token":
-        return spec.of_tokens(model, hidden)
+        return spec.token_head(model, hidden)
     return spec.head(model, padding.unpack(hidden), padding.mask)
 
 
-def used_token(model: Any) -> int | None:
+def tokens_read(model: Any) -> int | None:
     """Number of first tokens that the head reads; None for all."""
-    reads_all = task_type_of(model) in ("span", "token") or layout(model).reads_all(model.config)
+    reads_all = task_type_of(model) in ("span", "token") or layout(model).head_reads_all_tokens(
+        model.config
+    )
     return None if reads_all else 1
 
 
@@ -311,13 +314,13 @@ def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padd
     x, padding = embed(model, batch)
     yield x, padding
     for _, block in block_passes(model):
-        x = block.once(x, padding)
+        x = block.run_pass(x, padding)
         yield x, padding
 
 
 def max_tokens(model: Any) -> int:
     """Maximum number of tokens of a text."""
-    return layout(model).longest(model.config)
+    return layout(model).max_tokens(model.config)
 
 
 def sparsity_by_projection(model: nn.Module) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from ..plugins import option
 from .compact import live_units
 from .families import GROUPS
 from .families.layout import plain
-from .replay import Block, Padding, blocks, head, view
+from .replay import Block, Padding, blocks, head, linear_view
 
 KINDS = ("head", "neuron")
 
@@ -49,13 +49,13 @@ class Sublayer:
         return self.block.linears[self.part]
 
     @property
-    def own(self) -> dict[str, nn.Linear]:
+    def input_linears(self) -> dict[str, nn.Linear]:
         """The projections whose rows belong to units, by name.
 
         Units also own columns of `output`.
         """
         return {part: self.block.linears[part] for part in GROUPS[self.group]} | (
-            self.block.more if self.kind == "head" else {}
+            self.block.extra_linears if self.kind == "head" else {}
         )
 
     @property
@@ -69,7 +69,7 @@ class Sublayer:
         return self.output.in_features // self.units
 
     @property
-    def rows_a_unit(self) -> int:
+    def rows_per_column(self) -> int:
         """Rows of each input projection per column of `output`: 2 for gated neurons, else 1."""
         return 2 if self.kind == "neuron" and self.block.spec.gated else 1
 
@@ -83,7 +83,7 @@ class Sublayer:
         if self.kind == "head":
             flops_per_pass = 8 * d * self.width * length + 4 * length**2 * self.width
         else:
-            flops_per_pass = 2 * length * d * (1 + self.rows_a_unit)
+            flops_per_pass = 2 * length * d * (1 + self.rows_per_column)
         return flops_per_pass * self.block.passes
 
     def features(self, x: Tensor, padding: Padding, first: int | None = None) -> Tensor:
@@ -128,7 +128,7 @@ class Sublayer:
         """Regroup an input projection (rows, d) by column of the output: (columns, d *
         rows_a_unit).
         """
-        return weight.unflatten(0, (self.rows_a_unit, -1)).transpose(0, 1).flatten(1)
+        return weight.unflatten(0, (self.rows_per_column, -1)).transpose(0, 1).flatten(1)
 
     def by_unit(self, values: Tensor) -> Tensor:
         """Average over each unit's columns: (..., columns) -> (..., units)."""
@@ -137,13 +137,15 @@ class Sublayer:
     def only(self, kept: Tensor) -> Sublayer:
         """Return the sub-layer restricted to the kept units, with its own Linears."""
         columns, block = self.columns(kept), copy.copy(self.block)
-        rows = columns.repeat(self.rows_a_unit)
+        rows = columns.repeat(self.rows_per_column)
         reduced = {
-            part: view(linear.weight[rows], None if linear.bias is None else linear.bias[rows])
-            for part, linear in self.own.items()
+            part: linear_view(
+                linear.weight[rows], None if linear.bias is None else linear.bias[rows]
+            )
+            for part, linear in self.input_linears.items()
         }
         if self.kind == "head":
-            block.more = {name: reduced.pop(name) for name in self.block.more}
+            block.extra_linears = {name: reduced.pop(name) for name in self.block.extra_linears}
             block.head_numbers = [
                 number
                 for number, is_kept in zip(self.block.head_numbers, kept.tolist(), strict=True)
@@ -152,7 +154,7 @@ class Sublayer:
         block.linears = {
             **block.linears,
             **reduced,
-            self.part: view(self.output.weight[:, columns], self.output.bias),
+            self.part: linear_view(self.output.weight[:, columns], self.output.bias),
         }
         return replace(self, block=block)
 
@@ -163,8 +165,8 @@ class Sublayer:
         if weight is not None:
             self.output.weight[:, columns] = weight
         self.output.weight[:, ~columns] = 0
-        rows = ~columns.repeat(self.rows_a_unit)
-        for linear in self.own.values():  # the output of a dead unit is unused
+        rows = ~columns.repeat(self.rows_per_column)
+        for linear in self.input_linears.values():  # the output of a dead unit is unused
             linear.weight[rows] = 0
             if linear.bias is not None:
                 linear.bias[rows] = 0

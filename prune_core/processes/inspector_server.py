@@ -182,20 +182,25 @@ class InspectorServer:
         try:
             self.look()
             from ..attacks import attack_steps
-            from ..attacks.budget import AttackBudget, ProgressPulse
+            from ..attacks.budget import AttackBudget, ProgressReporter
             from ..attacks.victim import Victim
 
-            pulse, victims = ProgressPulse(lambda *_: self.look()), []
+            reporter, victims = ProgressReporter(lambda *_: self.look()), []
             for checkpoint in checkpoints:
                 self.look()
                 model, tokenizer = self.models.get(checkpoint)
                 victims.append(
-                    Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
+                    Victim(
+                        model,
+                        tokenizer,
+                        reporter.report_if_due,
+                        max_length=replay.max_tokens(model),
+                    )
                 )
             example = Examples([text], None if pair is None else [pair], [label])
             tell = lambda index, told: self.say(id, index=index, told=told)  # noqa: E731
             for index, outcome in attack_steps.run(
-                recipe, victims, pulse, example=example, budget=AttackBudget(), seed=0, tell=tell
+                recipe, victims, reporter, example=example, budget=AttackBudget(), seed=0, tell=tell
             ):
                 tell(index, asdict(outcome))
         except Cancelled:

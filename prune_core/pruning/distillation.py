@@ -212,8 +212,8 @@ def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
     """Behind every pass of a block, then the logits."""
     x, padding = embed(model, batch)
     for _, block in block_passes(model):
-        block.together = True
-        x = block.once(x, padding)
+        block.fuse_projections = True
+        x = block.run_pass(x, padding)
         yield x
     yield head(model, x, padding)
 

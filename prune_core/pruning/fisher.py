@@ -138,7 +138,7 @@ def _gradients(
             x = x.detach().requires_grad_()
             for block in stack:
                 for _ in range(block.passes):
-                    x = block.once(x, padding)
+                    x = block.run_pass(x, padding)
             logits = head(model, x, padding)
     finally:
         for hook in hooks:

@@ -245,7 +245,7 @@ def _solve(
 ) -> list[dict[str, Any]]:
     """Prune the parts of one group; a row each."""
     rows = []
-    also = block.spec.also_read(block) if parts == GROUPS[0] else None
+    also = block.spec.extra_input_rows(block) if parts == GROUPS[0] else None
     read = stats if also is None else stats.with_rows(also, stats.sentences)
     for part in parts:
         watch.mark()

@@ -50,9 +50,9 @@ def _bytes(sub: Sublayer) -> float:
     """Of a unit: its rows with their biases, and its columns of the output."""
     rows = sum(
         linear.weight[0].nbytes + (0 if linear.bias is None else linear.bias[0].nbytes)
-        for linear in sub.own.values()
+        for linear in sub.input_linears.values()
     )
-    return sub.width * (rows * sub.rows_a_unit + sub.output.weight[:, 0].nbytes)
+    return sub.width * (rows * sub.rows_per_column + sub.output.weight[:, 0].nbytes)
 
 
 def latency_budget(subs: Sequence[Sublayer], table: Latency, seconds: float) -> UnitBudget:

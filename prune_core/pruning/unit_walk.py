@@ -74,7 +74,7 @@ def _pass_on_shared(
         dense.shared = []
         for _ in range(sub.block.passes):
             pruned.inputs = [
-                pruned.keep(sub.block.once(x, padding))
+                pruned.keep(sub.block.run_pass(x, padding))
                 for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)
             ]
     return damping

@@ -25,7 +25,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.examples import DataSource, Examples
 from ..data.known_tasks import KNOWN_TASKS
-from ..data.metrics import IGNORED, METRICS, judge, metric_for, metrics_of, values_for
+from ..data.metrics import (
+    IGNORE_INDEX,
+    METRICS,
+    comparable_values,
+    metric_for,
+    metrics_of,
+    values_for,
+)
 from ..data.tasks import evaluation_examples, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
 from ..data.tokens import encode, pad_batch, token_targets
@@ -243,7 +250,9 @@ def score(
     with mixed_precision(recipe, devices.device_of(model)):
         output = predict(model, tokenizer, examples, batch_size=64, max_length=recipe.max_length)
     names = loading.label_names(model.config)
-    labels, predictions = judge(examples.kind, names, examples.labels or [], output.predicted)
+    labels, predictions = comparable_values(
+        examples.kind, names, examples.labels or [], output.predicted
+    )
     return {
         name: METRICS[name].compute(labels, values_for(name, predictions, output.probabilities))
         for name in metrics_of(examples.kind, 2 if examples.binary else len(names))
@@ -360,7 +369,7 @@ class Trainer:
     def _update(self, batch: Batch, labels: Tensor) -> float:
         recipe = self.recipe
         if recipe.adversarial == "freelb":
-            loss = freelb.gradients(
+            loss = freelb.add_gradients(
                 self.model,
                 batch["attention_mask"],
                 lambda: self._loss(batch, labels),
@@ -384,10 +393,9 @@ class Trainer:
     def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
         with mixed_precision(self.recipe, self.device):
             output: Any = self.model(**batch)
-            if "start_logits" in output:
-                logits = torch.stack([output.start_logits, output.end_logits], 1)
-            else:
-                logits = output.logits
+            spans = "start_logits" in output
+            ends = [output.start_logits, output.end_logits] if spans else []
+            logits = torch.stack(ends, 1) if spans else output.logits
         return task_loss(logits.float(), labels)
 
     def _stateful(self) -> dict[str, Any]:
@@ -428,4 +436,4 @@ class Trainer:
 
 def _resize(labels: Tensor, tokens: int) -> Tensor:
     """Pad or truncate labels of words to the batch's number of tokens."""
-    return F.pad(labels, (0, max(0, tokens - labels.shape[1])), value=IGNORED)[:, :tokens]
+    return F.pad(labels, (0, max(0, tokens - labels.shape[1])), value=IGNORE_INDEX)[:, :tokens]

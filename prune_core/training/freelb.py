@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def gradients(
+def add_gradients(
     model: Any, mask: Tensor, loss: Callable[[], Tensor], steps: int, size: float, norm: float
 ) -> float:
     """Add the mean gradient over `steps` perturbed passes to the parameters; return the mean loss.
@@ -25,7 +25,7 @@ def gradients(
     """
     layer = model.get_input_embeddings()
     devices = [mask.device] if mask.device.type == "cuda" else []
-    perturbation, total = start(mask, layer.embedding_dim, norm), 0.0
+    perturbation, total = initial_perturbation(mask, layer.embedding_dim, norm), 0.0
     for step in range(steps):
         perturbation.requires_grad_()
         hook = layer.register_forward_hook(
@@ -45,7 +45,7 @@ def gradients(
     return total
 
 
-def start(mask: Tensor, width: int, norm: float) -> Tensor:
+def initial_perturbation(mask: Tensor, width: int, norm: float) -> Tensor:
     """Initial perturbation (examples, tokens, width) inside the ball of radius `norm`.
 
     Uniform in ±norm / √(tokens of the example · width), zero for padding.

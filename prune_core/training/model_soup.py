@@ -120,7 +120,7 @@ def read_recipes(
     return recipes
 
 
-def make(
+def fine_tune_candidates(
     recipes: Mapping[str, TrainingRecipe],
     source: DataSource,
     validation: DataSource,
@@ -140,7 +140,7 @@ def make(
     return [Candidate.of(str(folder / name), name) for name in recipes]
 
 
-def check(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+def check_compatible(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     """Return the labels that all candidates share; PruneError if one cannot be averaged with the
     first.
     """
@@ -376,7 +376,7 @@ def make_soup(
         raise PruneError(
             f"{target} already exists and is not a soup; give another folder with --out."
         )
-    labels = check(candidates)
+    labels = check_compatible(candidates)
     evaluate = CandidateEvaluator(
         plan,
         labels,

@@ -37,7 +37,7 @@ def _adapter_config(folder: str) -> dict[str, Any]:
     return content
 
 
-def base(folder: str, checkpoint: str) -> str:
+def base_model(folder: str, checkpoint: str) -> str:
     """Model that the adapter was trained on: a Hub id, or a folder, also next to the adapter."""
     name = str(_adapter_config(folder).get("base_model_name_or_path") or "")
     sibling = Path(folder).parent / Path(name).name
@@ -50,7 +50,7 @@ def base(folder: str, checkpoint: str) -> str:
     return name
 
 
-def read_config(folder: str, checkpoint: str) -> dict[str, Any]:
+def read_weights(folder: str, checkpoint: str) -> dict[str, Any]:
     """Read the adapter's weights by name, from a .safetensors or an older .bin file."""
     import torch
     from safetensors import SafetensorError
@@ -74,7 +74,7 @@ def read_config(folder: str, checkpoint: str) -> dict[str, Any]:
         ) from None
 
 
-def config(folder: str, checkpoint: str) -> Any:
+def load_config(folder: str, checkpoint: str) -> Any:
     """Configuration of the base model, with the head of the adapter."""
     from transformers import AutoConfig
 
@@ -86,18 +86,18 @@ def config(folder: str, checkpoint: str) -> Any:
         )
     try:
         settings = AutoConfig.from_pretrained(
-            folder if file.is_file() else base(folder, checkpoint)
+            folder if file.is_file() else base_model(folder, checkpoint)
         )
     except (OSError, ValueError) as error:
         raise PruneError(
             f"{checkpoint}: the model that this adapter was trained on, "
-            f"{base(folder, checkpoint)}, "
+            f"{base_model(folder, checkpoint)}, "
             f"cannot be loaded: {str(error).splitlines()[0][:120]}. "
             "Put it next to the adapter's folder, or go online."
         ) from None
     heads = [
         tensor
-        for name, tensor in read_config(folder, checkpoint).items()
+        for name, tensor in read_weights(folder, checkpoint).items()
         if name.endswith(HEAD_WEIGHTS)
     ]
     if not heads:
@@ -121,7 +121,7 @@ def load_merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple
     """
     from peft import PeftModel, get_peft_model_state_dict
 
-    origin, saved = base(folder, checkpoint), read_config(folder, checkpoint)
+    origin, saved = base_model(folder, checkpoint), read_weights(folder, checkpoint)
     with silence_load_report():
         model, info = kind.from_pretrained(
             origin, config=settings, ignore_mismatched_sizes=True, output_loading_info=True

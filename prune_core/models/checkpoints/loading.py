@@ -59,7 +59,7 @@ HEADS = {
     "token": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-ROOM = 0.9  # fraction of the free memory that weights may take
+MAX_MEMORY_FRACTION = 0.9  # fraction of the free memory that weights may take
 
 
 def load(
@@ -147,7 +147,7 @@ def describe(checkpoint: str, new_head: str = "", source: str = "") -> Checkpoin
     _check_config(config, checkpoint)
     check(config, checkpoint, "" if new_head else class_name, embedder=_embedder(Path(source)))
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
-    if needed > ROOM * free:
+    if needed > MAX_MEMORY_FRACTION * free:
         raise PruneError(
             f"{checkpoint}: its configuration requires about {needed / 1e9:,.0f} GB for weights "
             f"(hidden_size {config.hidden_size:,}), and {free / 1e9:,.0f} GB of memory are free; "
@@ -186,7 +186,7 @@ def tokenizer_source(source: str, checkpoint: str) -> str:
     has_tokenizer = any(any(folder.glob(pattern)) for pattern in patterns)
     if has_tokenizer or not (folder / adapters.CONFIG).is_file():
         return source
-    return adapters.base(source, checkpoint)
+    return adapters.base_model(source, checkpoint)
 
 
 def _load_config(source: str, checkpoint: str) -> tuple[Any, list[str]]:
@@ -194,7 +194,7 @@ def _load_config(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     from transformers import AutoConfig
 
     if (Path(source) / adapters.CONFIG).is_file():
-        config = adapters.config(source, checkpoint)
+        config = adapters.load_config(source, checkpoint)
     else:
         config = _from_pretrained(AutoConfig, "configuration", source, checkpoint=checkpoint)
     notes = []
@@ -268,7 +268,7 @@ COUNTS = (
     "vocab_size",
 )
 SIZES = (*COUNTS, "max_position_embeddings", "type_vocab_size", "num_labels")
-LARGEST = 10**7
+MAX_SIZE = 10**7
 
 
 def _check_sizes(raw_config: dict[str, Any], checkpoint: str) -> None:
@@ -278,10 +278,10 @@ def _check_sizes(raw_config: dict[str, Any], checkpoint: str) -> None:
     before the config could be checked.
     """
     for name in SIZES:
-        if isinstance(value := raw_config.get(name), int) and value > LARGEST:
+        if isinstance(value := raw_config.get(name), int) and value > MAX_SIZE:
             raise PruneError(
                 f"{checkpoint}: {name} is {value:,} in its config.json; no encoder has more than "
-                f"{LARGEST:,}; correct it."
+                f"{MAX_SIZE:,}; correct it."
             )
 
 
@@ -372,7 +372,7 @@ def check(config: Any, checkpoint: str, class_name: str = "", embedder: str = ""
             "absolute "
             "ones are supported."
         )
-    if why := FAMILIES[config.model_type].refuses(config):
+    if why := FAMILIES[config.model_type].unsupported(config):
         raise PruneError(f"{checkpoint} {why}.")
     if class_name and not class_name.endswith(tuple(HEADS.values())):
         problem = embedder or (

@@ -28,7 +28,7 @@ def prepare_tokenizer(tokenizer: Any, config: Any) -> Any:
     prepared.padding_side = "right"
     # no warning: padding comes after sorting by length
     prepared.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
-    if limit := FAMILIES[config.model_type].longest(config):
+    if limit := FAMILIES[config.model_type].max_tokens(config):
         prepared.model_max_length = min(prepared.model_max_length, limit)
     prepared.model_input_names = [
         name

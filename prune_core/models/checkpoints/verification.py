@@ -29,7 +29,7 @@ EXAMPLES = 16
 # relative to max(1, largest output): fp32 kernels round differently, mistakes differ in the first
 # digits
 TOLERANCE = 1e-4
-LOOKED_AT = 2000  # examples from which short and long ones are chosen
+MAX_CANDIDATES = 2000  # examples from which short and long ones are chosen
 REPORT = (
     "nothing is measured; please report this with the checkpoint's config.json and tokenizer files"
 )
@@ -136,7 +136,7 @@ def check_outputs(
     plain = plain or Reference(model, tokenizer)
     sample = _sample(examples)
     features = encode(tokenizer, sample, max_length)
-    rows = [features.example.index(place) for place in range(len(sample))]
+    rows = [features.example_index.index(place) for place in range(len(sample))]
     with torch.no_grad(), matrix_precision(tf32=False):
         inputs = [
             _encode(plain, sample, place, limit=min(max_length, tokenizer.model_max_length))
@@ -173,10 +173,10 @@ def _sample(examples: Examples) -> Examples:
     """
     usable = [
         place
-        for place in range(min(len(examples), LOOKED_AT))
+        for place in range(min(len(examples), MAX_CANDIDATES))
         if examples.texts[place] == examples.texts[place].lstrip()
     ]
-    by_length = sorted(usable or [0], key=lambda place: len(examples.whole(place)))
+    by_length = sorted(usable or [0], key=lambda place: len(examples.full_text(place)))
     places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
     return examples.take([by_length[place] for place in dict.fromkeys(places.tolist())])
 

@@ -19,8 +19,10 @@ from .onnx import ONNX, Outputs
 
 # suffix of names copied from the fp32 graph: the quantized one may use them for something else
 FP32_SUFFIX = "_fp32"
-LITTLE = 0.01  # divergence below which nothing is proposed: only borderline predictions change
-FEW = 12  # a proposal of up to this many matrices is pruned by leaving out each in turn
+MIN_DIVERGENCE = (
+    0.01  # divergence below which nothing is proposed: only borderline predictions change
+)
+MAX_REFINED = 12  # a proposal of up to this many matrices is pruned by leaving out each in turn
 
 
 class Deviation(NamedTuple):
@@ -30,7 +32,7 @@ class Deviation(NamedTuple):
     changed: float  # fraction of examples with another prediction
 
 
-class Diagnosis(NamedTuple):
+class SensitivityAnalysis(NamedTuple):
     """Result of a sensitivity analysis; weight matrices are named by the paths of their modules."""
 
     without: dict[str, Deviation]  # with each matrix alone in fp32; the most sensitive one first
@@ -39,9 +41,9 @@ class Diagnosis(NamedTuple):
     after: Deviation  # with the proposed matrices in fp32
 
 
-def diagnose(
+def analyze(
     fp32: Any, int8: Any, sentences: Sequence[Batch], kind: str, share: float, report: Report
-) -> Diagnosis:
+) -> SensitivityAnalysis:
     """Propose weight matrices to keep in fp32.
 
     Keeps each matrix in fp32 once, then as many of the most sensitive ones as recover the fraction
@@ -65,7 +67,7 @@ def diagnose(
     proposed, after = _proposal(
         [*without], deviation_with, before, share=share, report=subrange(report, 0.5, 0.6)
     )
-    if len(proposed) > FEW:
+    if len(proposed) > MAX_REFINED:
         # several matrices are sensitive, so that fixing a single one shows little: order them by
         # the deviation of a model with only this matrix in int8
         alone, report_alone = dict[str, Deviation](), subrange(report, 0.6, 0.9)
@@ -80,7 +82,7 @@ def diagnose(
             report=subrange(report, 0.9, 1.0),
         )
         proposed, after = min((proposed, after), alternative, key=lambda item: len(item[0]))
-    return Diagnosis(without, proposed, before, after=after)
+    return SensitivityAnalysis(without, proposed, before, after=after)
 
 
 def _proposal(
@@ -97,7 +99,7 @@ def _proposal(
             after <= (1 - share) * before for before, after in zip(initial, deviation, strict=True)
         )
 
-    if initial.divergence < LITTLE:
+    if initial.divergence < MIN_DIVERGENCE:
         return [], initial
     low, high, after = 0, len(order), Deviation(0.0, 0.0)  # all in fp32: the fp32 model
     while high - low > 1:
@@ -109,7 +111,7 @@ def _proposal(
         else:
             low = middle
     proposed = list(order[:high])
-    if not 1 < high <= FEW:
+    if not 1 < high <= MAX_REFINED:
         return proposed, after
     for count, name in enumerate(proposed[::-1]):
         report(0.5 + 0.5 * count / high, f"checking whether all {high} matrices are needed")

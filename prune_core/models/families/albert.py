@@ -50,6 +50,6 @@ ALBERT = Layout(
     heads="num_attention_heads",
     head=_head,
     head_linears=("albert.pooler", "classifier"),
-    narrow="encoder.embedding_hidden_mapping_in",
-    refuses=_refuses,
+    embedding_projection="encoder.embedding_hidden_mapping_in",
+    unsupported=_refuses,
 )

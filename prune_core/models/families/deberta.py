@@ -51,7 +51,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
 def _project(block: Any, part: str, position_part: str, rows: Tensor) -> Tensor:
     """Project position embeddings, with the content's matrix if it is shared."""
     shared = block.module.attention.self.share_att_key
-    linear = block.linears[part] if shared else block.more[position_part]
+    linear = block.linears[part] if shared else block.extra_linears[position_part]
     # without calling the module, whose hooks expect hidden states
     return F.linear(rows, linear.weight, linear.bias)
 
@@ -103,7 +103,7 @@ DEBERTA = Layout(
     head_linears=("pooler.dense", "classifier"),
     scores=_scores,
     context=lambda model, index: model.deberta.encoder,
-    more_rows=(f"{_SELF}.pos_key_proj", f"{_SELF}.pos_query_proj"),
-    also_read=_also_read,
-    refuses=_refuses,
+    extra_head_linears=(f"{_SELF}.pos_key_proj", f"{_SELF}.pos_query_proj"),
+    extra_input_rows=_also_read,
+    unsupported=_refuses,
 )

@@ -9,5 +9,8 @@ from .bert import BLOCK
 from .layout import Layout
 
 ELECTRA = Layout(
-    base="electra", blocks="electra.encoder.layer", narrow="embeddings_project", **BLOCK
+    base="electra",
+    blocks="electra.encoder.layer",
+    embedding_projection="embeddings_project",
+    **BLOCK,
 )

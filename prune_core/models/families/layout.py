@@ -84,25 +84,27 @@ class Layout:
     head_linears: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
     token_types: bool = True  # whether the forward method accepts token_type_ids
     # logits of token classification
-    of_tokens: Callable[[Any, Tensor], Tensor] = read_by("classifier")
+    token_head: Callable[[Any, Tensor], Tensor] = read_by("classifier")
     token_linears: tuple[str, ...] = ("classifier",)
     # start and end logits
-    of_ends: Callable[[Any, Tensor], Tensor] = read_by("qa_outputs")
+    span_head: Callable[[Any, Tensor], Tensor] = read_by("qa_outputs")
     span_linears: tuple[str, ...] = ("qa_outputs",)
     # config -> whether the sentence head reads more than the first token
-    reads_all: Callable[[Any], bool] = lambda config: False
+    head_reads_all_tokens: Callable[[Any], bool] = lambda config: False
     pre_norm: bool = False
     gated: bool = False  # neurons have two rows of the first FFN matrix: the lower half are gates
     scores: Callable[[Any, Tensor, Tensor, Tensor | None], Scores] = plain
     # (model, block index) -> block.context, the model's state that `scores` needs
     context: Callable[[Any, int], Any] = lambda model, index: None
-    more_rows: tuple[str, ...] = ()  # further Linears of a block whose rows belong to heads
+    extra_head_linears: tuple[
+        str, ...
+    ] = ()  # further Linears of a block whose rows belong to heads
     # block -> rows that query and key are applied to besides hidden states, once per example
-    also_read: Callable[[Any], Tensor | None] = lambda block: None
+    extra_input_rows: Callable[[Any], Tensor | None] = lambda block: None
     final_norm: str = ""  # after the last block
     within: str = ""
     passes: Callable[[Any], int] = lambda config: 1  # consecutive passes of each block
-    narrow: str = ""  # Linear between embeddings and blocks
+    embedding_projection: str = ""  # Linear between embeddings and blocks
     # config -> maximum number of tokens
-    longest: Callable[[Any], int] = lambda config: int(config.max_position_embeddings)
-    refuses: Callable[[Any], str] = lambda config: ""  # config -> what is not supported, or ""
+    max_tokens: Callable[[Any], int] = lambda config: int(config.max_position_embeddings)
+    unsupported: Callable[[Any], str] = lambda config: ""  # config -> what is not supported, or ""

@@ -50,11 +50,9 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     )
     if block.context.window is not None:
         near = (places[:, None] - places[None, :]).abs() <= block.context.window
-        if mask is None:
-            mask = near[None, None]
-        else:
-            # a padding token may have only padding in its window: it attends to itself, else NaN
-            mask = (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
+        # a padding token may have only padding in its window: it attends to itself, else NaN
+        itself = torch.eye(tokens, dtype=torch.bool, device=query.device)
+        mask = near[None, None] if mask is None else (mask & near) | itself
     return Scores(query, key, width**-0.5, bias=mask)
 
 
@@ -80,11 +78,11 @@ MODERNBERT = Layout(
     heads="num_attention_heads",
     head=_head,
     head_linears=_LINEARS,
-    of_tokens=_token_head,
+    token_head=_token_head,
     token_linears=_LINEARS,
-    of_ends=_token_head,
+    span_head=_token_head,
     span_linears=_LINEARS,
-    reads_all=lambda config: config.classifier_pooling == "mean",
+    head_reads_all_tokens=lambda config: config.classifier_pooling == "mean",
     token_types=False,
     pre_norm=True,
     gated=True,

@@ -41,5 +41,5 @@ MPNET = Layout(
     scores=_scores,
     context=lambda model, index: model.mpnet.encoder,
     # the padding index is always 1, whatever the config contains
-    longest=lambda config: config.max_position_embeddings - 2,
+    max_tokens=lambda config: config.max_position_embeddings - 2,
 )

@@ -9,4 +9,4 @@ from __future__ import annotations
 from .bert import BLOCK
 from .layout import Layout, behind_padding
 
-ROBERTA = Layout(base="roberta", blocks="roberta.encoder.layer", longest=behind_padding, **BLOCK)
+ROBERTA = Layout(base="roberta", blocks="roberta.encoder.layer", max_tokens=behind_padding, **BLOCK)

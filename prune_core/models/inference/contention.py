@@ -7,7 +7,9 @@ import time
 from typing import NamedTuple
 
 DISTURBED = 0.15  # cores; on an idle machine with the dashboard open it is below 0.1
-SHORTEST = 0.25  # seconds; the system counts in steps of 10 ms, so shorter windows are too coarse
+MIN_SECONDS = (
+    0.25  # seconds; the system counts in steps of 10 ms, so shorter windows are too coarse
+)
 
 
 class Clocks(NamedTuple):
@@ -40,7 +42,7 @@ class Contention:
         wall, all_processes, this_process = (
             after - before for before, after in zip(self.start, end, strict=True)
         )
-        if wall < SHORTEST or all_processes <= 0:
+        if wall < MIN_SECONDS or all_processes <= 0:
             return float("nan")
         spare = max(0, _cores() - self.threads)
         return min(1.0, max(0.0, (all_processes - this_process) / wall - spare))

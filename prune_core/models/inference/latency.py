@@ -28,7 +28,7 @@ from .contention import disturbance
 from .timing import refuse_longer, time_interleaved, timing_batch
 
 # fractions of the units at which latency is measured; linear interpolation in between
-SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)
+FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)
 PASSES = 7
 
 
@@ -93,7 +93,7 @@ def _key(model: Any, batch: int, length: int) -> str:
         shape,
         batch,
         length,
-        SHARES,
+        FRACTIONS,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -105,11 +105,11 @@ def _measure(model: nn.Module, batch: int, length: int, report: Report) -> dict[
     a block is a mean over many.
     """
     first, passes = blocks(model)[0], sum(block.passes for block in blocks(model))
-    heads = sorted({round(fraction * first.heads) for fraction in SHARES})
+    heads = sorted({round(fraction * first.heads) for fraction in FRACTIONS})
     neurons = sorted(
         {
             min(first.neurons, -(-round(fraction * first.neurons) // WIDTH) * WIDTH)
-            for fraction in SHARES
+            for fraction in FRACTIONS
         }
     )
     points = [

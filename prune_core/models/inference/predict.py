@@ -16,7 +16,7 @@ from ...data.tokens import Features, batches, batches_by_length, encode
 from ...errors import PruneError
 from ...plugins import Report, no_report
 from ..devices import device_of
-from ..replay import NEVER
+from ..replay import MASKED_LOGIT
 
 ANSWER_TOKENS = 30  # maximum length of an answer, as in the official baselines
 
@@ -211,7 +211,7 @@ def predict_answers(
             rows=rows,
         )
         for row, score, first, last, null, probability in zip(rows, *spans, strict=True):
-            example = features.example[row]
+            example = features.example_index[row]
             no_answer[example] = min(no_answer[example], null)
             if score > best[example]:
                 best[example] = score
@@ -244,7 +244,7 @@ def best_spans(
         ],
         device=start.device,
     )
-    start, end = (logits.float().masked_fill(~mask.bool(), NEVER) for logits in (start, end))
+    start, end = (logits.float().masked_fill(~mask.bool(), MASKED_LOGIT) for logits in (start, end))
     null = start[:, 0] + end[:, 0]
     log_probability = start.log_softmax(-1)[:, :, None] + end.log_softmax(-1)[:, None, :]
     all_spans = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device)
@@ -263,4 +263,4 @@ def _text(examples: Examples, features: Features, row: int, first: int, last: in
     )
     left, right = features.offsets[row][first], features.offsets[row][last]
     assert left and right, "only tokens of the context are allowed"
-    return examples.pairs[features.example[row]][left[0] : right[1]]
+    return examples.pairs[features.example_index[row]][left[0] : right[1]]

@@ -18,7 +18,7 @@ from ..replay import max_tokens
 from .contention import Contention
 
 WARM_UP = 3  # passes
-LEAST = 3  # timed passes per model
+MIN_PASSES = 3  # timed passes per model
 PATIENCE = 20.0  # seconds after which timing stops, once there are LEAST passes
 # parts of the names of operations that multiply matrices, which multiply-accumulates count
 PRODUCTS = ("mm", "linear", "attention", "matmul")
@@ -68,7 +68,7 @@ def time_interleaved(
     for repeat in range(-WARM_UP, repeats):
         if repeat == 0:
             contention = Contention(threads)
-        if repeat >= LEAST and time.perf_counter() - started > PATIENCE:
+        if repeat >= MIN_PASSES and time.perf_counter() - started > PATIENCE:
             break
         for model, model_times in zip(models, times, strict=True):
             if settle:
