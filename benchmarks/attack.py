@@ -195,13 +195,13 @@ def ours(
     from prune_core.attacks.victim import Victim
 
     def work() -> list[Row]:
-        pulse = ProgressReporter(no_report)
-        victim = Victim(model, tokenizer, pulse.report_if_due, dtype=dtype)
+        reporter = ProgressReporter(no_report)
+        victim = Victim(model, tokenizer, reporter.report_if_due, dtype=dtype)
         budget = AttackBudget(queries=10**6, seconds=10**6)
         found = engine.run(
             name,
             victim,
-            pulse,
+            reporter,
             examples=examples,
             indices=range(len(examples)),
             budget=budget,

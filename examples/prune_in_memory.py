@@ -1,7 +1,8 @@
 # %% [markdown]
-# # From a checkpoint to a figure
-# A fine-tuned encoder is loaded, pruned in memory by two methods, and compared with itself. Run it as a script, or cell by cell
-# in an editor that knows `# %%`. Set EXAMPLE_SENTENCES to a small number to see it run quickly.
+# # From a checkpoint to a chart
+# Load a fine-tuned encoder, prune it in memory with two methods, and compare the pruned models with
+# the original. Run this file as a script, or cell by cell in an editor that supports `# %%`. Set
+# EXAMPLE_SENTENCES to a small number for a quick run.
 
 # %%
 import os
@@ -15,20 +16,19 @@ size = int(os.environ.get("EXAMPLE_SENTENCES", "200"))
 
 # %% [markdown]
 # ## A model and data
-# The bundled film-review classifier; `pc.load` takes a folder or a Hub id as well, and any Hugging Face encoder with a head that is
-# in memory already does.
+# The bundled film-review classifier. `pc.load` also accepts a folder or a Hub id; any Hugging Face
+# encoder with a head that is already in memory works too.
 
 # %%
 model, tokenizer = pc.load("demo")
 reviews = pd.read_csv(ASSETS / "demo" / "reviews.csv")
-texts = reviews[reviews["split"] == "calibration"]["text"].tolist()[
-    :size
-]  # no labels are needed to calibrate
-judged = reviews[reviews["split"] == "evaluation"][["text", "label"]].head(size)
+# calibration needs no labels
+texts = reviews[reviews["split"] == "calibration"]["text"].tolist()[:size]
+evaluation = reviews[reviews["split"] == "evaluation"][["text", "label"]].head(size)
 
 # %% [markdown]
 # ## Prune
-# The model itself stays as it is; options are the method's own (`python -m prune_core methods` lists them).
+# The model itself is not changed. `python -m prune_core methods` lists the options of each method.
 
 # %%
 by_magnitude = pc.prune(model, tokenizer, texts, method="magnitude", sparsity=0.7)
@@ -36,17 +36,17 @@ by_akr = pc.prune(model, tokenizer, texts, method="akr", sparsity=0.7)
 
 # %% [markdown]
 # ## Compare
-# Every measure looks at both models on the same sentences.
+# Every measure evaluates both models on the same examples.
 
 # %%
 for name, pruned in (("Magnitude", by_magnitude), ("AKR", by_akr)):
     result = pc.compare(
-        model, pruned, tokenizer, judged, measures=["accuracy", "reconstruction"], name=name
+        model, pruned, tokenizer, evaluation, measures=["accuracy", "reconstruction"], name=name
     )
     print(result.takeaway)
 
 # %% [markdown]
-# ## Look
+# ## Inspect the results
 # Tables are DataFrames, charts are plotly figures.
 
 # %%

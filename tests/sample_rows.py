@@ -361,7 +361,7 @@ def _attacked(
         "pair": None,
         "similarity": 0.95 - 0.3 * effort if outcome == "success" else np.nan,
         "grammar": np.nan,
-        "meaning": "“not” is gone" if outcome == "success" and luck < 0.1 else "",
+        "meaning": "“not” was removed" if outcome == "success" and luck < 0.1 else "",
     }
 
 

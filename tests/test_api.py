@@ -104,7 +104,7 @@ def test_run_returns_tables_and_writes_nothing_without_a_folder(tmp_path, monkey
         (lambda m, t: pc.prune(m, t, ["a"], method="akrr"), "Did you mean 'akr'"),
         (lambda m, t: pc.prune(m, t, ["a"], sparsity=3), "between 0.0 and 0.99"),
         (lambda m, t: pc.prune(m, t, ["a"], speed=3), "no option 'speed'"),
-        (lambda m, t: pc.prune(m.bert, t, ["a"]), "not a classifier"),
+        (lambda m, t: pc.prune(m.bert, t, ["a"]), "has no head for text classification"),
         (lambda m, t: pc.compare(m, m, t, [("a", 7)]), "label of the model '7' means"),
         (lambda m, t: pc.compare(m, m, t, [("a", 1)], ["speed"]), "no 'speed'"),
         (

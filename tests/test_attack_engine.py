@@ -69,13 +69,13 @@ def run(recipe, model, examples, budget=AttackBudget(queries=60, seconds=60)):  
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
-    pulse = ProgressReporter(no_report)
-    victim = Victim(model, tiny.tokenizer(), pulse.report_if_due, max_length=64)
+    reporter = ProgressReporter(no_report)
+    victim = Victim(model, tiny.tokenizer(), reporter.report_if_due, max_length=64)
     return sorted(
         engine.run(
             recipe,
             victim,
-            pulse,
+            reporter,
             examples=examples,
             indices=range(len(examples)),
             budget=budget,

@@ -71,18 +71,18 @@ def attack(
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
-    pulse = ProgressReporter(report)
+    reporter = ProgressReporter(report)
     examples = examples or victim[2]
-    asked = Victim(model or victim[0], victim[1], pulse.report_if_due)
+    asked = Victim(model or victim[0], victim[1], reporter.report_if_due)
     found = engine.run(
         recipe,
         asked,
-        pulse,
+        reporter,
         examples=examples,
         indices=range(len(examples)),
         budget=budget,
         seed=SEED,
-        most=most,
+        concurrency=most,
     )
     return sorted(found, key=lambda outcome: outcome.example)
 
@@ -189,7 +189,7 @@ def test_budgets_are_kept(victim):
     late = attack(victim, budget=AttackBudget(seconds=1e-9))
     notes = {
         "failed": "Stopped by the time budget of 1e-09 s.",
-        "skipped": "Already wrong before the attack.",
+        "skipped": "Misclassified before the attack.",
     }
     assert {row.outcome for row in late} == set(notes) and all(
         row.note == notes[row.outcome] for row in late

@@ -162,7 +162,7 @@ def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
         indices=range(len(texts)),
         budget=AttackBudget(queries, 1e6),
         seed=3,
-        most=most,
+        concurrency=most,
     )
     return sorted(found, key=lambda outcome: outcome.example)
 

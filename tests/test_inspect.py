@@ -226,14 +226,14 @@ def test_the_steps_of_an_attack_end_with_the_outcome_of_the_engine(folder, recip
             for step_result in step_results:
                 shown.on_message({"index": 0, "result": step_result})
             model, tokenizer = MODELS.get(str(folder / name))
-            pulse = ProgressReporter(lambda *_: None)
+            reporter = ProgressReporter(lambda *_: None)
             victim = Victim(
-                model, tokenizer, pulse.report_if_due, max_length=replay.max_tokens(model)
+                model, tokenizer, reporter.report_if_due, max_length=replay.max_tokens(model)
             )
             [outcome] = engine.run(
                 recipe,
                 victim,
-                pulse,
+                reporter,
                 examples=Examples([tiny.SENTENCES[2]], labels=[label]),
                 indices=[0],
                 budget=AttackBudget(),

@@ -137,7 +137,7 @@ def test_slices_keep_equal_values_together():
 def test_invalid_successes_count_as_failed():
     outcomes_table = rows("sssssf").assign(
         similarity=[0.9, 0.7, 0.9, 0.9, 0.7, float("nan")],
-        meaning=["", "", "“not” is gone", "", "", ""],
+        meaning=["", "", "“not” was removed", "", "", ""],
     )
     outcomes_table["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     outcomes_table.loc[4, "recipe"] = "Letters"

@@ -310,15 +310,15 @@ def test_cost_measures_the_shrunk_model():
         (
             Profile(2.0, Counter(gelu=1.0, layer_norm=2.0), 0),
             5.0,
-            "60% of its time goes into other operations than matrix products (layer",
+            "60% of its time is spent in operations other than matrix products (layer",
         ),
-        (Profile(2.0, Counter(gelu=1.0), 0), 12.0, "75% of its time passes between operations"),
+        (Profile(2.0, Counter(gelu=1.0), 0), 12.0, "75% of its time is spent between operations"),
         (
             Profile(6.0, Counter(gelu=2.0), 0),
             4.0,
             "its smaller matrix products reach 67% of",
         ),  # twice as slow under the profiler
-        (None, 5.0, "does not see what this device does"),
+        (None, 5.0, "does not support this device"),
     ],
 )
 def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
@@ -327,7 +327,7 @@ def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
 
 
 def test_cost_refuses_what_the_model_cannot_take():
-    with pytest.raises(PruneError, match="length is 131, but the model takes at most 130 tokens"):
+    with pytest.raises(PruneError, match="length is 131, but the model accepts at most 130 tokens"):
         build(MEASURES, "cost", {"length": 131}).measure(
             tiny.pair(tiny.model(), tiny.model()), no_report
         )
@@ -365,9 +365,9 @@ def test_onnx_of_the_full_shape(tmp_path):
 
 def test_a_wrong_export_is_noticed():
     model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
-    with pytest.raises(PruneError, match="does not give the model's answers"):
+    with pytest.raises(PruneError, match="does not return the model's outputs"):
         onnx.largest_difference(
-            model, tokenizer, onnx.OnnxWrapper(other, tokenizer).answers, name="model.onnx"
+            model, tokenizer, onnx.OnnxWrapper(other, tokenizer).outputs_for, name="model.onnx"
         )
 
 
@@ -392,7 +392,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     )
     assert run("export", 1, tmp_path / "scattered", "--shrink") == 2
     assert (
-        "no dead heads or neurons to cut" in capsys.readouterr().err
+        "no dead heads or neurons to remove" in capsys.readouterr().err
         and not (tmp_path / "scattered").exists()
     )
     model = pruned()

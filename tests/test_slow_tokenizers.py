@@ -106,7 +106,7 @@ def test_from_folder_and_file_to_the_metrics_and_messages_are_notes(
 def test_questions_need_offsets_and_say_so(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint(tmp_path / "model", "span"))
     with pytest.raises(
-        PruneError, match=r"BertweetTokenizer does not say where tokens lie.*tokenizer\.json"
+        PruneError, match=r"BertweetTokenizer does not return character offsets.*tokenizer\.json"
     ):
         predict.predict(model, tokenizer, Examples(["who writes"], ["ada writes ."], kind="span"))
 

@@ -532,7 +532,7 @@ def test_units_chosen_together_leave_a_smaller_error_than_each_by_its_score() ->
         model.classifier.weight.mul_(50)
         for sub in sublayers(model)[1::2]:
             sub.output.weight.mul_(5)
-            for linear in sub.own.values():
+            for linear in sub.input_linears.values():
                 linear.weight[::2], linear.bias[::2] = linear.weight[1::2], linear.bias[1::2]
     alone, together = (
         divergence_of(model, pruned(name, model, sparsity=0.6, length=20)[0])

@@ -145,7 +145,7 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
     for features in (whole, cut):
         seen = {example: set() for example in range(4)}
         for row, (first, last) in enumerate(tokens.token_targets(features, found).tolist()):
-            offsets, example = features.offsets[row], features.example[row]
+            offsets, example = features.offsets[row], features.example_index[row]
             for span in filter(None, offsets):
                 seen[example] |= set(range(*span))
             if first:
@@ -291,7 +291,7 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
             "classification",
             "needs an answer in a text, but the checkpoint's head predicts a label",
         ),
-        ("stsb", "span", "asks for a score"),
+        ("stsb", "span", "needs a score"),
         ("demo", "regression", "demo asks for a label"),
     ):
         with pytest.raises(PruneError, match=words):

@@ -18,11 +18,11 @@ CPU = torch.device("cpu")
     ("text", "perturbed", "reason"),
     [
         ("The film is long.", "The movie is long.", ""),
-        ("It is not bad.", "It is bad.", "“not” is gone"),
-        ("It is not bad.", "It is nto bad.", "“not” is gone"),
-        ("It isn’t bad.", "It is bad.", "“n't” is gone"),
+        ("It is not bad.", "It is bad.", "“not” was removed"),
+        ("It is not bad.", "It is nto bad.", "“not” was removed"),
+        ("It isn’t bad.", "It is bad.", "“n't” was removed"),
         ("Made with charm.", "Made without charm.", "“without” is new"),
-        ("No film never ends.", "A film never ends.", "“no” is gone"),
+        ("No film never ends.", "A film never ends.", "“no” was removed"),
     ],
 )
 def test_a_touched_negation_is_named(text, perturbed, reason):
@@ -39,7 +39,7 @@ def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one
     ):
         assert (
             validity.meaning_changes(f"A {old} film.", f"A {new} film.")
-            == f"“{old}” became its opposite “{new}”"
+            == f"“{old}” was replaced by its antonym “{new}”"
         )
     assert validity.meaning_changes("A fine old man.", "A nice aged man.") == ""
 
@@ -48,7 +48,7 @@ def test_without_wordnet_negations_are_still_seen(monkeypatch):
     monkeypatch.setattr(type(WORDNET), "present", False)
     assert (
         validity.meaning_changes("A good film, not a long one.", "A bad film, a long one.")
-        == "“not” is gone"
+        == "“not” was removed"
     )
 
 

@@ -1,10 +1,10 @@
-"""A study of the store beside a paper, as SVG files for README.md.
+"""Draw charts that compare a study of the store with a paper, as SVG files for README.md.
 
     python -m tools.charts "AKR mini" akr-table-1 assets/charts --task sst2
     python -m tools.charts "K-prune mini" kprune-curves assets/charts --task sst2 --model BERT-base
 
-The figures are those of the Compare page. Plotly draws them in the system's Chromium, through playwright
-(requirements-test.txt): there is no other way to a file without another dependency.
+The charts are those of the Compare page. Plotly renders them in the system's Chromium via playwright
+(requirements-test.txt), because exporting files otherwise needs another dependency.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from prune_core.store.store import Store
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 WIDTH = 560  # pixels
-DRAW = "([figure, width, color]) => Plotly.toImage({...figure, layout: {...figure.layout, width, paper_bgcolor: color}}, {format: 'svg'})"
+DRAW = """([figure, width, color]) => Plotly.toImage(
+    {...figure, layout: {...figure.layout, width, paper_bgcolor: color}}, {format: 'svg'}
+)"""
 
 
 def study_of(store: Store, name: str) -> published_comparison.ComparedStudy:
-    """The study's newest finished runs."""
+    """Load the newest finished runs of a study."""
     jobs = list({job.key: job for job in store.jobs(name) if job.done}.values())
     return published_comparison.ComparedStudy(
         jobs,
@@ -42,33 +44,29 @@ def study_of(store: Store, name: str) -> published_comparison.ComparedStudy:
 
 
 def main() -> None:
+    """Write a light and a dark chart for each metric of the exhibit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study")
     parser.add_argument("exhibit", choices=published.exhibits())
     parser.add_argument("folder", type=Path)
     for name in ("task", "model", "attack"):
-        parser.add_argument(f"--{name}", help="where the exhibit has figures of several")
+        parser.add_argument(f"--{name}", help="if the exhibit has values of several")
     options = parser.parse_args()
     exhibit, study = published.exhibits()[options.exhibit], study_of(Store(), options.study)
-    figures = exhibit.figures
+    values = exhibit.figures
     for name in ("task", "model", "attack"):
         if getattr(options, name):
-            figures = figures[figures[name] == getattr(options, name)]
+            values = values[values[name] == getattr(options, name)]
     options.folder.mkdir(parents=True, exist_ok=True)
-    for metric, dark in product(dict.fromkeys(figures["metric"]), (False, True)):
-        points = published_comparison.points(exhibit, figures, metric, study=study)
-        figure = plots.published_comparison(points, published.AXES[metric], exhibit.against, dark)
-        print(
-            write_svg(
-                figure,
-                options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg",
-                dark,
-            )
-        )
+    for metric, dark in product(dict.fromkeys(values["metric"]), (False, True)):
+        points = published_comparison.points(exhibit, values, metric, study=study)
+        chart = plots.published_comparison(points, published.AXES[metric], exhibit.against, dark)
+        name = f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg"
+        print(write_svg(chart, options.folder / name, dark))
 
 
 def write_svg(figure: go.Figure, file: Path, dark: bool, width: int = WIDTH) -> Path:
-    """Draw the figure in a browser of its own."""
+    """Render a figure in a new browser and write it as SVG."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]

@@ -4,9 +4,11 @@
     python -m tools.counterfit --out assets/neighbours.npz
 
 Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms, preserve the vector space.
-Judged by `python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json`, against the
-counter-fitted vectors that TextFooler uses: 62% of that table's words with neighbours are among ours; of their neighbours
-within our vocabulary our first 10 hold 51% and our first 50 hold 67% (before counter-fitting 44% and 62%).
+Evaluated with `python -m benchmarks.attack --neighbours
+../shared/data/synonyms/counterfitted_neighbors.json` against the counter-fitted vectors that
+TextFooler uses: 62% of that table's words with neighbours are in ours; of their neighbours within
+our vocabulary, our first 10 contain 51% and our first 50 contain 67% (before counter-fitting 44% and
+62%).
 """
 
 from __future__ import annotations
@@ -29,29 +31,29 @@ from tools.wordnet import Lexicon, Pairs, parts_of_speech
 
 WORDS = 20_000
 NEIGHBOURS = 50
-# A bare word says little to a sentence encoder; the second form asks it for the meaning.
+# a sentence encoder needs context; the second template refers to the meaning
 TEMPLATES = ("{}", "the word {} means the same as")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights and margins, chosen by the overlap with the counter-fitted GloVe neighbours that TextFooler uses."""
+    """Weights and margins, chosen by the overlap with the neighbours of TextFooler's vectors."""
 
-    dimensions: int = 150  # of 768: more gives the same neighbours
+    dimensions: int = 150  # of 768: more dimensions do not change the neighbours
     steps: int = 50
     rate: float = 0.01
     synonyms: float = 1.0
-    synonym_distance: float = 0.3  # cosine distance below which synonyms are near enough
+    synonym_distance: float = 0.3  # cosine distance below which synonyms have no loss
     relatives: float = 0.1
     relative_distance: float = 0.4
     antonyms: float = 0.5
     antonym_distance: float = 1.0
     preserve: float = 0.3
-    lowest: float = 0.4  # cosine under which a word is no neighbour
+    lowest: float = 0.4  # minimum cosine of neighbours
 
 
-def frequent_words(most: int) -> list[str]:
-    """The most frequent English words that are nouns, verbs, adjectives or adverbs, by wordfreq and lemminflect."""
+def frequent_words(count: int) -> list[str]:
+    """The most frequent English nouns, verbs, adjectives and adverbs, by wordfreq and lemminflect."""
     try:
         from wordfreq import top_n_list
     except ImportError:
@@ -60,14 +62,16 @@ def frequent_words(most: int) -> list[str]:
         ) from None
     words = [
         word
-        for word in top_n_list("en", 4 * most)
+        for word in top_n_list("en", 4 * count)
         if word.isascii() and word.isalpha() and len(word) > 1
     ]
-    return [word for word in words if parts_of_speech(word)][:most]
+    return [word for word in words if parts_of_speech(word)][:count]
 
 
 def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
-    """(words, dimensions) unit vectors: MiniLM of each template, centred, joined, reduced by principal components."""
+    """Unit vectors (words, dimensions): MiniLM of each template, centered, concatenated, reduced by
+    PCA.
+    """
     parts = []
     for template in TEMPLATES:
         vectors = encode([template.format(word) for word in words], torch.device("cpu"))
@@ -81,28 +85,35 @@ def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
 def counterfit(
     start: Tensor, synonyms: Pairs, relatives: Pairs, antonyms: Pairs, fit: Fit
 ) -> Tensor:
-    """Unit vectors after gradient descent; a pair that is both synonym and antonym is an antonym.
+    """Optimize unit vectors by gradient descent; a pair that is both synonym and antonym is an
+    antonym.
 
-    The space is preserved by keeping every vector near its start (Mrksic et al. 2017): keeping only the distances to its
-    neighbours, as in 2016, let unrelated words fall together (overlap@10 rose from 44% to 48%, not to 51%).
+    The space is preserved by keeping every vector near its initial value (Mrksic et al. 2017):
+    preserving only the distances to its neighbours, as in 2016, let unrelated words coincide
+    (overlap@10 rose from 44% to 48%, not to 51%).
     """
-    near, strength = _tensors(
+    synonym_pairs, synonym_weights = _tensors(
         {pair: weight for pair, weight in synonyms.items() if pair not in antonyms}
     )
-    kin, kinship = _tensors(
+    relative_pairs, relative_weights = _tensors(
         {pair: weight for pair, weight in relatives.items() if pair not in antonyms}
     )
-    far, _ = _tensors(antonyms)
+    antonym_pairs, _ = _tensors(antonyms)
     vectors = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([vectors], lr=fit.rate)
     for _ in range(fit.steps):
         unit = F.normalize(vectors, dim=-1)
-        loss = (  # weights are squared: synonyms in rare senses count little
+        loss = (  # weights are squared: synonyms in rare senses have little influence
             fit.synonyms
-            * (strength**2 * F.relu(_distance(unit, near) - fit.synonym_distance)).sum()
+            * (
+                synonym_weights**2 * F.relu(_distance(unit, synonym_pairs) - fit.synonym_distance)
+            ).sum()
             + fit.relatives
-            * (kinship**2 * F.relu(_distance(unit, kin) - fit.relative_distance)).sum()
-            + fit.antonyms * F.relu(fit.antonym_distance - _distance(unit, far)).sum()
+            * (
+                relative_weights**2
+                * F.relu(_distance(unit, relative_pairs) - fit.relative_distance)
+            ).sum()
+            + fit.antonyms * F.relu(fit.antonym_distance - _distance(unit, antonym_pairs)).sum()
             + fit.preserve * (unit - start).square().sum()
         )
         optimizer.zero_grad()
@@ -112,7 +123,7 @@ def counterfit(
 
 
 def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """(pairs, 2) indices and (pairs,) weights, sorted: the sums of a loss depend on the order."""
+    """Indices (pairs, 2) and weights (pairs,), sorted: sums of a loss depend on the order."""
     indices = sorted(pairs)
     return torch.tensor(indices).reshape(-1, 2), torch.tensor([pairs[pair] for pair in indices])
 
@@ -122,15 +133,15 @@ def _distance(unit: Tensor, pairs: Tensor) -> Tensor:
 
 
 def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) -> Neighbours:
-    """The nearest words of each word above the lowest similarity, antonyms never among them."""
+    """Nearest words of each word with at least similarity `lowest`, without antonyms."""
     nearest, similarity = [], []
-    opposite = {pair for a, b in antonyms for pair in ((a, b), (b, a))}
-    for some in torch.arange(len(unit)).split(2000):
-        cosine = unit[some] @ unit.T
-        cosine[torch.arange(len(some)), some] = -1
+    opposite = {pair for first, second in antonyms for pair in ((first, second), (second, first))}
+    for rows in torch.arange(len(unit)).split(2000):
+        cosine = unit[rows] @ unit.T
+        cosine[torch.arange(len(rows)), rows] = -1
         for pair in opposite:
-            if some[0] <= pair[0] <= some[-1]:
-                cosine[pair[0] - some[0], pair[1]] = -1
+            if rows[0] <= pair[0] <= rows[-1]:
+                cosine[pair[0] - rows[0], pair[1]] = -1
         best = cosine.topk(NEIGHBOURS)
         nearest.append(best.indices.numpy())
         similarity.append(np.where(best.values.numpy() >= lowest, best.values.numpy(), 0.0))

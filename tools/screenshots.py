@@ -1,6 +1,6 @@
-"""Makes the pictures of the dashboard from the demo study: the README's in assets/, those of the three walks in docs/walks/.
+"""Take screenshots of the dashboard with the demo study: README's in assets/, the walks' in docs/walks/.
 
-python -m tools.screenshots            # the demo's few minutes in a store of its own, then the pictures; needs chromium
+python -m tools.screenshots            # runs the demo in a new store (a few minutes); needs chromium
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from benchmarks.dashboard import chromium, served
 from prune_core.paths import ROOT
 
-PICTURES = {"light": "dashboard.png", "dark": "dashboard-dark.png"}
+SCREENSHOTS = {"light": "dashboard.png", "dark": "dashboard-dark.png"}
 
 
 def main() -> None:
-    """Run the demo, serve it, and take a picture in each theme."""
+    """Run the demo, serve it, and take a screenshot in each theme."""
     with tempfile.TemporaryDirectory() as home:
         environment = os.environ | {"PRUNESCOPE_HOME": os.environ.get("PRUNESCOPE_HOME", home)}
         subprocess.run(
@@ -42,15 +42,15 @@ def main() -> None:
 
 
 def take(address: str) -> None:
-    """The Overview page at 1440x900 once its charts are drawn."""
+    """Screenshot of the Overview page at 1440x900, after its charts are drawn."""
     with chromium() as browser:
-        for theme, name in PICTURES.items():
+        for theme, name in SCREENSHOTS.items():
             page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=theme)
             page.goto(address)
             page.wait_for_function(
                 "document.querySelectorAll('.js-plotly-plot .trace').length > 3", timeout=60_000
             )
-            page.wait_for_timeout(2500)  # fonts, and charts that fit themselves to their places
+            page.wait_for_timeout(2500)  # fonts, and charts that resize
             page.screenshot(path=ROOT / "assets" / name)
 
 

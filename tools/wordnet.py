@@ -1,6 +1,7 @@
-"""Synonyms and antonyms among given words, from WordNet by way of NLTK.
+"""Synonyms and antonyms among given words, from WordNet via NLTK.
 
-The words are inflected forms and WordNet has lemmas: a pair of lemmas becomes the pairs of their forms with equal inflection.
+The words are inflected forms and WordNet contains lemmas: a pair of lemmas becomes the pairs of
+their forms with equal inflection.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Pairs = dict[tuple[int, int], float]  # (smaller, larger) word index -> weight 0
 
 
 def parts_of_speech(word: str) -> int:
-    """Which of POS the word can be, as bits, by lemminflect."""
-    found = lemminflect.getAllLemmas(word)
-    return sum(1 << bit for bit, pos in enumerate(POS) if pos in found)
+    """Possible parts of speech of a word as bits of POS, by lemminflect."""
+    lemmas = lemminflect.getAllLemmas(word)
+    return sum(1 << bit for bit, pos in enumerate(POS) if pos in lemmas)
 
 
 @cache
 def _forms(lemma: str, pos: str) -> dict[str, tuple[str, ...]]:
-    """Inflection tag -> forms of a lemma."""
+    """Forms of a lemma by inflection tag."""
     return lemminflect.getAllInflections(lemma, upos=pos) or {"": (lemma,)}
 
 
@@ -36,7 +37,7 @@ def _senses(lemma: str, pos: str) -> list[Any]:
     """Synsets of exactly this lemma, the most frequent first."""
     from nltk.corpus import wordnet
 
-    # NLTK also looks up base forms: glass for glasses
+    # NLTK also returns synsets of base forms: glass for glasses
     synsets = wordnet.synsets(lemma, LETTERS[pos])
     return [synset for synset in synsets if lemma in _names(synset)]
 
@@ -51,7 +52,7 @@ def _name(lemma: Any) -> str:
 
 
 class Lexicon:
-    """Pairs of words that WordNet relates, weighted by how usual the senses are."""
+    """Pairs of words related in WordNet, weighted by the frequency of the senses."""
 
     def __init__(self, words: Sequence[str]):
         provide_wordnet()
@@ -63,7 +64,7 @@ class Lexicon:
                     self.lemmas[lemma, pos].add(word)
 
     def synonyms(self) -> Pairs:
-        """Words of one synset, weight one over the rarer sense's rank."""
+        """Words of one synset; the weight is one over the rank of the rarer sense."""
         pairs: Pairs = {}
         for lemma, pos, rank, synset in self._all_senses():
             for other in _names(synset):
@@ -74,7 +75,7 @@ class Lexicon:
         return pairs
 
     def relatives(self) -> Pairs:
-        """Words of neighbouring synsets: similar adjectives, derivations, and the inflections of one lemma."""
+        """Words of related synsets: similar adjectives, derivations, and inflections of one lemma."""
         pairs: Pairs = {}
         for lemma, pos, rank, synset in self._all_senses():
             weight = 1 / (1 + rank)
@@ -86,13 +87,13 @@ class Lexicon:
                     for other in sense.derivationally_related_forms() + sense.pertainyms():
                         self._add(pairs, lemma, _name(other), weight)
         for forms in self.lemmas.values():
-            for one in forms:
-                for other in forms:
-                    self._add(pairs, one, other, 1.0)
+            for first in forms:
+                for second in forms:
+                    self._add(pairs, first, second, 1.0)
         return pairs
 
     def antonyms(self) -> Pairs:
-        """Opposites, and whatever is similar to an opposite, for adjectives."""
+        """Antonyms, and for adjectives words similar to an antonym."""
         pairs: Pairs = {}
         for lemma, pos, _, synset in self._all_senses():
             for sense in synset.lemmas():
@@ -105,7 +106,9 @@ class Lexicon:
         return pairs
 
     def _all_senses(self) -> Iterator[tuple[str, str, int, Any]]:
-        """(lemma, part of speech, rank of the sense, synset), sorted by part of speech and lemma."""
+        """Yield (lemma, part of speech, rank of the sense, synset), sorted by part of speech and
+        lemma.
+        """
         for lemma, pos in sorted(self.lemmas, key=lambda key: key[::-1]):
             for rank, synset in enumerate(_senses(lemma, pos)):
                 yield lemma, pos, rank, synset
@@ -114,13 +117,13 @@ class Lexicon:
         """Add every pair of forms of two lemmas that have the same inflection."""
         if other == lemma or (other, pos) not in self.lemmas:
             return
-        theirs = _forms(other, pos)
+        other_forms = _forms(other, pos)
         for tag, forms in _forms(lemma, pos).items():
-            for one in forms:
-                for two in theirs.get(tag, ()):
-                    self._add(pairs, one, two, weight)
+            for form in forms:
+                for other_form in other_forms.get(tag, ()):
+                    self._add(pairs, form, other_form, weight)
 
-    def _add(self, pairs: Pairs, one: str, two: str, weight: float) -> None:
-        if one != two and one in self.index and two in self.index:
-            a, b = sorted((self.index[one], self.index[two]))
-            pairs[a, b] = max(weight, pairs.get((a, b), 0.0))
+    def _add(self, pairs: Pairs, first: str, second: str, weight: float) -> None:
+        if first != second and first in self.index and second in self.index:
+            smaller, larger = sorted((self.index[first], self.index[second]))
+            pairs[smaller, larger] = max(weight, pairs.get((smaller, larger), 0.0))

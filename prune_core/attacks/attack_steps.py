@@ -1,6 +1,7 @@
-"""One example attacked on several models at once, each search as the engine runs it, with somebody who watches its steps.
+"""Attack one example on several models concurrently, and report the steps of each search.
 
-TextAttack's search stays as it is: what its goal function answers is noted, and the texts it goes on from are told.
+TextAttack's search is unchanged: results of its goal function are recorded, and the texts it
+continues from are reported.
 """
 
 from __future__ import annotations
@@ -25,28 +26,29 @@ load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-Tell = Callable[
-    [dict[str, Any]], None
-]  # `queries` so far, or the `steps` to the best text so far, the original first
+# called with `queries` so far, or the `steps` to the best text so far, beginning with the original
+Tell = Callable[[dict[str, Any]], None]
 
 
 def run(
     recipe: str,
     victims: Sequence[Victim],
-    pulse: ProgressReporter,
+    reporter: ProgressReporter,
     example: Examples,
     budget: AttackBudget,
     seed: int,
     tell: Callable[[int, dict[str, Any]], None],
 ) -> Iterator[tuple[int, AttackOutcome]]:
-    """(index of the victim, outcome) as the searches end; `tell` hears of each victim what `Tell` says, while they run.
+    """Yield (index of the victim, outcome) as the searches finish.
 
-    `example` is one, with its label. The outcome is the one that `engine.run` has for it and this seed.
+    `tell` is called with the index of the victim and the progress of its search (see Tell).
+    `example` contains one example with its label. Outcomes are identical to those of `engine.run`
+    with this seed.
     """
-    encoder = Encoder(device_of(victims[0].model), pulse.report_if_due)
+    encoder = Encoder(device_of(victims[0].model), reporter.report_if_due)
 
     def search(index: int) -> Search:
-        clock = Clock(pulse.report_if_due, budget.seconds)
+        clock = Clock(reporter.report_if_due, budget.seconds)
 
         def work() -> tuple[int, AttackOutcome]:
             assert example.labels is not None, "attacks need labels"
@@ -60,51 +62,51 @@ def run(
 
 
 def watch(attack: Attack, label: int, tell: Tell) -> None:
-    """Tell of the next search: a step is a text with its probability of the label and the queries asked when it was found."""
+    """Report the steps of the next search.
+
+    A step is a text with its probability of the label, and the queries at which it was found.
+    """
     goal, search = attack.goal_function, attack.search_method
-    ask, change, perform = goal.get_results, search.get_transformations, search.perform_search
-    # by identity, as one text may be reached on two paths; the text is kept so that its identity is not given to another
+    get_results, perform_search = goal.get_results, search.perform_search
+    get_transformations = search.get_transformations
+    # by identity, as a text can be reached on two paths; the reference prevents reuse of its id
     known: dict[int, tuple[AttackedText, dict[str, Any]]] = {}
     best = float("inf")
 
-    def noted(texts: list[AttackedText], **options: Any) -> Any:
-        results, over = ask(texts, **options)
+    def record_results(texts: list[AttackedText], **options: Any) -> Any:
+        results, is_over = get_results(texts, **options)
         for result in results:
-            text, chance = result.attacked_text, float(result.raw_output[label])
-            known[id(text)] = (
-                text,
-                {
-                    "text": text._text_input[COLUMNS[0]],
-                    "probability": chance,
-                    "queries": goal.num_queries,
-                },
-            )
+            text = result.attacked_text
+            step = {
+                "text": text._text_input[COLUMNS[0]],
+                "probability": float(result.raw_output[label]),
+                "queries": goal.num_queries,
+            }
+            known[id(text)] = (text, step)
         tell({"queries": goal.num_queries})
         if goal.num_queries == 1:
-            follow(results[0].attacked_text)  # the original
-        return results, over
+            report_steps(results[0].attacked_text)  # the original
+        return results, is_over
 
-    def follow(text: AttackedText) -> None:
+    def report_steps(text: AttackedText) -> None:
         nonlocal best
         best = known[id(text)][1]["probability"]
         steps = []
         while text is not None:
-            if (
-                id(text) in known
-            ):  # else it was made on the way to a candidate and never asked about
+            if id(text) in known:  # intermediate texts of a candidate are never queried
                 steps.append(known[id(text)][1])
             text = text.attack_attrs.get("previous_attacked_text")
         tell({"steps": steps[::-1]})
 
-    def changed(text: AttackedText, *given: Any, **options: Any) -> list[AttackedText]:
+    def watch_transformations(text: AttackedText, *args: Any, **options: Any) -> list[AttackedText]:
         if id(text) in known and known[id(text)][1]["probability"] < best:
-            follow(text)
-        return change(text, *given, **options)
+            report_steps(text)
+        return get_transformations(text, *args, **options)
 
-    def performed(initial: Any) -> Any:
-        found = perform(initial)
-        follow(found.attacked_text)
-        return found
+    def watch_search(initial: Any) -> Any:
+        result = perform_search(initial)
+        report_steps(result.attacked_text)
+        return result
 
-    goal.get_results = search.get_goal_results = noted
-    search.get_transformations, search.perform_search = changed, performed
+    goal.get_results = search.get_goal_results = record_results
+    search.get_transformations, search.perform_search = watch_transformations, watch_search

@@ -1,4 +1,4 @@
-"""What an attack on one example may cost, and the clock that holds a search to it. Knows nothing of textattack."""
+"""Budget of an attack on one example, and the clock that enforces it."""
 
 from __future__ import annotations
 
@@ -8,71 +8,73 @@ from dataclasses import dataclass
 
 from ..plugins import Report
 
-_BEAT = 0.2  # seconds between reports: a cancel is noticed at once, and progress costs nothing
+_INTERVAL = 0.2  # seconds between reports: a cancel is noticed quickly, and reports cost little
 
 
 class BudgetExceeded(Exception):
-    """Raised inside a search whose time budget is spent."""
+    """Raised inside a search whose time budget is exhausted."""
 
 
 @dataclass(frozen=True)
 class AttackBudget:
-    """Limits for one example: what may be spent on it, and what of it may change."""
+    """Limits for one example: costs and permitted changes."""
 
-    queries: int = (
-        500  # as TextAttack counts them: texts that the search asks about, cached answers included
-    )
-    seconds: float = 30.0  # of its own work and its share of the models'
-    share: float = 1.0  # of the words that may be changed
-    similarity: float = 0.0  # least cosine to the original by MiniLM; 0 leaves it to the recipe
-    never: tuple[str, ...] = ()  # words in lower case that stay as they are
-    column: str = "first"  # of a sentence pair: first, second or both may change
+    queries: int = 500  # as counted by TextAttack, including cached results
+    seconds: float = 30.0  # of the search itself and its part of the models' time
+    share: float = 1.0  # maximum fraction of changed words
+    similarity: float = 0.0  # minimum MiniLM cosine to the original; 0: as in the recipe
+    never: tuple[str, ...] = ()  # protected words in lower case
+    column: str = "first"  # text of a pair that may change: first, second or both
 
 
 class ProgressReporter:
-    """Reports now and then; asked by everything that is done often, so that a cancel comes through."""
+    """Report progress at intervals; called from every frequent operation, so that a cancel is
+    noticed.
+    """
 
     def __init__(self, report: Report):
         self._report, self._last = report, 0.0
         self.progress, self.message = 0.0, "starting"
 
     def report_if_due(self) -> None:
-        """Cheap enough to call for every text; the report may raise Cancelled."""
+        """Report if due; cheap enough to call for every text. The report may raise Cancelled."""
         now = time.perf_counter()
-        if now >= self._last + _BEAT:
+        if now >= self._last + _INTERVAL:
             self._last = now
             self._report(self.progress, self.message)
 
 
 class Clock:
-    """One search's own time: it runs only while the search does."""
+    """Time of one search; it runs only while the search does."""
 
-    def __init__(self, beat: Callable[[], None], seconds: float = float("inf")):
-        self._beat, self.seconds = beat, seconds
-        self.spent = (
-            0.0  # whoever answers a search adds its share of the seconds that the models took
-        )
+    def __init__(self, on_progress: Callable[[], None], seconds: float = float("inf")):
+        self._on_progress, self.seconds = on_progress, seconds
+        self.spent = 0.0  # the scheduler adds the search's part of the models' time
         self._since: float | None = None
 
     def resume(self) -> None:
-        """The search goes on."""
+        """Continue the clock with the search."""
         self._since = time.perf_counter()
 
     def pause(self) -> None:
-        """The search waits."""
+        """Pause the clock while the search waits."""
         self.spent, self._since = self.total, None
 
     @property
     def total(self) -> float:
         """Seconds so far."""
-        return self.spent + (time.perf_counter() - self._since if self._since is not None else 0.0)
+        if self._since is None:
+            return self.spent
+        return self.spent + time.perf_counter() - self._since
 
     def stop(self) -> None:
-        """What is left to do for this search takes no more from its budget."""
+        """Remove the limit: the remaining work for this search is not charged to its budget."""
         self.seconds = float("inf")
 
     def check(self) -> None:
-        """Cheap enough to call for every text: raises OutOfTime, or Cancelled through the beat."""
-        self._beat()
+        """Raise BudgetExceeded, or Cancelled via `on_progress`; cheap enough to call for every
+        text.
+        """
+        self._on_progress()
         if self.total >= self.seconds:
             raise BudgetExceeded

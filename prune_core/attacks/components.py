@@ -1,4 +1,7 @@
-"""What stands in for TextAttack's downloads and its missing file: word vectors, parts of speech, look-alikes, names, WordNet's words."""
+"""Replacements for TextAttack's downloads and its missing file.
+
+Word vectors, parts of speech, homoglyphs, names and places, and WordNet synonyms.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from textattack.transformations import (  # noqa: E402
 )
 from textattack.transformations.word_swaps import WordSwap  # noqa: E402
 
-# Letters of other scripts that look like Latin ones in most typefaces.
+# letters of other scripts that look like Latin ones in most typefaces
 _LATIN, _OTHER = "aceijopsxyhkbdlmntuvwABCEHIKMOPTXYZ", "асеіјорѕхуһкЬԁӏмпtᴜѵԝАВСЕНІКМОРТХҮΖ"
 LOOK_ALIKES = {
     letter: other for letter, other in zip(_LATIN, _OTHER, strict=True) if letter != other
@@ -28,37 +31,40 @@ LOOK_ALIKES = {
 
 
 class NeighbourVectors(AbstractWordEmbedding):
-    """The bundled table, asked as TextAttack asks word vectors."""
+    """The bundled neighbour table with the interface of TextAttack's word vectors."""
 
     def __init__(self, table: Neighbours):
         self.table = table
 
     def __getitem__(self, index: str | int) -> None:
-        return None  # there are neighbours but no vectors
+        return None  # the table has no vectors
 
     def word2index(self, word: str) -> int:
-        """KeyError for an unknown word."""
+        """Index of a word; KeyError if unknown."""
         return self.table.index[word]
 
     def index2word(self, index: int) -> str:
-        """The word at that place."""
+        """Word at an index."""
         return self.table.words[index]
 
     def nearest_neighbours(self, index: int, topn: int) -> list[int]:
-        """The nearest words' places."""
+        """Indices of the nearest words."""
         return self.table.places(index)[:topn]
 
     def get_cos_sim(self, a: int, b: int) -> float:
-        """0 where neither word is the other's neighbour."""
+        """Cosine similarity; 0 if neither word is a neighbour of the other."""
         return self.table.similarity(a, b)
 
     def get_mse_dist(self, a: int, b: int) -> float:
-        """Of unit vectors with that cosine."""
+        """Squared distance of unit vectors with that cosine."""
         return 2 - 2 * self.table.similarity(a, b)
 
 
 class SamePartOfSpeech(Constraint):
-    """A swapped word must share a part of speech with the original; with `loose`, nouns and verbs may stand for each other."""
+    """A swapped word must share a part of speech with the original.
+
+    With `loose`, nouns and verbs can replace each other.
+    """
 
     def __init__(self, table: Neighbours, loose: bool):
         super().__init__(compare_against_original=True)
@@ -74,15 +80,15 @@ class SamePartOfSpeech(Constraint):
         )
 
     def _kinds(self, word: str) -> int:
-        place = self.table.index.get(word.lower())
-        kinds = 0 if place is None else int(self.table.pos[place])
-        return (
-            kinds | 0b11 if self.loose and kinds & 0b11 else kinds
-        )  # POS: bit 0 is NOUN, bit 1 VERB
+        index = self.table.index.get(word.lower())
+        kinds = 0 if index is None else int(self.table.pos[index])
+        if self.loose and kinds & 0b11:  # POS: bit 0 is NOUN, bit 1 VERB
+            return kinds | 0b11
+        return kinds
 
 
 class HomoglyphSwap(WordSwap):
-    """Each letter in turn becomes one that looks the same, as TextBugger's fourth kind of bug."""
+    """Replace one letter at a time with a look-alike, TextBugger's fourth type of bug."""
 
     def _get_replacement_words(self, word: str) -> list[str]:
         return [
@@ -94,7 +100,7 @@ class HomoglyphSwap(WordSwap):
 
 @cache
 def _listed(names: str) -> frozenset[str]:
-    """TextAttack's list of these names, less those that are ordinary words too, such as Will."""
+    """A list of names of TextAttack without those that are also ordinary words, such as Will."""
     ordinary = {*stopwords(), *load().words}
     return frozenset(
         name for name in {**PERSON_NAMES, **NAMED_ENTITIES}[names] if name.lower() not in ordinary
@@ -103,13 +109,15 @@ def _listed(names: str) -> frozenset[str]:
 
 @cache
 def _places() -> frozenset[str]:
-    return (
-        _listed("nationality") | _listed("city") | frozenset(NAMED_ENTITIES["country"])
-    )  # China stays one
+    # countries are not filtered: China remains one
+    return _listed("nationality") | _listed("city") | frozenset(NAMED_ENTITIES["country"])
 
 
 def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """(name, its words' indices) of each country, nationality and city of up to three words, the longest first."""
+    """Yield (name, indices of its words) of each country, nationality and city.
+
+    Names have up to three words; the longest match comes first.
+    """
     start = 0
     while start < len(words):
         ends = range(min(start + 3, len(words)), start, -1)
@@ -120,7 +128,7 @@ def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 class ListedLocations(WordSwapChangeLocation):
-    """Changes listed places to others of their kind, where TextAttack changes what flair's tagger takes for a place."""
+    """Replace listed places by others of their type; TextAttack uses flair's tagger to find places."""
 
     def _get_transformations(
         self, current_text: AttackedText, indices_to_modify: set[int]
@@ -137,7 +145,7 @@ class ListedLocations(WordSwapChangeLocation):
 
 
 class ListedNames(WordSwapChangeName):
-    """Changes first names, and last names that are none, unless they are part of a place."""
+    """Replace listed first and last names, unless they are part of a place."""
 
     def _get_transformations(
         self, current_text: AttackedText, indices_to_modify: set[int]
@@ -152,15 +160,21 @@ class ListedNames(WordSwapChangeName):
 
 
 class Numbers(WordSwapChangeNumber):
-    """TextAttack's; digits that Python cannot read as a number, such as ², and numbers beyond 64 bits stay as they are."""
+    """TextAttack's number swap.
+
+    Leaves digits that Python cannot parse, such as ², and numbers beyond 64 bits unchanged.
+    """
 
     def _get_new_number(self, word: str) -> Sequence[int | str]:
-        beyond = word.isdigit() and (not word.isascii() or len(word) > 18)
-        return [] if beyond else super()._get_new_number(word)
+        is_unsupported = word.isdigit() and (not word.isascii() or len(word) > 18)
+        return [] if is_unsupported else super()._get_new_number(word)
 
 
 class WordNetSynonyms(WordSwapWordNet):
-    """TextAttack's, without its download at every start, and in one order: it hands out a set."""
+    """TextAttack's WordNet swap without a download at every start.
+
+    Returns synonyms in a fixed order instead of a set.
+    """
 
     def __init__(self) -> None:
         WordSwap.__init__(self)

@@ -1,4 +1,4 @@
-"""User-defined limits on the changes of an attack, as TextAttack constraints on top of any recipe."""
+"""User-defined limits on the changes of an attack, as TextAttack constraints on top of a recipe."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class ProtectedWords(PreTransformationConstraint):
 
 
 class SimilarToOriginal(Constraint):
-    """Minimum cosine similarity of the text to the original; of a pair, of the less similar text."""
+    """Minimum cosine similarity of the text to the original.
+
+    Of a pair, the less similar text counts.
+    """
 
     def __init__(self, encoder: Encoder, minimum: float):
         super().__init__(compare_against_original=True)

@@ -1,4 +1,4 @@
-"""Downloads what an attack needs, or one thing by its name, to the place where attacks look for it.
+"""Download the resources of an attack, or a single resource by name, to where attacks expect them.
 
 python -m prune_core.attacks.download TextFooler
 python -m prune_core.attacks.download bert-base-uncased
@@ -14,16 +14,15 @@ from .catalogue import CATALOGUE
 from .requirements import RESOURCES, Resource, flair_folder
 from .resources import load_textattack
 
-_WEIGHTS = [
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.safetensors",
-]  # not the same weights for other libraries
+# without duplicate weights for other libraries
+_WEIGHTS = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 def download_resource(resource: Resource) -> None:
-    """Get it; OSError where it cannot be reached, PruneError where it must be installed by hand."""
+    """Download a resource.
+
+    OSError if it cannot be reached, PruneError if it must be installed manually.
+    """
     if resource.advice:
         raise PruneError(f"To get {resource.name}: {resource.advice}.")
     if resource.kind == "nltk":
@@ -49,22 +48,25 @@ def download_resource(resource: Resource) -> None:
 
 
 def main(name: str) -> int:
-    """Everything that is missing of the attack or resource of that name."""
+    """Download everything that the attack or resource with that name is missing."""
     entry = CATALOGUE.get(name)
-    wanted = entry.needs if entry else [resource for resource in RESOURCES if resource.key == name]
+    resources = [resource for resource in RESOURCES if resource.key == name]
+    if entry:
+        resources = [*entry.needs]
     try:
-        if not wanted:
+        if not resources:
             raise PruneError(
-                f"{name!r} is no attack that needs something, and nothing that one needs; the Attack page lists both."
+                f"{name!r} is neither an attack that needs downloads nor such a resource; "
+                "the Attack page lists both."
             )
-        for resource in wanted:
+        for resource in resources:
             if not resource.present:
                 download_resource(resource)
-            print(f"{resource.name}: {'here' if resource.present else 'still missing'}")
+            print(f"{resource.name}: {'available' if resource.present else 'still missing'}")
     except (PruneError, OSError) as error:
-        print(f"fetch: {error}", file=sys.stderr)
+        print(f"download: {error}", file=sys.stderr)
         return 2
-    return 0 if all(resource.present for resource in wanted) else 2
+    return 0 if all(resource.present for resource in resources) else 2
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Runs one recipe on one model over examples, each within its budget and with its own seed; yields an outcome for each.
+"""Run one attack recipe on one model over examples, each with its own budget and seed.
 
-The search, the goal and the constraints are TextAttack's own. Knows nothing of tables or statistics.
+Search, goal and constraints are TextAttack's own.
 """
 
 from __future__ import annotations
@@ -38,77 +38,66 @@ from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa:
 def run(
     recipe: str,
     victim: Victim,
-    pulse: ProgressReporter,
+    reporter: ProgressReporter,
     examples: Examples,
     indices: Sequence[int],
     budget: AttackBudget,
     seed: int,
-    most: int = 64,
-    journal: OutcomeLog | None = None,
+    concurrency: int = 64,
+    log: OutcomeLog | None = None,
 ) -> Iterator[AttackOutcome]:
-    """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome.
+    """Yield the outcome of every example as it finishes.
 
-    What the journal knows is taken from there; what is new is appended to it.
+    At most `concurrency` examples are attacked at once, which does not affect outcomes. Outcomes in
+    the log are reused; new ones are appended.
     """
-    journal = journal or OutcomeLog()
-    known = [journal.known[index] for index in indices if index in journal.known]
-    encoder = Encoder(device_of(victim.model), pulse.report_if_due, victim.dtype)
+    log = log or OutcomeLog()
+    known = [log.known[index] for index in indices if index in log.known]
+    encoder = Encoder(device_of(victim.model), reporter.report_if_due, victim.dtype)
     first = build_attack(recipe, victim, encoder, budget=budget)
-    spare = [first]  # a search's goal and caches are its own, and serve the next one
+    spare = [first]  # attacks with their goal and caches, reused by later searches
 
     def search(index: int) -> Search:
-        clock = Clock(pulse.report_if_due, budget.seconds)
+        clock = Clock(reporter.report_if_due, budget.seconds)
 
         def work() -> AttackOutcome:
             attack = spare.pop() if spare else copy_attack(first)
-            language = (
-                is_not_english(_attacked(examples, index, budget.column))
-                if CATALOGUE[recipe].changes == WORDS
-                else ""
-            )
+            refused = ""
+            if CATALOGUE[recipe].changes == WORDS:
+                language = is_not_english(_attacked(examples, index, budget.column))
+                refused = refusal(recipe, language) if language else ""
             outcome = attack_one(
-                attack,
-                clock,
-                examples,
-                index=index,
-                budget=budget,
-                refused=refusal(recipe, language) if language else "",
+                attack, clock, examples, index=index, budget=budget, refused=refused
             )
             attack.clear_cache()
             spare.append(attack)
-            journal.append(
-                outcome
-            )  # here, as others that end in this round may be lost to a cancel
+            # logged here: a cancel may discard others that finish in this round
+            log.append(outcome)
             return outcome
 
-        # a search may hold a text for every letter; in thousands of letters, as one of them says little
+        # a search can hold one text per letter, so memory is quadratic; 1 up to a thousand letters
         size = max(1.0, (len(examples.texts[index]) / 1000) ** 2)
         return Search(work, clock, example_seed(seed, index), size=size)
 
-    done = succeeded = 0
-    pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
-    for outcome in chain(
-        known,
-        run_concurrently(
-            map(search, [index for index in indices if index not in journal.known]), most
-        ),
-    ):
-        done, succeeded = done + 1, succeeded + (outcome.outcome == SUCCESS)
-        pulse.progress, pulse.message = (
-            done / len(indices),
-            f"{recipe}: {done} of {len(indices)}, {succeeded} succeeded",
-        )
-        pulse.report_if_due()
+    succeeded = 0
+    reporter.progress, reporter.message = 0.0, f"{recipe}: 0 of {len(indices)}"
+    remaining = [index for index in indices if index not in log.known]
+    outcomes = chain(known, run_concurrently(map(search, remaining), concurrency))
+    for finished, outcome in enumerate(outcomes, start=1):
+        succeeded += outcome.outcome == SUCCESS
+        reporter.progress = finished / len(indices)
+        reporter.message = f"{recipe}: {finished} of {len(indices)}, {succeeded} succeeded"
+        reporter.report_if_due()
         yield outcome
 
 
 def example_seed(seed: int, index: int) -> int:
-    """The seed of one example: the same whatever else is attacked, and on every model."""
+    """Seed of one example, independent of the other examples and of the model."""
     return zlib.crc32(f"{seed}:{index}".encode())
 
 
 def _attacked(examples: Examples, index: int, column: str) -> str:
-    """The text that may change."""
+    """The text that may be changed."""
     return examples.pairs[index] if examples.pairs and column == "second" else examples.texts[index]
 
 
@@ -120,7 +109,7 @@ def attack_one(
     budget: AttackBudget,
     refused: str = "",
 ) -> AttackOutcome:
-    """What becomes of that example; whatever goes wrong with it is its outcome, and so is why it is `refused`."""
+    """Attack one example; errors become its outcome, as does the reason why it is `refused`."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
     blank = AttackOutcome(
@@ -129,21 +118,19 @@ def attack_one(
     if refused:
         return replace(blank, note=refused)
     try:
-        outcome = _searched(attack, clock, blank, budget=budget)
+        outcome = _search(attack, clock, blank, budget=budget)
     except FATAL_ERRORS:
         raise
     except PruneError as error:
         outcome = replace(blank, note=str(error))
     except Exception as error:
-        what = traceback.format_exception_only(error)[-1].strip()
-        outcome = replace(
-            blank,
-            note=f"The model or the attack failed on this text or on a changed form of it ({what}).",
-        )
+        reason = traceback.format_exception_only(error)[-1].strip()
+        note = f"The model or the attack failed on this text or on a perturbed version ({reason})."
+        outcome = replace(blank, note=note)
     return replace(outcome, seconds=clock.total)
 
 
-def _searched(
+def _search(
     attack: Attack, clock: Clock, blank: AttackOutcome, budget: AttackBudget
 ) -> AttackOutcome:
     columns = OrderedDict(
@@ -152,20 +139,20 @@ def _searched(
         if text is not None
     )
     text, goal = FastAttackedText(columns, clock), attack.goal_function
-    goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = (
-        text,
-        blank.label,
-        1,
-    )  # for what ends before its search
+    # for outcomes without a search
+    goal.initial_attacked_text, goal.ground_truth_output = text, blank.label
+    goal.num_queries = 1
     try:
-        if not text.words:  # some searches break over nothing to change
-            return _before_search(attack, blank, "There is no word to change.")
+        if not text.words:  # some searches fail without words
+            return _without_search(attack, blank, "There is no word to change.")
         result = attack.attack(text, blank.label)
         clock.stop()
         return _outcome(result, blank, budget)
     except BudgetExceeded:
         clock.stop()
-        return _before_search(attack, blank, f"Stopped by the time budget of {budget.seconds:g} s.")
+        return _without_search(
+            attack, blank, f"Stopped by the time budget of {budget.seconds:g} s."
+        )
 
 
 def _outcome(result: AttackResult, blank: AttackOutcome, budget: AttackBudget) -> AttackOutcome:
@@ -181,23 +168,26 @@ def _outcome(result: AttackResult, blank: AttackOutcome, budget: AttackBudget) -
         return replace(outcome, note=_why_skipped(outcome))
     words, texts = before.attacked_text.words, after.attacked_text._text_input
     changed = editdistance.eval(words, after.attacked_text.words)
-    won = goal_reached(result)
-    spent = not won and result.num_queries >= budget.queries
+    succeeded = goal_reached(result)
+    out_of_queries = not succeeded and result.num_queries >= budget.queries
     return replace(
         outcome,
-        outcome=SUCCESS if won else FAILED,
+        outcome=SUCCESS if succeeded else FAILED,
         perturbed=texts[COLUMNS[0]],
         perturbed_pair=texts.get(COLUMNS[1]),
         perturbed_prediction=after.output,
         perturbed_probabilities=_floats(after.raw_output),
         words_changed=changed,
         share_changed=changed / max(1, len(words)),
-        note=f"Stopped by the query budget of {budget.queries}." if spent else "",
+        note=f"Stopped by the query budget of {budget.queries}." if out_of_queries else "",
     )
 
 
-def _before_search(attack: Attack, blank: AttackOutcome, note: str) -> AttackOutcome:
-    """What is known of an example without its search: the model's answer to the original (cached, no query)."""
+def _without_search(attack: Attack, blank: AttackOutcome, note: str) -> AttackOutcome:
+    """Outcome of an example without a search.
+
+    Contains the prediction for the original, which is cached and costs no query.
+    """
     goal = attack.goal_function
     probabilities = goal._call_model([goal.initial_attacked_text])[0]
     outcome = replace(
@@ -211,11 +201,9 @@ def _before_search(attack: Attack, blank: AttackOutcome, note: str) -> AttackOut
 
 
 def _why_skipped(outcome: AttackOutcome) -> str:
-    return (
-        "Already wrong before the attack."
-        if outcome.original_prediction != outcome.label
-        else "Not attacked."
-    )
+    if outcome.original_prediction != outcome.label:
+        return "Misclassified before the attack."
+    return "Not attacked."
 
 
 def _floats(probabilities: Any) -> list[float]:

@@ -1,6 +1,7 @@
-"""Whether a text is in the language of an attack's words: all word lists, tables and encoders here are English.
+"""Detect texts that are not English: all word lists, tables and encoders of the attacks are
+English.
 
-Says no only where it is sure: a short text, or a mixed one, is left to the attack. Knows nothing of textattack.
+Only confident detections count: short and mixed texts are attacked.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-MIN_PROBABILITY = 0.9  # probability of another language; of 2,500 English sentences of SST-2, AG News and the demo none is refused
+# minimum probability of another language; of 2,500 English texts of SST-2, AG News and the demo
+# none is refused
+MIN_PROBABILITY = 0.9
 NAMES = {
     "ar": "Arabic",
     "bg": "Bulgarian",
@@ -51,21 +54,22 @@ def _identifier() -> Any:
 
 
 def is_not_english(text: str) -> str:
-    """The language of a text that is not English, by name; "" where it is, or may be, English."""
+    """Name of the text's language; "" if it is, or may be, English."""
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return ""
     language, probability = _identifier().classify(text)
     latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
     if latin < len(letters) / 2:
-        return NAMES.get(language, "another script") if language != "en" else "another script"
-    return (
-        NAMES.get(language, f"the language {language}")
-        if language != "en" and probability >= MIN_PROBABILITY
-        else ""
-    )
+        return NAMES.get(language, "another script")  # NAMES does not contain English
+    if language == "en" or probability < MIN_PROBABILITY:
+        return ""
+    return NAMES.get(language, f"the language {language}")
 
 
 def refusal(recipe: str, language: str) -> str:
-    """The sentence for a text that an attack cannot change."""
-    return f"{recipe} changes words by English lists, and this text is {language}; choose an attack on letters, such as DeepWordBug."
+    """Note on a text that an attack cannot change."""
+    return (
+        f"{recipe} changes words with English word lists, and this text is {language}; choose an "
+        "attack on letters, such as DeepWordBug."
+    )

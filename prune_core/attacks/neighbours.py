@@ -87,7 +87,8 @@ def load(path: Path = TABLE) -> Neighbours:
     """Load the bundled table."""
     if not path.is_file():
         raise PruneError(
-            f"{path} is missing; restore it, or build it in a clone with: python -m tools.counterfit"
+            f"{path} is missing; restore it, or build it in a clone with: python -m "
+            "tools.counterfit"
         )
     with np.load(path, allow_pickle=False) as stored:
         words = [word.decode() for word in stored["words"].tolist()]

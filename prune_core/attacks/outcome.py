@@ -1,6 +1,5 @@
-"""What became of an example under attack, and the file that keeps it: a line each, so that a killed run goes on where it was.
-
-Knows nothing of textattack, models or tables.
+"""Outcome of an example under attack, and a log of outcomes in JSON Lines, so that interrupted runs
+resume.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ SUCCESS, FAILED, SKIPPED, ERROR = "success", "failed", "skipped", "error"
 
 @dataclass(frozen=True)
 class AttackOutcome:
-    """What became of one example; the fields are the columns of the table `attack_example`."""
+    """Outcome of one example; the fields are the columns of the table `attack_example`."""
 
     example: int
     outcome: str
@@ -31,14 +30,15 @@ class AttackOutcome:
     queries: int = 0
     seconds: float = 0.0
     note: str = ""
-    pair: str | None = None  # the second sentence, where there is one
+    pair: str | None = None  # second text of a pair
     perturbed_pair: str | None = None
 
 
 class OutcomeLog:
-    """One recipe's outcomes in a file of JSON lines. Only lines under the same key are `known`; without a path nothing is kept.
+    """One recipe's outcomes in a JSON Lines file.
 
-    What other processes found in chunks, in attack.0.jsonl and so on beside attack.jsonl, is known as well.
+    Only lines with the same key are `known`; without a path nothing is written. Chunks of other
+    processes, attack.0.jsonl and so on next to attack.jsonl, are read too.
     """
 
     def __init__(self, path: Path | None = None, recipe: str = "", key: str = ""):
@@ -47,21 +47,18 @@ class OutcomeLog:
         if path is None:
             return
         if path.is_file():
-            os.truncate(
-                path, path.read_bytes().rfind(b"\n") + 1
-            )  # a line that was being written when the process died
-        lines = b"".join(
-            each.read_bytes() for each in sorted(path.parent.glob(f"{path.stem}*.jsonl"))
-        )
+            # drop an incomplete line of a killed process
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        files = sorted(path.parent.glob(f"{path.stem}*.jsonl"))
+        lines = b"".join(file.read_bytes() for file in files)
         for line in lines.splitlines(keepends=True):
-            if line.endswith(b"\n") and (found := json.loads(line)).items() >= self._head.items():
-                outcome = AttackOutcome(
-                    **{name: value for name, value in found.items() if name not in self._head}
-                )
+            if line.endswith(b"\n") and (entry := json.loads(line)).items() >= self._head.items():
+                fields = {name: value for name, value in entry.items() if name not in self._head}
+                outcome = AttackOutcome(**fields)
                 self.known[outcome.example] = outcome
 
     def append(self, outcome: AttackOutcome) -> None:
-        """On the disk before this returns."""
+        """Write an outcome; it is in the file when this returns."""
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**self._head, **asdict(outcome)}) + "\n")

@@ -28,13 +28,13 @@ class BatchedQueries:
         self,
         model: nn.Module,
         tokenizer: Any,
-        beat: Callable[[], None],
+        on_progress: Callable[[], None],
         batch_size: int = 32,
         max_length: int = 0,
         dtype: torch.dtype = torch.float32,
     ):
         self.model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-        self.tokenizer, self.dtype, self._beat = tokenizer, dtype, beat
+        self.tokenizer, self.dtype, self._on_progress = tokenizer, dtype, on_progress
         self._batch_size = batch_size * (GPU_BATCH_FACTOR if device_of(model).type == "cuda" else 1)
         # a huge number means "not set"
         limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 512
@@ -70,7 +70,7 @@ class BatchedQueries:
         order = sorted(distinct.values(), key=lambda index: len(keys[index]))
         logits: list[Tensor] = []
         for start in range(0, len(order), self._batch_size):
-            self._beat()
+            self._on_progress()
             indices = order[start : start + self._batch_size]
             batch = self.tokenizer.pad(
                 {name: [rows[i] for i in indices] for name, rows in encoded.items()},

@@ -1,4 +1,7 @@
-"""How TextAttack is made to run each attack of the catalogue: its own recipes, with parts of parts.py where it would download."""
+"""Build each attack of the catalogue from TextAttack's recipes.
+
+components.py replaces the components that would need downloads.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +49,13 @@ from textattack.transformations import (  # noqa: E402
     WordSwapRandomCharacterInsertion,
 )
 
-# TextFooler's 0.5 is for its own vectors; in ours 5% of the neighbours at 0.50-0.55 are neighbours there, 9% at 0.55-0.60,
-# 19% at 0.6-0.7 and 40% above.
+# TextFooler's 0.5 is for its own vectors; in our table, 5% of the neighbours at 0.50-0.55 are
+# neighbours there, 9% at 0.55-0.60, 19% at 0.6-0.7 and 40% above
 WORD_SIMILARITY = 0.55
 
 
 def _textfooler_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
-    """Jin et al. 2019, section 2, with the constants of TextAttack's recipe but for WORD_SIMILARITY."""
+    """Jin et al. 2019, section 2, with TextAttack's constants except WORD_SIMILARITY."""
     table = load()
     vectors = NeighbourVectors(table)
     constraints = [
@@ -91,7 +94,7 @@ def _textbugger_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
 
 
 def _pwws(victim: ModelWrapper, _: Encoder) -> Attack:
-    """Ren et al. 2019, as TextAttack has it."""
+    """Ren et al. 2019, as in TextAttack."""
     constraints = [RepeatModification(), StopwordModification()]
     return Attack(
         UntargetedClassification(victim),
@@ -102,7 +105,7 @@ def _pwws(victim: ModelWrapper, _: Encoder) -> Attack:
 
 
 def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
-    """Yoo and Qi 2021, with TextAttack's constants but for the word similarity, which is our table's."""
+    """Yoo and Qi 2021, with TextAttack's constants except the word similarity of our table."""
     table = load()
     vectors = NeighbourVectors(table)
     constraints = [
@@ -123,7 +126,7 @@ def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
 
 
 def _checklist_lists(victim: ModelWrapper, _: Encoder) -> Attack:
-    """Ribeiro et al. 2020, as TextAttack has it but for who finds names and places."""
+    """Ribeiro et al. 2020, as in TextAttack except how names and places are found."""
     changes = CompositeTransformation(
         [WordSwapExtend(), WordSwapContract(), ListedNames(), Numbers(), ListedLocations()]
     )
@@ -131,7 +134,7 @@ def _checklist_lists(victim: ModelWrapper, _: Encoder) -> Attack:
 
 
 def _leap(victim: ModelWrapper, _: Encoder) -> Attack:
-    """Xiao et al. 2023, as TextAttack has it."""
+    """Xiao et al. 2023, as in TextAttack."""
     constraints = [MaxModificationRate(max_rate=0.16), StopwordModification()]
     search = ParticleSwarmOptimizationLEAP(pop_size=60, max_iters=20)
     return Attack(UntargetedClassification(victim), constraints, WordNetSynonyms(), search)
@@ -150,7 +153,7 @@ PUBLISHED: dict[str, type[published.AttackRecipe]] = {
     "Input reduction": published.InputReductionFeng2018,
     "TextFooler": published.TextFoolerJin2019,
     "TextBugger": published.TextBuggerLi2018,
-    "A2T (no dropout)": published.A2TYoo2021,  # the victim takes its gradients so
+    "A2T (no dropout)": published.A2TYoo2021,  # the victim computes gradients without dropout
     "BERT-Attack": published.BERTAttackLi2020,
     "BAE": published.BAEGarg2019,
     "CLARE": published.CLARE2020,
@@ -175,18 +178,20 @@ RECIPES: dict[str, Build] = {
 def build_attack(
     recipe: str, victim: ModelWrapper, encoder: Encoder, budget: AttackBudget
 ) -> Attack:
-    """The recipe on this victim, held to the budget, the models asked about whole rounds of texts."""
+    """Build the recipe for a victim, with the budget's limits; models are queried for whole rounds
+    of texts.
+    """
     attack = RECIPES[recipe](victim, encoder)
-    attack.goal_function.batch_size = 10**6  # the victim makes the batches: it knows the lengths
+    attack.goal_function.batch_size = 10**6  # the victim forms batches by length
     add_constraints(attack, budget, encoder)
     return attack
 
 
 def copy_attack(attack: Attack) -> Attack:
-    """The same for a search beside it: what a search changes is its own, and the models and tables are in memory once."""
+    """Copy an attack for a concurrent search: own state, shared models and tables."""
     constraints = [
-        copy.copy(each) if isinstance(each, SentenceSimilarity) else each
-        for each in attack.constraints
+        copy.copy(constraint) if isinstance(constraint, SentenceSimilarity) else constraint
+        for constraint in attack.constraints
     ]
     goal, search = copy.copy(attack.goal_function), copy.copy(attack.search_method)
     return Attack(
@@ -195,13 +200,13 @@ def copy_attack(attack: Attack) -> Attack:
 
 
 def goal_reached(result: AttackResult) -> bool:
-    """Whether the attack has reached its goal; Input reduction has no end of its own, so what it left is counted."""
+    """Whether the attack reached its goal.
+
+    Input reduction has no end of its own, so the remaining words are counted.
+    """
     if isinstance(result, MaximizedAttackResult):
-        before, after = (
-            each.attacked_text.words for each in (result.original_result, result.perturbed_result)
-        )
-        return (
-            len(after) < len(before)
-            and sum(word.lower() not in stopwords() for word in after) <= FEW_WORDS
-        )
+        before = result.original_result.attacked_text.words
+        after = result.perturbed_result.attacked_text.words
+        content_words = sum(word.lower() not in stopwords() for word in after)
+        return len(after) < len(before) and content_words <= FEW_WORDS
     return isinstance(result, SuccessfulAttackResult)

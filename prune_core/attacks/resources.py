@@ -20,24 +20,31 @@ from .requirements import MARKER, WORDNET, WORDNET_FILES, prepared_folder_path, 
 # children must not move
 _MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
-# the English list of NLTK's corpus `stopwords` as published, 179 words, which TextAttack needs for its
-# import
+# the English list of NLTK's corpus `stopwords` as published, 179 words, which TextAttack needs to
+# be imported
 _STOPWORDS = """
-i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves he him his himself she she's her hers
-herself it it's its itself they them their theirs themselves what which who whom this that that'll these those am is are was were be
-been being have has had having do does did doing a an the and but if or because as until while of at by for with about against between
-into through during before after above below to from up down in out on off over under again further then once here there when where why
-how all any both each few more most other some such no nor not only own same so than too very s t can will just don don't should
-should've now d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't haven haven't isn isn't
-ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't wasn wasn't weren weren't won won't wouldn wouldn't
+i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves
+he him his himself she she's her hers herself it it's its itself they them their theirs themselves
+what which who whom this that that'll these those am is are was were be been being have has had
+having do does did doing a an the and but if or because as until while of at by for with about
+against between into through during before after above below to from up down in out on off over
+under again further then once here there when where why how all any both each few more most other
+some such no nor not only own same so than too very s t can will just don don't should should've now
+d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't
+haven haven't isn isn't ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't
+wasn wasn't weren weren't won won't wouldn wouldn't
 """
 
 # WordNet's lexicographer files by number (lexnames(5WN)), which NLTK needs and Debian omits
-_LEXNAMES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
-noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person noun.phenomenon
-noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body
-verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion
-verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl"""
+_LEXNAMES = """
+adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body
+noun.cognition noun.communication noun.event noun.feeling noun.food noun.group noun.location
+noun.motive noun.object noun.person noun.phenomenon noun.plant noun.possession noun.process
+noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body verb.change
+verb.cognition verb.communication verb.competition verb.consumption verb.contact verb.creation
+verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative verb.weather
+adj.ppl
+"""
 _SYNTACTIC = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
 
 
@@ -126,7 +133,8 @@ def _private(path: Path) -> Path:
         path.chmod(0o700)
     except OSError as error:
         raise PruneError(
-            f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a writable folder."
+            f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a writable "
+            "folder."
         ) from None
     return path
 

@@ -1,7 +1,7 @@
-"""Many searches at once: each runs as it is until it asks a model, and all that wait are answered in one go.
+"""Run many searches concurrently and batch their model queries.
 
-A search is ordinary code in a greenlet of its own, so TextAttack's loops need not know of each other. Knows nothing of
-textattack, and of models only how their memory ends.
+A search is ordinary code in its own greenlet, so TextAttack's loops need no changes: it runs until
+it queries a model, and the queries of all waiting searches are computed together.
 """
 
 from __future__ import annotations
@@ -19,89 +19,98 @@ from greenlet import getcurrent, greenlet
 from ..errors import Cancelled
 from .budget import BudgetExceeded, Clock
 
-FATAL_ERRORS = (
-    Cancelled,
-    torch.OutOfMemoryError,
-)  # the user, or the experiment, who halves the batch
-LETTERS_PER_ROUND = 200_000  # letters asked about at once, so that a long text cannot outrun its time budget with one question
-BatchModel = Callable[[Sequence[Any]], Any]  # texts -> a sequence of as many answers
+FATAL_ERRORS = (Cancelled, torch.OutOfMemoryError)  # by the user; handled by halving the batch size
+LETTERS_PER_ROUND = (
+    200_000  # letters per round, so that one query of a long text cannot exceed its time budget
+)
+BatchModel = Callable[[Sequence[Any]], Any]  # texts -> sequence of one output per text
 
 
 class Query(NamedTuple):
-    """What a search waits for."""
+    """The query that a search waits for."""
 
-    answerer: BatchModel
+    model: BatchModel
     texts: Sequence[Any]
 
 
 class Search(NamedTuple):
-    """One piece of work that asks on its way, with the clock that holds it to its time and the seed of its dice."""
+    """Work that queries models, with its clock and seed."""
 
     work: Callable[[], Any]
     clock: Clock
     seed: int
-    size: float = 1.0  # of its memory, beside others
+    size: float = 1.0  # relative memory requirement
 
 
-def query_model(answerer: BatchModel, texts: Sequence[Any]) -> list[Any]:
-    """Within a search, wait for the next rounds of answers; anywhere else, ask at once."""
-    above = getcurrent().parent
-    return list(answerer(texts)) if above is None else above.switch(Query(answerer, texts))
+def query_model(model: BatchModel, texts: Sequence[Any]) -> list[Any]:
+    """Query a model.
+
+    Within a search, waits for the next rounds of outputs; elsewhere, computes them at once.
+    """
+    scheduler = getcurrent().parent
+    if scheduler is None:
+        return list(model(texts))
+    return list(scheduler.switch(Query(model, texts)))
 
 
-def run_concurrently(searches: Iterable[Search], most: int) -> Iterator[Any]:
-    """What the searches return, as they end; those on their way are at most so many, in sizes. What a search raises ends all."""
-    waiting, flying = iter(searches), list[_RunningSearch]()
+def run_concurrently(searches: Iterable[Search], limit: float) -> Iterator[Any]:
+    """Yield the results of searches as they finish.
+
+    New searches start while the total size of the running ones is below `limit`. An exception of a
+    search ends all of them.
+    """
+    queued, running = iter(searches), list[_RunningSearch]()
     while True:
-        while (
-            sum(flight.size for flight in flying) < most
-            and (search := next(waiting, None)) is not None
-        ):
-            flying.append(_RunningSearch(search))
-            flying[
-                -1
-            ].start()  # from here as in later rounds: torch walks the C stack when it raises, and it must look the same
-        landed = [flight for flight in flying if flight.question is None]
-        yield from (flight.returned for flight in landed)
-        flying = [flight for flight in flying if flight.question is not None]
-        if not flying and not landed:
+        while sum(search.size for search in running) < limit:
+            search = next(queued, None)
+            if search is None:
+                break
+            running.append(_RunningSearch(search))
+            # started from the same frame as in later rounds: torch inspects the C stack when it
+            # raises, and that must look the same
+            running[-1].start()
+        finished = [search for search in running if search.query is None]
+        yield from (search.result for search in finished)
+        running = [search for search in running if search.query is not None]
+        if not running and not finished:
             return
-        if not landed:  # else those that take their places ask in the same round
-            _step(flying)
+        if not finished:  # otherwise searches that replace finished ones join this round
+            _step(running)
 
 
-def _step(flying: Sequence[_RunningSearch]) -> None:
-    """One round: every answerer is asked once, about texts of all that wait for it."""
-    asking = [(flight, flight.question.answerer) for flight in flying if flight.question]
-    for answerer in {answerer: None for _, answerer in asking}:
-        _deliver(
-            answerer,
-            [
-                (flight, flight.part(LETTERS_PER_ROUND // len(asking)))
-                for flight, own in asking
-                if own == answerer
-            ],
-        )
+def _step(running: Sequence[_RunningSearch]) -> None:
+    """Run one round: call every model once, with the texts of all searches that wait for it."""
+    waiting = [(search, search.query.model) for search in running if search.query]
+    for model in {model: None for _, model in waiting}:
+        batch = [
+            (search, search.next_texts(LETTERS_PER_ROUND // len(waiting)))
+            for search, queried in waiting
+            if queried == model
+        ]
+        _deliver(model, batch)
 
 
-def _deliver(answerer: BatchModel, asking: Sequence[tuple[_RunningSearch, Sequence[Any]]]) -> None:
-    """Answers to all who ask, each charged for its letters; where that fails each asks alone, and whose texts break it hears so."""
-    letters = [sum(map(_letters, texts)) for _, texts in asking]
+def _deliver(model: BatchModel, batch: Sequence[tuple[_RunningSearch, Sequence[Any]]]) -> None:
+    """Compute outputs and deliver them; each search is charged in proportion to its letters.
+
+    If the model raises, each search is computed alone, and gets the error of its own texts.
+    """
+    letters = [sum(map(_letters, texts)) for _, texts in batch]
     started = time.perf_counter()
     try:
-        answers = iter(answerer([text for _, texts in asking for text in texts]))
+        outputs = iter(model([text for _, texts in batch for text in texts]))
     except FATAL_ERRORS:
         raise
     except Exception as error:
-        for flight, texts in asking:
-            if len(asking) == 1:
-                flight.fail(error)
+        for search, texts in batch:
+            if len(batch) == 1:
+                search.fail(error)
             else:
-                _deliver(answerer, [(flight, texts)])
+                _deliver(model, [(search, texts)])
         return
-    each = (time.perf_counter() - started) / max(1, sum(letters))
-    for (flight, texts), size in zip(asking, letters, strict=True):
-        flight.answer(list(islice(answers, len(texts))), each * size)
+    seconds_per_letter = (time.perf_counter() - started) / max(1, sum(letters))
+    for (search, texts), count in zip(batch, letters, strict=True):
+        search.deliver(list(islice(outputs, len(texts))), seconds_per_letter * count)
 
 
 def _letters(text: Any) -> int:
@@ -109,61 +118,75 @@ def _letters(text: Any) -> int:
 
 
 class _RunningSearch:
-    """A search on its way. TextAttack draws from the global generators, so their states change with the search."""
+    """A search in progress.
+
+    TextAttack uses the global random generators, so their states are switched with the search.
+    """
 
     def __init__(self, search: Search):
-        self.clock, self.size, self.returned = search.clock, search.size, None
-        self.question: Query | None = None
-        self.answers: list[Any] = []
+        self.clock, self.size, self.result = search.clock, search.size, None
+        self.query: Query | None = None
+        self.outputs: list[Any] = []
         self.greenlet = greenlet(search.work)
-        outside = _states()
+        outer_states = _rng_states()
         random.seed(search.seed)
         np.random.seed(search.seed)
-        self.states = _states()
-        _set_states(outside)
+        self.rng_states = _rng_states()
+        _set_rng_states(outer_states)
 
     def start(self) -> None:
-        """On to the first question, or to the end."""
+        """Run to the first query, or to the end."""
         self._resume(self.greenlet.switch)
 
-    def part(self, letters: int) -> Sequence[Any]:
-        """The next texts to ask about, of about so many letters: one search's texts are alike."""
-        assert self.question is not None, "only who waits is asked for"
-        left = self.question.texts[len(self.answers) :]
-        return left[: max(1, letters // max(1, _letters(left[0])))] if left else left
+    def next_texts(self, letters: int) -> Sequence[Any]:
+        """Next texts of the query with about that many letters.
 
-    def answer(self, answers: list[Any], seconds: float) -> None:
-        """On with the question, to the next one, or to the end; `seconds` is this search's share of what the answers took."""
-        assert self.question is not None, "only who waits is answered"
+        Assumes that the texts of a search have similar lengths.
+        """
+        assert self.query is not None, "the search is waiting"
+        remaining = self.query.texts[len(self.outputs) :]
+        if not remaining:
+            return remaining
+        return remaining[: max(1, letters // max(1, _letters(remaining[0])))]
+
+    def deliver(self, outputs: list[Any], seconds: float) -> None:
+        """Add outputs; run to the next query or to the end once the query is complete.
+
+        `seconds` is this search's part of the time for the outputs.
+        """
+        assert self.query is not None, "the search is waiting"
         self.clock.spent += seconds
-        self.answers += answers
+        self.outputs += outputs
         if self.clock.total >= self.clock.seconds:
             self.fail(BudgetExceeded())
-        elif len(self.answers) == len(self.question.texts):
-            self._resume(self.greenlet.switch, self.answers)
+        elif len(self.outputs) == len(self.query.texts):
+            self._resume(self.greenlet.switch, self.outputs)
 
     def fail(self, error: Exception) -> None:
-        """The question cannot be answered."""
+        """Raise an error inside the search, at its query."""
         self._resume(self.greenlet.throw, error)
 
-    def _resume(self, go: Callable[..., Any], *given: Any) -> None:
-        outside = _states()
-        _set_states(self.states)
+    def _resume(self, switch: Callable[..., Any], *args: Any) -> None:
+        outer_states = _rng_states()
+        _set_rng_states(self.rng_states)
         self.clock.resume()
         try:
-            said = go(*given)
+            value = switch(*args)
         finally:
             self.clock.pause()
-            self.states = _states()
-            _set_states(outside)
-        self.question, self.answers = None if self.greenlet.dead else said, []
-        self.returned = said if self.greenlet.dead else None
+            self.rng_states = _rng_states()
+            _set_rng_states(outer_states)
+        self.outputs = []
+        if self.greenlet.dead:
+            self.query, self.result = None, value
+        else:
+            self.query = value
 
 
-def _states() -> tuple[Any, Any]:
+def _rng_states() -> tuple[Any, Any]:
     return random.getstate(), np.random.get_state()
 
 
-def _set_states(states: tuple[Any, Any]) -> None:
+def _set_rng_states(states: tuple[Any, Any]) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])

@@ -17,7 +17,8 @@ load_textattack()
 from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-_BATCH, _TOKENS = 64, 2048  # maximum texts and tokens per batch: a cancel waits for a batch
+# maximum texts and tokens per batch: a cancel waits for a batch
+_BATCH, _TOKENS = 64, 2048
 
 
 @lru_cache(maxsize=2)
@@ -33,10 +34,13 @@ def _minilm(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
 def encode(
     texts: Sequence[str],
     device: torch.device,
-    beat: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Unit vectors (texts, width) on the CPU: mean over real tokens; equal texts are encoded once."""
+    """Unit vectors (texts, width) on the CPU: mean over real tokens.
+
+    Equal texts are encoded once.
+    """
     model, tokenizer = _minilm(device, dtype)
     distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     ids = tokenizer(list(distinct), truncation=True, max_length=256)
@@ -44,7 +48,7 @@ def encode(
     remaining = sorted(range(len(distinct)), key=lengths.__getitem__, reverse=True)
     vectors = torch.zeros(len(distinct), model.config.hidden_size)
     while remaining:
-        beat()
+        on_progress()
         size = min(_BATCH, max(1, _TOKENS // lengths[remaining[0]]))
         indices, remaining = remaining[:size], remaining[size:]
         batch = tokenizer.pad(
@@ -62,13 +66,16 @@ class Encoder:
     """The encoder shared by all searches of a run."""
 
     def __init__(
-        self, device: torch.device, beat: Callable[[], None], dtype: torch.dtype = torch.float32
+        self,
+        device: torch.device,
+        on_progress: Callable[[], None],
+        dtype: torch.dtype = torch.float32,
     ):
-        self._device, self._beat, self._dtype = device, beat, dtype
+        self._device, self._on_progress, self._dtype = device, on_progress, dtype
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (texts, width)."""
-        return encode(texts, self._device, self._beat, dtype=self._dtype)
+        return encode(texts, self._device, self._on_progress, dtype=self._dtype)
 
 
 class SentenceSimilarity(SentenceEncoder):

@@ -1,6 +1,7 @@
-"""Does a changed text still say what the original said? Similarity, grammar errors added, negations and opposites touched.
+"""Validity of adversarial examples: similarity to the original, added grammar errors, changed
+negations and antonyms.
 
-Judged from the two texts alone, after the search, alike for every recipe. Knows nothing of the models under attack.
+Computed from the two texts after the search, identically for every recipe.
 """
 
 from __future__ import annotations
@@ -43,29 +44,27 @@ _BASES = "nvar"  # WordNet's parts of speech
 
 
 def add_validity(examples: pd.DataFrame, device: torch.device) -> pd.DataFrame:
-    """Rows of `attack_example` with three columns more, which speak of successes only:
+    """Add three columns to `attack_example`, filled for successful attacks only.
 
-    `similarity` (cosine of the MiniLM vectors of original and changed text), `grammar` (errors that LanguageTool finds in the
-    changed text minus those in the original; NaN where LanguageTool is not there) and `meaning` (see `meaning`).
+    `similarity`: cosine of the MiniLM vectors of original and perturbed text. `grammar`:
+    LanguageTool errors in the perturbed text minus those in the original; NaN without LanguageTool.
+    `meaning`: see `meaning_changes`.
     """
-    out = examples.assign(similarity=np.nan, grammar=np.nan, meaning="")
-    won = out.index[out["outcome"] == "success"]
-    if len(won):
-        old, new = (
-            _whole(out.loc[won], *columns)
-            for columns in (("text", "pair"), ("perturbed", "perturbed_pair"))
-        )
+    rows = examples.assign(similarity=np.nan, grammar=np.nan, meaning="")
+    succeeded = rows.index[rows["outcome"] == "success"]
+    if len(succeeded):
+        old = _joined_texts(rows.loc[succeeded], "text", "pair")
+        new = _joined_texts(rows.loc[succeeded], "perturbed", "perturbed_pair")
         vectors = encode(old + new, device)
-        out.loc[won, "similarity"] = (
-            (vectors[: len(old)] * vectors[len(old) :]).sum(1).numpy().astype(float)
-        )
-        out.loc[won, "grammar"] = _errors_added(old, new)
-        out.loc[won, "meaning"] = [meaning_changes(*both) for both in zip(old, new, strict=True)]
-    return out
+        cosines = (vectors[: len(old)] * vectors[len(old) :]).sum(1)
+        rows.loc[succeeded, "similarity"] = cosines.numpy().astype(float)
+        rows.loc[succeeded, "grammar"] = _errors_added(old, new)
+        rows.loc[succeeded, "meaning"] = list(map(meaning_changes, old, new))
+    return rows
 
 
-def _whole(rows: pd.DataFrame, text: str, pair: str) -> list[str]:
-    """Both sentences of a pair as one text, as any of them may have been changed."""
+def _joined_texts(rows: pd.DataFrame, text: str, pair: str) -> list[str]:
+    """Join the texts of a pair, as either may have been changed."""
     return [
         first if second is None else f"{first} {second}"
         for first, second in zip(rows[text], rows[pair], strict=True)
@@ -73,16 +72,19 @@ def _whole(rows: pd.DataFrame, text: str, pair: str) -> list[str]:
 
 
 def meaning_changes(text: str, perturbed: str) -> str:
-    """Why the change may have turned the meaning round, "" where nothing says so: a negation is gone or new (a misspelt one
-    is gone), or a word gave way to its opposite (looked up where WordNet is there)."""
-    was, now = _negations(text), _negations(perturbed)
+    """Explain why the change may have reversed the meaning; "" if there is no evidence.
+
+    A negation was removed (or misspelled) or added, or a word was replaced by an antonym (if
+    WordNet is available).
+    """
+    before, after = _negations(text), _negations(perturbed)
     changed = [
-        f"“{word}” is {told}"
-        for words, told in ((was - now, "gone"), (now - was, "new"))
+        f"“{word}” was {change}"
+        for words, change in ((before - after, "removed"), (after - before, "added"))
         for word in words
     ]
     swapped = [
-        f"“{old}” became its opposite “{new}”"
+        f"“{old}” was replaced by its antonym “{new}”"
         for old, new in _replaced(text, perturbed)
         if _are_opposite(old, new)
     ]
@@ -99,45 +101,45 @@ def _negations(text: str) -> Counter[str]:
 
 
 def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
-    """(old, new) words, side by side where as many came as went, else every old one with every new one."""
-    found: list[tuple[str, str]] = []
+    """Pairs of (old, new) words; all combinations if their numbers differ."""
+    pairs: list[tuple[str, str]] = []
     for (kind, old), (following, new) in pairwise(word_diff(text, perturbed)):
-        if (kind, following) == (DELETED, INSERTED):
-            ours, theirs = (
-                [word.strip(punctuation).lower() for word in words.split()] for words in (old, new)
-            )
-            found += (
-                zip(ours, theirs, strict=True)
-                if len(ours) == len(theirs)
-                else product(ours, theirs)
-            )
-    return found
+        if (kind, following) != (DELETED, INSERTED):
+            continue
+        old_words, new_words = (
+            [word.strip(punctuation).lower() for word in words.split()] for words in (old, new)
+        )
+        if len(old_words) == len(new_words):
+            pairs += zip(old_words, new_words, strict=True)
+        else:
+            pairs += product(old_words, new_words)
+    return pairs
 
 
-def _are_opposite(one: str, other: str) -> bool:
-    return WORDNET.present and bool(
-        opposites(one) & _lemmas(other) or opposites(other) & _lemmas(one)
-    )
+def _are_opposite(old: str, new: str) -> bool:
+    return WORDNET.present and bool(opposites(old) & _lemmas(new) or opposites(new) & _lemmas(old))
 
 
 @cache
 def opposites(word: str) -> frozenset[str]:
-    """Lemmas that WordNet calls a word's antonyms in any sense, and those it calls similar to an antonym."""
-    own = [
+    """Lemmas of a word's antonyms in any sense, and of words that WordNet lists as similar to an
+    antonym.
+    """
+    lemmas = [
         lemma
         for synset in _wordnet().synsets(word)
         for lemma in synset.lemmas()
         if lemma.name().lower() in _lemmas(word)
     ]
-    against = [opposite for lemma in own for opposite in lemma.antonyms()]
+    antonyms = [opposite for lemma in lemmas for opposite in lemma.antonyms()]
     similar = [
         name
-        for opposite in against
+        for opposite in antonyms
         for synset in opposite.synset().similar_tos()
         for name in synset.lemma_names()
     ]
     return frozenset(
-        name.lower() for name in [*(opposite.name() for opposite in against), *similar]
+        name.lower() for name in [*(opposite.name() for opposite in antonyms), *similar]
     )
 
 
@@ -155,7 +157,9 @@ def _wordnet() -> Any:
 
 
 def _errors_added(old: list[str], new: list[str]) -> list[float]:
-    """A float a pair of texts; NaN without Java or without LanguageTool's files, which are never fetched from here."""
+    """Added grammar errors per pair of texts; NaN without Java or LanguageTool, which is never
+    downloaded here.
+    """
     from language_tool_python import LanguageTool
     from language_tool_python.download_lt import LocalLanguageTool
 
@@ -164,4 +168,4 @@ def _errors_added(old: list[str], new: list[str]) -> list[float]:
         return [np.nan] * len(old)
     with LanguageTool("en-US", language_tool_download_version=installed.version_name) as tool:
         errors = {text: len(tool.check(text)) for text in dict.fromkeys(old + new)}
-    return [float(errors[b] - errors[a]) for a, b in zip(old, new, strict=True)]
+    return [float(errors[after] - errors[before]) for before, after in zip(old, new, strict=True)]

@@ -1,4 +1,4 @@
-"""The model under attack, as TextAttack asks for it: texts in, logits or gradients out."""
+"""The model under attack with TextAttack's interface: texts in, logits or gradients out."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ from textattack.models.wrappers import ModelWrapper  # noqa: E402
 
 
 class Victim(BatchedQueries, ModelWrapper):
-    """Queries on the model's own device; searches in flight wait for each other's, so that they are answered together."""
+    """Query a model on its own device; queries of concurrent searches are batched together."""
 
     def __call__(self, text_input_list: Sequence[Input], **_: Any) -> Tensor:
-        """Logits (texts, labels) on the CPU; not-a-number is a sentence."""
+        """Logits (texts, labels) on the CPU; PruneError if they are NaN or infinite."""
         logits = torch.stack(query_model(self.logits, text_input_list))
         if not torch.isfinite(logits).all():
             raise PruneError(
-                "The model's output is not a number (NaN or infinite), so it cannot be attacked."
+                "The model's outputs are NaN or infinite, so it cannot be attacked; prune less, or "
+                "use another checkpoint."
             )
         return logits
 
     def get_grad(self, text_input: Input) -> dict[str, Any]:
-        """The loss's gradient at each token's embedding, `gradient` (tokens, width), for searches that rank words by it.
+        """Gradient of the loss for each token's embedding, `gradient` (tokens, width), to rank
+        words.
 
-        TextAttack's wrapper takes it with dropout on, so that it is another one each time; ours is the model's as it predicts.
+        TextAttack's wrapper computes it with dropout, so it is random; here it is deterministic, in
+        eval mode.
         """
         layer = self.model.get_input_embeddings()  # type: ignore[operator]
-        seen: list[Tensor] = []
+        embeddings: list[Tensor] = []
 
-        def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            seen.append(output.detach().requires_grad_())
-            return seen[0]
+        def capture(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            embeddings.append(output.detach().requires_grad_())
+            return embeddings[0]
 
-        hook = layer.register_forward_hook(keep)
+        hook = layer.register_forward_hook(capture)
         try:
             batch = self.encoded([text_input]).convert_to_tensors("pt").to(device_of(self.model))
             with torch.enable_grad():
                 logits = self.model(**batch).logits.float()
                 loss = nn.functional.cross_entropy(logits, logits.argmax(-1))
-                (gradient,) = torch.autograd.grad(loss, seen[0])
+                (gradient,) = torch.autograd.grad(loss, embeddings[0])
         finally:
             hook.remove()
         return {

@@ -73,7 +73,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def whole(self, index: int) -> str:
+    def full_text(self, index: int) -> str:
         """The example's full text; the two texts of a pair are joined."""
         return f"{self.texts[index]} {self.pairs[index]}" if self.pairs else self.texts[index]
 

@@ -406,12 +406,12 @@ def _check_task_type(task: str, needed: str, kind: str) -> None:
 
 def _overlap_notes(calibration: Examples, evaluation: Examples, labels: Sequence[str]) -> list[str]:
     """Notes on duplicates, texts in both parts, and labels that one part lacks."""
-    texts = [evaluation.whole(i) for i in range(len(evaluation))]
+    texts = [evaluation.full_text(i) for i in range(len(evaluation))]
     notes = []
     if duplicates := len(texts) - len(set(texts)):
         notes.append(f"{duplicates:,} of {len(texts):,} evaluation texts are duplicates.")
     if calibration is not evaluation:
-        known = {calibration.whole(i) for i in range(len(calibration))}
+        known = {calibration.full_text(i) for i in range(len(calibration))}
         if shared := sum(text in known for text in texts):
             notes.append(
                 f"{shared:,} of {len(texts):,} evaluation texts are also calibration texts; "

@@ -25,14 +25,14 @@ class Features(NamedTuple):
     """
 
     inputs: dict[str, list[list[int]]]
-    example: list[int]  # index of each row's example
+    example_index: list[int]  # index of each row's example
     # question answering: (start, end) characters of each token in the context; None outside it
     offsets: list[list[tuple[int, int] | None]] | None = None
     # token classification: index of the word that a token begins; None for other tokens
     words: list[list[int | None]] | None = None
 
     def __len__(self) -> int:
-        return len(self.example)
+        return len(self.example_index)
 
 
 def encode(tokenizer: Any, examples: Examples, max_length: int) -> Features:
@@ -133,9 +133,9 @@ def _encode_words_separately(tokenizer: Any, examples: Examples, limit: int) -> 
 def long_enough(tokenizer: Any, examples: Examples, tokens: int) -> list[int]:
     """Indices of the examples of at least so many tokens, special ones not counted."""
     # a word has a token at least, so only texts of few words are looked at
-    short = [i for i in range(len(examples)) if len(examples.whole(i).split()) < tokens]
+    short = [i for i in range(len(examples)) if len(examples.full_text(i).split()) < tokens]
     encoded = (
-        tokenizer([examples.whole(i)[: 50 * tokens] for i in short], add_special_tokens=False)[
+        tokenizer([examples.full_text(i)[: 50 * tokens] for i in short], add_special_tokens=False)[
             "input_ids"
         ]
         if short
@@ -187,7 +187,7 @@ def token_targets(features: Features, examples: Examples) -> Tensor:
     Where a window does not contain the whole first accepted answer, both ends are token 0, [CLS].
     """
     assert examples.labels is not None, "the caller checks for labels"
-    labels = [examples.labels[example] for example in features.example]
+    labels = [examples.labels[example] for example in features.example_index]
     if features.offsets is not None:
         return torch.tensor(
             [_ends(spans, answers) for spans, answers in zip(features.offsets, labels, strict=True)]
@@ -269,4 +269,4 @@ def batches(
                 if features.words is None
                 else labels[rows][:, : batch["input_ids"].shape[1]]
             )
-        yield batch, [features.example[row] for row in rows]
+        yield batch, [features.example_index[row] for row in rows]

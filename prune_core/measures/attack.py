@@ -169,11 +169,11 @@ class Attack(Measure):
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
         index, chunks = pair.chunk
         file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
-        pulse = ProgressReporter(report)
+        reporter = ProgressReporter(report)
         victim = Victim(
             pair.pruned,
             pair.tokenizer,
-            pulse.report_if_due,
+            reporter.report_if_due,
             pair.batch_size,
             pair.max_length,
             PRECISIONS[precision],
@@ -181,12 +181,12 @@ class Attack(Measure):
         outcomes = engine.run(
             recipe,
             victim,
-            pulse,
+            reporter,
             examples=examples,
             indices=indices,
             budget=budget,
             seed=pair.seed,
-            journal=OutcomeLog(pair.folder and pair.folder / file, recipe, key),
+            log=OutcomeLog(pair.folder and pair.folder / file, recipe, key),
         )
         by_example = {outcome.example: outcome for outcome in outcomes}
         return [by_example[example] for example in indices]

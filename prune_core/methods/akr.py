@@ -129,11 +129,7 @@ class AKR(LayerwiseMethod):
         dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
         # solvers that do not use G scale rows by the root of its diagonal
         rows = 1.0 if fit.outputs is None else fit.outputs.worth.sqrt()[:, None]
-        base = (
-            fit
-            if dense_gram is None
-            else fit.run_pass("dense", lambda: InputStatistics(dense_gram))
-        )
+        base = fit if dense_gram is None else fit.once("dense", lambda: InputStatistics(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
             count = count_of(self.sparsity, target.shape[1])
@@ -143,7 +139,7 @@ class AKR(LayerwiseMethod):
             return pruned, used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
-            inputs = base.run_pass("spectrum", lambda: spectrum(H))
+            inputs = base.once("spectrum", lambda: spectrum(H))
             outputs = fit.outputs and fit.outputs.spectrum()
             rows = rows if outputs is None else 1.0
             pruned = (
@@ -158,7 +154,7 @@ class AKR(LayerwiseMethod):
                 / rows
             )
         else:
-            U, H, used = base.run_pass("upper", lambda: upper_factor(base.gram, self.damping))
+            U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
             # rows only matter for the comparison of scores
             pruned = (
                 column_sweep(

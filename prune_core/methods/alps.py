@@ -41,7 +41,7 @@ class ALPS(LayerwiseMethod):
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """min tr((W−W̄)H(W−W̄)ᵀ) over masks and weights."""
         H, _, used = stats.damped(self.damping)
-        inputs = stats.run_pass("spectrum", lambda: spectrum(H))
+        inputs = stats.once("spectrum", lambda: spectrum(H))
         pruned = admm(
             weight, inputs, lambda scores: self.choose(scores, per_row=False), steps=self.rounds
         )

@@ -27,7 +27,7 @@ class SparseGPT(LayerwiseMethod):
 
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """Algorithm 1 on one matrix, with the gram damped by `damping`."""
-        U, _, used = stats.run_pass("upper", lambda: upper_factor(stats.gram, self.damping))
+        U, _, used = stats.once("upper", lambda: upper_factor(stats.gram, self.damping))
         # every block of columns has the same sparsity; rows are compared
         choose = separately(lambda scores: self.choose(scores, per_row=False))
         return Solved(

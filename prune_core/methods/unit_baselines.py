@@ -44,7 +44,7 @@ class UnitMagnitude(UnitMethod):
         """
         weights = [
             sub.output.weight.T,
-            *(sub.by_column(linear.weight) for linear in sub.own.values()),
+            *(sub.by_column(linear.weight) for linear in sub.input_linears.values()),
         ]
         return sub.by_unit(torch.cat(weights, dim=1).square().mean(1)).sqrt()
 

@@ -129,11 +129,8 @@ class Block:
         """
         if not self.heads:
             return x.new_empty(len(x), 0)
-        if self.fuse_projections:
-            projected = self.projected(x)
-        else:
-            projected = tuple(self.linears[part](x) for part in GROUPS[0])
-        q, k, v = map(padding.unpack, projected)
+        separate = (self.linears[part](x) for part in GROUPS[0])  # evaluated lazily
+        q, k, v = map(padding.unpack, self.projected(x) if self.fuse_projections else separate)
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -195,7 +192,7 @@ class Block:
 def _split_fused(fused: nn.Linear) -> list[nn.Linear]:
     """Views of query, key and value in a fused matrix with the three below each other."""
     size = fused.out_features // 3
-    rows = [slice(start, start + size) for start in range(0, 3 * size, size)]
+    rows = [slice(third * size, (third + 1) * size) for third in range(3)]
     return [
         linear_view(fused.weight[third], None if fused.bias is None else fused.bias[third])
         for third in rows

@@ -49,7 +49,7 @@ class Sublayer:
         return self.block.linears[self.part]
 
     @property
-    def own(self) -> dict[str, nn.Linear]:
+    def input_linears(self) -> dict[str, nn.Linear]:
         """The projections whose rows belong to units, by name.
 
         Units also own columns of `output`.
@@ -142,7 +142,7 @@ class Sublayer:
             part: linear_view(
                 linear.weight[rows], None if linear.bias is None else linear.bias[rows]
             )
-            for part, linear in self.own.items()
+            for part, linear in self.input_linears.items()
         }
         if self.kind == "head":
             block.extra_linears = {name: reduced.pop(name) for name in self.block.extra_linears}
@@ -166,7 +166,7 @@ class Sublayer:
             self.output.weight[:, columns] = weight
         self.output.weight[:, ~columns] = 0
         rows = ~columns.repeat(self.rows_per_column)
-        for linear in self.own.values():  # the output of a dead unit is unused
+        for linear in self.input_linears.values():  # the output of a dead unit is unused
             linear.weight[rows] = 0
             if linear.bias is not None:
                 linear.bias[rows] = 0

@@ -71,7 +71,7 @@ def distill(
     evaluations = [{"passes": 0, "rate": 0.0, "seconds": 0.0, **losses}]
 
     def evaluate(learner: _Learner, passes: int) -> float:
-        loss = learner.run_pass()
+        loss = learner.once()
         held_loss = learner.at_mean(lambda: _mean(model, dense, held))
         seconds = time.perf_counter() - started
         row = {"passes": passes, "rate": learner.rate, "seconds": seconds}

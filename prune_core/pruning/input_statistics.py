@@ -90,13 +90,11 @@ class InputStatistics:
 
     def damped(self, ridge: float) -> tuple[Tensor, Tensor, float]:
         """`solvers.add_damping` of the gram, cached per ridge."""
-        return self.run_pass(("damped", ridge), lambda: add_damping(self.gram, ridge))
+        return self.once(("damped", ridge), lambda: add_damping(self.gram, ridge))
 
     def inverse(self, ridge: float) -> Tensor:
         """Inverse of the damped gram, cached per ridge."""
-        return self.run_pass(
-            ("inverse", ridge), lambda: torch.cholesky_inverse(self.damped(ridge)[1])
-        )
+        return self.once(("inverse", ridge), lambda: torch.cholesky_inverse(self.damped(ridge)[1]))
 
     def centered(self) -> InputStatistics:
         """Statistics of centered inputs, for fits with a free bias."""
@@ -148,12 +146,12 @@ def adaptive_weight(weight: Tensor, stats: InputStatistics, epsilon: float) -> t
     cross, carry = stats.cross, stats.carry
     H, factor, used = stats.damped(epsilon)
     # maps W to W̄
-    adapt = stats.run_pass(
+    adapt = stats.once(
         "adapt", lambda: torch.cholesky_solve((cross + (H - stats.gram)).T, factor).T
     )
     target = weight @ adapt
     if carry is not None:
-        target = target + stats.run_pass("lift", lambda: torch.cholesky_solve(carry.T, factor).T)
+        target = target + stats.once("lift", lambda: torch.cholesky_solve(carry.T, factor).T)
     return target, used
 
 

@@ -53,7 +53,7 @@ def _bytes(sub: Sublayer) -> float:
     """Bytes of one unit: its rows with biases, and its columns of the output projection."""
     rows = sum(
         linear.weight[0].nbytes + (0 if linear.bias is None else linear.bias[0].nbytes)
-        for linear in sub.own.values()
+        for linear in sub.input_linears.values()
     )
     return sub.width * (rows * sub.rows_per_column + sub.output.weight[:, 0].nbytes)
 

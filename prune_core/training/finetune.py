@@ -393,10 +393,9 @@ class Trainer:
     def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
         with mixed_precision(self.recipe, self.device):
             output: Any = self.model(**batch)
-            if "start_logits" in output:
-                logits = torch.stack([output.start_logits, output.end_logits], 1)
-            else:
-                logits = output.logits
+            spans = "start_logits" in output
+            ends = [output.start_logits, output.end_logits] if spans else []
+            logits = torch.stack(ends, 1) if spans else output.logits
         return task_loss(logits.float(), labels)
 
     def _stateful(self) -> dict[str, Any]:

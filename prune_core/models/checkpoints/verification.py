@@ -136,7 +136,7 @@ def check_outputs(
     plain = plain or Reference(model, tokenizer)
     sample = _sample(examples)
     features = encode(tokenizer, sample, max_length)
-    rows = [features.example.index(place) for place in range(len(sample))]
+    rows = [features.example_index.index(place) for place in range(len(sample))]
     with torch.no_grad(), matrix_precision(tf32=False):
         inputs = [
             _encode(plain, sample, place, limit=min(max_length, tokenizer.model_max_length))
@@ -176,7 +176,7 @@ def _sample(examples: Examples) -> Examples:
         for place in range(min(len(examples), MAX_CANDIDATES))
         if examples.texts[place] == examples.texts[place].lstrip()
     ]
-    by_length = sorted(usable or [0], key=lambda place: len(examples.whole(place)))
+    by_length = sorted(usable or [0], key=lambda place: len(examples.full_text(place)))
     places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
     return examples.take([by_length[place] for place in dict.fromkeys(places.tolist())])
 

@@ -247,7 +247,7 @@ def _bf16(source: ExportSource) -> DeployedModel:
         [*(source.folder / "bf16").glob("*.safetensors")],
         source.model,
         source.tokenizer,
-        run=wrapper.answers,
+        run=wrapper.outputs_for,
     )
 
 
@@ -288,7 +288,7 @@ def _openvino_int8(source: ExportSource) -> DeployedModel:
         errors = [
             float(np.square(actual - expected).mean())
             for batch in source.calibration
-            for actual, expected in zip(run(batch), wrapper.answers(batch), strict=True)
+            for actual, expected in zip(run(batch), wrapper.outputs_for(batch), strict=True)
         ]
         candidates.append((sum(errors), quantized))
     return _in_openvino(source, min(candidates, key=lambda item: item[0])[1], "openvino-int8")

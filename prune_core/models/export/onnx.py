@@ -46,7 +46,7 @@ def write_compact(source: Path, folder: Path) -> str:
     save(compact_model(model), tokenizer, folder)
     small, _ = load(str(folder))
     largest = largest_difference(
-        model, tokenizer, OnnxWrapper(small, tokenizer).answers, name=str(folder)
+        model, tokenizer, OnnxWrapper(small, tokenizer).outputs_for, name=str(folder)
     )
     return (
         f"Removed {heads} heads and {neurons} neurons; "
@@ -113,7 +113,7 @@ class OnnxWrapper(nn.Module):
         return tuple(outputs[name] for name in self.outputs)
 
     @torch.no_grad()
-    def answers(self, batch: Batch) -> Outputs:
+    def outputs_for(self, batch: Batch) -> Outputs:
         """Outputs for a batch, in fp32."""
         return [tensor.float().numpy() for tensor in self(*(batch[name] for name in self.inputs))]
 
@@ -145,7 +145,7 @@ def largest_difference(
     """
     wrapper, largest, scale = OnnxWrapper(model, tokenizer), 0.0, 1.0
     for batch in sample_batches(model, wrapper.inputs):
-        for expected, actual in zip(wrapper.answers(batch), other(batch), strict=True):
+        for expected, actual in zip(wrapper.outputs_for(batch), other(batch), strict=True):
             if task_type_of(model) in ("span", "token"):  # outputs per token: ignore padding
                 real = batch["attention_mask"].numpy().astype(bool)
                 expected, actual = expected[real], actual[real]

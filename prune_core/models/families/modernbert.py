@@ -50,11 +50,9 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     )
     if block.context.window is not None:
         near = (places[:, None] - places[None, :]).abs() <= block.context.window
-        if mask is None:
-            mask = near[None, None]
-        else:
-            # a padding token may have only padding in its window: it attends to itself, else NaN
-            mask = (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
+        # a padding token may have only padding in its window: it attends to itself, else NaN
+        itself = torch.eye(tokens, dtype=torch.bool, device=query.device)
+        mask = near[None, None] if mask is None else (mask & near) | itself
     return Scores(query, key, width**-0.5, bias=mask)
 
 

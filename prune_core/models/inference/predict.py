@@ -211,7 +211,7 @@ def predict_answers(
             rows=rows,
         )
         for row, score, first, last, null, probability in zip(rows, *spans, strict=True):
-            example = features.example[row]
+            example = features.example_index[row]
             no_answer[example] = min(no_answer[example], null)
             if score > best[example]:
                 best[example] = score
@@ -263,4 +263,4 @@ def _text(examples: Examples, features: Features, row: int, first: int, last: in
     )
     left, right = features.offsets[row][first], features.offsets[row][last]
     assert left and right, "only tokens of the context are allowed"
-    return examples.pairs[features.example[row]][left[0] : right[1]]
+    return examples.pairs[features.example_index[row]][left[0] : right[1]]
