@@ -140,7 +140,7 @@ def test_every_known_task_has_its_official_figure() -> None:
 def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
     tokenizer, found = tiny.tokenizer(), spans()
     whole, cut = tokens.encode(tokenizer, found, 128), tokens.encode(tokenizer, found, 32)
-    assert whole.example == [0, 1, 2, 3] and len(cut) > 8
+    assert whole.example_index == [0, 1, 2, 3] and len(cut) > 8
     assert all(len(ids) <= 32 for ids in cut.inputs["input_ids"])
     for features in (whole, cut):
         seen = {example: set() for example in range(4)}
@@ -155,7 +155,7 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
     assert {
         example
         for example, ends in zip(
-            cut.example, tokens.token_targets(cut, found).tolist(), strict=True
+            cut.example_index, tokens.token_targets(cut, found).tolist(), strict=True
         )
         if ends[0]
     } == {0, 1, 2, 3}
