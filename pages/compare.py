@@ -67,7 +67,7 @@ def savings() -> None:
             f"better. Time is the median over batches of {first['batch']} examples of "
             f"{first['length']} tokens, alternating with the dense model; the thin line reaches to "
             "the 95th percentile.",
-            plots.saved(tables["cost"], view.models, view.dark),
+            plots.cost_savings(tables["cost"], view.models, view.dark),
             key="saved",
         )
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
@@ -132,7 +132,7 @@ def all_runs() -> None:
 
 
 ui.page_header("Compare", takeaways.accuracy(tables["accuracy"], view.models))
-label_order.of_study(view.store, view.jobs)
+label_order.show_for_study(view.store, view.jobs)
 tradeoff.show(view, rows, quantities)
 ui.how_to_read(
     "A model is on the Pareto front when no other is at least as good in both quantities and "
@@ -152,7 +152,7 @@ def all_values() -> None:
             "\n".join(
                 f"- **{model.label}**: {takeaways.broken_predictions(tables['accuracy'], model)}"
                 for model in view.pruned
-                if len(takeaways.of(tables["accuracy"], model))
+                if len(takeaways.rows_of(tables["accuracy"], model))
             )
         )
         test = "The bootstrap over seeds and examples" if view.means() else "McNemar's exact test"

@@ -102,7 +102,7 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
 
 def _remeasure(store: Store, job: Job) -> None:
     jobs.remeasure(
-        store, job.id, ["cost"], options={"cost": {"repeats": evidence.forward_times(job)}}
+        store, job.id, ["cost"], options={"cost": {"repeats": evidence.timed_passes(job)}}
     )
     ui.show_message(
         f"Queued: cost of job {job.id}. The times on this page are updated when it finishes; keep "
@@ -221,7 +221,7 @@ with answer:
         "How much of each limit is used?",
         f"The measured value and one-sided {policy.confidence:g}% bounds; values to the right "
         "of the bar are ruled out. Filled: met; hollow: inconclusive; cross: violated.",
-        plots.allowances(verdicts, view.dark),
+        plots.limit_usage(verdicts, view.dark),
         key="allowances",
     )
 PARTS = {

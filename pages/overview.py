@@ -105,7 +105,7 @@ if not has_jobs:
     introduction()
     st.stop()
 ui.page_header("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
-label_order.of_study(view.store, view.jobs)
+label_order.show_for_study(view.store, view.jobs)
 if view.models:
     multiples()
     checkpoints = dict.fromkeys(model.start for model in view.models if model.start)

@@ -132,7 +132,7 @@ class Comparison:
                 rows, self.models, plots.SIMILARITIES[0], rows["pooling"].iloc[0], dark
             ),
             "attack": lambda rows: plots.success(rows, self.models, dark),
-            "cost": lambda rows: plots.saved(rows, self.models, dark),
+            "cost": lambda rows: plots.cost_savings(rows, self.models, dark),
             "accuracy": lambda rows: self._accuracy(dark),
         }
         if name not in charts:

@@ -115,8 +115,10 @@ def test_runs_without_newer_options_have_the_same_form():
     tuned, attacked = (
         FULL | {"distil": 5.0, "distil_adversarial": copies} for copies in (False, True)
     )
-    assert ablation.forms({1: old, 2: new}) == {1: "", 2: ""}
-    labels = ablation.forms({1: old, 2: new, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}})
+    assert ablation.form_labels({1: old, 2: new}) == {1: "", 2: ""}
+    labels = ablation.form_labels(
+        {1: old, 2: new, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}}
+    )
     assert (
         labels[1] == labels[2]
         and labels[3] == labels[5]

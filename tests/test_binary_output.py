@@ -250,7 +250,7 @@ def test_from_a_file_to_the_pages(store: Store, capsys: pytest.CaptureFixture) -
         accuracy, models
     ) and "McNemar" in takeaways.broken_predictions(accuracy, models[-1])
     found = evidence.evidence(store, job)
-    asked = policy.usual(found.kind, found.metric)
+    asked = policy.default_policy(found.kind, found.metric)
     assert set(asked.limits) == {"accuracy_loss", "agreement", "slice_loss"}
     verdicts = deployment_check.check(found, asked)
     assert {each.title for each in verdicts} >= {"Accuracy loss", "Agreement with dense"} and all(
@@ -300,7 +300,7 @@ def test_every_metric_reaches_deploy_and_the_report(
         row["score"] == pytest.approx(wanted[metric]) and row["low"] <= row["score"] <= row["high"]
     )
     found = evidence.evidence(store, job)
-    verdict = deployment_check.check(found, policy.usual(found.kind, found.metric))[0]
+    verdict = deployment_check.check(found, policy.default_policy(found.kind, found.metric))[0]
     assert verdict.value == pytest.approx(100 * (row["dense_score"] - row["score"]))
     assert main(["report", "1", "3", str(job.id), "--out", str(tmp_path / "report.html")]) == 0
 

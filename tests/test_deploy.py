@@ -13,7 +13,7 @@ import sample_rows
 from prune_core import PruneError, plots
 from prune_core.analysis import deployment_check, policy, slices
 from prune_core.analysis import evidence as evidence_of
-from prune_core.analysis.calibration import root, squared_error
+from prune_core.analysis.calibration import signed_root, squared_calibration_error
 from prune_core.analysis.evidence import Evidence
 from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
@@ -298,7 +298,7 @@ def test_unlabelled_data_is_tested_by_changed_predictions():
     )
     assert (
         set(evidence_of.flipped_predictions(other)["what"]) == {"changed"}
-        and evidence_of.slice_table(other, policy.usual("classification")).empty
+        and evidence_of.slice_table(other, policy.default_policy("classification")).empty
     )
 
 
@@ -401,7 +401,7 @@ def test_slices_by_keyword_label_and_column(tmp_path):
     rows = predictions(np.arange(60) % 2, np.ones(60, bool), np.arange(60) % 3 > 0).assign(
         text=text
     )
-    masks = slices.members(
+    masks = slices.slice_masks(
         rows,
         ["length", "label", "keyword:not", "column:source"],
         "classification",
@@ -420,9 +420,9 @@ def test_slices_by_keyword_label_and_column(tmp_path):
     with pytest.raises(
         PruneError, match="no column 'sorce' to slice by; it has text, label, source"
     ):
-        slices.column_of({"task": str(file)}, text, "sorce")
+        slices.column_values({"task": str(file)}, text, "sorce")
     with pytest.raises(PruneError, match="No evaluation text contains the word 'nobody'"):
-        slices.members(
+        slices.slice_masks(
             rows,
             ["keyword:nobody"],
             "classification",
@@ -433,11 +433,11 @@ def test_slices_by_keyword_label_and_column(tmp_path):
         [pd.read_csv(file), pd.DataFrame({"text": text[:1], "label": [0], "source": ["print"]})]
     ).to_csv(file, index=False)
     assert (
-        slices.column_of({"task": str(file)}, text, "source").isna().tolist()
+        slices.column_values({"task": str(file)}, text, "source").isna().tolist()
         == [True] + [False] * 59
     ), "the first text has two sources"
     with pytest.raises(PruneError, match="no evaluation text has a unique value"):
-        slices.column_of({"task": str(file)}, ["another"], "source")
+        slices.column_values({"task": str(file)}, ["another"], "source")
     assert list(slices.holm(np.array([0.01, 0.04, 0.03]))) == pytest.approx(
         [0.03, 0.06, 0.06]
     )  # by hand
@@ -445,22 +445,26 @@ def test_slices_by_keyword_label_and_column(tmp_path):
 
 def test_calibration_error_of_small_cases():
     confidence = np.array([[0.2, 0.8]] * 2)
-    assert squared_error(np.array([1, 1]), confidence) == pytest.approx(
+    assert squared_calibration_error(np.array([1, 1]), confidence) == pytest.approx(
         0.04
     )  # both gaps are 0.2, without noise
-    assert squared_error(np.array([1, 0]), confidence) == pytest.approx(
+    assert squared_calibration_error(np.array([1, 0]), confidence) == pytest.approx(
         0.3**2 - 0.25
     )  # gaps .2 and -.8: mean -.3, noise .25
     assert (
-        squared_error(np.ones(30, int), np.array([[0.0, 1.0]] * 30)) == 0
-        and root(-0.04) == -0.2
-        and root(0.09) == pytest.approx(0.3)
+        squared_calibration_error(np.ones(30, int), np.array([[0.0, 1.0]] * 30)) == 0
+        and signed_root(-0.04) == -0.2
+        and signed_root(0.09) == pytest.approx(0.3)
     )
 
 
 def test_default_policy_fits_the_task_type():
-    assert set(policy.usual("regression").limits) == {"accuracy_loss"}
-    assert set(policy.usual("token").limits) == {"accuracy_loss", "agreement", "slice_loss"}
+    assert set(policy.default_policy("regression").limits) == {"accuracy_loss"}
+    assert set(policy.default_policy("token").limits) == {
+        "accuracy_loss",
+        "agreement",
+        "slice_loss",
+    }
 
 
 def test_policy_file_round_trip_and_errors(tmp_path):
@@ -549,7 +553,7 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
             in (message := deployment_check.summary_sentence(verdicts, limits_policy))
             and verdicts[0].detail in message
         )
-        plots.allowances(verdicts)
+        plots.limit_usage(verdicts)
         assert (
             deployment_check.to_record(verdicts, measured, limits_policy)["verdicts"][0]["bound"]
             is None

@@ -88,8 +88,8 @@ def all_charts(
         "own": plots.local_and_inherited_error(errors, models[-1], dark),
         "heat": plots.heat_maps(errors, models, "total", dark=dark),
         "sparsity map": plots.heat_maps(errors, models, "sparsity", dark=dark),
-        "block": plots.parts_of_block(errors, models[-1], 0, dark=dark),
-        "map": plots.moves(
+        "block": plots.errors_of_layer(errors, models[-1], 0, dark=dark),
+        "map": plots.embedding_shifts(
             study["drift_map"],
             models[-1],
             5,
@@ -98,7 +98,7 @@ def all_charts(
             names=NAMES,
             dark=dark,
         ),
-        "saved": plots.saved(study["cost"], models, dark),
+        "saved": plots.cost_savings(study["cost"], models, dark),
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
         "six recipes": plots.success(
@@ -227,8 +227,8 @@ def test_other_checkpoints_are_labelled_and_marked():
         models[3]
     ) == palette.color(models[2])
     assert (
-        takeaways.name(models[3]) == "AKR at 70% · robust"
-        and takeaways.name(models[1]) == "the dense model robust"
+        takeaways.sentence_name(models[3]) == "AKR at 70% · robust"
+        and takeaways.sentence_name(models[1]) == "the dense model robust"
     )
 
 
@@ -290,7 +290,7 @@ def test_failed_attack_states_reason():
 
 
 def test_savings_are_relative_to_dense(study):
-    figure = plots.saved(study["cost"], MODELS)
+    figure = plots.cost_savings(study["cost"], MODELS)
     bars = {(bar.y[0], bar.xaxis): bar.x[0] for bar in figure.data}
     assert len(bars) == 6 * 4
     assert bars["AKR 70%", "x"] == pytest.approx(

@@ -15,7 +15,7 @@ POLICY = Policy({"accuracy_loss": 12.0})
 def search(threshold: float) -> list[Trial]:
     """Return the trials if every sparsity up to the threshold meets the limits."""
     trials: list[Trial] = []
-    while (sparsity := size_search.next_share(trials)) is not None:
+    while (sparsity := size_search.next_sparsity(trials)) is not None:
         answer = deployment_check.SHIP if sparsity <= threshold else deployment_check.STOP
         trials.append(
             Trial(

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from prune_core import PruneError
-from prune_core.analysis.ablation import forms
+from prune_core.analysis.ablation import form_labels
 from prune_core.analysis.compared_models import models_of
 from prune_core.experiments.experiment import Experiment
 from prune_core.methods import METHODS
@@ -122,7 +122,9 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
     ]
     assert all(METHODS[name].title == title for name, title in SECOND_STAGE_METHODS.items())
     plans = {1: plain.method.to_dict(), 2: share.method.to_dict()}
-    assert set(forms(plans).values()) == {"", "then AKR 70%"} or set(forms(plans).values()) == {
+    assert set(form_labels(plans).values()) == {"", "then AKR 70%"} or set(
+        form_labels(plans).values()
+    ) == {
         "",
         "no second stage",
     }

@@ -150,7 +150,9 @@ def test_folding_a_mask_is_multiplying_it(family: str) -> None:
         two.fold(kept)
         assert torch.equal((two.output.weight != 0).any(0), two.columns(kept))
         rows = two.columns(kept).repeat(two.rows_per_column)
-        assert all(torch.equal((linear.weight != 0).any(1), rows) for linear in two.input_linears.values())
+        assert all(
+            torch.equal((linear.weight != 0).any(1), rows) for linear in two.input_linears.values()
+        )
     with torch.no_grad():
         for batch in tiny.calibration(family):
             torch.testing.assert_close(answers(gated, batch), answers(folded, batch))

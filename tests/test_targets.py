@@ -13,7 +13,7 @@ import yaml
 from test_structured import FAMILIES, NAMES, labelled, pruned
 
 from prune_core import PruneError
-from prune_core.analysis.ablation import forms
+from prune_core.analysis.ablation import form_labels
 from prune_core.analysis.compared_models import models_of
 from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.run import run
@@ -185,7 +185,7 @@ def test_a_study_of_targets_names_each_once_and_runs_without_one_keep_their_keys
         number: build(METHODS, "kprune", options).to_dict()
         for number, options in enumerate(({"speedup": 2}, {"speedup": 3}, {}))
     }
-    assert set(forms(plans).values()) == {""}
+    assert set(form_labels(plans).values()) == {""}
     old = Experiment(method=build(METHODS, "kprune", {"sparsity": 0.6}))
     assert (
         replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2})).key()

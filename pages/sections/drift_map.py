@@ -42,7 +42,7 @@ def draw(
         "Click a point to read its example, or select several with the lasso to compare them with "
         "the rest. "
         f"{view.which_seed('This chart shows', [model])}".rstrip(),
-        plots.moves(
+        plots.embedding_shifts(
             points,
             model,
             block,

@@ -19,7 +19,7 @@ def _order(home: str, job: int, finished: float | None) -> LabelOrder | None:
     return better_order(store.rows("prediction", [job]), store.job(job).facts)
 
 
-def of_study(store: Store, jobs: tuple[Job, ...]) -> None:
+def show_for_study(store: Store, jobs: tuple[Job, ...]) -> None:
     """Show how a study's data was read, and warn if the dense model fits other labels better."""
     notes = list(dict.fromkeys(note for job in jobs for note in job.facts.get("notes") or ()))
     if notes:

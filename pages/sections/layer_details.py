@@ -42,7 +42,7 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[ComparedModel]) -> Non
             f"Where in layer {block + 1} does the error of {model.label} arise?",
             "For each matrix: the error of its own pruning, the error inherited with its input, "
             "and the total.",
-            plots.parts_of_block(rows, model, block, dark=view.dark),
+            plots.errors_of_layer(rows, model, block, dark=view.dark),
             key="block-parts",
             small=True,
         )

@@ -159,13 +159,13 @@ def ship(view: View, inspector: Inspector) -> None:
     limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
-    loss = evidence.difference(broken, fixed, n)
-    verdict = deployment_check.judged("accuracy_loss", "", loss, policy=policy, tests=1)
+    loss = evidence.paired_loss(broken, fixed, n)
+    verdict = deployment_check.check_limit("accuracy_loss", "", loss, policy=policy, tests=1)
     ui.chart(
         "Can it be deployed?",
         f"{broken} examples newly broken and {fixed} newly fixed of {n:,}. "
         f"{deployment_check.summary_sentence([verdict], policy)}",
-        plots.allowances([verdict], view.dark),
+        plots.limit_usage([verdict], view.dark),
         key="lesson-ship",
         small=True,
     )

@@ -53,8 +53,8 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
     }
     for name, criterion in criteria.items():
         switch, number = st.columns([5, 2], vertical_alignment="center")
-        title = policy.titled(name, metric)
-        unit = f"{criterion.unit}, {policy.side(name)}"
+        title = policy.criterion_title(name, metric)
+        unit = f"{criterion.unit}, {policy.limit_direction(name)}"
         is_on = switch.toggle(
             f"{title} :small[:gray[{unit}]]",
             criterion.asked,

@@ -40,7 +40,7 @@ def option_contributions(
     return pd.concat(parts, ignore_index=True)
 
 
-def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+def form_labels(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     """Label the options of each job, all of one method, by their changes from the full form.
 
     The label of the full form is "". It is the form from which all others together differ in the
@@ -64,7 +64,7 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
 def _contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str
 ) -> pd.DataFrame:
-    labels = forms({job: plans[job] for job in runs["job"]})
+    labels = form_labels({job: plans[job] for job in runs["job"]})
     runs = runs.assign(part=runs["job"].map(labels))
     full = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
     pairs = runs[runs["part"] != ""].merge(full, on=SAME, suffixes=("", "_full"))

@@ -7,7 +7,7 @@ import numpy as np
 BINS = 10
 
 
-def squared_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def squared_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the debiased squared calibration error, which may be below zero.
 
     It is the mean over bins of equally many examples of the squared gap between confidence and
@@ -24,6 +24,6 @@ def squared_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float((n * (mean**2 - noise)).sum() / len(gap))
 
 
-def root(squared: float) -> float:
+def signed_root(squared: float) -> float:
     """Return the square root with the sign of `squared`."""
     return float(np.sign(squared) * np.sqrt(abs(squared)))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..plugins import target_label
 from ..store.job import Job
-from .ablation import forms
+from .ablation import form_labels
 
 DENSE = "dense"
 ORDER = (
@@ -136,7 +136,7 @@ def models_of(jobs: Sequence[Job]) -> list[ComparedModel]:
     form_of = {
         id: label
         for plans_of_method in plans.values()
-        for id, label in forms(plans_of_method).items()
+        for id, label in form_labels(plans_of_method).items()
     }
     start_of = _checkpoint_names(jobs)
     parts = {

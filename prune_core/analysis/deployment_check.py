@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import formatting as f
 from .evidence import BoundedMetric, Evidence, criterion_metrics, metric_of
-from .policy import AT_LEAST, CRITERIA, Policy, side, titled
+from .policy import AT_LEAST, CRITERIA, Policy, criterion_title, limit_direction
 
 SHIP, STOP, INCONCLUSIVE = "ship", "do not ship", "inconclusive"
 MET, VIOLATED = "met", "violated"
@@ -47,17 +47,19 @@ class Verdict:
     @property
     def title(self) -> str:
         """The criterion with the attack or slice."""
-        return titled(self.criterion, self.metric) + (f" · {self.of}" if self.of else "")
+        return criterion_title(self.criterion, self.metric) + (f" · {self.of}" if self.of else "")
 
     @property
     def inline(self) -> str:
         """The title inside a sentence."""
-        return f.inline(titled(self.criterion, self.metric)) + (f" ({self.of})" if self.of else "")
+        return f.inline(criterion_title(self.criterion, self.metric)) + (
+            f" ({self.of})" if self.of else ""
+        )
 
     @property
     def asked(self) -> str:
         """The limit in words: at most 2 points."""
-        return f"{side(self.criterion)} {_amount(self.limit, self.criterion)}"
+        return f"{limit_direction(self.criterion)} {_amount(self.limit, self.criterion)}"
 
     @property
     def excluded(self) -> str:
@@ -97,7 +99,7 @@ def check(measured: Evidence, policy: Policy) -> list[Verdict]:
     ]
     metric = metric_of(measured.tables["accuracy"])
     return [
-        replace(judged(name, group, value, policy=policy, tests=len(tests)), metric=metric)
+        replace(check_limit(name, group, value, policy=policy, tests=len(tests)), metric=metric)
         for name, group, value in tests
     ]
 
@@ -152,7 +154,7 @@ def _detail(first: Verdict) -> str:
     return f"This sample rules out {first.rules_out}; the limit is {limit}{needed}."
 
 
-def judged(
+def check_limit(
     name: str, group: str, metric: BoundedMetric | str, *, policy: Policy, tests: int
 ) -> Verdict:
     """Test one limit; `tests` is the number of all tests, for the correction of violations."""

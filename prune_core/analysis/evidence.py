@@ -21,7 +21,7 @@ from ..store.job import Job
 from ..store.store import Store
 from . import slices
 from .attack_success import ATTACKED, join_dense
-from .calibration import root, squared_error
+from .calibration import signed_root, squared_calibration_error
 from .policy import CRITERIA, Policy
 
 RESAMPLES = 1000
@@ -124,7 +124,7 @@ def criterion_metrics(
         yield "", CRITERION_METRICS[name](measured)
 
 
-def difference(broken: int, fixed: int, n: int) -> BoundedMetric:
+def paired_loss(broken: int, fixed: int, n: int) -> BoundedMetric:
     """Return an accuracy loss: dense minus pruned accuracy on n examples."""
 
     def bounds(alpha: float) -> tuple[float, float]:
@@ -135,7 +135,7 @@ def difference(broken: int, fixed: int, n: int) -> BoundedMetric:
         (broken - fixed) / n,
         n,
         bounds,
-        of=lambda size: difference(round(broken * size / n), round(fixed * size / n), size),
+        of=lambda size: paired_loss(round(broken * size / n), round(fixed * size / n), size),
     )
 
 
@@ -151,9 +151,10 @@ def _accuracy(measured: Evidence) -> BoundedMetric | str:
         )
     if measured.metric in PROPORTIONS:
         dense, pruned = (
-            slices.hits(rows, side, measured.prediction_type) for side in ("dense", "pruned")
+            slices.correct_predictions(rows, side, measured.prediction_type)
+            for side in ("dense", "pruned")
         )
-        return difference(int((dense & ~pruned).sum()), int((~dense & pruned).sum()), len(rows))
+        return paired_loss(int((dense & ~pruned).sum()), int((~dense & pruned).sum()), len(rows))
     resamples = _paired_metrics(measured.metric, rows)
     row = measured.tables["accuracy"].iloc[0]
     return _bootstrapped(
@@ -202,7 +203,7 @@ def _bootstrapped(
 def _agreement(measured: Evidence) -> BoundedMetric | str:
     if measured.prediction_type == "regression":
         return "scores are never exactly equal; remove the limit on agreement"
-    agrees = slices.agreed(measured.tables["prediction"], measured.prediction_type)
+    agrees = slices.same_predictions(measured.tables["prediction"], measured.prediction_type)
     return _proportion(int((~agrees).sum()), len(agrees))
 
 
@@ -225,8 +226,8 @@ def _calibration(measured: Evidence) -> BoundedMetric | str:
     dense, pruned = (
         np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
     )
-    value = squared_error(labels, pruned) - squared_error(labels, dense)
-    resamples = _resample(squared_error, labels, dense, pruned)
+    value = squared_calibration_error(labels, pruned) - squared_calibration_error(labels, dense)
+    resamples = _resample(squared_calibration_error, labels, dense, pruned)
     changes = resamples[:, 1] - resamples[:, 0]
     # every resample adds the bias by chance again, so changes are centred
     metric = _bootstrapped(
@@ -235,9 +236,9 @@ def _calibration(measured: Evidence) -> BoundedMetric | str:
 
     def bounds(alpha: float) -> tuple[float, float]:
         low, high = metric.bounds(alpha)
-        return root(low), root(high)
+        return signed_root(low), signed_root(high)
 
-    return BoundedMetric(root(value), len(rows), bounds)
+    return BoundedMetric(signed_root(value), len(rows), bounds)
 
 
 def _attacks(measured: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
@@ -265,7 +266,7 @@ def _attacks(measured: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
             continue
         dense, pruned = (both[column] == "success" for column in ("outcome_dense", "outcome"))
         gained, lost = int((~dense & pruned).sum()), int((dense & ~pruned).sum())
-        yield str(recipe), difference(gained, lost, len(both))
+        yield str(recipe), paired_loss(gained, lost, len(both))
 
 
 def _attack_options(job: Job) -> dict[str, object] | None:
@@ -285,11 +286,12 @@ def slice_table(measured: Evidence, policy: Policy) -> pd.DataFrame:
     if rows.empty or measured.prediction_type == "regression" or not measured.labelled:
         return pd.DataFrame()
     source = measured.job.experiment["source"]
-    masks = slices.members(
+    masks = slices.slice_masks(
         rows, policy.slices, measured.prediction_type, names=measured.label_names, source=source
     )
     dense, pruned = (
-        slices.hits(rows, side, measured.prediction_type) for side in ("dense", "pruned")
+        slices.correct_predictions(rows, side, measured.prediction_type)
+        for side in ("dense", "pruned")
     )
     verdicts = slices.slice_verdicts(masks, dense, pruned, alpha=policy.alpha)
     if verdicts.empty:
@@ -304,7 +306,7 @@ def _worst_slice(measured: Evidence, policy: Policy) -> Iterator[tuple[str, Boun
         yield "", "no slice has labels and predictions that are correct or incorrect"
         return
     worst = table.iloc[0]
-    loss = difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
+    loss = paired_loss(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
     # a violation must hold after correction for all slices
     yield (
         str(worst["slice"]),
@@ -331,7 +333,7 @@ def _cost(measured: Evidence, column: str) -> float:
     return float(rows.loc[rows["model"] == "pruned", column].iloc[0])
 
 
-def forward_times(job: Job) -> int:
+def timed_passes(job: Job) -> int:
     """Return the passes for measuring cost again: as before, but enough for a 95th percentile."""
     repeats = (
         measure["options"].get("repeats", 0)
@@ -391,7 +393,7 @@ def _undisturbed(measured: Evidence, metric: BoundedMetric) -> BoundedMetric:
 
 
 def disturbance(timed: pd.DataFrame) -> str:
-    """Describe the load by other processes during the timing of a table (`cost`, `forms`).
+    """Describe the load by other processes during the timing of a table (`cost`, `formats`).
 
     Empty if there was none, or for old tables without this column.
     """
@@ -423,9 +425,10 @@ def flipped_predictions(measured: Evidence) -> pd.DataFrame:
     if rows.empty or measured.prediction_type == "regression":
         return pd.DataFrame()
     if not measured.labelled:
-        return rows[~slices.agreed(rows, measured.prediction_type)].assign(what="changed")
+        return rows[~slices.same_predictions(rows, measured.prediction_type)].assign(what="changed")
     dense, pruned = (
-        slices.hits(rows, side, measured.prediction_type) for side in ("dense", "pruned")
+        slices.correct_predictions(rows, side, measured.prediction_type)
+        for side in ("dense", "pruned")
     )
     what = np.where(dense & ~pruned, "broken", np.where(~dense & pruned, "fixed", ""))
     return rows.assign(what=what)[what != ""]

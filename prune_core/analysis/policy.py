@@ -114,12 +114,12 @@ CRITERIA = {
 AT_LEAST = ("agreement", "speedup")  # lower limits; all others are upper limits
 
 
-def titled(name: str, metric: str) -> str:
+def criterion_title(name: str, metric: str) -> str:
     """Return a criterion's title for a task that is evaluated by a metric."""
     return f"{METRICS[metric].title} loss" if name == "accuracy_loss" else CRITERIA[name].title
 
 
-def side(name: str) -> str:
+def limit_direction(name: str) -> str:
     """Return "at least" or "at most"."""
     return "at least" if name in AT_LEAST else "at most"
 
@@ -183,7 +183,7 @@ class Policy:
         return "\n".join([*lines, slices, f"confidence: {self.confidence:g}  # %, one-sided", ""])
 
 
-def usual(kind: str, metric: str = "") -> Policy:
+def default_policy(kind: str, metric: str = "") -> Policy:
     """Return the default policy for a task type and metric."""
     criteria = {name: criterion for name, criterion in CRITERIA.items() if criterion.asked}
     return Policy(

@@ -304,7 +304,7 @@ FIXED = (
 )
 
 
-def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
+def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
     """Return accuracy under an attack and its success rate."""
     accuracy = partial(
         _recipe,
@@ -363,7 +363,7 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     attacks = [
         quantity
         for recipe in recipes(tables.get("attack", pd.DataFrame()))
-        for quantity in of_recipe(recipe)
+        for quantity in attack_quantities(recipe)
     ]
     accuracy = tables.get("accuracy", pd.DataFrame())
     headlines = headline(accuracy["metric"].iloc[0]) if len(accuracy) else ()

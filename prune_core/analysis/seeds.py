@@ -197,7 +197,7 @@ def _intervals(
     }  # a rate of nothing is None
     groups = _groups(rows.astype(numbers), IDENTITY[name])
     for value, low, high in spread:
-        mean, half = groups[value].mean().to_numpy(), t_half(groups[value])
+        mean, half = groups[value].mean().to_numpy(), t_half_width(groups[value])
         below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean
         ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
         table[f"seeds_{low}"], table[f"seeds_{high}"] = mean - half, mean + half
@@ -214,7 +214,7 @@ def _intervals(
     return table
 
 
-def t_half(values: Any) -> np.ndarray:
+def t_half_width(values: Any) -> np.ndarray:
     """(groups,) half of the 95% interval of each group's mean by Student's t; 0 for one value."""
     from scipy.stats import t
 

@@ -56,7 +56,7 @@ def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Tria
     )
 
 
-def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
+def check_sample_size(store: Store, dense: Job, policy: Policy) -> None:
     """Raise PruneError if the sample is too small for the dense model itself to meet the limits.
 
     Limits on time and size are ignored, as they do not depend on the sample.
@@ -80,7 +80,7 @@ def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
             )
 
 
-def next_share(trials: Sequence[Trial]) -> float | None:
+def next_sparsity(trials: Sequence[Trial]) -> float | None:
     """Return the middle of the highest passed and the lowest failed sparsity; None at the end."""
     passed = max((trial.share for trial in trials if trial.holds), default=0.0)
     failed = min((trial.share for trial in trials if not trial.holds), default=MOST + STEP)

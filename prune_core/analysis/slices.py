@@ -20,7 +20,7 @@ from .attack_success import thirds
 MOST = 20  # distinct values of a column used for slices
 
 
-def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
+def correct_predictions(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
     """Return (examples,) whether predictions of a `side` ("dense" or "pruned") are correct.
 
     A span is correct if it matches an accepted answer exactly.
@@ -36,7 +36,7 @@ def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
     return _same(rows["label"], rows[side])
 
 
-def agreed(rows: pd.DataFrame, kind: str) -> np.ndarray:
+def same_predictions(rows: pd.DataFrame, kind: str) -> np.ndarray:
     """Return (examples,) whether both models predict the same."""
     sides = [
         rows[side].map(normalize_answer) if kind == "span" else rows[side]
@@ -52,7 +52,7 @@ def _same(first: pd.Series, second: pd.Series) -> np.ndarray:
     return (first == second).to_numpy(bool)
 
 
-def members(
+def slice_masks(
     rows: pd.DataFrame,
     requested: Sequence[str],
     kind: str,
@@ -88,7 +88,7 @@ def members(
                     f"remove keyword:{argument}."
                 )
         elif group == "column":
-            values = column_of(source, list(rows["text"]), argument)
+            values = column_values(source, list(rows["text"]), argument)
             masks |= {
                 f"{argument} {value}": (values == value).to_numpy()
                 for value in sorted(values.dropna().unique())
@@ -96,7 +96,7 @@ def members(
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
+def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
     """Return (examples,) the value of a column in the row of each text; NaN if it is ambiguous."""
     data = DataSource(**{key: str(source.get(key, "")) for key in DataSource.__dataclass_fields__})
     if not tasks.is_file(data.task) or not Path(data.task).expanduser().exists():

@@ -31,14 +31,14 @@ from .quantities import Quantity, headline
 from .seeds import means
 
 
-def of(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
+def rows_of(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
     """Return the rows of a model."""
     return rows[rows["job"] == model.job] if len(rows) else rows
 
 
-def pruned(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> list[ComparedModel]:
+def pruned_models(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> list[ComparedModel]:
     """Return the pruned models that have rows, sorted."""
-    return [model for model in ordered(models) if not model.is_dense and len(of(rows, model))]
+    return [model for model in ordered(models) if not model.is_dense and len(rows_of(rows, model))]
 
 
 def most_pruned(models: Sequence[ComparedModel]) -> list[ComparedModel]:
@@ -48,7 +48,7 @@ def most_pruned(models: Sequence[ComparedModel]) -> list[ComparedModel]:
     return [model for model in unpatterned if model.sparsity == top]
 
 
-def name(model: ComparedModel) -> str:
+def sentence_name(model: ComparedModel) -> str:
     """Return a model's name for a sentence: "AKR at 70%"."""
     if model.is_dense:
         return f"the dense model {model.start}".rstrip()
@@ -75,12 +75,14 @@ def difference_words(value: float, low: float, high: float, n: float) -> str:
 
 def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """State the accuracy of the best and the worst of the most pruned models."""
-    shown = pruned(rows, models)
+    shown = pruned_models(rows, models)
     if not shown:
-        dense = next((model for model in models if model.is_dense and len(of(rows, model))), None)
+        dense = next(
+            (model for model in models if model.is_dense and len(rows_of(rows, model))), None
+        )
         if dense is None:
             return ""
-        row = of(rows, dense).iloc[0]
+        row = rows_of(rows, dense).iloc[0]
         quantity, _ = headline(row["metric"])
         if METRICS[row["metric"]].against_dense:
             return (
@@ -92,22 +94,22 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
             f"{row['n']:.0f} examples (95% interval {quantity.show(row['low'])} to "
             f"{quantity.show(row['high'])}); no pruned model is selected."
         )
-    metric = of(rows, shown[0]).iloc[0]["metric"]
+    metric = rows_of(rows, shown[0]).iloc[0]["metric"]
     quantity, _ = headline(metric)
     if METRICS[metric].against_dense:
         return _against_dense(rows, most_pruned(shown), quantity)
     candidates = most_pruned(shown)
-    best = max(candidates, key=lambda model: of(rows, model).iloc[0]["score"])
-    row = of(rows, best).iloc[0]
+    best = max(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
+    row = rows_of(rows, best).iloc[0]
     change = difference_words(
         row["difference"], row["difference_low"], row["difference_high"], n=row["n"]
     )
     score = f"{quantity.show(row['score'])} {inline(quantity.title)}"
-    sentence = f"{_capital(name(best))} has {score}, {change}"
+    sentence = f"{_capital(sentence_name(best))} has {score}, {change}"
     if len(candidates) > 1:
-        worst = min(candidates, key=lambda model: of(rows, model).iloc[0]["score"])
-        last = of(rows, worst).iloc[0]
-        other = name(worst)
+        worst = min(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
+        last = rows_of(rows, worst).iloc[0]
+        other = sentence_name(worst)
         if worst.family != best.family:
             other = f"{worst.family} at the same sparsity"
         ends = f"{quantity.show(last['low'])} to {quantity.show(last['high'])}"
@@ -119,11 +121,11 @@ def _against_dense(
     rows: pd.DataFrame, candidates: Sequence[ComparedModel], quantity: Quantity
 ) -> str:
     """State which model is closest to the dense model, for data without labels."""
-    best = max(candidates, key=lambda model: of(rows, model).iloc[0]["score"])
-    row = of(rows, best).iloc[0]
+    best = max(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
+    row = rows_of(rows, best).iloc[0]
     return (
         "The data has no labels, so models are compared with the dense model: "
-        f"{name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} on "
+        f"{sentence_name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} on "
         f"{row['n']:.0f} examples "
         f"(95% interval {quantity.show(row['low'])} to {quantity.show(row['high'])})."
     )
@@ -131,7 +133,7 @@ def _against_dense(
 
 def broken_predictions(rows: pd.DataFrame, model: ComparedModel) -> str:
     """Return the numbers of newly broken and fixed examples of a model, with the test."""
-    row = of(rows, model).iloc[0]
+    row = rows_of(rows, model).iloc[0]
     if missing(row["broken"]):
         return "not defined for scores, which are neither correct nor incorrect"
     broken, fixed, n = (mean_count(row[column]) for column in ("broken", "fixed", "n"))
@@ -147,11 +149,11 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
         return ""
     recipe = rows.groupby("recipe", sort=False)["n"].max().idxmax()
     rows, examples = rows[rows["recipe"] == recipe], examples[examples["recipe"] == recipe]
-    dense = next((model for model in models if model.is_dense and len(of(rows, model))), None)
-    shown = pruned(rows, models)
+    dense = next((model for model in models if model.is_dense and len(rows_of(rows, model))), None)
+    shown = pruned_models(rows, models)
     if dense is None:
         return _rates_without_dense(rows, shown, recipe)
-    base = of(rows, dense).iloc[0]
+    base = rows_of(rows, dense).iloc[0]
     if not base["attacked"]:
         return (
             f"{recipe} attacked no example of the dense model: of {base['n']:.0f}, "
@@ -167,7 +169,7 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
         f"dense model ({rate}, {average}95% interval {low} to {high})"
     )
     comparisons = [
-        (model, success_rate(of(examples, dense), of(examples, model))) for model in shown
+        (model, success_rate(rows_of(examples, dense), rows_of(examples, model))) for model in shown
     ]
     comparisons = [(model, versus) for model, versus in comparisons if versus.n]
     if not comparisons:
@@ -176,10 +178,10 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
     model, versus = max(clear or comparisons, key=lambda item: abs(item[1].difference))
     test = f"{p_value(versus.p_value)}, n = {versus.n} examples that both classify correctly"
     if not clear:
-        subject = "no pruned model is" if len(comparisons) > 1 else f"{name(model)} is not"
+        subject = "no pruned model is" if len(comparisons) > 1 else f"{sentence_name(model)} is not"
         return (
             f"{opening}; {subject} detectably easier or harder to attack at this sample size "
-            f"(largest difference: {name(model)}, {signed(100 * versus.difference)} points, "
+            f"(largest difference: {sentence_name(model)}, {signed(100 * versus.difference)} points, "
             f"{test})."
         )
     others = len(comparisons) - len(clear)
@@ -189,20 +191,20 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
     direction = "higher" if versus.difference > 0 else "lower"
     ends = sorted((abs(versus.low), abs(versus.high)))
     return (
-        f"{opening}; on {name(model)} its success rate is {100 * abs(versus.difference):.0f} "
+        f"{opening}; on {sentence_name(model)} its success rate is {100 * abs(versus.difference):.0f} "
         f"points {direction} (95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, "
         f"{test}){rest}."
     )
 
 
 def _rates_without_dense(rows: pd.DataFrame, shown: Sequence[ComparedModel], recipe: str) -> str:
-    shown = [model for model in shown if of(rows, model).iloc[0]["attacked"]]
+    shown = [model for model in shown if rows_of(rows, model).iloc[0]["attacked"]]
     if not shown:
         return ""
-    worst = max(shown, key=lambda model: of(rows, model).iloc[0]["success_rate"])
-    row = of(rows, worst).iloc[0]
+    worst = max(shown, key=lambda model: rows_of(rows, model).iloc[0]["success_rate"])
+    row = rows_of(rows, worst).iloc[0]
     return (
-        f"{recipe} succeeds most often on {name(worst)}: {percent(row['success_rate'])} of "
+        f"{recipe} succeeds most often on {sentence_name(worst)}: {percent(row['success_rate'])} of "
         f"{row['attacked']:.0f} attacked examples (95% interval {percent(row['success_low'])} to "
         f"{percent(row['success_high'])}); the dense model has not been attacked yet."
     )
@@ -244,8 +246,10 @@ def _settings(settings: Mapping[str, Any]) -> str:
     parts = [
         f"Limits per example: {settings['query_budget']} queries, "
         f"{seconds(settings['time_budget'])}",
-        "any number of words" if fraction in (None, 1) else f"{percent(fraction)} of its words",
+        "any number of changed words",
     ]
+    if fraction not in (None, 1):
+        parts[-1] = f"at most {percent(fraction)} of words changed"
     if similarity:
         parts.append(f"similarity of at least {similarity:g} to the original")
     if never:
@@ -260,22 +264,24 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     if rows.empty:
         return ""
     blocks = rows[rows["part"] == "block"]
-    shown = most_pruned(pruned(blocks, models))
+    shown = most_pruned(pruned_models(blocks, models))
     if not shown:
         return ""
-    last = {model.job: of(blocks, model).sort_values("block").iloc[-1] for model in shown}
+    last = {model.job: rows_of(blocks, model).sort_values("block").iloc[-1] for model in shown}
     best = min(shown, key=lambda model: last[model.job]["total"])
-    first = of(blocks, best).sort_values("block").iloc[0]
+    first = rows_of(blocks, best).sort_values("block").iloc[0]
     deepest = last[best.job]
     sentence = (
-        f"In {name(best)}, the relative error of hidden states increases from "
+        f"In {sentence_name(best)}, the relative error of hidden states increases from "
         f"{error(first['total'])} in layer {first['block'] + 1:.0f} to {error(deepest['total'])} "
         f"in layer {deepest['block'] + 1:.0f}"
     )
     if len(shown) > 1:
         worst = max(shown, key=lambda model: last[model.job]["total"])
-        sentence += f"; in {name(worst)}, it reaches {error(last[worst.job]['total'])}"
-    parts = of(rows[rows["part"] != "block"], best).groupby("block")[["own", "inherited"]].mean()
+        sentence += f"; in {sentence_name(worst)}, it reaches {error(last[worst.job]['total'])}"
+    parts = (
+        rows_of(rows[rows["part"] != "block"], best).groupby("block")[["own", "inherited"]].mean()
+    )
     inherited = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
     if inherited and inherited == list(range(inherited[0], len(parts) + 1)):
         sentence += (
@@ -289,32 +295,31 @@ def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "c
     if rows.empty:
         return ""
     rows = rows[(rows["pooling"] == pooling) & (rows["block"] == rows["block"].max())]
-    shown = pruned(rows, models)
+    shown = pruned_models(rows, models)
     if not shown:
         return ""
     best, worst = (
-        choose(shown, key=lambda model: of(rows, model).iloc[0]["overlap"]) for choose in (max, min)
+        choose(shown, key=lambda model: rows_of(rows, model).iloc[0]["overlap"])
+        for choose in (max, min)
     )
-    row = of(rows, best).iloc[0]
+    row = rows_of(rows, best).iloc[0]
     sentence = (
-        f"In the last layer, {name(best)} preserves {percent(row['overlap'])} of each example's "
+        f"In the last layer, {sentence_name(best)} preserves {percent(row['overlap'])} of each example's "
         f"{row['k']:.0f} nearest neighbours (CKA {plain(row['cka'])}, mean cosine "
         f"{plain(row['cosine'])})"
     )
     if worst is not best:
-        other = of(rows, worst).iloc[0]
-        sentence += (
-            f"; {name(worst)} preserves {percent(other['overlap'])} (CKA {plain(other['cka'])})"
-        )
+        other = rows_of(rows, worst).iloc[0]
+        sentence += f"; {sentence_name(worst)} preserves {percent(other['overlap'])} (CKA {plain(other['cka'])})"
     return f"{sentence}. n = {row['n']:.0f} examples."
 
 
 def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """State what the last of the most pruned models saves, with the note of the measure."""
-    shown = most_pruned(pruned(rows, models))
+    shown = most_pruned(pruned_models(rows, models))
     if not shown:
         return ""
-    costs = of(rows, shown[-1]).set_index("model")
+    costs = rows_of(rows, shown[-1]).set_index("model")
     dense, pruned_costs = costs.loc["dense"], costs.loc["pruned"]
 
     def left(column: str) -> str:
@@ -322,7 +327,7 @@ def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
 
     note = "" if missing(pruned_costs.get("note")) else f" {pruned_costs['note']}"
     return (
-        f"{_capital(name(shown[-1]))} has {left('nonzeros')} of the dense model's weights, "
+        f"{_capital(sentence_name(shown[-1]))} has {left('nonzeros')} of the dense model's weights, "
         f"{left('bytes')} of its file size and {left('macs')} of its FLOPs; a batch of "
         f"{pruned_costs['batch']:.0f} examples takes {milliseconds(pruned_costs['latency_p50'])}, "
         f"compared with {milliseconds(dense['latency_p50'])} for dense.{note}"
@@ -334,12 +339,12 @@ def busy_machine_note(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> st
     busy = {
         model: reason
         for model in models
-        if len(costs := of(rows, model)) and (reason := disturbance(costs))
+        if len(costs := rows_of(rows, model)) and (reason := disturbance(costs))
     }
     if not busy:
         return ""
-    worst = max(busy, key=lambda model: of(rows, model)["other_load"].max())
-    models_text = name(worst)
+    worst = max(busy, key=lambda model: rows_of(rows, model)["other_load"].max())
+    models_text = sentence_name(worst)
     if len(busy) > 1:
         models_text += f" and {plural(len(busy) - 1, 'other model')}"
     command = f"python -m prune_core remeasure {worst.job} cost"

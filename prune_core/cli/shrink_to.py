@@ -68,9 +68,9 @@ def shrink_to(options: argparse.Namespace) -> int:
         done = find_finished(store, experiment)
         return done or require_success(store, run_in_process(store, experiment))
 
-    size_search.refuse_unknowable(store, run(base), limits)
+    size_search.check_sample_size(store, run(base), limits)
     trials: list[size_search.Trial] = []
-    while (fraction := size_search.next_share(trials)) is not None:
+    while (fraction := size_search.next_sparsity(trials)) is not None:
         method = _with_target(template.method, fraction, options.fastest)
         try:
             job = run(replace(base, method=method))

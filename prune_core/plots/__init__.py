@@ -5,16 +5,16 @@ from .ablation import option_contributions
 from .attack import against_budget, probability_bars, success
 from .attack_steps import AXES, attack_steps
 from .chart_data import to_table
-from .cost import saved
+from .cost import cost_savings
 from .curves import against_sparsity, scatter
-from .deploy import allowances
-from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
+from .deploy import limit_usage
+from .drift import SIMILARITIES, Similarity, by_block, embedding_shifts, prediction_changed
 from .layers import (
     PART_TITLES,
     by_depth,
+    errors_of_layer,
     heat_maps,
     local_and_inherited_error,
-    parts_of_block,
 )
 from .lesson import averaging_errors, matrix
 from .papers import published_comparison
@@ -33,7 +33,7 @@ __all__ = [
     "Similarity",
     "against_budget",
     "against_sparsity",
-    "allowances",
+    "limit_usage",
     "attack_steps",
     "attention_maps",
     "averaging_errors",
@@ -45,15 +45,15 @@ __all__ = [
     "heat_maps",
     "kept_units",
     "matrix",
-    "moves",
+    "embedding_shifts",
     "ordered",
     "local_and_inherited_error",
     "option_contributions",
-    "parts_of_block",
+    "errors_of_layer",
     "predicted_vs_measured",
     "prediction_changed",
     "probability_bars",
-    "saved",
+    "cost_savings",
     "scatter",
     "soup_path",
     "slices",

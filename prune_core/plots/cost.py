@@ -32,7 +32,9 @@ SAVINGS = (
 )
 
 
-def saved(rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = False) -> go.Figure:
+def cost_savings(
+    rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = False
+) -> go.Figure:
     """Draw one panel per cost and one bar per pruned model, relative to its dense model."""
     shown = [model for model in with_rows(ordered(models), rows) if not model.is_dense]
     fig = panels(

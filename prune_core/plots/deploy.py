@@ -25,7 +25,7 @@ SYMBOLS = {
 ENDS = (-0.6, 2.5)  # of the axis, as multiples of the limit; values beyond are drawn at its ends
 
 
-def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
+def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
     """Draw one row per test: value and one-sided bounds as fractions of the limit (100%).
 
     Inconclusive tests are labelled with what the sample rules out.

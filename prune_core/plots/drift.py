@@ -154,7 +154,7 @@ def _line(
     )
 
 
-def moves(
+def embedding_shifts(
     rows: pd.DataFrame,
     model: ComparedModel,
     block: int,

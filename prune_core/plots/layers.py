@@ -244,7 +244,7 @@ def _add_cells(
     )
 
 
-def parts_of_block(
+def errors_of_layer(
     rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False, height: int = 300
 ) -> go.Figure:
     """Draw own, inherited and total error of each matrix in one layer of a model."""
