@@ -552,7 +552,8 @@ def main() -> None:
     print(f"\n{'':16}{'sentence':>10}{'accepted':>10}{'traceback':>11}")
     for kind in dict.fromkeys(kind for kind, _ in counts):
         print(
-            f"{kind:16}{counts[kind, 'sentence']:10}{counts[kind, 'accepted']:10}{counts[kind, 'traceback']:11}"
+            f"{kind:16}{counts[kind, 'sentence']:10}{counts[kind, 'accepted']:10}"
+            f"{counts[kind, 'traceback']:11}"
         )
     print(f"{sum(counts.values())} inputs")
 

@@ -32,9 +32,12 @@ from prune_core.store.store import Store, default_home
 from .dashboard import chromium, served
 
 PAGES = ("", "compare", "layers", "drift", "attack", "deploy", "studies", "prune", "lesson", "soup")
-SETTLED = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
-    && document.querySelector('[data-testid=stMain] h1') && !document.querySelector('[data-testid=stSkeleton]')
-    && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(chart => chart.querySelector('.main-svg'))"""
+SETTLED = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState
+        === 'notRunning'
+    && document.querySelector('[data-testid=stMain] h1')
+    && !document.querySelector('[data-testid=stSkeleton]')
+    && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(
+        chart => chart.querySelector('.main-svg'))"""
 GOALS = {"first": 3.0, "painted": 1.5, "changed": 0.7}  # seconds
 
 

@@ -84,7 +84,8 @@ def main() -> None:
         floor = work / rate
         title = name + "".join(f" {value}" for value in extra.values())
         print(
-            f"{title:20}{seconds:9.2f}{work / 1e9:9.0f}{floor:9.2f}{seconds / floor if floor else float('nan'):7.2f}"
+            f"{title:20}{seconds:9.2f}{work / 1e9:9.0f}{floor:9.2f}"
+            f"{seconds / floor if floor else float('nan'):7.2f}"
         )
     print(
         "AKR's FLOPs:",

@@ -76,7 +76,8 @@ def main() -> None:
         rows = cost.measure(Pair(dense, small, tokenizer, task=task), no_report)["cost"]
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):
             print(
-                f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"
+                f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}"
+                f"{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"
                 f"{row.speedup_measured:9.2f}{row.bytes / 1e6:8.1f}{row.peak_memory / 1e6:9.1f}  "
                 f"{row.limit}",
                 flush=True,

@@ -1,4 +1,6 @@
-"""Models and files of people who never heard of PruneScope: other families, tokenizers, fields and languages, in the shapes they lie in."""
+"""Models and files of people who never heard of PruneScope: other families, tokenizers, fields
+and languages, in the shapes they lie in.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ FRENCH = (
 
 
 class Stranger(NamedTuple):
-    """A checkpoint folder and a file, and what a person would tell of them: arguments of the command line."""
+    """A checkpoint folder and a file, and what a person would tell of them: arguments of the
+    command line.
+    """
 
     folder: Path
     file: Path
@@ -61,7 +65,9 @@ class Stranger(NamedTuple):
 def tokenizer(
     texts: list[str], special: dict[str, str], byte_level: bool = False, whole_words: bool = False
 ) -> PreTrainedTokenizerFast:
-    """A small vocabulary of one's own: SentencePiece-like, GPT-like over bytes, or of words, which is the same each time."""
+    """A small vocabulary of one's own: SentencePiece-like, GPT-like over bytes, or of words,
+    which is the same each time.
+    """
     names = list(dict.fromkeys(special.values()))
     if byte_level:
         made = Tokenizer(models.BPE())
@@ -123,7 +129,9 @@ def save(
     labels: tuple[str, ...],
     **more: Any,
 ) -> Any:
-    """A random model of that family with these labels, in a folder of save_pretrained; the model."""
+    """A random model of that family with these labels, in a folder of save_pretrained; the
+    model.
+    """
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     torch.manual_seed(0)
@@ -143,7 +151,9 @@ def save(
 
 
 def intents(home: Path) -> Stranger:
-    """German sentences from Excel: semicolons, Windows-1252, their own column names, and a Trainer's output folder."""
+    """German sentences from Excel: semicolons, Windows-1252, their own column names, and a
+    Trainer's output folder.
+    """
     dice = random.Random(0)
     rows = [(GERMAN[name].format(dice.choice(DAYS)), name) for _ in range(12) for name in INTENTS]
     file = home / "Anfragen.csv"
@@ -160,7 +170,9 @@ def intents(home: Path) -> Stranger:
 
 
 def learn(model: Any, batch: Any, right: torch.Tensor) -> None:
-    """A few seconds of fine-tuning by heart; on another machine a rate may not take, then a smaller one does."""
+    """A few seconds of fine-tuning by heart; on another machine a rate may not take, then a
+    smaller one does.
+    """
     begun = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for rate in (3e-3, 1e-3, 1e-2, 3e-4):
         model.load_state_dict(begun)
@@ -177,7 +189,9 @@ def learn(model: Any, batch: Any, right: torch.Tensor) -> None:
 
 
 def entailment(home: Path) -> Stranger:
-    """Pairs whose labels are numbers in another order than the model's, which has no names for them; it knows its task."""
+    """Pairs whose labels are numbers in another order than the model's, which has no names for
+    them; it knows its task.
+    """
     dice, rows = random.Random(0), []
     for i in range(60):
         subject, place = (
@@ -235,7 +249,9 @@ def news(home: Path) -> Stranger:
 
 
 def sentiment(home: Path) -> Stranger:
-    """Tweets of a few words in JSON lines, nested, with stars for labels; a model saved from torch.compile."""
+    """Tweets of a few words in JSON lines, nested, with stars for labels; a model saved from
+    torch.compile.
+    """
     import json
 
     rows = [

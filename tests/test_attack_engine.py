@@ -248,19 +248,16 @@ def test_settings_are_told_and_a_difference_among_models_is_said():
         precision="bf16",
     ).to_dict()
     assert takeaways.attack_settings({}) == ""
-    one = (
-        "An attack may ask the model 500 times and take 30 s on a sentence and change any share of "
-        "its words; the model computes in fp32."
-    )
+    one = "Limits per example: 500 queries, 30 s, any number of changed words. Precision: fp32."
     assert takeaways.attack_settings({"Dense": plain, "AKR 70%": plain}) == one
     told = takeaways.attack_settings({"Dense": plain, "AKR 70%": strict})
     assert "different settings" in told and f"Dense: {one}" in told
     assert (
-        "AKR 70%: An attack may ask the model 90 times" in told
-        and "20.0% of its words" in told
+        "AKR 70%: Limits per example: 90 queries" in told
+        and "20.0% of words" in told
         and "0.8" in told
     )
-    assert "not the words good, bad" in told and "bf16" in told
+    assert "without changes to good, bad" in told and "bf16" in told
 
 
 def test_where_nothing_could_be_attacked_the_page_says_so():

@@ -49,7 +49,9 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import importlib.util
 _find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0] in {ABSENT} else _find(name, package)
+def find_spec(name, package=None):
+    return None if name.split(".")[0] in {ABSENT} else _find(name, package)
+importlib.util.find_spec = find_spec
 """
 
 

@@ -23,6 +23,11 @@ LABELS = ("negative", "positive")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONG = "a film that is long enough to calibrate with, word after word"
 
+ENDINGS = (
+    *(".csv", ".tsv", ".txt", ".json", ".jsonl"),
+    *(".conll", ".parquet", ".arrow", ".gz"),
+)
+
 
 def written(tmp_path: Path, rows: list[dict], name: str = "reviews.csv") -> str:
     path = tmp_path / name
@@ -416,10 +421,7 @@ def test_random_bytes_are_a_table_or_a_sentence(tmp_path: Path) -> None:
 
     dice = random.Random(0)
     for count in range(40):
-        file = (
-            tmp_path
-            / f"{count}{dice.choice(['.csv', '.tsv', '.txt', '.json', '.jsonl', '.conll', '.parquet', '.arrow', '.gz'])}"
-        )
+        file = tmp_path / f"{count}{dice.choice(ENDINGS)}"
         file.write_bytes(
             bytes(dice.choice(b'a",;\t\n{}[]:\xe9\xff\x00 -1') for _ in range(dice.randint(1, 300)))
         )

@@ -73,7 +73,7 @@ def written(rows, separator, style):
 def escaped(cell, separator, style):
     if (
         style == "spark"
-    ):  # quotes around all that holds a quote or separator; a backslash before quotes and backslashes
+    ):  # quoted if it holds a quote or separator; backslash before quotes and backslashes
         special = any(sign in cell for sign in ('"', separator, "\n", "\r"))
         return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"' if special else cell
     if style == "mysql":  # no quotes; a backslash before separators, line ends and backslashes
@@ -128,7 +128,8 @@ RAGGED = {
         "text,label\nWell, this one has a comma,1\nthis one has none at all,0\nnor has this last "
         "one,1\n"
     ),
-    "every row longer": "text,label\nWell, this is one,1\nWell, this is two,0\nWell, this is three,1\n",
+    "every row longer": "text,label\nWell, this is one,1\nWell, this is two,0\n"
+    "Well, this is three,1\n",
     "one row shorter": "text,label\nthis one is whole,1\nthis one is not\nbut this one is,0\n",
     "no header": (
         "a text with, one comma,1\nanother text without any,0\nand a third of that kind,1\nand a "

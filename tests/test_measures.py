@@ -42,13 +42,14 @@ COLUMNS = {
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
-    "formats": "model form metric n score low high difference difference_low difference_high agreement divergence latency_p50 speedup bytes "
-    "other_load",
+    "formats": "model form metric n score low high difference difference_low difference_high "
+    "agreement divergence latency_p50 speedup bytes other_load",
     "quantization": "part divergence changed proposed",
-    "repair": "form metric n score low high difference difference_low difference_high agreement divergence bytes "
-    "own_divergence own_changed",
-    "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 latency_p95 throughput peak_memory "
-    "speedup_theoretical speedup_measured limit device other_load note",
+    "repair": "form metric n score low high difference difference_low difference_high agreement "
+    "divergence bytes own_divergence own_changed",
+    "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 "
+    "latency_p95 throughput peak_memory speedup_theoretical speedup_measured limit device "
+    "other_load note",
 }
 
 
@@ -344,11 +345,13 @@ def test_openvino_and_nncf_report_to_nobody(tmp_path) -> None:
 import socket, sys
 from pathlib import Path
 import tiny
-from prune_core.models.export.formats import FORMS, OPENVINO_INT8, Source
+from prune_core.models.export.formats import FORMATS, OPENVINO_INT8, ExportSource
 def nobody(*arguments, **named):
     raise SystemExit("asked for a connection")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = nobody
-FORMS[OPENVINO_INT8](Source(tiny.model(), tiny.tokenizer(), Path(sys.argv[1]), [next(iter(tiny.calibration()))]))
+calibration = [next(iter(tiny.calibration()))]
+source = ExportSource(tiny.model(), tiny.tokenizer(), Path(sys.argv[1]), calibration)
+FORMATS[OPENVINO_INT8](source)
 import openvino.tools.ovc.telemetry_utils as told
 assert told.tm.__name__ == "openvino.tools.ovc.telemetry_stub", told.tm
 """

@@ -3,8 +3,8 @@
     python -m tools.charts "AKR mini" akr-table-1 assets/charts --task sst2
     python -m tools.charts "K-prune mini" kprune-curves assets/charts --task sst2 --model BERT-base
 
-The charts are those of the Compare page. Plotly renders them in the system's Chromium via playwright
-(requirements-test.txt), because exporting files otherwise needs another dependency.
+The charts are those of the Compare page. Plotly renders them in the system's Chromium via
+playwright (requirements-test.txt), because exporting files otherwise needs another dependency.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Build assets/neighbours.npz: frequent English words and their neighbours in MiniLM vectors counter-fitted with WordNet.
+"""Build assets/neighbours.npz: frequent English words and their neighbours in MiniLM vectors
+counter-fitted with WordNet.
 
     apt-get install wordnet-base && pip install wordfreq
     python -m tools.counterfit --out assets/neighbours.npz
 
-Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms, preserve the vector space.
-Evaluated with `python -m benchmarks.attack --neighbours
+Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms,
+preserve the vector space. Evaluated with `python -m benchmarks.attack --neighbours
 ../shared/data/synonyms/counterfitted_neighbors.json` against the counter-fitted vectors that
 TextFooler uses: 62% of that table's words with neighbours are in ours; of their neighbours within
-our vocabulary, our first 10 contain 51% and our first 50 contain 67% (before counter-fitting 44% and
-62%).
+our vocabulary, our first 10 contain 51% and our first 50 contain 67% (before counter-fitting 44%
+and 62%).
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Fit:
 
 
 def frequent_words(count: int) -> list[str]:
-    """The most frequent English nouns, verbs, adjectives and adverbs, by wordfreq and lemminflect."""
+    """The most frequent English nouns, verbs, adjectives and adverbs, by wordfreq and
+    lemminflect.
+    """
     try:
         from wordfreq import top_n_list
     except ImportError:

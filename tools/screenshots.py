@@ -1,6 +1,7 @@
-"""Take screenshots of the dashboard with the demo study: README's in assets/, the walks' in docs/walks/.
+"""Take screenshots of the dashboard with the demo study: README's in assets/, the walks' in
+docs/walks/.
 
-python -m tools.screenshots            # runs the demo in a new store (a few minutes); needs chromium
+python -m tools.screenshots # runs the demo in a new store (a few minutes); needs chromium
 """
 
 from __future__ import annotations

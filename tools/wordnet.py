@@ -75,7 +75,9 @@ class Lexicon:
         return pairs
 
     def relatives(self) -> Pairs:
-        """Words of related synsets: similar adjectives, derivations, and inflections of one lemma."""
+        """Words of related synsets: similar adjectives, derivations, and inflections of one
+        lemma.
+        """
         pairs: Pairs = {}
         for lemma, pos, rank, synset in self._all_senses():
             weight = 1 / (1 + rank)

@@ -93,7 +93,8 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
     if setting.device.type != "cuda" or torch.cuda.get_device_capability(setting.device) < (8, 0):
         yield {
             "table": "2:4",
-            "left out": "Sparse matrix kernels need a CUDA device of the Ampere generation or later.",
+            "left out": "Sparse matrix kernels need a CUDA device of the Ampere generation or "
+            "later.",
         }
         return
     dense = setting.shape("BERT-base").half()

@@ -181,7 +181,8 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
         subject = "no pruned model is" if len(comparisons) > 1 else f"{sentence_name(model)} is not"
         return (
             f"{opening}; {subject} detectably easier or harder to attack at this sample size "
-            f"(largest difference: {sentence_name(model)}, {signed(100 * versus.difference)} points, "
+            f"(largest difference: {sentence_name(model)}, {signed(100 * versus.difference)} "
+            "points, "
             f"{test})."
         )
     others = len(comparisons) - len(clear)
@@ -191,7 +192,8 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
     direction = "higher" if versus.difference > 0 else "lower"
     ends = sorted((abs(versus.low), abs(versus.high)))
     return (
-        f"{opening}; on {sentence_name(model)} its success rate is {100 * abs(versus.difference):.0f} "
+        f"{opening}; on {sentence_name(model)} its success rate is "
+        f"{100 * abs(versus.difference):.0f} "
         f"points {direction} (95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, "
         f"{test}){rest}."
     )
@@ -204,7 +206,8 @@ def _rates_without_dense(rows: pd.DataFrame, shown: Sequence[ComparedModel], rec
     worst = max(shown, key=lambda model: rows_of(rows, model).iloc[0]["success_rate"])
     row = rows_of(rows, worst).iloc[0]
     return (
-        f"{recipe} succeeds most often on {sentence_name(worst)}: {percent(row['success_rate'])} of "
+        f"{recipe} succeeds most often on {sentence_name(worst)}: {percent(row['success_rate'])} "
+        "of "
         f"{row['attacked']:.0f} attacked examples (95% interval {percent(row['success_low'])} to "
         f"{percent(row['success_high'])}); the dense model has not been attacked yet."
     )
@@ -304,13 +307,17 @@ def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "c
     )
     row = rows_of(rows, best).iloc[0]
     sentence = (
-        f"In the last layer, {sentence_name(best)} preserves {percent(row['overlap'])} of each example's "
+        f"In the last layer, {sentence_name(best)} preserves {percent(row['overlap'])} of each "
+        "example's "
         f"{row['k']:.0f} nearest neighbours (CKA {plain(row['cka'])}, mean cosine "
         f"{plain(row['cosine'])})"
     )
     if worst is not best:
         other = rows_of(rows, worst).iloc[0]
-        sentence += f"; {sentence_name(worst)} preserves {percent(other['overlap'])} (CKA {plain(other['cka'])})"
+        sentence += (
+            f"; {sentence_name(worst)} preserves {percent(other['overlap'])} (CKA "
+            f"{plain(other['cka'])})"
+        )
     return f"{sentence}. n = {row['n']:.0f} examples."
 
 
@@ -327,7 +334,8 @@ def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
 
     note = "" if missing(pruned_costs.get("note")) else f" {pruned_costs['note']}"
     return (
-        f"{_capital(sentence_name(shown[-1]))} has {left('nonzeros')} of the dense model's weights, "
+        f"{_capital(sentence_name(shown[-1]))} has {left('nonzeros')} of the dense model's "
+        "weights, "
         f"{left('bytes')} of its file size and {left('macs')} of its FLOPs; a batch of "
         f"{pruned_costs['batch']:.0f} examples takes {milliseconds(pruned_costs['latency_p50'])}, "
         f"compared with {milliseconds(dense['latency_p50'])} for dense.{note}"

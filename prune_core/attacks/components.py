@@ -128,7 +128,9 @@ def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 class ListedLocations(WordSwapChangeLocation):
-    """Replace listed places by others of their type; TextAttack uses flair's tagger to find places."""
+    """Replace listed places by others of their type; TextAttack uses flair's tagger to find
+    places.
+    """
 
     def _get_transformations(
         self, current_text: AttackedText, indices_to_modify: set[int]
