@@ -1,7 +1,5 @@
 """Inspect: predictions, attacks, saliency and attention for a text of your own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Studies: search, tag, rename, copy, clean up, delete and compare studies."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

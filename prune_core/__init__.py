@@ -7,8 +7,6 @@ The import is cheap: `prune`, `compare`, `run`, `Experiment` and `load` import t
 first access.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -4,8 +4,6 @@ This is the only place with former names. `plugins.build`, study files, the stor
 line translate through it; CHANGELOG.md lists them for users.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

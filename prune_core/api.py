@@ -4,8 +4,6 @@ Methods and measures bring their own options and error messages. Nothing is writ
 a folder is given.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

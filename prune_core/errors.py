@@ -1,7 +1,5 @@
 """The two exceptions that are expected, and the check for optional packages."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 # Packages that an extra cannot list: pip would install flair with TextAttack, and flair requires

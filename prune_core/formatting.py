@@ -3,8 +3,6 @@
 Plain strings, no markup.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

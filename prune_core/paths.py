@@ -1,7 +1,5 @@
 """Paths of the project's own files, in a clone or in a wheel, and validation of users' paths."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

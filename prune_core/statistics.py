@@ -4,8 +4,6 @@ Thin wrappers around scipy, which is imported only when needed because a minimal
 have it. Independent of models.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import sqrt

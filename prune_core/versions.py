@@ -3,8 +3,6 @@
 Reads package metadata without importing the packages.
 """
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from functools import cache

@@ -1,7 +1,5 @@
 """The pool: adversarial texts that the user saves from any study, to review or export."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """Attacked examples: a filtered list, changed words, probabilities, and saved texts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

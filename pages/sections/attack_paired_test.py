@@ -1,7 +1,5 @@
 """Paired comparison of attack success: every pruned model with the dense one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

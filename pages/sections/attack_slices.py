@@ -1,7 +1,5 @@
 """Attack success by length of the text, by label and by confidence of the dense model."""
 
-from __future__ import annotations
-
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots

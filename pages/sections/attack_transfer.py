@@ -1,7 +1,5 @@
 """Transfer of adversarial examples: success on other models than the attacked one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

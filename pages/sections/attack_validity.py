@@ -1,7 +1,5 @@
 """Attack success with valid adversarial examples only, under adjustable rules."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 

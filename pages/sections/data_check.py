@@ -3,8 +3,6 @@
 If the mapping of a label value to a label is unknown, a table lets the user choose it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Step 1 of the Prune page: checkpoint and data, with a preview and the dense accuracy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The exported formats of both models, and the cost of int8 by weight matrix."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

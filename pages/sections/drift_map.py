@@ -1,7 +1,5 @@
 """Map of one model's sentence embeddings in one layer, and the examples that moved most."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 

@@ -1,7 +1,5 @@
 """Export a pruned model, the report and the rows of the selected models."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from pathlib import Path

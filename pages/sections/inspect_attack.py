@@ -1,7 +1,5 @@
 """Attack one text on all models at once and show every accepted change."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

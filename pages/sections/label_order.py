@@ -1,7 +1,5 @@
 """Warning about a wrong mapping of a study's labels, with a button that corrects it."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from pages.sections import data_check

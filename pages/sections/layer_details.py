@@ -1,7 +1,5 @@
 """One model in detail: own and inherited error by layer, and by matrix within one layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The ten steps of the lesson: a question, an equation, an interactive chart and the answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

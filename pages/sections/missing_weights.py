@@ -1,7 +1,5 @@
 """Pruned weights that were not saved: which models lack them, and a button that prunes again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import streamlit as st

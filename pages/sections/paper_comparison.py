@@ -1,7 +1,5 @@
 """Published results and the study in the same axes, with all differences in setup."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pandas as pd

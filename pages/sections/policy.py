@@ -1,7 +1,5 @@
 """Widgets for a policy: its limits, confidence and slices."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from prune_core import PruneError

@@ -1,7 +1,5 @@
 """Answers of question answering models in their context, one question at a time."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 

@@ -1,7 +1,5 @@
 """The examples selected on any page: one in detail, or a group compared with the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

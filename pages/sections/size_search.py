@@ -1,7 +1,5 @@
 """Size search: the highest sparsity within the policy's limits, run in the background."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One study in detail: its runs, and a comparison with another study."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 

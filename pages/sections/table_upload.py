@@ -1,7 +1,5 @@
 """The user's own data file: upload or path, how it is parsed, and which columns are used."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

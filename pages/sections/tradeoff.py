@@ -1,7 +1,5 @@
 """The trade-off between two quantities, and the best model within limits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

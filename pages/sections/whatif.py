@@ -1,7 +1,5 @@
 """What if: choose the sparsity of each layer, predict the loss, and run it to verify."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

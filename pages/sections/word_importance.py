@@ -1,7 +1,5 @@
 """Saliency and attention of the words of a text, for two models on one scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

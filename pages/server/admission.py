@@ -1,7 +1,5 @@
 """The user of a session, from the login, the proxy or the system, and their right to see pages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The server around the pages: middleware that checks every request, and the startup message."""
 
-from __future__ import annotations
-
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator

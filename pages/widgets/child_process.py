@@ -1,7 +1,5 @@
 """Commands that a page starts in a child process: start one, show its progress, then its output."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import streamlit as st

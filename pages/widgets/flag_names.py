@@ -1,7 +1,5 @@
 """Replace command-line flags in messages by the names of fields on the Prune page."""
 
-from __future__ import annotations
-
 import re
 
 FIELDS = {

@@ -1,7 +1,5 @@
 """Forms generated from the options of any plug-in."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import floor, log10
 from typing import Any

@@ -3,8 +3,6 @@
 The selection is stored in the URL. Pages get it from `view()`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The inspector process, which keeps models loaded for Inspect and the lesson."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """The pages of the dashboard, their addresses and icons."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """Components shared by all pages: choices stored in the URL, charts, tables, empty states."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 

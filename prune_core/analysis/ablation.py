@@ -1,7 +1,5 @@
 """Contribution of each option: runs of one method with changed options, against the full method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Pruning changes which examples a model classifies correctly, so success rates ar
 examples that both models classify correctly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from math import sqrt
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Calibration error: the gap between a classifier's confidence and its accuracy."""
 
-from __future__ import annotations
-
 import numpy as np
 
 BINS = 10

@@ -1,7 +1,5 @@
 """Compared models: runs as shown in charts, with their labels and order."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence

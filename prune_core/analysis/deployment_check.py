@@ -6,8 +6,6 @@ most alpha (an intersection-union test, Berger 1982). A limit counts as violated
 divided by the number of tests (Bonferroni), so a false "do not ship" is equally rare.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from math import ceil, floor, sqrt

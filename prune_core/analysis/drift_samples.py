@@ -1,7 +1,5 @@
 """Example numbers of the drift tables, also of those written by earlier versions."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Accuracy and attack success of a group of examples compared with the rest of the sample."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from math import sqrt
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 The predictions of the dense model are compared with the labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 

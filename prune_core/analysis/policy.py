@@ -3,8 +3,6 @@
 The module `deployment_check` tests them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 A file contains a paper's setup and its exhibits (tables and plots) as printed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

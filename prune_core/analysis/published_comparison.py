@@ -1,7 +1,5 @@
 """Results of a study in the terms of a paper's exhibit, as points for one chart."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

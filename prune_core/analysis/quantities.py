@@ -3,8 +3,6 @@
 Charts and tables refer to quantities by key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ Every table that a stage returns is declared here, once: in `IDENTITY` if it is 
 in `ONE_SEED` if charts show the rows of a single seed and say which.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

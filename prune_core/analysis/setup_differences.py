@@ -1,7 +1,5 @@
 """Differences in setup between a paper and a study, from the recorded facts of both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ FLOPs, or of the time of a dense pass. Higher sparsity is assumed to be no bette
 tested at a higher confidence, so that the result has the confidence of the policy (Bonferroni).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log2

@@ -1,7 +1,5 @@
 """Slices of the evaluation examples: by length, label, keyword, or a column of the user's file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Functions return plain text, "" without data. Sentences claim no more than an interval shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Trade-offs between models: Pareto front, its knee, and the best model within limits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

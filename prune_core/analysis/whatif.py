@@ -6,8 +6,6 @@ log-odds (or score). Both are first-order approximations; `prediction_checks` co
 runs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

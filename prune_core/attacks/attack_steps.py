@@ -4,8 +4,6 @@ TextAttack's search is unchanged: results of its goal function are recorded, and
 continues from are reported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Budget of an attack on one example, and the clock that enforces it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

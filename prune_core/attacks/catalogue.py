@@ -6,8 +6,6 @@ the attacks. An attack under its published name is TextAttack 0.3.11's recipe un
 component is replaced, the name says so.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from shlex import quote
 

@@ -1,7 +1,5 @@
 """Word-level diff of a text and its adversarial example."""
 
-from __future__ import annotations
-
 from difflib import SequenceMatcher
 
 UNCHANGED, DELETED, INSERTED = "kept", "struck", "inserted"

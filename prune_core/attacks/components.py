@@ -3,8 +3,6 @@
 Word vectors, parts of speech, homoglyphs, names and places, and WordNet synonyms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cache
 

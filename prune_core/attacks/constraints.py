@@ -1,7 +1,5 @@
 """User-defined limits on the changes of an attack, as TextAttack constraints on top of a recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ python -m prune_core.attacks.download TextFooler
 python -m prune_core.attacks.download bert-base-uncased
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 

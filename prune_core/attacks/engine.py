@@ -3,8 +3,6 @@
 Search, goal and constraints are TextAttack's own.
 """
 
-from __future__ import annotations
-
 import traceback
 import zlib
 from collections import OrderedDict

@@ -5,8 +5,6 @@ TextAttack 0.3.11 imports flair in modules that every recipe loads, but only rec
 here.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

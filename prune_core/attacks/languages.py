@@ -4,8 +4,6 @@ English.
 Only confident detections count: short and mixed texts are attacked.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from functools import cache
 from typing import Any

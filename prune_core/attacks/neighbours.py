@@ -3,8 +3,6 @@
 `assets/neighbours.npz` is built by `python -m tools.counterfit`, which documents its sources.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

@@ -4,8 +4,6 @@ Does not need textattack. Returns the logits of TextAttack's HuggingFaceModelWra
 every text to the full length.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

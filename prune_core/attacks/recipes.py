@@ -3,8 +3,6 @@
 components.py replaces the components that would need downloads.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

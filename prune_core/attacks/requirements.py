@@ -5,8 +5,6 @@ Only checks files: does not import textattack, nltk or tensorflow, and does not 
 attacks/download.py downloads them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import tempfile

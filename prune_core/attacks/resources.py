@@ -3,8 +3,6 @@
 Existing downloads take precedence.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

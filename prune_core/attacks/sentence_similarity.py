@@ -1,7 +1,5 @@
 """Sentence similarity with the bundled MiniLM encoder, as a batched TextAttack constraint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any

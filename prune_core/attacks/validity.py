@@ -4,8 +4,6 @@ negations and antonyms.
 Computed from the two texts after the search, identically for every recipe.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from functools import cache

@@ -1,7 +1,5 @@
 """The model under attack with TextAttack's interface: texts in, logits or gradients out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Errors are one line on stderr with exit status 2. The commands are implemented i
 of this package; nothing heavy is imported before a command needs it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

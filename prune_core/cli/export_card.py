@@ -1,7 +1,5 @@
 """Model card of an export: what was pruned, how to load it, and all metrics with intervals."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

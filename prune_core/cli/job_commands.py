@@ -1,7 +1,5 @@
 """Commands on existing jobs: list, show, cancel, resume, export, report; with lazy imports."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..store.store import Store

@@ -1,7 +1,5 @@
 """Parsing of `--set KEY=VALUE` pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..errors import PruneError

@@ -1,7 +1,5 @@
 """Progress on stderr, rewritten in place in a terminal."""
 
-from __future__ import annotations
-
 import sys
 
 

@@ -1,7 +1,5 @@
 """The command `prunescope`: without arguments the dashboard, else `python -m prune_core`."""
 
-from __future__ import annotations
-
 import os
 import sys
 

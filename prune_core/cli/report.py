@@ -3,8 +3,6 @@
 Browsers can print it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """`serve`: the dashboard and the supervisor of its queue, for a server that runs unattended."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

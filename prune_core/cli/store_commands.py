@@ -1,7 +1,5 @@
 """Store maintenance commands: check, backup, rescue, compact, events."""
 
-from __future__ import annotations
-
 import argparse
 import time
 

@@ -1,7 +1,5 @@
 """Export to MLflow, Weights & Biases and the Hub; the trackers are optional packages."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

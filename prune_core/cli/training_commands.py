@@ -1,7 +1,5 @@
 """Commands that train: finetune and soup."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 

@@ -3,8 +3,6 @@
 Bytes are decoded to text, pd.NA becomes None, class names are preserved.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 Values are lists, or lists that were converted to text.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """Usual names of columns that contain texts and labels."""
 
-from __future__ import annotations
-
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),

@@ -1,7 +1,5 @@
 """Words with tags, one word per line or row: CoNLL files, and tables with a sentence id column."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ NULL of MySQL and Hive, is empty. A dialect is accepted only if every row has as
 header. What columns mean is decided elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

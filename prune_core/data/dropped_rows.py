@@ -1,7 +1,5 @@
 """Limit on the number of table rows that are dropped without asking the user."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Decode text files by byte order mark, as UTF-8, or by a guess that is refused if uncertain."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Detect whether the first row of a table is a header."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

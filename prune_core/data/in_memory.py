@@ -1,7 +1,5 @@
 """Tables given in Python: DataFrames, dicts of columns, datasets, lists of rows, or a file name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path

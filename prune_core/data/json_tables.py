@@ -1,7 +1,5 @@
 """JSON and JSON Lines as tables: records, records by key, columns, orient="split", and SQuAD."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

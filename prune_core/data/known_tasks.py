@@ -1,7 +1,5 @@
 """Known tasks: their Hub datasets, columns, splits and official metrics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Label values as text, and the pairs of `--labels`: NEG=negative,POS=positive."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 If a match is ambiguous, the user is asked; the model's predictions are never used.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

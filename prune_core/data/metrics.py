@@ -1,7 +1,5 @@
 """Metrics of GLUE, SQuAD and CoNLL, computed from labels and predictions."""
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

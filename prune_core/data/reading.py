@@ -3,8 +3,6 @@
 Rows left out are counted and noted; if they are too many, the user is asked.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple

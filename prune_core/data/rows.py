@@ -1,7 +1,5 @@
 """Split text into rows of cells in a given dialect: separator, quotes, escapes."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -3,8 +3,6 @@
 A level is used only if it does not merge two different names.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ do the reading. Each table's index is the line or row number in the file and is 
 for messages.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import lzma

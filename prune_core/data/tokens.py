@@ -1,7 +1,5 @@
 """Tokenize examples: windows over long contexts, batches sorted by length, and label tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 The same content always has the same path, and so the same DataSource.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -3,8 +3,6 @@
 They may still be running. Does not import torch.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

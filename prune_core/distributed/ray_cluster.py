@@ -5,8 +5,6 @@ restarted task continues after its last finished stage. Every node must see the 
 have PruneScope installed. The optional package ray is imported only here.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import time

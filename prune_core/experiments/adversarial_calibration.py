@@ -3,8 +3,6 @@
 Uses the store and the columns of a data source; independent of models and of attack algorithms.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ No search is run: every model predicts texts that the store has. Labels are stor
 two checkpoints may number them differently.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

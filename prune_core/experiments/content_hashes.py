@@ -4,8 +4,6 @@ A process hashes a file once, and again only if the file system reports a change
 this at every rerun. Hashing takes about 1 second per gigabyte.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

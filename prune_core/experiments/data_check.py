@@ -4,8 +4,6 @@
 data were interpreted, or the error message. Reads no weights.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Each result is computed by the first process that needs it. Values are tensors, 
 texts, which are loaded as data and never as code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable

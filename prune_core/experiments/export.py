@@ -1,7 +1,5 @@
 """Export of a job's pruned checkpoint: full or compact, optionally with ONNX and int8."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Reads no weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

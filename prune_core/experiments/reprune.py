@@ -1,7 +1,5 @@
 """Re-pruning of weights that were not saved, or were deleted, from the run's seed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from ..errors import PruneError

@@ -3,8 +3,6 @@
 Independent of the store.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """Studies: lists of experiments under one name; the bundled demo, and sweeps written as YAML."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path

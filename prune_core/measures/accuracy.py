@@ -1,7 +1,5 @@
 """Task metrics of the dense and the pruned model on the same examples, and every prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

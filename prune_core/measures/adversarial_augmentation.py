@@ -1,7 +1,5 @@
 """Adversarial copies of calibration examples, for distillation after pruning."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attack success of TextAttack recipes on one seeded sample, the same for every model."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -5,8 +5,6 @@ A pruned model with dead heads or neurons is measured without them, as it would 
 NaN if unknown); times are unreliable above contention.DISTURBED.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -4,8 +4,6 @@ The exported files themselves are measured. A pruned model is exported without i
 neurons.
 """
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Drift of the sentence embeddings of each block, as similarity metrics and as 2-D maps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -7,8 +7,6 @@ weights). This corrects the error inherited from earlier layers, including that 
 stream.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import comb

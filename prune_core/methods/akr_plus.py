@@ -1,7 +1,5 @@
 """AKR-plus: AKR with the options that were best at high sparsity (benchmarks/akr_plus.py)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..plugins import preset

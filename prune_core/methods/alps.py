@@ -1,7 +1,5 @@
 """ALPS: masks by ADMM with a rising penalty, then conjugate gradients on the kept weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -2,8 +2,6 @@
 nothing is refitted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """DSnoT: Wanda's mask, then weights are exchanged until the expected error of each row is small."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

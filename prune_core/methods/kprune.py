@@ -5,8 +5,6 @@ From the bottom up, for each sub-layer: measure knowledge, select units under th
 refit. Sub-layers below the current one are final, so their output is cached.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

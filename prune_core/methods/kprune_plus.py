@@ -2,8 +2,6 @@
 prediction error after refitting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ Mask search on the diagonal of the Fisher information, rearrangement on its bloc
 tuning.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

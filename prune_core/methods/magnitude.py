@@ -1,7 +1,5 @@
 """Magnitude pruning: remove the smallest weights, the baseline of every other method."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """RIA: weights scored relative to their row and column, times the norm of their input."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

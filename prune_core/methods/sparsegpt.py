@@ -1,7 +1,5 @@
 """SparseGPT: column by column; later columns compensate for removed weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

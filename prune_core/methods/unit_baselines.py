@@ -1,7 +1,5 @@
 """Baselines for structured pruning: units with the smallest weights, and random units."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

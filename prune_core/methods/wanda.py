@@ -1,7 +1,5 @@
 """Wanda: magnitude times the norm of the input, compared within each row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

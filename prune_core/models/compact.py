@@ -7,8 +7,6 @@ removing it leaves the logits unchanged. Widths remain multiples of 8. The indic
 are in the model's config.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Devices, matrix precision, random seeds and memory."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

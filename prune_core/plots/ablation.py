@@ -1,7 +1,5 @@
 """Contribution of each option of a method: difference from the full method."""
 
-from __future__ import annotations
-
 import pandas as pd
 import plotly.graph_objects as go
 

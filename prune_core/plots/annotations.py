@@ -1,7 +1,5 @@
 """Labels at line ends and next to points, placed in pixels without overlap."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Attack success with intervals, accuracy by attack budget, and probabilities."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The probability of the label during an attack on one text, by queries or changes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The values of a chart as a table, read from the plotly figure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

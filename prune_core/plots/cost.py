@@ -1,7 +1,5 @@
 """Size, FLOPs and latency relative to the dense model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

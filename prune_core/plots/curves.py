@@ -1,7 +1,5 @@
 """Charts that compare models: a quantity against sparsity, one quantity against another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

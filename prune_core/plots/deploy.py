@@ -1,7 +1,5 @@
 """How much of each limit a pruned model uses, on one scale for all units."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

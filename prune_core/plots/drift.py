@@ -1,7 +1,5 @@
 """Drift of the representations: a map of one layer, and similarity to dense by layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

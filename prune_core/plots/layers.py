@@ -1,7 +1,5 @@
 """Reconstruction error by layer and weight matrix: total, own and inherited."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

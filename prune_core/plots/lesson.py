@@ -1,7 +1,5 @@
 """Charts of the lesson: a weight matrix, and the error of an average of fine-tunes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

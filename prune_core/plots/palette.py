@@ -3,8 +3,6 @@
 Charts, chips and tables all take their colors from here.
 """
 
-from __future__ import annotations
-
 import zlib
 
 from ..analysis.compared_models import DENSE, ComparedModel

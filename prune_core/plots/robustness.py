@@ -1,7 +1,5 @@
 """Attack success by slice, and transfer of adversarial examples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

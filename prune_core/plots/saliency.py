@@ -1,7 +1,5 @@
 """Attention between the words of a text, for models on one scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import plotly.graph_objects as go

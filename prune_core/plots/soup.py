@@ -1,7 +1,5 @@
 """Fine-tunes by accuracy and accuracy under attack, and the path of their average."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The style of every chart: template, margins, panels, error bars, markers and color bars."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Heads and neurons kept by structured pruning, by type of knowledge."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Charts of a what-if plan: contribution of each layer, and predicted against measured errors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import plotly.graph_objects as go

@@ -4,8 +4,6 @@ Arguments, log and lock are in a folder of its own. Light imports only; independ
 command does, except that the last line it prints is its progress.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

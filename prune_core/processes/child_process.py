@@ -3,8 +3,6 @@
 Light imports only; independent of what the command does.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

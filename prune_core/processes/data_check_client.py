@@ -1,7 +1,5 @@
 """Client of the data check, which runs in a child process so that pages import nothing heavy."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -4,8 +4,6 @@
 `python -m prune_core.processes.dataset_preview TASK [CONFIG SPLIT]` prints one line of JSON.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from typing import Any

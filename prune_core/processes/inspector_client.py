@@ -5,8 +5,6 @@ that keeps the models loaded and communicates in JSON lines. It ends when its in
 never outlives the client.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -7,8 +7,6 @@ runs, other requests are handled between two of its batches of queries, and furt
 queued. So one thread does all the work with models.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

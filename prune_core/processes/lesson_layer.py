@@ -1,7 +1,5 @@
 """A layer small enough to show every number, pruned by the real solvers, for the lesson page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

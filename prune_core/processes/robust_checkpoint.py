@@ -3,8 +3,6 @@
 Light imports only.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterator, Mapping

@@ -6,8 +6,6 @@ stay zero. For an adversarial copy of an example, the target is the dense predic
 original.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count

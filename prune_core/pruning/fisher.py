@@ -8,8 +8,6 @@ Grosse, K-FAC, ICML 2015; for pruning Kurtic et al., Optimal BERT Surgeon, 2022,
 et al., LLM Surgeon, ICLR 2024).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

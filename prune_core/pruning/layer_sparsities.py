@@ -1,7 +1,5 @@
 """Sparsity of every weight matrix for non-uniform allocations, from one pass of the dense model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from ..errors import PruneError

@@ -5,8 +5,6 @@ at a time: every stage of a block runs once per stream, and only one group's sta
 memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

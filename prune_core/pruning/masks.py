@@ -1,7 +1,5 @@
 """Unstructured and N:M masks from scores, and the base of methods that remove single weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 

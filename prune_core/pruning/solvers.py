@@ -3,8 +3,6 @@
 Pure functions of a weight matrix and the gram of its inputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple

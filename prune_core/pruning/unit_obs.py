@@ -7,8 +7,6 @@ follow from AᵀA and AᵀY swept on the kept units (Beaton's sweep operator; re
 Optimal Brain Surgeon).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Base of methods that remove whole attention heads and FFN neurons to meet a budget."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Sequence

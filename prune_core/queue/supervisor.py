@@ -3,8 +3,6 @@
 Does not import torch; independent of what jobs or pages do.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """Pool of adversarial texts that users save; they outlive their study."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """A job as plain data: an experiment with its status, as stored in the database."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """File locks that the operating system releases when the holding process ends in any way."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

@@ -1,7 +1,5 @@
 """Store maintenance: integrity check, backup, recovery, vacuum."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 import zlib

@@ -1,7 +1,5 @@
 """Tables as compressed JSON with exact floats, and back."""
 
-from __future__ import annotations
-
 import json
 import math
 import zlib

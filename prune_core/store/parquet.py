@@ -1,7 +1,5 @@
 """Export of all rows of some jobs as Parquet, one file per table."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

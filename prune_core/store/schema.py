@@ -1,7 +1,5 @@
 """Schema of the store, migrations from earlier versions, and messages for database errors."""
 
-from __future__ import annotations
-
 import errno
 import sqlite3
 from pathlib import Path

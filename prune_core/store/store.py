@@ -4,8 +4,6 @@ All SQL is in this module and in schema, studies, adversarial_pool, maintenance 
 distributed.collect. Independent of torch, of experiments (plain dicts here) and of pages.
 """
 
-from __future__ import annotations
-
 import getpass
 import json
 import os

@@ -1,7 +1,5 @@
 """Operations on whole studies: list, rename, copy, tag, free weights, delete."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable

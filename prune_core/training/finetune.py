@@ -6,8 +6,6 @@ best on the validation data is saved. Each evaluation writes the card and the tr
 that an interrupted run resumes from its last evaluation.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import time

@@ -5,8 +5,6 @@ Algorithm 1. Every ascent step on the perturbation also contributes to the gradi
 parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

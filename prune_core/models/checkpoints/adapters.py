@@ -3,8 +3,6 @@
 The only module that imports peft.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

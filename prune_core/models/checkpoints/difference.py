@@ -5,8 +5,6 @@ one bit per entry (nonzero or not) and, unless the nonzero entries equal the den
 values in order.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ cache.
 Reads names and config.json files only, and imports nothing heavy.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

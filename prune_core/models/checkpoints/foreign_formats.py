@@ -4,8 +4,6 @@ instead.
 Reads names, configurations and the names inside pickles; loads and runs nothing.
 """
 
-from __future__ import annotations
-
 import json
 import pickletools
 import zipfile

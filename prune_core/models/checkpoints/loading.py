@@ -1,7 +1,5 @@
 """Load and save checkpoints: the demo, local folders and the Hub, never with remote code."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

@@ -1,7 +1,5 @@
 """Write a checkpoint's README.md with the metadata that the Hub reads."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -7,8 +7,6 @@ same weights. This catches random weights, padding on the wrong side, missing to
 positions and reduced precision, whatever the cause.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Known prefixes are stripped, missing weights are refused by name.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Deployment formats: write a model's files and run them in its place, all on the CPU."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

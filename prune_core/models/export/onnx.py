@@ -3,8 +3,6 @@
 Every export is compared with the model it was made from.
 """
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable, Iterator

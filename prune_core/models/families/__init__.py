@@ -3,8 +3,6 @@
 A new family needs a module in this folder and a line in FAMILIES.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from .albert import ALBERT

@@ -2,8 +2,6 @@
 positions.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from .layout import Layout

@@ -5,8 +5,6 @@ If keys are shared (share_att_key), the query and key matrices are applied to po
 too, not only to hidden states.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

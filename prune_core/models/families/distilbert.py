@@ -1,7 +1,5 @@
 """DistilBERT (Sanh et al. 2019): BERT's block with other names, without token types or a pooler."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -3,8 +3,6 @@
 BERT's block, a two-layer classifier, embeddings that may be narrower than the blocks.
 """
 
-from __future__ import annotations
-
 from .bert import BLOCK
 from .layout import Layout
 

@@ -4,8 +4,6 @@ Pre-norm, one matrix for query, key and value, gated neurons, rotary positions, 
 two of three blocks, and no biases unless the config enables them.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

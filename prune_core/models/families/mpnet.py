@@ -2,8 +2,6 @@
 all blocks.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

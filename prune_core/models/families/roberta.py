@@ -4,8 +4,6 @@ BERT's block, a two-layer classifier, positions counted from the padding index. 
 vocabulary and training.
 """
 
-from __future__ import annotations
-
 from .bert import BLOCK
 from .layout import Layout, behind_padding
 

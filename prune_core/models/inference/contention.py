@@ -1,7 +1,5 @@
 """Measure the processor time that other processes take from a measurement."""
 
-from __future__ import annotations
-
 import os
 import time
 from typing import NamedTuple

@@ -5,8 +5,6 @@ Every point is timed alternately with the full model, so that a machine that slo
 A table measured while other processes used processor time is used once and not cached.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

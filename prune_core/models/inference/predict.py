@@ -2,8 +2,6 @@
 model's device.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

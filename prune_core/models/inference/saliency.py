@@ -4,8 +4,6 @@ Values are given per word of the text; special tokens such as [CLS] and [SEP] ar
 own.
 """
 
-from __future__ import annotations
-
 import re
 from itertools import islice
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Time, memory and profile of a forward pass."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter
