@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=help.capitalize() + ".")
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     parser.set_defaults(command=command)
     return parser
 
