@@ -446,3 +446,9 @@ def test_soup_path_connects_accepted_averages():
     assert list(traces["rejected average"].y) == [0.15] and list(
         traces["standard fine-tune"].x
     ) == [0.91]
+
+
+def test_axis_title_of_attack_chart_is_below_the_tick_labels(study):
+    figure = plots.success(study["attack"], MODELS)
+    [title] = [each for each in figure.layout.annotations if "success rate" in each.text]
+    assert title.yanchor == "top" and title.yshift <= -20

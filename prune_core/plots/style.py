@@ -78,7 +78,10 @@ def panels(
     shared = {key.removeprefix("panel_"): layout.pop(key) for key in [*layout] if "panel_" in key}
     columns = -(-len(titles) // rows)
     fig = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True, **shared)
-    fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]}, yshift=2)
+    fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
+    fig.update_annotations(
+        selector={"yanchor": "bottom"}, yshift=2
+    )  # panel titles, not axis titles
     return fig.update_layout(
         {"template": template(dark), "height": height, "showlegend": False, **layout}
     )
