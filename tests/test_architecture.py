@@ -254,6 +254,28 @@ def test_hugging_face_layouts_are_in_the_families_only():
     assert not violations(others, lambda p: {w for w in words if w in p.read_text("utf-8")})
 
 
+def test_conditional_expressions_are_not_nested():
+    def nested(path: Path) -> set[str]:
+        return {
+            f"line {node.lineno}"
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.IfExp)
+            and any(isinstance(child, ast.IfExp) for child in ast.walk(node) if child is not node)
+        }
+
+    assert not violations([*CORE, *PAGES], nested)
+
+
+def test_class_names_are_unique():
+    names = [
+        node.name
+        for path in [*CORE, *PAGES]
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert not {each for each in names if names.count(each) > 1}
+
+
 def test_no_exception_is_ignored_and_only_four_files_catch_all():
     """The queue and a shard continue when a job fails, an attack when an example does.
 
