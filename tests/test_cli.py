@@ -127,7 +127,7 @@ def test_run_end_to_end_on_a_local_file(checkpoint, tmp_path, capsys):
         (["run", "--measure", "draw", "--set", "seconds"], "option=value"),
         (["run", "--measure", "draw", "--set", "draw.fast=1"], "no option 'fast'"),
         (["run", "--measure", "draw", "--task", "mine.csv"], "no such file"),
-        (["run", "--measure", "draw", "--task", "ssst2"], "neither a file here nor a known task"),
+        (["run", "--measure", "draw", "--task", "ssst2"], "neither a local file nor a known task"),
         (["run", "--measure", "draw", "--device", "tpu"], "no device 'tpu'"),
         (["run", "--measure", "draw", "--set", "draw.fails=user"], "that the user can fix"),
         (["run", "--measure", "draw", "--json", "/nowhere/out.json"], "no folder /nowhere"),
