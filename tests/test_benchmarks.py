@@ -104,7 +104,7 @@ def test_it_runs_on_a_bare_machine_and_leaves_every_table(tmp_path):
 def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch):
     failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
     assert (
-        failed["status"].startswith("Failed: Device 'cuda:7' is not on this machine")
+        failed["status"].startswith("Failed: Device 'cuda:7' is not available on this machine")
         and failed["rows"] == []
     )
     monkeypatch.setattr(fast, "LIMIT", 0.5)

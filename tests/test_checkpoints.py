@@ -175,7 +175,7 @@ def test_a_trainers_output_and_an_outer_folder(dense, tmp_path) -> None:
     (tmp_path / "checkpoint-1500" / "trainer_state.json").write_text(
         json.dumps({"best_model_checkpoint": "/elsewhere/checkpoint-500"})
     )
-    assert "checkpoint-500 was taken, the best one" in same(tmp_path, dense)[0]
+    assert "checkpoint-500 is used, the best one" in same(tmp_path, dense)[0]
     saved(tmp_path / "outer" / "files" / "model", dense)
     assert "found in files/model" in same(tmp_path / "outer", dense)[0]
     saved(tmp_path / "outer" / "other", dense)
