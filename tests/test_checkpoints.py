@@ -179,10 +179,10 @@ def test_a_trainers_output_and_an_outer_folder(dense, tmp_path) -> None:
     saved(tmp_path / "outer" / "files" / "model", dense)
     assert "found in files/model" in same(tmp_path / "outer", dense)[0]
     saved(tmp_path / "outer" / "other", dense)
-    with pytest.raises(PruneError, match=r"holds 2 models \(files/model, other\)"):
+    with pytest.raises(PruneError, match=r"contains 2 models \(files/model, other\)"):
         loading.load(str(tmp_path / "outer"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PruneError, match="no config.json there"):
+    with pytest.raises(PruneError, match="it has no config.json"):
         loading.load(str(tmp_path / "empty"))
 
 

@@ -100,7 +100,7 @@ def test_a_pattern_and_dead_units_survive():
 
 def test_too_few_sentences_are_a_sentence():
     some = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
-    with pytest.raises(PruneError, match="at least 8 calibration sentences"):
+    with pytest.raises(PruneError, match="at least 8 calibration examples"):
         pipeline.prune(
             build(METHODS, "magnitude", {"distil": 1}),
             tiny.model(),
@@ -205,7 +205,7 @@ def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_
 @pytest.mark.parametrize(
     "options, kind, said",
     [
-        ({}, "classification", "how many minutes"),
+        ({}, "classification", "number of minutes"),
         ({"distil": 1}, "regression", "cannot be attacked"),
     ],
 )

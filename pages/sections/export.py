@@ -65,7 +65,7 @@ def _model(view: View) -> None:
             "Quantize to int8",
             key="export-int8",
             help="A quarter of the size; matrices proposed by the measure "
-            f"{MEASURES['doctor'].title} stay in fp32.",
+            f"{MEASURES['quantization'].title} stay in fp32.",
         )
     name = f"{view.study} {model.label}{' compact' if compact else ''}"
     name = re.sub(r"[^\w.]+", "-", name).strip("-").lower()

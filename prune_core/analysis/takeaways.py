@@ -241,8 +241,8 @@ def attack_settings(options: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    fraction, similarity, never, column = (
-        settings.get(key) for key in ("max_changed", "similarity", "never", "column")
+    fraction, similarity, protected, column = (
+        settings.get(key) for key in ("max_changed", "similarity", "protected_words", "column")
     )
     parts = [
         f"Limits per example: {settings['query_budget']} queries, "
@@ -253,8 +253,8 @@ def _settings(settings: Mapping[str, Any]) -> str:
         parts[-1] = f"at most {percent(fraction)} of words changed"
     if similarity:
         parts.append(f"similarity of at least {similarity:g} to the original")
-    if never:
-        parts.append(f"without changes to {never}")
+    if protected:
+        parts.append(f"without changes to {protected}")
     if column not in (None, "first"):
         parts.append(f"column {column} of a pair")
     return f"{', '.join(parts)}. Precision: {settings.get('precision', 'fp32')}."
