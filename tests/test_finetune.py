@@ -181,7 +181,7 @@ def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: DataS
     )
     with pytest.raises(
         PruneError,
-        match=r"holds a fine-tune with learning_rate 5e-05, not 0\.001; give another folder",
+        match=r"contains a fine-tune with learning_rate 5e-05, not 0\.001; give another folder",
     ):
         finetune(
             TrainingRecipe(checkpoint=backbone, epochs=1, learning_rate=1e-3),

@@ -122,6 +122,6 @@ def test_a_responding_hub_is_read_and_a_stopped_one_is_an_error_message(hub, tmp
         advice = (
             "the Hub cannot be reached"
             if case.startswith("config")
-            else "the Hub stopped answering"
+            else "the Hub stopped responding"
         )
         assert message.startswith(f"lab/{case}: ") and advice in message, message

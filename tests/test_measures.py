@@ -180,7 +180,7 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
     assert (
         np.allclose(found.sparsity, 0.6, atol=0.01)
         and (found.error > 0).all()
-        and (found.fuse_projections > found.error).all()
+        and (found.together > found.error).all()
     )
     assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(
         axis=None

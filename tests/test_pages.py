@@ -121,7 +121,7 @@ class FakeInspector:
         steps = [
             dict(zip(("text", "probability", "queries"), step, strict=True)) for step in states
         ]
-        attack.on_message({"index": 0, "told": {"queries": 43, "steps": steps}})
+        attack.on_message({"index": 0, "result": {"queries": 43, "steps": steps}})
         ATTACKS.append(attack)
         return attack
 
@@ -143,7 +143,7 @@ def finish(attack: RunningAttack) -> None:
         attack.on_message(
             {
                 "index": index,
-                "told": {**(failure if index else success), "seconds": 0.5, "note": ""},
+                "result": {**(failure if index else success), "seconds": 0.5, "note": ""},
             }
         )
     attack.on_message({"done": True, "error": ""})
@@ -561,7 +561,7 @@ def test_preview_without_network_reports_error(tmp_path, monkeypatch):
     preview = dataset_preview.DatasetPreview("sst2")
     while not preview.is_over:
         time.sleep(0.1)
-    with pytest.raises(PruneError, match="sst2 can be neither fetched .* nor found"):
+    with pytest.raises(PruneError, match="sst2 can neither be downloaded .* nor found"):
         preview.rows()
 
 
