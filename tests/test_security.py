@@ -102,7 +102,7 @@ def test_custom_code_of_a_checkpoint_is_refused_by_name(tmp_path):
     (tmp_path / "modeling_mine.py").write_text(
         f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
     )
-    with pytest.raises(PruneError, match=r"configuration_mine, modeling_mine\.py.*never does"):
+    with pytest.raises(PruneError, match=r"configuration_mine, modeling_mine\.py.*never runs"):
         loading.load(str(tmp_path))
     assert not (tmp_path / "ran").exists()
 
