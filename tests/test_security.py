@@ -70,7 +70,7 @@ def test_system_files_are_refused_without_roots_too(path):
 
 
 def test_a_small_file_with_large_content_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "UNPACKED", 10_000)
+    monkeypatch.setattr(tables, "MAX_BYTES", 10_000)
     zeros = b"text,label\n" + b"0" * 20_000
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(zeros))
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
