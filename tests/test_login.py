@@ -133,7 +133,7 @@ def login_page(provider, tmp_path, **claims):
 def test_a_logged_in_user_sees_pages_and_is_recorded(provider, tmp_path):
     with login_page(provider, tmp_path, email="Ada@lab.example", email_verified=True) as page:
         page.get_by_role("button", name="Run the demo study").click()
-        page.get_by_text("Running").wait_for()
+        page.get_by_text("Running", exact=True).wait_for()
         page.get_by_role("button", name="Log out").click()
         page.get_by_role("button", name="Log in").wait_for()
         assert "Running" not in page.inner_text("body")

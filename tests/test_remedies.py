@@ -358,7 +358,7 @@ COMMANDS = [
         ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping"],
         ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping=0.02"],
     ),
-    ("leave --shrink out", ["export", "1", "OUT", "--shrink"], ["export", "1", "OUT"]),
+    ("omit --shrink", ["export", "1", "OUT", "--shrink"], ["export", "1", "OUT"]),
     (
         "write measure.option=value for one of",
         ["remeasure", "1", "accuracy", "--set", "resamples=200"],

@@ -28,8 +28,10 @@ def current_user() -> str:
 
 def may_enter() -> bool:
     """Whether this session may see the pages; if not, show how to get access."""
-    Store.current_user = staticmethod(current_user)
     access, user = Access.from_environment(), current_user()
+    # st.logout clears st.user at once, also for a script that is still queueing jobs
+    st.session_state["user"] = user
+    Store.current_user = staticmethod(lambda: st.session_state.get("user", ""))
     if not user:
         _request_login(access)
         return False
