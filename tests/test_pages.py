@@ -982,7 +982,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     job = (jobs := sample_rows.fill(store, 200))[-1]
     at = open_page("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
-    assert f"measure **{MEASURES['forms'].title}**" in at.info[0].value and not at.exception
+    assert f"measure **{MEASURES['formats'].title}**" in at.info[0].value and not at.exception
     row = {
         "model": "dense",
         "form": "ONNX int8",
@@ -995,7 +995,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         "speedup": 1.8,
         "bytes": 23_500_000,
     }
-    store.add_rows(job, {"forms": pd.DataFrame([row])}, "forms", seconds=1.0, facts={})
+    store.add_rows(job, {"formats": pd.DataFrame([row])}, "formats", seconds=1.0, facts={})
     at = open_page("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
     shown = at.dataframe[0].value.iloc[0]
@@ -1052,8 +1052,8 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     ]
     store.add_rows(
         job,
-        {"doctor": pd.DataFrame(matrices), "repair": pd.DataFrame(files)},
-        "doctor",
+        {"quantization": pd.DataFrame(matrices), "repair": pd.DataFrame(files)},
+        "quantization",
         seconds=1.0,
         facts={},
     )

@@ -14,6 +14,8 @@ from prune_core import PruneError, plots
 from prune_core.analysis import attack_success, seeds, takeaways
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import available, summary
+from prune_core.measures import MEASURES
+from prune_core.methods import METHODS
 from prune_core.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,6 +159,22 @@ def test_pages_average_tables_or_name_the_seed():
         assert set(one) <= set(seeds.ONE_SEED), path.name
         named = "which_seed(" in text or "caption_seed(" in text
         assert named or not re.search(r"view\.first_seed\(", text), path.name
+
+
+def test_code_names_only_existing_tables_methods_and_measures():
+    tables = {*seeds.IDENTITY, *seeds.ONE_SEED}
+    known = {*METHODS, *MEASURES}
+    missing = []
+    for folder in ("pages", "prune_core", "benchmarks", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if path.name != "fakes.py":  # has a method of its own
+                entries = re.findall(r"\b(?:METHODS|MEASURES)\[[\"'](\w+)[\"']\]", text)
+                missing += [(path.name, entry) for entry in {*entries} - known]
+            if folder != "tests":
+                read = re.findall(r"\.rows\(\s*\"(\w+)\"", text)
+                missing += [(path.name, table) for table in {*read} - tables]
+    assert not missing
 
 
 def test_values_that_differ_between_seeds_are_dropped(study):

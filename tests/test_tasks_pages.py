@@ -129,6 +129,8 @@ def test_structured_model_is_exported_from_the_page(study: str, home: Path) -> N
         time.sleep(0.2)
     at.run()
     assert "is not empty" in at.error[0].value
+    at.toggle(key="export-onnx").set_value(True).run()
+    assert "Quantization sensitivity" in at.toggle(key="export-int8").help and not at.exception
 
 
 def test_attacks_on_spans_are_rejected_early(tmp_path: Path, capsys) -> None:
