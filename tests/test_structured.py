@@ -371,7 +371,7 @@ def test_kwon_needs_labels_and_all_need_a_length() -> None:
     ]
     with pytest.raises(PruneError, match="need labels"):
         Kwon().prune(tiny.model(), plain, no_report)
-    with pytest.raises(PruneError, match="give some, or a length"):
+    with pytest.raises(PruneError, match="give some, or set length"):
         build(METHODS, "unit_magnitude").prune(tiny.model(), [], no_report)
     build(METHODS, "unit_magnitude", {"length": 25}).prune(tiny.model(), [], no_report)
 

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
         ("It is not bad.", "It is bad.", "“not” was removed"),
         ("It is not bad.", "It is nto bad.", "“not” was removed"),
         ("It isn’t bad.", "It is bad.", "“n't” was removed"),
-        ("Made with charm.", "Made without charm.", "“without” is new"),
+        ("Made with charm.", "Made without charm.", "“without” was added"),
         ("No film never ends.", "A film never ends.", "“no” was removed"),
     ],
 )
