@@ -224,7 +224,9 @@ def test_a_folder_that_contradicts_itself_is_a_sentence(folders, tmp_path, harm)
     model, tokenizer = loading.load(str(folders / "bert-classification"))
     loading.save(model, tokenizer, tmp_path)
     harm(tmp_path)
-    with pytest.raises(PruneError, match="do not agree on what was cut; export it again|cut short"):
+    with pytest.raises(
+        PruneError, match="disagree on the removed heads and neurons; export it again|truncated"
+    ):
         loading.load(str(tmp_path))
 
 
@@ -233,15 +235,15 @@ def test_no_method_prunes_a_shrunk_checkpoint(folders, tmp_path, method):
     asked = experiment.Experiment(
         str(folders / "bert-classification"), method=build(METHODS, method)
     )
-    with pytest.raises(PruneError, match="is shrunk already: measure or deploy it"):
+    with pytest.raises(PruneError, match=r"is already compact \(shrunk\): measure or deploy it"):
         list(run.run(asked, tmp_path, no_report))
 
 
 def test_nor_does_finetune_or_a_second_cut(folders):
     folder = str(folders / "bert-classification")
-    with pytest.raises(PruneError, match="is shrunk already"):
+    with pytest.raises(PruneError, match=r"is already compact \(shrunk\)"):
         loading.load(folder, new_head="classification")
-    with pytest.raises(PruneError, match="is shrunk already"):
+    with pytest.raises(PruneError, match=r"is already compact \(shrunk\)"):
         compact_model(loading.load(folder)[0])
 
 
@@ -292,7 +294,7 @@ def test_cost_measures_the_shrunk_model():
     beyond = grid.length > 130
     assert (
         grid[beyond].latency_p50.isna().all()
-        and grid[beyond].limit.str.contains("takes at most 130 tokens").all()
+        and grid[beyond].limit.str.contains("accepts at most 130 tokens").all()
     )
     assert (grid[~beyond].latency_p50 <= grid[~beyond].latency_p95).all() and (
         grid[~beyond].passes == 3
@@ -403,7 +405,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     said = capsys.readouterr().out
     assert (
-        "Cut 4 heads and 64 neurons" in said
+        "Removed 4 heads and 64 neurons" in said
         and said.count("largest difference") == 2
         and (tmp_path / "small" / "model.onnx").is_file()
     )

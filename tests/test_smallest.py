@@ -90,11 +90,7 @@ def test_a_sample_that_is_too_small_is_refused_before_pruning(
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     assert main(["shrink-to", "--method", "akr", "--loss", "0.5", "--evaluation-size", "60"]) == 2
     message = capsys.readouterr().err
-    assert (
-        "not even the dense model compared with itself surely meets this limit (n = 60 is too "
-        "small; about" in message
-    )
-    assert "measure more examples" in message
+    assert "n = 60 is too small; about" in message and "evaluate on more examples" in message
     assert [job.label for job in Store().jobs()] == ["Dense"]
     assert main(["shrink-to"]) == 2 and "needs a method" in capsys.readouterr().err
     assert (

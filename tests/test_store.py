@@ -12,7 +12,11 @@ from prune_core.store import adversarial_pool, studies
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
-PLAIN = {"method": {"name": "akr", "options": {"sparsity": 0.7, "pattern": ""}}, "seed": 1}
+PLAIN = {
+    "method": {"name": "akr", "options": {"sparsity": 0.7, "pattern": ""}},
+    "measures": [],
+    "seed": 1,
+}
 
 
 def submit(store, study="s", label="AKR 70%", key="k", device="cpu", **options):

@@ -62,7 +62,7 @@ def test_from_a_folder_and_a_file_to_the_figures(
     for note in {
         "a German intent classifier": (
             "semicolon-separated, encoding Windows-1252",
-            "checkpoint-120 was taken",
+            "checkpoint-120 is used",
         ),
         "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names"),
         "a star rater": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
@@ -130,7 +130,7 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     [
         (["--label", "hypothesis"], "it is not clear which label"),
         (["--text", "nothing"], "no column 'nothing'"),
-        (["--labels", "0=LABEL_9"], "no label of the model"),
+        (["--labels", "0=LABEL_9"], "not a label of the model"),
         (["--method", "kwon", "--label", "-"], "need labels"),
         (["--min-words", "200"], "no calibration text has 200 tokens"),
     ],

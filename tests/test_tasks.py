@@ -292,7 +292,7 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
             "needs an answer in a text, but the checkpoint's head predicts a label",
         ),
         ("stsb", "span", "needs a score"),
-        ("demo", "regression", "demo asks for a label"),
+        ("demo", "regression", "demo needs a label"),
     ):
         with pytest.raises(PruneError, match=words):
             tasks.load(DataSource(task), ("a", "b"), 0, kind=kind)

@@ -142,4 +142,6 @@ def test_attacks_on_spans_are_rejected_early(tmp_path: Path, capsys) -> None:
         )
         == 2
     )
-    assert "cannot be measured on a model that gives an answer in a text" in capsys.readouterr().err
+    assert (
+        "cannot be measured on a model that predicts an answer in a text" in capsys.readouterr().err
+    )

@@ -149,7 +149,9 @@ def test_jobs_that_cannot_be_compared_are_refused(home, checkpoints, tmp_path):
             attack_transfer.run_transfer(store, [first, other], no_report)
     with pytest.raises(PruneError, match="without the second text"):
         attack_transfer.run_transfer(store, [other], no_report)
-    pruned = store.submit({"method": {"name": "akr", "options": {}}}, "AKR 50%", "akr", "Study", "cpu")
+    pruned = store.submit(
+        {"method": {"name": "akr", "options": {}}}, "AKR 50%", "akr", "Study", "cpu"
+    )
     with pytest.raises(PruneError, match="pruned weights of job"):
         store.checkpoint(store.job(pruned))
 

@@ -69,8 +69,11 @@ def captured_messages() -> Iterator[list[str]]:
                 messages.append(text)
 
     logger, handler = logging.getLogger("transformers"), Collector(logging.WARNING)
+    level = logger.level
+    logger.setLevel(min(level, logging.WARNING))  # also where the user has silenced transformers
     logger.addHandler(handler)
     try:
         yield messages
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
