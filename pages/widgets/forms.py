@@ -114,8 +114,10 @@ def cards(
                 st.markdown(f":small[{kind.summary}]")
                 notes = [getattr(kind, "paper", "")]
                 if hasattr(kind, "estimate"):
-                    duration = formatting.approximate_seconds(kind.estimate)
-                    notes.append(f"about {duration} per model on the demo")
+                    notes.append(
+                        f"about {formatting.approximate_seconds(kind.estimate)} per model on the "
+                        "demo"
+                    )
                 st.caption(" · ".join(filter(None, notes)))
                 specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
                 if is_on:

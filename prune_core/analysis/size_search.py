@@ -43,8 +43,7 @@ def trial_criteria(policy: Policy) -> Policy:
 
 def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Trial:
     """Check a finished job of a sparsity."""
-    measured = evidence(store, job)
-    verdicts = deployment_check.check(measured, trial_criteria(policy))
+    verdicts = deployment_check.check(evidence(store, job), trial_criteria(policy))
     return Trial(
         sparsity,
         job.label,

@@ -76,8 +76,9 @@ def panels(
     Keywords that begin with `panel_` go to `make_subplots`.
     """
     shared = {key.removeprefix("panel_"): layout.pop(key) for key in [*layout] if "panel_" in key}
-    columns = -(-len(titles) // rows)
-    fig = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True, **shared)
+    fig = make_subplots(
+        rows, -(-len(titles) // rows), subplot_titles=titles, shared_yaxes=True, **shared
+    )
     fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
     fig.update_annotations(
         selector={"yanchor": "bottom"}, yshift=2

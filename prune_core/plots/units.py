@@ -107,12 +107,11 @@ def _describe(row: Any) -> str:
     words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: {state}"
     if row.cause == "kept" or not np.isfinite(row.score):
         return words
-    lines = (
-        f"predictive knowledge {row.predictive:.2g}",
-        f"representational knowledge {row.representational:.2g}",
-        f"score {row.score:.2g}, threshold {row.threshold:.2g}",
+    return (
+        f"{words}<br>predictive knowledge {row.predictive:.2g}"
+        f"<br>representational knowledge {row.representational:.2g}"
+        f"<br>score {row.score:.2g}, threshold {row.threshold:.2g}"
     )
-    return "<br>".join((words, *lines))
 
 
 def _neurons(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:

@@ -28,22 +28,20 @@ def contributions(
         block.error(sparsity) ** 2
         for block, sparsity in zip(curves.blocks, sparsities, strict=True)
     ]
-    baseline = [block.error(uniform) ** 2 for block in curves.blocks]
-    notes = [
-        f"{percent(sparsity)} sparsity, error of this layer alone {error(value**0.5)}"
-        for sparsity, value in zip(sparsities, planned, strict=True)
-    ]
     fig.add_bar(
         x=blocks,
         y=planned,
         name="plan",
         marker={"color": palette.color(model, dark)},
-        customdata=notes,
+        customdata=[
+            f"{percent(sparsity)} sparsity, error of this layer alone {error(value**0.5)}"
+            for sparsity, value in zip(sparsities, planned, strict=True)
+        ],
         hovertemplate="<b>layer %{x}</b><br>%{customdata}<extra></extra>",
     )
     fig.add_scatter(
         x=blocks,
-        y=baseline,
+        y=[block.error(uniform) ** 2 for block in curves.blocks],
         mode="markers",
         name=f"uniform {percent(uniform)}",
         hovertemplate="uniform: %{y:.3f}<extra></extra>",
