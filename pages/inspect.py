@@ -323,7 +323,7 @@ elif view.kind == "token":
     entities(outputs, text)
 else:
     predictions(outputs)
-seconds = sum(output["seconds"] for output in outputs.values())
 st.caption(
-    f"Inference took {formatting.seconds(seconds)} for {formatting.plural(len(outputs), 'model')}."
+    f"Inference took {formatting.seconds(sum(output['seconds'] for output in outputs.values()))} "
+    f"for {formatting.plural(len(outputs), 'model')}."
 )

@@ -105,10 +105,9 @@ def all_values() -> None:
         "cosine": formatting.plain,
         "realised sparsity": formatting.percent,
     }
-    columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    renamed = shown[columns].rename(
-        columns={"block": "layer", "part": "matrix", "sparsity": "realised sparsity"}
-    )
+    renamed = shown[
+        ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
+    ].rename(columns={"block": "layer", "part": "matrix", "sparsity": "realised sparsity"})
     ui.table(renamed.style.format(formats, na_rep="–"), "reconstruction", plain=errors, height=420)
 
 

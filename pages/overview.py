@@ -52,12 +52,8 @@ def multiples() -> None:
     """Draw accuracy, accuracy under attack and reconstruction error against sparsity."""
     tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
     quantities = available(tables)
-    keys = [
-        "accuracy",
-        *(f"under_attack:{name}" for name in recipes(tables["attack"])[:1]),
-        "error",
-    ]
-    shown = [quantities[key] for key in keys if key in quantities]
+    attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
+    shown = [quantities[key] for key in ("accuracy", *attacked, "error") if key in quantities]
     table = view.summary()
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:

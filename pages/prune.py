@@ -221,8 +221,9 @@ try:
     methods = methods_form()
     st.markdown("#### 3 · Measures")
     checked, task = source.pop("found"), str(source["task"])
-    default_kind = KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
-    kind = source.pop("kind") or default_kind
+    kind = source.pop("kind") or (
+        KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
+    )
     measures = forms.cards(
         fitting_measures(kind),
         "measure",

@@ -51,11 +51,7 @@ def candidates(record: dict[str, Any]) -> None:
         }
         for row in record["candidates"]
     ]
-    rates = {
-        key: st.column_config.NumberColumn(title, format="%.1f%%")
-        for key, title in (("accuracy", "Accuracy"), ("under_attack", "Under attack"))
-    }
-    titles = {key: key.replace("_", " ").capitalize() for key in ("name", *differ)}
+    number = st.column_config.NumberColumn
     st.markdown(
         "#### How was each candidate trained?\n:small[:gray[Only the options in which they differ; "
         "“used” candidates are in the average.]]"
@@ -63,7 +59,12 @@ def candidates(record: dict[str, Any]) -> None:
     ui.table(
         pd.DataFrame(rows),
         "soup-candidates",
-        {**titles, **rates, "used": st.column_config.CheckboxColumn("Used")},
+        {
+            **{key: key.replace("_", " ").capitalize() for key in ("name", *differ)},
+            "used": st.column_config.CheckboxColumn("Used"),
+            "accuracy": number("Accuracy", format="%.1f%%"),
+            "under_attack": number("Under attack", format="%.1f%%"),
+        },
     )
 
 

@@ -35,22 +35,21 @@ def choose_study(summaries: list[StudySummary]) -> StudySummary | None:
         }
         for study in summaries
     ]
-    columns: dict[str, Any] = {
-        "study": st.column_config.TextColumn("Study", pinned=True),
-        "tags": st.column_config.ListColumn("Tags"),
-        "runs": "Runs",
-        "data": "Data",
-        "checkpoint": "Checkpoint",
-        "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
-        "size": st.column_config.NumberColumn(
-            "On disk", format="%.1f MB", help="Space freed by deleting the study."
-        ),
-    }
     selection = st.dataframe(
         pd.DataFrame(rows),
         width="stretch",
         hide_index=True,
-        column_config=columns,
+        column_config={
+            "study": st.column_config.TextColumn("Study", pinned=True),
+            "tags": st.column_config.ListColumn("Tags"),
+            "runs": "Runs",
+            "data": "Data",
+            "checkpoint": "Checkpoint",
+            "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
+            "size": st.column_config.NumberColumn(
+                "On disk", format="%.1f MB", help="Space freed by deleting the study."
+            ),
+        },
         on_select="rerun",
         selection_mode="single-row",
         key=f"studies-{len(summaries)}",

@@ -54,7 +54,6 @@ def _catalogue() -> None:
         }
         for entry in CATALOGUE.values()
     ]
-    wide = dict.fromkeys(("needs", "replaced", "paper"), st.column_config.TextColumn(width="large"))
     st.dataframe(
         attacks,
         hide_index=True,
@@ -62,7 +61,12 @@ def _catalogue() -> None:
         height="content",
         key="catalogue",
         placeholder="–",
-        column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
+        column_config={
+            "attack": st.column_config.TextColumn(pinned=True),
+            **dict.fromkeys(
+                ("needs", "replaced", "paper"), st.column_config.TextColumn(width="large")
+            ),
+        },
     )
 
 

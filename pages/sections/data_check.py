@@ -144,14 +144,21 @@ def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
     source = experiment["source"]
     filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
     if is_file(source["task"]):
-        filled |= {"task": FILE, "path": source["task"], "uploaded": ""}
         columns = (("text", "text"), ("pair", "text_pair"), ("label", "label"))
-        filled |= {f"{key}-{source['task']}": source[name] for key, name in columns if source[name]}
-    elif source["task"] != "demo" and source["task"] not in KNOWN_TASKS:
-        filled |= {"task": HUB, "hub-id": source["task"]}
         filled |= {
-            f"hub-{name}": source.get(name, "")
-            for name in ("config", "split", "text", "text_pair", "label")
+            "task": FILE,
+            "path": source["task"],
+            "uploaded": "",
+            **{f"{key}-{source['task']}": source[name] for key, name in columns if source[name]},
+        }
+    elif source["task"] != "demo" and source["task"] not in KNOWN_TASKS:
+        filled |= {
+            "task": HUB,
+            "hub-id": source["task"],
+            **{
+                f"hub-{name}": source.get(name, "")
+                for name in ("config", "split", "text", "text_pair", "label")
+            },
         }
     st.session_state.update(filled)
     _remember({**experiment, **source}, labels)

@@ -85,8 +85,7 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
         },
         plain=files,
     )
-    before = max(files["own_divergence"].iloc[1], 1e-12)
-    recovered = 100 * (1 - matrices["divergence"] / before)
+    recovered = 100 * (1 - matrices["divergence"] / max(files["own_divergence"].iloc[1], 1e-12))
     ui.table(
         matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]],
         "doctor",

@@ -201,9 +201,15 @@ def _transfer(attempt: Attempt) -> None:
         return
     st.markdown("#### Do these adversarial examples transfer?")
     subject = attempt.subject
-    pairs = None if subject.pair is None else [subject.pair] * len(texts)
-    checkpoints = list(subject.checkpoints.values())
-    outputs = ui.run_action(subject.client.predict, checkpoints, list(texts.values()), pairs) or []
+    outputs = (
+        ui.run_action(
+            subject.client.predict,
+            list(subject.checkpoints.values()),
+            list(texts.values()),
+            None if subject.pair is None else [subject.pair] * len(texts),
+        )
+        or []
+    )
     table = pd.DataFrame({"attacked model": list(texts)})
     for model, output in zip(subject.checkpoints, outputs, strict=bool(outputs)):
         if "error" not in output:

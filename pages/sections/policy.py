@@ -87,9 +87,11 @@ def _read_file() -> None:
     limits = {f"asked-{name}": name in loaded.limits for name in CRITERIA} | {
         f"limit-{name}": float(value) for name, value in loaded.limits.items()
     }
-    settings = {
-        "policy-slices": ", ".join(loaded.slices),
-        "policy-confidence": float(loaded.confidence),
-        "policy-seen": file.file_id,
-    }
-    st.session_state.update(limits | settings)
+    st.session_state.update(
+        {
+            **limits,
+            "policy-slices": ", ".join(loaded.slices),
+            "policy-confidence": float(loaded.confidence),
+            "policy-seen": file.file_id,
+        }
+    )

@@ -67,9 +67,11 @@ def _one(view: View, example: int) -> None:
             "prediction": formatting.prediction_text(row["pruned"], names),
             "confidence": _confidence(row),
         }
-        attempts = attacks
-        if len(attacks):
-            attempts = attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
+        attempts = (
+            attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
+            if len(attacks)
+            else attacks
+        )
         for attempt in attempts.to_dict("records"):
             entry[attempt["recipe"]] = attempt["outcome"]
             if attempt["outcome"] == "success":

@@ -175,8 +175,10 @@ def _cookie_name(connection: HTTPConnection) -> str:
 def _is_cross_site(request: Request) -> bool:
     """Whether a link of another site led here: such a request has no SameSite=Strict cookie."""
     headers = request.headers
-    navigates = headers.get("sec-fetch-mode") == "navigate"
-    return navigates and headers.get("sec-fetch-site") == "cross-site"
+    return (
+        headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-site") == "cross-site"
+    )
 
 
 def _reload() -> Response:

@@ -209,8 +209,10 @@ def draw_sidebar() -> None:
 
 def choose_examples(study: str, examples: Sequence[int]) -> None:
     """Select examples; an empty sequence clears the selection. It is stored in the URL."""
-    text = ",".join(str(int(example)) for example in dict.fromkeys(examples))
-    st.session_state["examples-chosen"] = (study, text)
+    st.session_state["examples-chosen"] = (
+        study,
+        ",".join(str(int(example)) for example in dict.fromkeys(examples)),
+    )
 
 
 def _examples(study: str) -> tuple[int, ...]:
@@ -220,8 +222,7 @@ def _examples(study: str) -> tuple[int, ...]:
     )
     examples: tuple[int, ...] = ()
     if source == study:  # indices of another study's sample have no meaning here
-        examples = tuple(int(index) for index in text.split(",") if index.isdigit())
-        examples = examples[:MOST_EXAMPLES]
+        examples = tuple(int(index) for index in text.split(",") if index.isdigit())[:MOST_EXAMPLES]
     if examples:
         st.query_params["examples"] = ",".join(map(str, examples))
         st.button(
@@ -285,8 +286,13 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
         multi=True,
         format_func=chip,
     )
-    ordered = sorted(models, key=lambda model: (model.pattern != "", model.sparsity))
-    levels = list(dict.fromkeys(model.level for model in ordered if not model.is_dense))
+    levels = list(
+        dict.fromkeys(
+            model.level
+            for model in sorted(models, key=lambda model: (model.pattern != "", model.sparsity))
+            if not model.is_dense
+        )
+    )
     level = "all"
     if len(levels) > 1:
         widget = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider

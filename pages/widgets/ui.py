@@ -52,8 +52,9 @@ def choice_widget(
     if multi:
         value = [option for option in options if option in value] or list(default)[:1]
     kept[name] = value
-    text = ",".join(map(str, value)) if multi else str(value)
-    default_text = ",".join(map(str, default)) if multi else str(default)
+    text, default_text = (
+        ",".join(map(str, each)) if multi else str(each) for each in (value, default)
+    )
     if text != default_text and st.query_params.get(name) != text:
         st.query_params[name] = text
     elif text == default_text and name in st.query_params:

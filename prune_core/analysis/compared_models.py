@@ -70,8 +70,9 @@ class ComparedModel:
     @property
     def level(self) -> str:
         """The requested target: 70%, 2:4, 70% FLOPs or 3 times faster."""
-        percentage = f"{self.sparsity:.1%}".replace(".0%", "%")
-        return self.pattern or percentage + " FLOPs" * self.structured
+        return self.pattern or (
+            f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
+        )
 
 
 def with_rows(models: Iterable[ComparedModel], rows: pd.DataFrame) -> list[ComparedModel]:

@@ -136,9 +136,8 @@ def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
             if verdict.n and CRITERIA[verdict.criterion].measure != "cost"
         }
     )
-    n = ""
-    if sizes:
-        n = f"with n = {' to '.join(map(f.count, dict.fromkeys((sizes[0], sizes[-1]))))}, "
+    ends = " to ".join(map(f.count, dict.fromkeys(sizes[:1] + sizes[-1:])))
+    n = f"with n = {ends}, " if sizes else ""
     limits = "the limit" if len(verdicts) == 1 else f"{len(decisive)} of {len(verdicts)} limits"
     return (
         f"Inconclusive: {n}{limits} can be neither met nor violated {confidence}. "
@@ -183,9 +182,8 @@ def check_limit(
         answer = MET
     elif metric.bounds(policy.alpha / tests)[0] > limit:
         answer = VIOLATED
-    needs = None
-    if answer == INCONCLUSIVE and np.isfinite(high):
-        needs = _needed(metric, limit, policy.alpha, tests=tests)
+    is_open = answer == INCONCLUSIVE and np.isfinite(high)
+    needs = _needed(metric, limit, policy.alpha, tests=tests) if is_open else None
     divisor = max(limit, 1e-9)
     return Verdict(
         name,

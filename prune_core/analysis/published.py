@@ -150,8 +150,8 @@ def _exhibit(paper: dict[str, Any], record: dict[str, Any], place: str) -> Exhib
             [name for name in table if name not in AXES], var_name="metric", value_name="value"
         )
     table["value"] *= UNITS[record["unit"]]
-    high = 1 if record["unit"] == "percent" else 100
-    if not table["value"].between(0, high).all() or not set(table["metric"]) <= set(AXES):
+    is_in_range = table["value"].between(0, 1 if record["unit"] == "percent" else 100)
+    if not is_in_range.all() or not set(table["metric"]) <= set(AXES):
         raise PruneError(
             f"{place}: a value is out of range for its unit, or its metric is unknown."
         )

@@ -403,11 +403,10 @@ def summary(
         for quantity in quantities:
             rows = tables[quantity.table]
             model_rows = rows[rows["job"] == model.job]
-            values = quantity.read(model_rows) if len(model_rows) else NO_VALUE
             row |= dict(
                 zip(
                     (quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))),
-                    values,
+                    quantity.read(model_rows) if len(model_rows) else NO_VALUE,
                     strict=True,
                 )
             )

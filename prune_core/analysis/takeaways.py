@@ -111,9 +111,11 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     if len(candidates) > 1:
         worst = min(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
         last = rows_of(rows, worst).iloc[0]
-        other = sentence_name(worst)
-        if worst.family != best.family:
-            other = f"{worst.family} at the same sparsity"
+        other = (
+            sentence_name(worst)
+            if worst.family == best.family
+            else f"{worst.family} at the same sparsity"
+        )
         ends = f"{quantity.show(last['low'])} to {quantity.show(last['high'])}"
         sentence += f"; {other} has {quantity.show(last['score'])} ({ends})"
     return sentence + "."
@@ -365,9 +367,11 @@ def soup(record: Mapping[str, Any]) -> str:
         row["accuracy"] for row in record["candidates"] if row["name"] == reference
     )
     direction = "more" if gap > 0 else "less"
-    relation = f"{100 * abs(gap):.1f} points {direction} accurate than"
-    if abs(gap) < 5e-4:
-        relation = "as accurate as"
+    relation = (
+        "as accurate as"
+        if abs(gap) < 5e-4
+        else f"{100 * abs(gap):.1f} points {direction} accurate than"
+    )
     subject = (
         record["ingredients"][0] if used == 1 else f"The average of {used} of {count} fine-tunes"
     )

@@ -177,9 +177,11 @@ def _curve(
             predictions = (
                 examples.loc[examples["job"] == job, "said_blocks"] if len(examples) else ()
             )
-            moves = dense * 0
-            if len(predictions):
-                moves = _odds([blocks[index] for blocks in predictions], kind) - dense
+            moves = (
+                _odds([blocks[index] for blocks in predictions], kind) - dense
+                if len(predictions)
+                else dense * 0
+            )
             points[sparsity] = float(row["error"]), moves
     order = sorted(points)
     errors = np.array([points[sparsity][0] for sparsity in order])

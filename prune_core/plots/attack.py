@@ -69,6 +69,7 @@ def success(
             **cell,
         )
         if rings is not None:
+            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}}
             ring_rates = (
                 rings[rings["recipe"] == recipe]
                 .set_index("job")
@@ -78,12 +79,7 @@ def success(
                 x=ring_rates,
                 y=lines,
                 mode="markers",
-                marker={
-                    "symbol": "circle-open",
-                    "size": 13,
-                    "line": {"width": 1.6},
-                    "color": [palette.color(shown[line], dark) for line in lines],
-                },
+                marker={**ring, "color": [palette.color(shown[line], dark) for line in lines]},
                 cliponaxis=False,
                 hoverinfo="skip",
                 **cell,
@@ -235,9 +231,8 @@ def _balance(
         )
         is_second = second >= 0.5
         inside = not 0.22 < second < 0.78  # a long bar has no room beyond its end
-        color = INK[dark]
-        if inside and row.state != "original":
-            color = readable_on(palette.color(model, dark))
+        is_on_bar = inside and row.state != "original"
+        color = readable_on(palette.color(model, dark)) if is_on_bar else INK[dark]
         fig.add_annotation(
             x=second,
             y=label,

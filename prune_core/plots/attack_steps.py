@@ -29,15 +29,10 @@ def attack_steps(
     """
     fig = figure(dark, HEIGHT, margin={"l": 58, "r": 150, "t": TOP, "b": BOTTOM})
     shown = [(model, result, result["steps"]) for model, result in attacked if result.get("steps")]
-    longest = max(
-        [
-            1,
-            *(
-                result["queries"] if by == "queries" else len(steps) - 1
-                for _, result, steps in shown
-            ),
-        ]
-    )
+    lengths = [
+        result["queries"] if by == "queries" else len(steps) - 1 for _, result, steps in shown
+    ]
+    longest = max([1, *lengths])
     ends = []
     for model, result, steps in shown:
         succeeded, color = result.get("outcome") == "success", palette.color(model, dark)

@@ -121,8 +121,7 @@ def by_block(
         )
     if len(ends) <= 8:
         label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, widest=NARROW)
-    blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(block_axis(blocks), title="Layer")
+    fig.update_xaxes(block_axis(int(rows["block"].max()) + 1 if len(rows) else 1), title="Layer")
     return fig.update_yaxes(
         title=similarity.axis,
         range=list(y_range),
@@ -166,13 +165,19 @@ def embedding_shifts(
     ]
     if chosen.empty:
         return fig
-    predictions = texts.loc[
-        texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]
-    ]
     points = chosen[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(
-        predictions, on="example"
+        texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]],
+        on="example",
     )
-    _segments(fig, points, dark)
+    gap = np.full(len(points), np.nan)
+    fig.add_scattergl(  # lines from dense to pruned points as one trace
+        x=np.stack([points["x_dense"], points["x"], gap], 1).ravel(),
+        y=np.stack([points["y_dense"], points["y"], gap], 1).ravel(),
+        mode="lines",
+        line={"color": fade(MUTED[dark], 0.45), "width": 1},
+        hoverinfo="skip",
+        name="move",
+    )
     changed = prediction_changed(points).to_numpy()
     notes = [_note(row, names) for row in points.to_dict("records")]
     fig.add_scattergl(
@@ -222,19 +227,6 @@ def prediction_changed(examples: pd.DataFrame) -> pd.Series:
         or examples["dense"].map(lambda value: isinstance(value, str)).all()
     )
     return (examples["dense"] != examples["pruned"]) & is_label
-
-
-def _segments(fig: go.Figure, points: pd.DataFrame, dark: bool) -> None:
-    """Draw lines from dense to pruned points as one trace."""
-    gap = np.full(len(points), np.nan)
-    fig.add_scattergl(
-        x=np.stack([points["x_dense"], points["x"], gap], 1).ravel(),
-        y=np.stack([points["y_dense"], points["y"], gap], 1).ravel(),
-        mode="lines",
-        line={"color": fade(MUTED[dark], 0.45), "width": 1},
-        hoverinfo="skip",
-        name="move",
-    )
 
 
 def _map_axes(fig: go.Figure, points: pd.DataFrame, title: str) -> go.Figure:

@@ -70,8 +70,7 @@ def by_depth(
         label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
-    blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(block_axis(blocks, 0.8, 0.05))
+    fig.update_xaxes(block_axis(int(rows["block"].max()) + 1 if len(rows) else 1, 0.8, 0.05))
     return fig.update_yaxes(
         title=f"Relative error of the {PART_TITLES[part]}",
         range=list(y_range),
@@ -238,33 +237,32 @@ def _add_cells(
 
 
 def errors_of_layer(
-    rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False, height: int = 300
+    rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False
 ) -> go.Figure:
     """Draw own, inherited and total error of each matrix in one layer of a model."""
-    fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
+    fig = figure(dark, 300, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
     errors = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
     names = [part for part in (*PARTS, "block") if part in errors.index]
     color = palette.color(model, dark)
     styles = {
-        "total": (
-            "total",
-            {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
-        ),
-        "own": ("own", {"symbol": "circle", "size": 9, "color": color}),
-        "inherited": (
-            "inherited",
-            {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}},
-        ),
+        "total": {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
+        "own": {"symbol": "circle", "size": 9, "color": color},
+        "inherited": {
+            "symbol": "circle-open",
+            "size": 9,
+            "color": color,
+            "line": {"width": 1.6},
+        },
     }
-    for column, (title, style) in styles.items():
+    for column, style in styles.items():
         fig.add_scatter(
             x=errors.loc[names, column],
             y=[PART_TITLES[part] for part in names],
             mode="markers",
-            name=title,
+            name=column,
             marker=style,
             cliponaxis=False,
-            hovertemplate=f"%{{y}}, {title}: %{{x:.3f}}<extra></extra>",
+            hovertemplate=f"%{{y}}, {column}: %{{x:.3f}}<extra></extra>",
         )
     fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
     fig.update_yaxes(autorange="reversed", showgrid=True)

@@ -105,13 +105,13 @@ def interval(
     }
 
 
-def marker(model: ComparedModel, dark: bool, size: float = 9, edge: float = 1) -> dict[str, Any]:
+def marker(model: ComparedModel, dark: bool, size: float = 9) -> dict[str, Any]:
     """Return the marker of a model."""
     return {
         "color": palette.color(model, dark),
         "size": size,
         "symbol": palette.symbol(model),
-        "line": {"color": PAPER[dark], "width": edge},
+        "line": {"color": PAPER[dark], "width": 1},
     }
 
 

@@ -103,8 +103,8 @@ def _heads(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool)
 
 def _describe(row: Any) -> str:
     """Return the hover text of a head."""
-    state = "kept" if row.kept else "removed"
-    words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: {state}"
+    words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: "
+    words += "kept" if row.kept else "removed"
     if row.cause == "kept" or not np.isfinite(row.score):
         return words
     return (

@@ -19,10 +19,9 @@ def contributions(
     uniform: float,
     model: ComparedModel,
     dark: bool = False,
-    height: int = 300,
 ) -> go.Figure:
     """Draw each layer's part of the predicted squared error; ticks mark uniform sparsity."""
-    fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
+    fig = figure(dark, 300, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
     blocks = list(range(1, len(sparsities) + 1))
     planned = [
         block.error(sparsity) ** 2
@@ -51,11 +50,9 @@ def contributions(
     return fig.update_yaxes(title="Part of the squared error", rangemode="tozero", nticks=6)
 
 
-def predicted_vs_measured(
-    checks: Sequence[PredictionCheck], dark: bool = False, height: int = 300
-) -> go.Figure:
+def predicted_vs_measured(checks: Sequence[PredictionCheck], dark: bool = False) -> go.Figure:
     """Draw predicted against measured error; hollow marks have custom sparsities by layer."""
-    fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
+    fig = figure(dark, 300, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
     values = [value for check in checks for value in (check.predicted.error, check.measured.error)]
     low, high = padded(values, low=0.0)
     fig.add_scatter(
