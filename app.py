@@ -7,11 +7,10 @@ import streamlit as st
 
 if __name__ == "__main__":
     from pages.server import admission
-    from pages.widgets import frame
-    from pages.widgets import navigation as _navigation
+    from pages.widgets import frame, navigation
 
     admitted = admission.may_enter()
-    page = _navigation.navigation("sidebar" if admitted else "hidden")
+    page = navigation.navigation("sidebar" if admitted else "hidden")
     if admitted:
         frame.draw_sidebar()
         page.run()

@@ -12,7 +12,6 @@ from pages.sections import (
     attack_validity,
 )
 from pages.widgets import frame, ui
-from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import recipes
@@ -42,9 +41,8 @@ if rows.empty:
 examples = view.outcomes()
 
 
-def budgets(view: View, attacked: pd.DataFrame) -> None:
+def budgets() -> None:
     """Draw accuracy against the attacker's budget of queries and of changed words."""
-    recipe = attacked["recipe"].iloc[0]
     runs = max(len(model.runs) for model in view.models)
     sample = f"n = {attacked.groupby('seed')['example'].nunique().max()} examples"
     sample += f" in each of {runs} seeds" * (runs > 1)
@@ -84,14 +82,16 @@ def all_values() -> None:
     shown = rows.assign(
         run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in rates}
     )
-    bars = {key: ui.percent_bar(title) for key, title in rates.items()}
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
-    counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
     ui.table(
         shown[["run", "recipe", *list(rates)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
-        {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
+        {
+            **{key: ui.percent_bar(title) for key, title in rates.items()},
+            **{key: number(key, format="%.1f" if mean else "%d") for key in outcomes},
+            "queries": number("queries (mean)", format="%.0f"),
+        },
         plain=rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
@@ -126,15 +126,9 @@ if len(able := rows[~rows["recipe"].isin(unable)]):
     )
 for sentence in unable.values():
     st.info(sentence, icon=":material/info:")
-recipe = recipes(rows)[0]
-if len(recipes(rows)) > 1:
-    recipe = ui.choice_widget(
-        st.segmented_control,
-        "recipe",
-        recipes(rows),
-        default=recipe,
-        label="Attack shown below",
-    )
+recipe = ui.segments_if_several(
+    "recipe", {name: name for name in recipes(rows)}, label="Attack shown below"
+)
 attacked = examples[examples["recipe"] == recipe]
 
 
@@ -162,7 +156,7 @@ def paired_tests() -> None:
 VIEWS = {
     "chance": ("Significance", paired_tests),
     "read": ("Examples", lambda: attack_examples.show(view, recipe)),
-    "cost": ("Attacker's budget", lambda: budgets(view, attacked)),
+    "cost": ("Attacker's budget", budgets),
     "weak": ("Slices", lambda: attack_slices.show(view, recipe)),
     "transfer": ("Transfer", lambda: attack_transfer.show(view, recipe)),
     "valid": ("Validity", lambda: attack_validity.show(view, recipe)),

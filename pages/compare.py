@@ -90,8 +90,9 @@ def ablations() -> None:
     accuracy = summary(
         {"accuracy": finished.rows("accuracy")}, finished.models, [quantities["accuracy"]]
     )
-    contributions = ablation.option_contributions(accuracy, options)
-    for (method, family), group in contributions.groupby(["method", "family"], sort=False):
+    for (method, family), group in ablation.option_contributions(accuracy, options).groupby(
+        ["method", "family"], sort=False
+    ):
         ui.chart(
             f"What does each option of {family} contribute?",
             "One bar per changed option and sparsity: the difference in "
@@ -170,12 +171,11 @@ VIEWS = {
     "figures": ("All values", all_values),
     "answers": ("Answers", lambda: question_answers.browser(view)),
 }
-metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
-has_answers = bool(metrics & {"answer_f1", "exact_match", "same_answer"})
+metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
-    "cost": len(tables["cost"]) > 0 and len(view.pruned) > 0,
+    "cost": len(tables["cost"]) and view.pruned,
     "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
-    "answers": has_answers and len(view.pruned) > 0,
+    "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }
 ui.parts({key: part for key, part in VIEWS.items() if available_views.get(key, True)}, "closer")
 if view.pruned:

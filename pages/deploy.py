@@ -81,18 +81,17 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
-    unexplained = [verdict for verdict in verdicts if verdict.detail and not verdict.needs]
-    for reason in dict.fromkeys(verdict.detail for verdict in unexplained):
+    for reason in dict.fromkeys(
+        verdict.detail for verdict in verdicts if verdict.detail and not verdict.needs
+    ):
         names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
         st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
-    timed = [
-        verdict
-        for verdict in verdicts
-        if CRITERIA[verdict.criterion].measure == "cost"
-        and verdict.answer == deployment_check.INCONCLUSIVE
-    ]
     if (
-        timed
+        any(
+            CRITERIA[verdict.criterion].measure == "cost"
+            and verdict.answer == deployment_check.INCONCLUSIVE
+            for verdict in verdicts
+        )
         and job.status == Status.DONE
         and st.button("Measure cost again", key="remeasure", icon=":material/timer:")
     ):

@@ -26,21 +26,13 @@ poolings = list(dict.fromkeys(rows["pooling"]))
 ui.page_header("Drift", takeaways.drift(rows, view.models, poolings[0]))
 ui.stop_without(view.pruned, view.is_active)
 TITLES = {"cls": "[CLS] token", "mean": "mean over tokens"}
-blocks = int(rows["block"].max()) + 1
 
 
 def by_block() -> None:
     """Draw the similarity of dense and pruned embeddings by layer."""
-    pooling = poolings[0]
-    if len(poolings) > 1:
-        pooling = ui.choice_widget(
-            st.segmented_control,
-            "pooling",
-            poolings,
-            default=poolings[0],
-            label="Sentence embedding",
-            format_func=TITLES.get,
-        )
+    pooling = ui.segments_if_several(
+        "pooling", {name: TITLES[name] for name in poolings}, label="Sentence embedding"
+    )
     with st.grid(2, min_column_width=330, key="similarities") as grid:
         for similarity in plots.SIMILARITIES:
             with grid.cell():
@@ -60,10 +52,11 @@ def by_block() -> None:
                     small=True,
                 )
     if len(adversarial):
-        ends = adversarial["n"].min(), adversarial["n"].max()
-        sizes = "–".join(dict.fromkeys(f"{n:.0f}" for n in ends))
-        seeds = " per seed" if view.means() else ""
-        st.caption(f"Dashed: adversarial examples of attacks on that model, n = {sizes}{seeds}.")
+        ends = dict.fromkeys(f"{n:.0f}" for n in adversarial["n"].agg(["min", "max"]))
+        st.caption(
+            f"Dashed: adversarial examples of attacks on that model, n = {'–'.join(ends)}"
+            f"{' per seed' if view.means() else ''}."
+        )
     ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
@@ -80,18 +73,10 @@ def embedding_map() -> None:
     """Draw one model's map in one layer, the selected examples, and those that moved most."""
     model = ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
     with st.container(horizontal=True, key="map-choices"):
-        block = ui.block_slider(blocks)
-        names = drift_map.projections(view, block)
-        projection = names[0]
-        if len(names) > 1:
-            projection = ui.choice_widget(
-                st.segmented_control,
-                "projection",
-                names,
-                default=names[0],
-                label="Projection",
-                format_func=drift_map.KINDS.get,
-            )
+        block = ui.block_slider(int(rows["block"].max()) + 1)
+        projection = ui.segments_if_several(
+            "projection", drift_map.projections(view, block), label="Projection"
+        )
     drift_map.draw(view, model, block, projection=projection)
     selected_examples.panel(view, model)
     st.markdown("#### Which examples moved most?")

@@ -51,7 +51,7 @@ def form() -> tuple[str, str | None, str]:
     """Draw the form. Return the text, the second text or None, and the original or ""."""
     inputs = {}
     first = FIELDS[0][0]
-    helps = {first: "Any text. Models predict best on texts like those they were fine-tuned on."}
+    help = "Any text. Models predict best on texts like those they were fine-tuned on."
     with st.form("sentence-form", border=False):
         for (title, _), initial in zip(FIELDS, initial_texts(), strict=True):
             height = 105 if title == first else 130
@@ -62,7 +62,7 @@ def form() -> tuple[str, str | None, str]:
                 key=_key(title),
                 height=height,
                 persist_state="session",
-                help=helps.get(title),
+                help=help if title == first else None,
             )
             if title == CHANGED:
                 inputs[ORIGINAL] = columns[1].text_area(
@@ -75,8 +75,7 @@ def form() -> tuple[str, str | None, str]:
                 )
         st.form_submit_button("Predict", key="predict", type="primary", icon=":material/search:")
     text, *pair = (inputs[title].strip() for title, _ in FIELDS)
-    second = pair[0] if pair else None
-    return text, second, inputs[ORIGINAL].strip()
+    return text, pair[0] if pair else None, inputs[ORIGINAL].strip()
 
 
 def initial_texts() -> list[str]:
@@ -125,8 +124,9 @@ def verdict(outputs: dict[ComparedModel, dict]) -> str:
     }
     distinct = set(predictions.values())
     if len(distinct) == 1:
-        subjects = {1: "The model predicts", 2: "Both models predict"}
-        subject = subjects.get(len(predictions), f"All {len(predictions)} models predict")
+        subject = {1: "The model predicts", 2: "Both models predict"}.get(
+            len(predictions), f"All {len(predictions)} models predict"
+        )
         return f"{subject} {distinct.pop()}."
     first = next(iter(predictions))  # dense if it is among them
     others = [model.label for model in predictions if predictions[model] != predictions[first]]
@@ -159,15 +159,15 @@ def predictions(outputs: dict[ComparedModel, dict]) -> None:
     """Draw the label probabilities, one bar per model and text."""
     names = next(iter(outputs.values()))["labels"]
     states = ("changed", "original") if len(next(iter(outputs.values()))["said"]) == 2 else ("",)
-    rows = [
-        (model, state, output["probabilities"][states.index(state)])
-        for model, output in outputs.items()
-        for state in reversed(states)
-    ]
     table = pd.DataFrame(
         [
-            {"job": model.job, "state": state, "probabilities": values}
-            for model, state, values in rows
+            {
+                "job": model.job,
+                "state": state,
+                "probabilities": output["probabilities"][states.index(state)],
+            }
+            for model, output in outputs.items()
+            for state in reversed(states)
         ]
     )
     description = "Bars are the probabilities that each model assigns to each label."
@@ -186,9 +186,11 @@ def predictions(outputs: dict[ComparedModel, dict]) -> None:
         ),
         key="inspect",
     )
-    formula = "softmax of the logits, $p_i=e^{z_i}/\\sum_j e^{z_j}$"
-    if view.kind == "multilabel":
-        formula = "sigmoid of each logit, as labels are independent"
+    formula = (
+        "sigmoid of each logit, as labels are independent"
+        if view.kind == "multilabel"
+        else "softmax of the logits, $p_i=e^{z_i}/\\sum_j e^{z_j}$"
+    )
     ui.how_to_read(
         f"Probabilities are the {formula}. They are a model's confidence, not its accuracy. A bar "
         "that crosses the middle is a changed prediction; a shorter bar on the same side is lower "
@@ -217,10 +219,8 @@ def scores(outputs: dict[ComparedModel, dict]) -> None:
         "difference": number("Difference from dense", format="%+.2f"),
         "original": number("Score of the original", format="%.2f"),
     }
-    if formatting.missing(dense):
-        columns["difference"] = None
-    if rows[0]["original"] is None:
-        columns["original"] = None
+    hidden = {"difference": formatting.missing(dense), "original": rows[0]["original"] is None}
+    columns |= {name: None for name, is_hidden in hidden.items() if is_hidden}
     ui.table(pd.DataFrame(rows), "predictions", columns)
 
 
@@ -253,8 +253,9 @@ def entities(outputs: dict[ComparedModel, dict], text: str) -> None:
     models = list(outputs)
     other = None
     if models[1:]:
-        title = f"Compare {models[0].label} with"
-        other = ui.one_model(models[1:], "inspect-model", title, dark=view.dark)
+        other = ui.one_model(
+            models[1:], "inspect-model", f"Compare {models[0].label} with", dark=view.dark
+        )
     for model in filter(None, (models[0], other)):
         st.markdown(ui.model_label(model, view.dark) + f": {ui.escape(outputs[model]['said'][0])}")
         st.html(ui.tagged(text.split(), outputs[model]["tags"][0], palette.color(model, view.dark)))
@@ -299,7 +300,7 @@ changed = pair if pair is not None and view.kind == "span" else text
 sentences = [verdict(outputs)]
 if original:
     sentences.append(change_sentence(outputs, original, changed))
-st.html(f'<div class="takeaway">{ui.escape(" ".join(sentences))}</div>')
+ui.takeaway(" ".join(sentences))
 if original:
     st.html(ui.marked_words(original, changed))
 subject = word_importance.Subject(
@@ -322,7 +323,7 @@ elif view.kind == "token":
     entities(outputs, text)
 else:
     predictions(outputs)
-seconds = sum(output["seconds"] for output in outputs.values())
 st.caption(
-    f"Inference took {formatting.seconds(seconds)} for {formatting.plural(len(outputs), 'model')}."
+    f"Inference took {formatting.seconds(sum(output['seconds'] for output in outputs.values()))} "
+    f"for {formatting.plural(len(outputs), 'model')}."
 )

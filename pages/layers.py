@@ -59,11 +59,10 @@ def by_depth() -> None:
 def by_matrix() -> None:
     """Draw the chosen error of every matrix of every model on one scale."""
     column = ui.segments("shade", SHADES, label="Colour shows")
-    question = "How sparse is each matrix?"
-    if column != "sparsity":
-        question = f"Which matrices have the largest {SHADES[column]}?"
     ui.chart(
-        question,
+        "How sparse is each matrix?"
+        if column == "sparsity"
+        else f"Which matrices have the largest {SHADES[column]}?",
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
@@ -95,8 +94,7 @@ def heads_and_neurons() -> None:
 
 def all_values() -> None:
     """Show the rows behind the page, without the dense models, whose errors are zero."""
-    dense = [model.job for model in view.models if model.is_dense]
-    errors = rows[~rows["job"].isin(dense)]
+    errors = rows[~rows["job"].isin([model.job for model in view.models if model.is_dense])]
     shown = errors.assign(
         run=errors["job"].map(view.labels),
         block=errors["block"] + 1,
@@ -107,12 +105,10 @@ def all_values() -> None:
         "cosine": formatting.plain,
         "realised sparsity": formatting.percent,
     }
-    columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    renamed = shown[columns].rename(
-        columns={"block": "layer", "part": "matrix", "sparsity": "realised sparsity"}
-    )
-    styled = renamed.style.format(formats, na_rep="–")
-    ui.table(styled, "reconstruction", plain=errors, height=420)
+    renamed = shown[
+        ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
+    ].rename(columns={"block": "layer", "part": "matrix", "sparsity": "realised sparsity"})
+    ui.table(renamed.style.format(formats, na_rep="–"), "reconstruction", plain=errors, height=420)
 
 
 VIEWS = {

@@ -5,7 +5,6 @@ import streamlit as st
 from pages.sections import lesson_steps
 from pages.widgets import frame, ui
 from pages.widgets.inspector import inspector
-from prune_core import PruneError
 
 view = frame.view()
 STEPS = lesson_steps.STEPS
@@ -59,11 +58,8 @@ if not lesson_steps.ready(view, step):
         else:
             ui.demo_button(view.store, "demo-lesson")
 else:
-    try:
-        with st.spinner("Loading the solvers; this takes a few seconds, once …"):
-            step.draw(view, inspector(str(view.store.home)))
-    except PruneError as error:
-        st.error(str(error))
+    with st.spinner("Loading the solvers; this takes a few seconds, once …"):
+        ui.run_action(lambda: step.draw(view, inspector(str(view.store.home))))
 with st.expander(step.question, icon=":material/help:", key=f"answer-{number}"):
     st.markdown(step.answer)
 with st.container(horizontal=True, vertical_alignment="center", key="lesson-turn"):

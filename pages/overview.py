@@ -9,8 +9,6 @@ from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import available, recipes
 
 view = frame.view()
-has_jobs = bool(view.store.jobs())
-
 ABOUT = (
     "Prune a fine-tuned BERT and measure what it costs: accuracy, where in the network the error "
     "arises, how far the sentence embeddings drift, and how much easier the model is to attack. "
@@ -54,12 +52,8 @@ def multiples() -> None:
     """Draw accuracy, accuracy under attack and reconstruction error against sparsity."""
     tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
     quantities = available(tables)
-    keys = [
-        "accuracy",
-        *(f"under_attack:{name}" for name in recipes(tables["attack"])[:1]),
-        "error",
-    ]
-    shown = [quantities[key] for key in keys if key in quantities]
+    attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
+    shown = [quantities[key] for key in ("accuracy", *attacked, "error") if key in quantities]
     table = view.summary()
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
@@ -73,8 +67,7 @@ def multiples() -> None:
                     key=f"overview-{quantity.key.split(':')[0]}",
                     small=True,
                 )
-        missing = 3 - len(shown) if view.is_active else 0
-        for _ in range(missing):
+        for _ in range(3 - len(shown) if view.is_active else 0):
             with grid.cell():
                 st.skeleton(height=320)
 
@@ -101,7 +94,7 @@ def closer() -> None:
                 st.caption(sentence)
 
 
-if not has_jobs:
+if not view.store.jobs():
     introduction()
     st.stop()
 ui.page_header("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
@@ -109,15 +102,13 @@ label_order.show_for_study(view.store, view.jobs)
 if view.models:
     multiples()
     checkpoints = dict.fromkeys(model.start for model in view.models if model.start)
-    note = ""
-    if checkpoints:
-        note = f" A mark with a dot in it started from {' or '.join(checkpoints)} instead."
+    note = f" A mark with a dot in it started from {' or '.join(checkpoints)} instead."
     ui.how_to_read(
         "Each line is one method, from the dense model at 0% through the requested sparsities; "
         "the dotted line is the dense model and the pale band its 95% Wilson interval. Bars are "
         "95% intervals: if two bars overlap widely, the sample is too small to distinguish the "
         "models. Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ "
-        f"of a layer's output, averaged over layers.{note}"
+        f"of a layer's output, averaged over layers.{note if checkpoints else ''}"
     )
 elif view.is_active:
     st.info(

@@ -34,10 +34,9 @@ def methods_form() -> dict[str, Any]:
         more=BASELINES,
     )
     places = st.columns(3, gap="medium")
-    options = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
     sparsities = places[0].multiselect(
         "Sparsities",
-        options,
+        ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"],
         ["50%", "70%"],
         accept_new_options=True,
         key="sparsities",
@@ -200,10 +199,10 @@ def paper_studies() -> None:
             persist_state="session",
         )
         plan = load(Path(name))
-        tasks = ", ".join(dict.fromkeys(run.source.task for run in plan))
         st.caption(
-            f"{formatting.plural(len(plan), 'run')} on {tasks}. The page Compare shows them next "
-            "to the published results."
+            f"{formatting.plural(len(plan), 'run')} on "
+            f"{', '.join(dict.fromkeys(run.source.task for run in plan))}. The page Compare shows "
+            "them next to the published results."
         )
         if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
             submit(plan, again=False)
@@ -222,8 +221,9 @@ try:
     methods = methods_form()
     st.markdown("#### 3 · Measures")
     checked, task = source.pop("found"), str(source["task"])
-    default_kind = KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
-    kind = source.pop("kind") or default_kind
+    kind = source.pop("kind") or (
+        KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
+    )
     measures = forms.cards(
         fitting_measures(kind),
         "measure",
@@ -264,10 +264,9 @@ try:
     title = "Show the results"
     if new:
         title = f"Queue {formatting.plural(new, 'run')}"
-        duration = formatting.approximate_seconds(total)
         summary = (
-            f"{formatting.plural(new, 'new run')}, about {duration} on two cores for a model of "
-            "the demo's size"
+            f"{formatting.plural(new, 'new run')}, about {formatting.approximate_seconds(total)} "
+            "on two cores for a model of the demo's size"
         )
         if not formatting.missing(space):
             summary += f", and up to {formatting.size(space)} on disk"

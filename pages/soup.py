@@ -36,8 +36,11 @@ def find_soups(home: Path) -> dict[str, Path]:
 def candidates(record: dict[str, Any]) -> None:
     """Show how each candidate was trained and its scores; only options in which they differ."""
     recipes = [row["recipe"] for row in record["candidates"]]
-    names = dict.fromkeys(key for recipe in recipes for key in recipe)
-    differ = [key for key in names if len({str(recipe.get(key)) for recipe in recipes}) > 1]
+    differ = [
+        key
+        for key in dict.fromkeys(key for recipe in recipes for key in recipe)
+        if len({str(recipe.get(key)) for recipe in recipes}) > 1
+    ]
     rows = [
         {
             "name": row["name"],
@@ -48,11 +51,7 @@ def candidates(record: dict[str, Any]) -> None:
         }
         for row in record["candidates"]
     ]
-    rates = {
-        key: st.column_config.NumberColumn(title, format="%.1f%%")
-        for key, title in (("accuracy", "Accuracy"), ("under_attack", "Under attack"))
-    }
-    titles = {key: key.replace("_", " ").capitalize() for key in ("name", *differ)}
+    number = st.column_config.NumberColumn
     st.markdown(
         "#### How was each candidate trained?\n:small[:gray[Only the options in which they differ; "
         "“used” candidates are in the average.]]"
@@ -60,7 +59,12 @@ def candidates(record: dict[str, Any]) -> None:
     ui.table(
         pd.DataFrame(rows),
         "soup-candidates",
-        {**titles, **rates, "used": st.column_config.CheckboxColumn("Used")},
+        {
+            **{key: key.replace("_", " ").capitalize() for key in ("name", *differ)},
+            "used": st.column_config.CheckboxColumn("Used"),
+            "accuracy": number("Accuracy", format="%.1f%%"),
+            "under_attack": number("Under attack", format="%.1f%%"),
+        },
     )
 
 
@@ -75,8 +79,8 @@ def creation_forms(home: Path) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="soup-example"):
         if st.button(
             "Run the example", key="make-example", type="primary", icon=":material/play_arrow:"
-        ) and is_started(robust_checkpoint.start_example, home):
-            st.rerun()
+        ):
+            start(robust_checkpoint.start_example, home)
         st.markdown(
             ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled examples, attacked, "
             "averaged and selected: within 10 minutes on two cores.]"
@@ -140,15 +144,14 @@ def _custom_form(home: Path) -> None:
             "the demo's size; a FreeLB fine-tune takes three times as long as a standard one. A "
             "stopped run can be resumed."
         )
-        if st.form_submit_button("Create", icon=":material/play_arrow:") and is_started(
-            robust_checkpoint.start_training, home, name, plan
-        ):
-            st.rerun()
+        if st.form_submit_button("Create", icon=":material/play_arrow:"):
+            start(robust_checkpoint.start_training, home, name, plan)
 
 
-def is_started(action: Any, *arguments: Any) -> bool:
-    """Run `action` and return whether it started; show its error otherwise."""
-    return ui.run_action(action, *arguments) is not None
+def start(action: Any, *arguments: Any) -> None:
+    """Run `action` and rerun the page if it started; show its error otherwise."""
+    if ui.run_action(action, *arguments) is not None:
+        st.rerun()
 
 
 def show_processes(home: Path) -> None:
@@ -164,21 +167,15 @@ def show_processes(home: Path) -> None:
                 if st.button("Stop", key=f"stop-{name}", icon=":material/stop:"):
                     ui.run_action(background.stop, home / name)
             else:
-                outcome = "was stopped; finished fine-tunes are kept."
-                if state.status == "failed":
-                    outcome = f"failed: {ui.escape(state.detail)}"
+                outcome = (
+                    f"failed: {ui.escape(state.detail)}"
+                    if state.status == "failed"
+                    else "was stopped; finished fine-tunes are kept."
+                )
                 st.markdown(f"**{name}** {outcome}")
                 if st.button("Resume", key=f"resume-{name}", icon=":material/refresh:"):
                     ui.run_action(background.resume, home / name)
                     st.rerun()
-
-
-def prune(checkpoint: Path) -> None:
-    """Open the Prune page with the soup as checkpoint and the selected study as study."""
-    st.session_state["checkpoint"] = str(checkpoint)
-    if view.study:
-        st.session_state["study-name"] = view.study
-    st.switch_page("pages/prune.py")
 
 
 ui.page_header("Robust fine-tuning", "", ABOUT)
@@ -205,9 +202,12 @@ chosen = ui.choice_widget(
 )
 record = json.loads(soups[chosen].read_text())
 plan = record["plan"]
-st.html(f'<div class="takeaway">{ui.escape(takeaways.soup(record))}</div>')
+ui.takeaway(takeaways.soup(record))
 if st.button("Prune this soup", key="prune-soup", type="primary", icon=":material/content_cut:"):
-    prune(soups[chosen].parent)
+    st.session_state["checkpoint"] = str(soups[chosen].parent)
+    if view.study:
+        st.session_state["study-name"] = view.study
+    st.switch_page("pages/prune.py")
 ui.chart(
     "How does the average change?",
     f"One dot per fine-tune under {plan['attack']} with 95% intervals. The line connects the "

@@ -16,11 +16,6 @@ from prune_core.store.studies import StudySummary
 view = frame.view()
 
 
-def format_statuses(study: StudySummary) -> str:
-    """Return the number of runs by status: "7 done, 1 failed"."""
-    return ", ".join(f"{count} {status}" for status, count in study.statuses.items())
-
-
 def last_names(paths: tuple[str, ...]) -> str:
     """Return the last component of each path or Hub id."""
     return ", ".join(path.rsplit("/", 1)[-1] for path in paths)
@@ -32,7 +27,7 @@ def choose_study(summaries: list[StudySummary]) -> StudySummary | None:
         {
             "study": study.name,
             "tags": list(study.tags),
-            "runs": format_statuses(study),
+            "runs": ", ".join(f"{count} {status}" for status, count in study.statuses.items()),
             "data": last_names(study.tasks),
             "checkpoint": last_names(study.checkpoints),
             "changed": pd.Timestamp(study.changed, unit="s"),
@@ -40,22 +35,21 @@ def choose_study(summaries: list[StudySummary]) -> StudySummary | None:
         }
         for study in summaries
     ]
-    columns: dict[str, Any] = {
-        "study": st.column_config.TextColumn("Study", pinned=True),
-        "tags": st.column_config.ListColumn("Tags"),
-        "runs": "Runs",
-        "data": "Data",
-        "checkpoint": "Checkpoint",
-        "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
-        "size": st.column_config.NumberColumn(
-            "On disk", format="%.1f MB", help="Space freed by deleting the study."
-        ),
-    }
     selection = st.dataframe(
         pd.DataFrame(rows),
         width="stretch",
         hide_index=True,
-        column_config=columns,
+        column_config={
+            "study": st.column_config.TextColumn("Study", pinned=True),
+            "tags": st.column_config.ListColumn("Tags"),
+            "runs": "Runs",
+            "data": "Data",
+            "checkpoint": "Checkpoint",
+            "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
+            "size": st.column_config.NumberColumn(
+                "On disk", format="%.1f MB", help="Space freed by deleting the study."
+            ),
+        },
         on_select="rerun",
         selection_mode="single-row",
         key=f"studies-{len(summaries)}",
@@ -86,8 +80,7 @@ def manage(study: StudySummary) -> None:
     """Draw the actions on one study: rename, copy, tag, select, free and delete."""
     st.markdown(f"#### {study.name}")
     more = " …" if len(study.labels) > 12 else ""
-    labels = ", ".join(study.labels[:12])
-    st.caption(f"{formatting.plural(study.runs, 'run')}: {labels}{more}")
+    st.caption(f"{formatting.plural(study.runs, 'run')}: {', '.join(study.labels[:12])}{more}")
     left, middle, right = st.columns(3, gap="medium")
     with left:
         name = st.text_input("Name", study.name, key=f"rename-{study.name}")
@@ -146,21 +139,21 @@ def manage(study: StudySummary) -> None:
 def confirm(study: StudySummary, what: str) -> None:
     """Ask for confirmation, listing what is deleted and what is kept."""
     if what == "free":
+        action, title = studies.delete_weights, "Delete weights"
+        sentence = f"The weights of {study.name} were deleted."
         st.markdown(
             f"The pruned checkpoints of **{study.name}** are deleted (at most "
             f"{formatting.size(study.bytes)}). All results, tables and charts are kept. Inspect "
             "and export can re-prune the models from their seeds."
         )
     else:
+        action, title = studies.delete, "Delete study"
+        sentence = f"{study.name} was deleted."
         st.markdown(
             f"**{study.name}** is deleted: {formatting.plural(study.runs, 'run')} with results and "
             f"checkpoints ({formatting.size(study.bytes)}). Texts saved in the pool and copies of "
             "its runs in other studies are kept."
         )
-    action, sentence, title = studies.delete, f"{study.name} was deleted.", "Delete study"
-    if what == "free":
-        action, title = studies.delete_weights, "Delete weights"
-        sentence = f"The weights of {study.name} were deleted."
 
     def run() -> None:
         try:
@@ -181,9 +174,7 @@ def details(study: StudySummary) -> None:
     others = [summary.name for summary in summaries if summary.name != study.name]
 
     def comparison() -> None:
-        other = ui.choice_widget(
-            st.selectbox, "beside", others, default=others[0], label="Other study"
-        )
+        other = ui.pick("beside", {name: name for name in others}, label="Other study")
         study_details.compare_studies(view.store, study.name, other)
 
     if others:
@@ -202,8 +193,7 @@ if not summaries:
     )
 size = sum(summary.bytes for summary in summaries)
 runs = sum(summary.runs for summary in summaries)
-changed = max(summary.changed for summary in summaries)
-date = time.strftime("%d %B %Y", time.localtime(changed))
+date = time.strftime("%d %B %Y", time.localtime(max(summary.changed for summary in summaries)))
 ui.page_header(
     "Studies",
     f"{len(summaries)} {'study' if len(summaries) == 1 else 'studies'} with "

@@ -47,16 +47,14 @@ def show(store: Store) -> None:
                 "No text is saved yet: use the button “Save to pool” below an adversarial example."
             )
             return
-        columns = ["text", "perturbed", "label", "recipe", "model", "study", "note"]
-        wide = {
-            name: st.column_config.TextColumn(width="medium")
-            for name in ("text", "perturbed", "note")
-        }
         shown = st.dataframe(
-            saved[columns],
+            saved[["text", "perturbed", "label", "recipe", "model", "study", "note"]],
             hide_index=True,
             width="stretch",
-            column_config=wide,
+            column_config={
+                name: st.column_config.TextColumn(width="medium")
+                for name in ("text", "perturbed", "note")
+            },
             on_select="rerun",
             selection_mode="multi-row",
             # a new table whenever the pool changes, so that no wrong row stays selected

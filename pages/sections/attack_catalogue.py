@@ -15,21 +15,30 @@ def panel() -> None:
             for entry in CATALOGUE.values()
             if entry.goal != CatalogueEntry.goal
         )
-        note = ""
-        if not STOPWORDS.present:
-            note = (
-                " Without NLTK's stop words, attacks use a replacement list that contains them and "
-                "some more words."
-            )
+        note = (
+            " Without NLTK's stop words, attacks use a replacement list that contains them and "
+            "some more words."
+        )
         st.markdown(
             f"**{available} of {len(CATALOGUE)} attacks can run on this machine.** Choose them on "
             "the Prune page, in the options of the measure Attack success. An attack under its "
             "published name is TextAttack's recipe; brackets name what is replaced. An attack "
-            f"succeeds when {CatalogueEntry.goal}; {others}.{note}"
+            f"succeeds when {CatalogueEntry.goal}; {others}.{note * (not STOPWORDS.present)}"
         )
         _catalogue()
         st.markdown("**Required resources** and how to download them:")
-        _resources()
+        resources = [
+            {
+                "resource": resource.name,
+                "status": "present" if resource.present else "missing",
+                "how to get it": resource.how,
+                "for": ", ".join(
+                    entry.name for entry in CATALOGUE.values() if resource in entry.needs
+                ),
+            }
+            for resource in RESOURCES
+        ]
+        st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
         st.caption(f"`{FETCH} NAME` downloads all missing resources of the attack NAME.")
 
 
@@ -45,7 +54,6 @@ def _catalogue() -> None:
         }
         for entry in CATALOGUE.values()
     ]
-    wide = dict.fromkeys(("needs", "replaced", "paper"), st.column_config.TextColumn(width="large"))
     st.dataframe(
         attacks,
         hide_index=True,
@@ -53,21 +61,13 @@ def _catalogue() -> None:
         height="content",
         key="catalogue",
         placeholder="–",
-        column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
+        column_config={
+            "attack": st.column_config.TextColumn(pinned=True),
+            **dict.fromkeys(
+                ("needs", "replaced", "paper"), st.column_config.TextColumn(width="large")
+            ),
+        },
     )
-
-
-def _resources() -> None:
-    resources = [
-        {
-            "resource": resource.name,
-            "status": "present" if resource.present else "missing",
-            "how to get it": resource.how,
-            "for": ", ".join(entry.name for entry in CATALOGUE.values() if resource in entry.needs),
-        }
-        for resource in RESOURCES
-    ]
-    st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
 
 
 def _state(entry: CatalogueEntry) -> str:

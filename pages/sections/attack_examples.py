@@ -27,11 +27,10 @@ def show(view: View, recipe: str) -> None:
         )
     models = with_rows(view.models, examples)
     if models:
-        dense = ui.dense_of(view.models, examples)
         _browse(
             view,
             examples,
-            dense,
+            ui.dense_of(view.models, examples),
             model=ui.one_model(models, "attack-model", "Model", dark=view.dark),
         )
     adversarial_pool.show(view.store)
@@ -53,24 +52,14 @@ def _browse(
         "both": succeeded & succeeded_dense,
         "neither": ~succeeded & ~succeeded_dense,
     }
-    groups = []
-    if dense and dense != model:
-        groups = [group for group in masks if masks[group].any()]
+    groups = [group for group in masks if dense and dense != model and masks[group].any()]
     left, right = st.columns([2, 3], gap="medium")
     with left:
         group = "all"
         if groups:
-            counts = {group: int(masks[group].sum()) for group in groups} | {"all": len(both)}
-            titles = {name: f"{name} ({counts[name]})" for name in groups}
-            titles["all"] = f"all examples ({len(both)})"
-            group = ui.choice_widget(
-                st.selectbox,
-                "turned",
-                ["all", *groups],
-                default=groups[0],
-                label="Attack succeeded on",
-                format_func=titles.__getitem__,
-            )
+            titles = {name: f"{name} ({masks[name].sum()})" for name in groups}
+            titles = {"all": f"all examples ({len(both)})", **titles}
+            group = ui.pick("turned", titles, groups[0], label="Attack succeeded on")
         listed = (both if group == "all" else both[masks[group]]).reset_index(drop=True)
         shown = pd.DataFrame(
             {
@@ -136,12 +125,15 @@ def _read(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
     if st.toggle("All selected models", key="all-bars", persist_state="session") and states:
         shown = states
     if shown:
-        truth = int(rows["label"].iloc[0])
         ui.chart(
             "What is the confidence of each model, before and after?",
             "Pale: the original text. Full: the adversarial text, which differs between models.",
             plots.probability_bars(
-                pd.DataFrame(shown), view.models, view.label_names, dark=view.dark, truth=truth
+                pd.DataFrame(shown),
+                view.models,
+                view.label_names,
+                dark=view.dark,
+                truth=int(rows["label"].iloc[0]),
             ),
             key="before-after",
             small=True,

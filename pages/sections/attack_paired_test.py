@@ -18,11 +18,11 @@ def show(view: View, examples: pd.DataFrame) -> None:
         return
     st.markdown("#### Is the difference significant?")
     tests = attack_success.table(examples, dense.job, jobs)
-    shown = tests.assign(run=tests["job"].map(view.labels))
-    for name in ("dense", "pruned", "difference", "low", "high"):
-        shown[name] = 100 * shown[name]
+    tests = tests.assign(run=tests["job"].map(view.labels))
+    shown = tests.assign(
+        **{name: 100 * tests[name] for name in ("dense", "pruned", "difference", "low", "high")}
+    )
     test = "Bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
-    test = f"{test}: could a difference this large arise by chance?"
 
     def number(title: str, style: str, help: str) -> Any:
         return st.column_config.NumberColumn(title, format=style, help=help)
@@ -45,9 +45,11 @@ def show(view: View, examples: pd.DataFrame) -> None:
             "difference": number("difference (points)", "%+.1f", "Pruned minus dense."),
             "low": number("from", "%+.1f", "95% bootstrap interval of the difference, lower end."),
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
-            "p_value": number("p", "%.3f", test),
+            "p_value": number(
+                "p", "%.3f", f"{test}: could a difference this large arise by chance?"
+            ),
         },
-        plain=tests.assign(run=tests["job"].map(view.labels), recipe=examples["recipe"].iloc[0]),
+        plain=tests.assign(recipe=examples["recipe"].iloc[0]),
     )
     ui.how_to_read(
         "Pruning changes which examples a model classifies correctly, and so which are attacked. "

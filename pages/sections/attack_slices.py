@@ -15,8 +15,7 @@ def show(view: View, recipe: str) -> None:
     dense = ui.dense_of(view.models, examples)
     runs = attack_success.slices(examples, dense.jobs if dense else (), view.label_names)
     order = list(dict.fromkeys(runs["slice"]))
-    slices = view.pooled("attack_slice", runs)
-    slices = slices.sort_values(
+    slices = view.pooled("attack_slice", runs).sort_values(
         "slice", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
     )
     mean = view.means()

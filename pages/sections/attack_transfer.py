@@ -42,8 +42,10 @@ def show(view: View, recipe: str) -> None:
         sources = {name: name.replace(" (", "<br>(") for name in dict.fromkeys(rows["recipe"])}
     rates = attack_transfer.transfer_matrix(cells, by)
     _chart(view, rates, sources, models=models, by=by, recipe=recipe)
-    names = {"made": rates[by].map(sources), "evaluated_on": rates["job"].map(view.labels)}
-    ui.downloads(rates.assign(**names), "attack-transfer")
+    ui.downloads(
+        rates.assign(made=rates[by].map(sources), evaluated_on=rates["job"].map(view.labels)),
+        "attack-transfer",
+    )
     _texts(view, rows[rows["recipe"] == recipe], models)
     ui.how_to_read(
         "A cell is $\\frac{\\text{adversarial texts classified incorrectly}}{\\text{texts whose "
@@ -64,9 +66,7 @@ def _chart(
     by: str,
     recipe: str,
 ) -> None:
-    source = "by the attack"
-    if by == "source":
-        source = f"by {recipe} against the model"
+    source = f"by {recipe} against the model" if by == "source" else "by the attack"
     ui.chart(
         "Do adversarial examples transfer?",
         f"Adversarial examples made {source} on the left, evaluated on the model above: the "
@@ -74,13 +74,8 @@ def _chart(
         + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
         plots.transfer(rates, sources, models, by=by, dark=view.dark),
         key="transfer",
-        selects=_choose_cell if by == "source" else None,
+        selects=(lambda marks: ui.set_choice("cell", marks[0])) if by == "source" else None,
     )
-
-
-def _choose_cell(marks: Sequence[str]) -> None:
-    """Show the texts of a clicked cell."""
-    ui.set_choice("cell", marks[0])
 
 
 def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
@@ -98,13 +93,13 @@ def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
     start = next((cell for cell in cells if len(set(cell.split("|"))) == 2), next(iter(cells)))
     cell = ui.pick("cell", cells, start, label="Attacked model → evaluated model")
     source, job = map(int, cell.split("|"))
-    results = rows.query("source == @source and job == @job and original == truth")
     attacks = view.first_seed("attack_example").query("job == @source and outcome == 'success'")
-    shown = results.merge(
-        attacks[["example", "recipe", "text", "perturbed"]], on=["example", "recipe"]
+    shown = (
+        rows.query("source == @source and job == @job and original == truth")
+        .merge(attacks[["example", "recipe", "text", "perturbed"]], on=["example", "recipe"])
+        .assign(succeeds=lambda results: results["changed"] != results["truth"])
+        .sort_values("succeeds", ascending=False, kind="stable")
     )
-    shown = shown.assign(succeeds=shown["changed"] != shown["truth"])
-    shown = shown.sort_values("succeeds", ascending=False, kind="stable")
     wide = st.column_config.TextColumn
     ui.table(
         shown[["succeeds", "text", "perturbed", "truth", "changed"]],

@@ -62,8 +62,9 @@ def show(view: View, recipe: str) -> None:
         examples, min_similarity, max_changed / 100, spared=() if strict else LETTERS
     )
     counted = attack_success.only_valid(examples, ~flaws.any(axis=1))
-    rates = [attack_success.rates(rows) for rows in (counted, examples)]
-    valid, all_texts = (view.pooled("attack", rows) for rows in rates)
+    valid, all_texts = (
+        view.pooled("attack", attack_success.rates(rows)) for rows in (counted, examples)
+    )
     interval, seed_notes = "Wilson interval", ("", "")
     if mean := view.means():
         interval, seed_notes = "interval over seeds and examples", (f", {mean}", " per seed")
@@ -75,15 +76,14 @@ def show(view: View, recipe: str) -> None:
         key="valid-success",
     )
     _reasons(view, attacked, flaws)
-    missing = ""
-    if not WORDNET.present:
-        missing = " (WordNet is missing on this machine, so antonyms are not detected)"
+    missing = " (WordNet is missing on this machine, so antonyms are not detected)"
     ui.how_to_read(
         f"A success counts as failed if its similarity is below {min_similarity:g}, if it is "
         f"flagged for its meaning, or if more than {max_changed}% of its words are changed. "
         "**Flagged**: a negation (not, n't, never, no, without …) is removed, added or misspelt, "
-        f"or a word is replaced by its antonym in WordNet{missing}. These rules are heuristics "
-        "with false positives and false negatives, so read some texts below.  \n**Misspellings.** "
+        f"or a word is replaced by its antonym in WordNet{missing * (not WORDNET.present)}. These "
+        "rules are heuristics with false positives and false negatives, so read some texts below."
+        "  \n**Misspellings.** "
         "The tokenizer of the sentence encoder splits a misspelt word into unrelated pieces. On "
         "the demo, one wrong letter in nineteen words (*minutes* to *mivutes*) lowers similarity "
         "to 0.77, and 19 of 30 DeepWordBug texts on the dense model are below 0.8, although "

@@ -63,8 +63,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     chosen = st.session_state.get("label-pairs", {}).get(_data_key(plan), "")
     if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
         return {"found": None, "kind": "classification", "labels": ""}
-    experiment = data_experiment({**plan, "labels": chosen})
-    check = _check(experiment)
+    check = _check(data_experiment({**plan, "labels": chosen}))
     with st.container(border=True, key="data-check"):
         if not check.is_over:
             st.fragment(_wait, run_every=0.5)(check)
@@ -104,13 +103,8 @@ def _wait(check: DataCheck) -> None:
         st.rerun()
 
 
-def _skip_rows(task: str) -> None:
-    st.session_state[f"bad_rows-{task}"] = "skip"
-
-
 def _describe(result: Mapping[str, Any], task: str) -> None:
     """Describe model and data, without the folder of an upload in messages."""
-    folder = f"{Path(task).parent}/"
     sentence = f"The model predicts {TASK_TYPES[result['kind']]}"
     names = result["labels"] if result["kind"] in ("classification", "multilabel", "token") else []
     listed = ", ".join(names[:8])
@@ -121,7 +115,7 @@ def _describe(result: Mapping[str, Any], task: str) -> None:
     st.markdown(f"**{sentence}.**")
     if "error" in result:
         message = with_field_names(
-            result["error"].split(" Say it with --labels")[0].replace(folder, "")
+            result["error"].split(" Say it with --labels")[0].replace(f"{Path(task).parent}/", "")
         )
         if result.get("counts"):
             st.warning(f"{message} Choose the label below.", icon=":material/help:")
@@ -131,18 +125,15 @@ def _describe(result: Mapping[str, Any], task: str) -> None:
                 "Skip these rows",
                 key="skip-rows",
                 icon=":material/filter_alt:",
-                on_click=_skip_rows,
-                args=(task,),
+                on_click=lambda: st.session_state.update({f"bad_rows-{task}": "skip"}),
             )
         else:
             st.error(message)
     else:
-        note = ""
-        if not result["labelled"]:
-            note = " No labels: models are compared with the dense model's predictions."
+        note = " No labels: models are compared with the dense model's predictions."
         st.markdown(
             f"{result['calibration']:,} calibration and {result['evaluation']:,} evaluation "
-            f"examples.{note}"
+            f"examples.{'' if result['labelled'] else note}"
         )
     for note in result["notes"]:
         st.caption(f"· {with_field_names(note)}")
@@ -153,14 +144,21 @@ def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
     source = experiment["source"]
     filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
     if is_file(source["task"]):
-        filled |= {"task": FILE, "path": source["task"], "uploaded": ""}
         columns = (("text", "text"), ("pair", "text_pair"), ("label", "label"))
-        filled |= {f"{key}-{source['task']}": source[name] for key, name in columns if source[name]}
-    elif source["task"] != "demo" and source["task"] not in KNOWN_TASKS:
-        filled |= {"task": HUB, "hub-id": source["task"]}
         filled |= {
-            f"hub-{name}": source.get(name, "")
-            for name in ("config", "split", "text", "text_pair", "label")
+            "task": FILE,
+            "path": source["task"],
+            "uploaded": "",
+            **{f"{key}-{source['task']}": source[name] for key, name in columns if source[name]},
+        }
+    elif source["task"] != "demo" and source["task"] not in KNOWN_TASKS:
+        filled |= {
+            "task": HUB,
+            "hub-id": source["task"],
+            **{
+                f"hub-{name}": source.get(name, "")
+                for name in ("config", "split", "text", "text_pair", "label")
+            },
         }
     st.session_state.update(filled)
     _remember({**experiment, **source}, labels)
@@ -180,9 +178,8 @@ def _data_key(plan: Mapping[str, Any]) -> str:
 def _label_table(plan: Mapping[str, Any], result: Mapping[str, Any], chosen: str) -> None:
     """Draw one choice per label value: the label that it maps to."""
     counts = result.get("counts") or {}
-    names = list(result["labels"])
-    if result["kind"] == "regression":  # a single output, but two labels
-        names = list(BINARY)
+    # regression has a single output, but two labels
+    names = BINARY if result["kind"] == "regression" else result["labels"]
     values = [value for value in counts if value]
     if not values:
         return
@@ -213,6 +210,5 @@ def _label_table(plan: Mapping[str, Any], result: Mapping[str, Any], chosen: str
                         placeholder="which label?",
                     )
         if st.button("Use this mapping", key="use-labels", icon=":material/check:"):
-            pairs = {value: label for value, label in labels.items() if label}
-            _remember(plan, format_pairs(pairs))
+            _remember(plan, format_pairs({value: name for value, name in labels.items() if name}))
             st.rerun()

@@ -23,6 +23,15 @@ TITLES = {
     HUB: "Hub data set, by id",
 }
 TITLES |= {name: known.title for name, known in KNOWN_TASKS.items()}
+# (key of a sweep, title, key of the widget, placeholder)
+HUB_FIELDS = (
+    ("task", "Id", "hub-id", "owner/name"),
+    ("config", "Configuration", "hub-config", "default"),
+    ("split", "Split to evaluate on", "hub-split", "validation or test"),
+    ("text", "Text column", "hub-text", "by name"),
+    ("text_pair", "Second text", "hub-text_pair", "by name"),
+    ("label", "Label column", "hub-label", "by name"),
+)
 CALIBRATIONS = {
     "data": "Examples of the data",
     "attacked": "Adversarial examples of a job's attacks",
@@ -79,17 +88,14 @@ def data_source_form(store: Store) -> dict[str, Any]:
 
 def _checkpoint(store: Store) -> str:
     """Draw a text field for the checkpoint and a choice of known ones."""
-    help = (
-        "`demo`, a local Hugging Face folder (or the output of a Trainer), or the Hub id of a "
-        "fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa "
-        "v2/v3 or ModernBERT."
-    )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     name = left.text_input(
         "Checkpoint (the fine-tuned model to prune)",
         "demo",
         key="checkpoint",
-        help=help,
+        help="`demo`, a local Hugging Face folder (or the output of a Trainer), or the Hub id of a "
+        "fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa "
+        "v2/v3 or ModernBERT.",
         persist_state="session",
     ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
@@ -118,36 +124,14 @@ def _known() -> list[str]:
 
 def _hub_id() -> dict[str, Any]:
     """Draw id, configuration, split and columns of a Hub data set; `task` is "" without an id."""
-    columns = st.columns(3)
-    fields = {
-        "task": columns[0]
-        .text_input("Id", key="hub-id", placeholder="owner/name", persist_state="session")
-        .strip(),
-        "config": columns[1]
-        .text_input(
-            "Configuration", key="hub-config", placeholder="default", persist_state="session"
-        )
-        .strip(),
-        "split": columns[2]
-        .text_input(
-            "Split to evaluate on",
-            key="hub-split",
-            placeholder="validation or test",
-            persist_state="session",
-        )
-        .strip(),
-    }
-    columns = st.columns(3)
-    for column, name, title in zip(
-        columns,
-        ("text", "text_pair", "label"),
-        ("Text column", "Second text", "Label column"),
-        strict=True,
-    ):
-        fields[name] = column.text_input(
-            title, key=f"hub-{name}", placeholder="by name", persist_state="session"
+    return {
+        name: place.text_input(
+            title, key=key, placeholder=placeholder, persist_state="session"
         ).strip()
-    return fields
+        for place, (name, title, key, placeholder) in zip(
+            (*st.columns(3), *st.columns(3)), HUB_FIELDS, strict=True
+        )
+    }
 
 
 def _sizes() -> dict[str, Any]:

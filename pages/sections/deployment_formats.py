@@ -25,10 +25,9 @@ def page(store: Store, job: Job) -> None:
 def _formats(files: pd.DataFrame) -> None:
     """Show the metrics of every format, with dense PyTorch as the reference in the first row."""
     if files.empty:
-        title = MEASURES["formats"].title
         st.info(
-            f"No exported formats are measured yet: add the measure **{title}**, which exports "
-            "both models to ONNX and int8 and evaluates the files.",
+            f"No exported formats are measured yet: add the measure **{MEASURES['formats'].title}"
+            "**, which exports both models to ONNX and int8 and evaluates the files.",
             icon=":material/info:",
         )
         return
@@ -57,9 +56,9 @@ def _formats(files: pd.DataFrame) -> None:
         f"model. {quantization}."
     )
     if busy := evidence.disturbance(files):
-        command = f"`python -m prune_core remeasure {files['job'].iloc[0]} formats`"
         st.warning(
-            f"The times are unreliable: {busy}. On an idle machine, measure again ({command}).",
+            f"The times are unreliable: {busy}. On an idle machine, measure again "
+            f"(`python -m prune_core remeasure {files['job'].iloc[0]} formats`).",
             icon=":material/warning:",
         )
 
@@ -67,10 +66,9 @@ def _formats(files: pd.DataFrame) -> None:
 def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
     """Show which matrices are sensitive to int8, and the file that leaves them in fp32."""
     if matrices.empty:
-        title = MEASURES["quantization"].title
         st.info(
-            f"Is int8 too inaccurate? The measure **{title}** leaves each matrix in fp32 in turn "
-            "and proposes which ones to leave there.",
+            f"Is int8 too inaccurate? The measure **{MEASURES['quantization'].title}** leaves "
+            "each matrix in fp32 in turn and proposes which ones to leave there.",
             icon=":material/stethoscope:",
         )
         return
@@ -87,19 +85,21 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
         },
         plain=files,
     )
-    before = max(files["own_divergence"].iloc[1], 1e-12)
-    recovered = 100 * (1 - matrices["divergence"] / before)
-    bar = st.column_config.ProgressColumn(
-        "Recovered by it alone", format="%.0f%%", min_value=0, max_value=100
+    recovered = 100 * (1 - matrices["divergence"] / max(files["own_divergence"].iloc[1], 1e-12))
+    ui.table(
+        matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]],
+        "doctor",
+        {
+            "part": "In fp32",
+            "back": st.column_config.ProgressColumn(
+                "Recovered by it alone", format="%.0f%%", min_value=0, max_value=100
+            ),
+            "divergence": number("Remaining divergence (nats)", format="%.4f"),
+            "proposed": "Proposed",
+        },
+        plain=matrices,
+        height=320,
     )
-    shown = matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]]
-    columns = {
-        "part": "In fp32",
-        "back": bar,
-        "divergence": number("Remaining divergence (nats)", format="%.4f"),
-        "proposed": "Proposed",
-    }
-    ui.table(shown, "doctor", columns, plain=matrices, height=320)
     st.caption(
         "Divergence from the model's fp32 predictions on the calibration examples; labels are not "
         "used. Accuracy is measured on the evaluation examples."

@@ -9,7 +9,7 @@ from prune_core import plots
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.analysis.drift_samples import with_evaluation_indices
 
-KINDS = {"umap": "UMAP", "pca": "PCA"}
+KINDS = {"pca": "PCA", "umap": "UMAP"}
 
 
 def models_with_map(view: View) -> list[ComparedModel]:
@@ -18,19 +18,14 @@ def models_with_map(view: View) -> list[ComparedModel]:
     return [model for model in view.pruned if len(points) and (points["job"] == model.job).any()]
 
 
-def projections(view: View, block: int) -> list[str]:
-    """Return the projections that are available for a layer."""
+def projections(view: View, block: int) -> dict[str, str]:
+    """Return the projections that are available for a layer with their titles."""
     points = view.first_seed("drift_map")
-    return [
-        name
-        for name in ("pca", "umap")
-        if ((points["block"] == block) & (points["projection"] == name)).any()
-    ]
+    known = set(points.loc[points["block"] == block, "projection"])
+    return {name: title for name, title in KINDS.items() if name in known}
 
 
-def draw(
-    view: View, model: ComparedModel, block: int, projection: str, small: bool = False
-) -> None:
+def draw(view: View, model: ComparedModel, block: int, projection: str) -> None:
     """Draw the map; clicked or lassoed points are selected."""
     points, texts = _tables(view)
     ui.chart(
@@ -50,7 +45,6 @@ def draw(
             dark=view.dark,
         ),
         key="map",
-        small=small,
         selects=lambda examples: frame.choose_examples(view.study, examples),
         lasso=True,
     )
@@ -73,17 +67,16 @@ def movers(view: View, model: ComparedModel, block: int, projection: str) -> pd.
     texts = examples.loc[
         examples["job"] == model.job, ["example", "text", "label", "dense", "pruned"]
     ]
-    shifts = (
+    return (
         points.loc[chosen, ["example", "move"]]
         .merge(texts, on="example")
-        .sort_values("move", ascending=False)
+        .sort_values("move", ascending=False, ignore_index=True)
+        .assign(changed=plots.prediction_changed)
     )
-    return shifts.assign(changed=plots.prediction_changed(shifts)).reset_index(drop=True)
 
 
 def table(view: View, shifts: pd.DataFrame, key: str) -> None:
     """Show the first fifty as a table; selected rows select their examples."""
-    top = float(shifts["move"].max()) or 1.0
     shown = ui.readable_labels(shifts, view.label_names)
 
     def changed() -> None:
@@ -98,7 +91,10 @@ def table(view: View, shifts: pd.DataFrame, key: str) -> None:
         {
             "text": st.column_config.TextColumn("text", width="large"),
             "move": st.column_config.ProgressColumn(
-                "shift on the map", format="%.2f", min_value=0, max_value=top
+                "shift on the map",
+                format="%.2f",
+                min_value=0,
+                max_value=float(shifts["move"].max()) or 1.0,
             ),
             "label": "true label",
             "dense": "dense prediction",

@@ -88,8 +88,14 @@ def _model(view: View) -> None:
         disabled=child_process.is_running("export") or not is_allowed,
     ):
         flags = {"--shrink": compact, "--onnx": onnx, "--int8": int8}
-        options = [flag for flag, is_set in flags.items() if is_set]
-        child_process.start("export", "export", str(model.job), folder, *options, patience=PATIENCE)
+        child_process.start(
+            "export",
+            "export",
+            str(model.job),
+            folder,
+            *(flag for flag, is_set in flags.items() if is_set),
+            patience=PATIENCE,
+        )
     child_process.show(
         "export",
         "Exporting and verifying; ONNX takes about a minute.",

@@ -69,16 +69,10 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
         recipe = ui.choice_widget(
             st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
-        titles = {"": f"prediction of {first} ({dense['said'][0]})"}
-        chosen = ui.choice_widget(
-            st.selectbox,
-            "inspect-right",
-            ["", *names],
-            default="",
-            label="Correct label",
-            format_func=lambda name: titles.get(name, name),
-            width=260,
-        )
+        titles = {"": f"prediction of {first} ({dense['said'][0]})"} | {
+            name: name for name in names
+        }
+        chosen = ui.pick("inspect-right", titles, label="Correct label", width=260)
         if st.button(
             f"Attack {plural(len(predicted), 'model')}",
             key="attack",
@@ -95,11 +89,9 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
                 attack, recipe, subject, label=label, names=names
             )
     entry = catalogue.CATALOGUE[recipe]
-    changes = entry.changes
-    if subject.pair:
-        changes += " of the first sentence"
+    place = " of the first sentence" if subject.pair else ""
     st.caption(
-        f"{entry.paper}. Changes {changes}; at most 500 queries and 30 s per model. "
+        f"{entry.paper}. Changes {entry.changes}{place}; at most 500 queries and 30 s per model. "
         f"{entry.replaces}"
     )
 
@@ -110,9 +102,8 @@ def _watch(view: View, attempt: Attempt, paste: Paste) -> None:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", key="attack-running"):
         finished = sum("outcome" in result for _, result in attempt.results())
-        has_results = any(result for _, result in attempt.results())
         state = "Loading the models …"
-        if has_results:
+        if any(result for _, result in attempt.results()):
             state = f"Finished on {finished} of {plural(len(attempt.attack.models), 'model')}"
         st.markdown(f":material/hourglass_top: {state}")
         st.button("Stop", key="attack-stop", icon=":material/stop:", on_click=attempt.attack.cancel)
@@ -132,14 +123,17 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         key="attack-axis",
     ):
         by = ui.segments("attack-by", plots.AXES, "queries", label="Across")
-    two = len(attempt.names) == 2
     ui.chart(
         "How fast does the attack succeed on each model?",
         f"Probability of “{attempt.label_name}” for the best text found so far; each dot is a "
         f"change that {attempt.recipe} accepted, a cross marks success. One text, "
         f"{plural(len(attempt.attack.models), 'model')}.",
         plots.attack_steps(
-            attempt.results(), by, attempt.label_name, two_labels=two, dark=view.dark
+            attempt.results(),
+            by,
+            attempt.label_name,
+            two_labels=len(attempt.names) == 2,
+            dark=view.dark,
         ),
         key="attack-steps",
     )
@@ -207,9 +201,15 @@ def _transfer(attempt: Attempt) -> None:
         return
     st.markdown("#### Do these adversarial examples transfer?")
     subject = attempt.subject
-    pairs = None if subject.pair is None else [subject.pair] * len(texts)
-    checkpoints = list(subject.checkpoints.values())
-    outputs = ui.run_action(subject.client.predict, checkpoints, list(texts.values()), pairs) or []
+    outputs = (
+        ui.run_action(
+            subject.client.predict,
+            list(subject.checkpoints.values()),
+            list(texts.values()),
+            None if subject.pair is None else [subject.pair] * len(texts),
+        )
+        or []
+    )
     table = pd.DataFrame({"attacked model": list(texts)})
     for model, output in zip(subject.checkpoints, outputs, strict=bool(outputs)):
         if "error" not in output:

@@ -12,7 +12,7 @@ from pages.widgets.frame import View
 from prune_core import formatting, plots
 from prune_core.analysis import deployment_check, evidence
 from prune_core.analysis.attack_success import successes
-from prune_core.analysis.compared_models import ComparedModel, with_rows
+from prune_core.analysis.compared_models import with_rows
 from prune_core.analysis.policy import Policy
 from prune_core.analysis.quantities import TABLES, available
 from prune_core.processes.inspector_client import Inspector
@@ -33,17 +33,19 @@ class Step:
 
 def _percentage(title: str, maximum: int, default: int, key: str) -> float:
     """Draw a slider in percent; return a fraction."""
-    value = st.slider(
-        title,
-        0,
-        maximum,
-        value=default,
-        step=5,
-        format="%d%%",
-        key=f"lesson-{key}",
-        persist_state="session",
+    return (
+        st.slider(
+            title,
+            0,
+            maximum,
+            value=default,
+            step=5,
+            format="%d%%",
+            key=f"lesson-{key}",
+            persist_state="session",
+        )
+        / 100
     )
-    return value / 100
 
 
 def pruned_layers(
@@ -89,10 +91,15 @@ def reconstruction(
 ) -> None:
     """Draw a chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
-    models: list[ComparedModel] = with_rows(view.pruned, rows)
+    models = with_rows(view.pruned, rows)
     model = ui.one_model(models, "lesson-model", "Model", dark=view.dark)
-    figure = draw(rows, [model], dark=view.dark)
-    ui.chart(question, looking_at, figure, key=f"lesson-{draw.__name__}", small=True)
+    ui.chart(
+        question,
+        looking_at,
+        draw(rows, [model], dark=view.dark),
+        key=f"lesson-{draw.__name__}",
+        small=True,
+    )
 
 
 def attack(view: View, inspector: Inspector) -> None:
@@ -157,8 +164,9 @@ def ship(view: View, inspector: Inspector) -> None:
     limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
-    loss = evidence.paired_loss(broken, fixed, n)
-    verdict = deployment_check.check_limit("accuracy_loss", "", loss, policy=policy, tests=1)
+    verdict = deployment_check.check_limit(
+        "accuracy_loss", "", evidence.paired_loss(broken, fixed, n), policy=policy, tests=1
+    )
     ui.chart(
         "Can it be deployed?",
         f"{broken} examples newly broken and {fixed} newly fixed of {n:,}. "
@@ -175,8 +183,6 @@ def ship(view: View, inspector: Inspector) -> None:
 
 def ready(view: View, step: Step) -> bool:
     """Whether the selected pruned models have all tables that the step needs."""
-    if not step.needs:
-        return True
     return all(with_rows(view.pruned, view.single(name)) for name in step.needs)
 
 

@@ -37,5 +37,6 @@ def _offer(view: View, lacking: Sequence[ComparedModel]) -> None:
             key="prune-again",
             icon=":material/refresh:",
         ):
-            ids = [str(model.job) for model in lacking]
-            child_process.start("remake", "reprune", *ids, patience=PATIENCE)
+            child_process.start(
+                "remake", "reprune", *(str(model.job) for model in lacking), patience=PATIENCE
+            )

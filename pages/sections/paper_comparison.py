@@ -22,18 +22,16 @@ def section(view: frame.View) -> None:
     st.markdown("#### Comparison with the paper")
     study = _compared_study(view)
     known = published.exhibits()
-    structured = any(model.structured for model in study.models)
-    default = "kprune-curves" if structured else "akr-table-1"
+    default = "kprune-curves" if any(model.structured for model in study.models) else "akr-table-1"
     titles = {key: f"{exhibit.source}: {exhibit.title}" for key, exhibit in known.items()}
     exhibit = known[ui.pick("exhibit", titles, default, label="Published results")]
     values = _select_values(exhibit, study)
-    metrics = list(dict.fromkeys(values["metric"]))
     points_by_metric = {
         metric: published_comparison.points(exhibit, values, metric, study=study)
-        for metric in metrics
+        for metric in dict.fromkeys(values["metric"])
     }
     st.caption(_legend(exhibit, points_by_metric))
-    columns = min(2, len(metrics))
+    columns = min(2, len(points_by_metric))
     with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
         for metric, points in points_by_metric.items():
             with grid.cell():
@@ -81,11 +79,8 @@ def _legend(exhibit: Exhibit, points_by_metric: dict[str, pd.DataFrame]) -> str:
     if any(points["own"].any() for points in points_by_metric.values()):
         parts.append(
             "Filled marks: this study, means over seeds with bars from the lowest to the highest "
-            "seed (the 95% interval if there is only one seed)."
-        )
-        parts.append(
-            f"For methods with more than {published_comparison.MOST_FORMS} variants, only the full "
-            "method is shown."
+            "seed (the 95% interval if there is only one seed). For methods with more than "
+            f"{published_comparison.MOST_FORMS} variants, only the full method is shown."
         )
     else:
         parts.append("This study has no results to show here.")
@@ -99,20 +94,16 @@ def _legend(exhibit: Exhibit, points_by_metric: dict[str, pd.DataFrame]) -> str:
 
 def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, height: int) -> None:
     axis = published.AXES[metric]
-    figure = plots.published_comparison(points, axis, exhibit.against, dark=dark, height=height)
     sample = published_comparison.sample(points)
     ui.chart(
         axis.title,
         f"This study: {sample}." if sample else "Published results only.",
-        figure,
+        plots.published_comparison(points, axis, exhibit.against, dark=dark, height=height),
         key=f"beside-{metric}",
         small=True,
     )
 
 
 def _differences(sentences: list[str]) -> None:
-    if sentences:
-        st.markdown("##### Differences in setup")
-    else:
-        st.markdown("No recorded difference in setup.")
+    st.markdown("##### Differences in setup" if sentences else "No recorded difference in setup.")
     st.markdown("\n".join(f"- {sentence}" for sentence in sentences))

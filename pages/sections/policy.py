@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from prune_core import PruneError
+from pages.widgets import ui
 from prune_core.analysis import policy
 from prune_core.analysis.policy import CRITERIA, Policy
 
@@ -40,8 +40,7 @@ def form(kind: str, metric: str) -> Policy:
         )
     with rows:
         limits = _limits(kind, metric)
-    names = (name.strip() for name in slices.split(","))
-    return Policy(limits, tuple(filter(None, names)), confidence)
+    return Policy(limits, tuple(filter(None, map(str.strip, slices.split(",")))), confidence)
 
 
 def _limits(kind: str, metric: str) -> dict[str, float]:
@@ -81,19 +80,18 @@ def _read_file() -> None:
     file = st.file_uploader("Load a policy file", ["yaml", "yml"], key="policy-file")
     if file is None:
         return
-    try:
-        loaded = policy.parse(file.getvalue().decode("utf-8", errors="replace"), file.name)
-    except PruneError as error:
-        st.error(str(error))
-        return
-    if file.file_id == st.session_state.get("policy-seen"):
+    text = file.getvalue().decode("utf-8", errors="replace")
+    loaded = ui.run_action(policy.parse, text, file.name)
+    if loaded is None or file.file_id == st.session_state.get("policy-seen"):
         return
     limits = {f"asked-{name}": name in loaded.limits for name in CRITERIA} | {
         f"limit-{name}": float(value) for name, value in loaded.limits.items()
     }
-    settings = {
-        "policy-slices": ", ".join(loaded.slices),
-        "policy-confidence": float(loaded.confidence),
-        "policy-seen": file.file_id,
-    }
-    st.session_state.update(limits | settings)
+    st.session_state.update(
+        {
+            **limits,
+            "policy-slices": ", ".join(loaded.slices),
+            "policy-confidence": float(loaded.confidence),
+            "policy-seen": file.file_id,
+        }
+    )

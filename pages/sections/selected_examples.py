@@ -16,9 +16,7 @@ from prune_core.analysis.example_groups import Contrast
 
 def panel(view: View, model: ComparedModel) -> None:
     """Draw the selected example in detail, or compare the selected group with the rest."""
-    if not view.examples:
-        return
-    if warn_if_ambiguous(view, view.first_seed("prediction")):
+    if not view.examples or warn_if_ambiguous(view, view.first_seed("prediction")):
         return
     with st.container(border=True, key="chosen-examples"):
         view.caption_seed("This section shows")
@@ -69,16 +67,17 @@ def _one(view: View, example: int) -> None:
             "prediction": formatting.prediction_text(row["pruned"], names),
             "confidence": _confidence(row),
         }
-        attempts = attacks
-        if len(attacks):
-            attempts = attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
+        attempts = (
+            attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
+            if len(attacks)
+            else attacks
+        )
         for attempt in attempts.to_dict("records"):
             entry[attempt["recipe"]] = attempt["outcome"]
             if attempt["outcome"] == "success":
                 entry[attempt["recipe"]] += f": {attempt['perturbed']}"
         table.append(entry)
-    confidence = ui.percent_bar("confidence")
-    ui.table(pd.DataFrame(table), "chosen-example", {"confidence": confidence})
+    ui.table(pd.DataFrame(table), "chosen-example", {"confidence": ui.percent_bar("confidence")})
     if st.button("Inspect this example", key="inspect-example", icon=":material/search:"):
         st.session_state["inspect-texts"] = (first["text"], first["pair"])
         st.switch_page("pages/inspect.py")
@@ -109,9 +108,8 @@ def _group(view: View, model: ComparedModel, examples: Sequence[int]) -> None:
         st.caption("There are no labels and no attacks to compare this group with the rest.")
     if len(model_rows):
         inside = model_rows[model_rows["example"].isin(list(examples))]
-        shown = ui.readable_labels(inside[["text", "label", "dense", "pruned"]], view.label_names)
         ui.table(
-            shown,
+            ui.readable_labels(inside[["text", "label", "dense", "pruned"]], view.label_names),
             "chosen-group",
             {"text": st.column_config.TextColumn("text", width="large")},
             plain=inside,

@@ -64,8 +64,6 @@ def _watch(folder: Path) -> None:
     log = folder / background.LOG
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
     output = [line for line in text.splitlines() if line.strip()]
-    # the other lines are progress, warnings and the result at the end
-    trials = [line for line in output if line.startswith("- ")]
     if state.status == "running":
         st.session_state["smallest-working"] = True
         st.progress(min(1.0, state.progress), text=state.detail)
@@ -79,7 +77,7 @@ def _watch(folder: Path) -> None:
             icon=":material/info:",
         )
     elif output:
-        message = output[-1].removeprefix("prune_core: ")
         show, icon = (st.success, "flag") if state.status == "done" else (st.info, "info")
-        show(ui.escape(message), icon=f":material/{icon}:")
-    st.markdown("\n".join(f"- {ui.escape(line[2:])}" for line in trials))
+        show(ui.escape(output[-1].removeprefix("prune_core: ")), icon=f":material/{icon}:")
+    # the other lines are progress, warnings and the result at the end
+    st.markdown("\n".join(f"- {ui.escape(line[2:])}" for line in output if line.startswith("- ")))

@@ -28,8 +28,12 @@ def grid(store: Store, study: str) -> None:
     ]
     # the first run may be dense, without the stage prune
     columns = dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)])
-    table = pd.DataFrame(rows, columns=list(columns)).fillna("")
-    st.dataframe(table, hide_index=True, width="stretch", key="study-grid")
+    st.dataframe(
+        pd.DataFrame(rows, columns=list(columns)).fillna(""),
+        hide_index=True,
+        width="stretch",
+        key="study-grid",
+    )
     active = [job for job in runs if job.status in ACTIVE]
     stopped = [job for job in runs if job.status in (Status.FAILED, Status.CANCELLED)]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
@@ -41,13 +45,17 @@ def grid(store: Store, study: str) -> None:
                 active, f"Stop {formatting.plural(len(active), 'run')}", "study-stop"
             )
         if stopped:
-            title = f"Resume {formatting.plural(len(stopped), 'run')}"
-            frame.action_button(stopped, title, "study-resume", resume=True)
+            frame.action_button(
+                stopped,
+                f"Resume {formatting.plural(len(stopped), 'run')}",
+                "study-resume",
+                resume=True,
+            )
 
 
 def _stages(job: Job) -> list[str]:
-    measures = [each["name"] for each in job.experiment.get("measures", ())]
     first = ["prune"] if job.experiment.get("method") else []
+    measures = (each["name"] for each in job.experiment.get("measures", ()))
     return list(dict.fromkeys([*first, *measures, *job.done]))
 
 
@@ -76,8 +84,9 @@ def compare_studies(store: Store, study: str, other: str) -> None:
     if not keys:
         st.info(f"{study} and {other} have no quantity in common.", icon=":material/info:")
         return
-    titles = {key: first[key].title for key in keys}
-    quantity: Quantity = first[ui.pick("beside-figure", titles, label="Quantity")]
+    quantity: Quantity = first[
+        ui.pick("beside-figure", {key: first[key].title for key in keys}, label="Quantity")
+    ]
     summaries = [
         _summary(store, name, rows, quantity=quantity)
         for name, rows in zip((study, other), tables, strict=True)
@@ -87,16 +96,15 @@ def compare_studies(store: Store, study: str, other: str) -> None:
         st.info(f"{study} and {other} have no model with the same name.", icon=":material/info:")
         return
     key = quantity.key
+    before, after = shared[f"{key}_1"], shared[f"{key}_2"]
+    difference = formatting.points if quantity.tick == ".0%" else formatting.plain
     columns = {
-        name: shared[f"{key}_{number}"].map(quantity.show)
-        for number, name in ((1, study), (2, other))
+        "Model": shared["label"],
+        study: before.map(quantity.show),
+        other: after.map(quantity.show),
+        "Difference": (after - before).map(difference),
     }
-    shown = pd.DataFrame({"Model": shared["label"], **columns})
-    change = shared[f"{key}_2"] - shared[f"{key}_1"]
-    shown["Difference"] = change.map(
-        formatting.points if quantity.tick == ".0%" else formatting.plain
-    )
-    ui.table(shown, "beside", plain=shared)
+    ui.table(pd.DataFrame(columns), "beside", plain=shared)
     st.caption(
         "The studies may differ in sample, seed or settings, so a difference here does not compare "
         "methods."

@@ -20,6 +20,10 @@ NO_LABEL = "none: compare with the dense model"
 YES_NO = {"": "auto", "yes": "yes", "no": "no"}
 QUOTES = {"": "auto", "yes": "yes", "backslash": "yes, escaped by a backslash", "no": "no"}
 BAD_ROWS = {"": "ask", "skip": "skip", "merge": "merge extra cells into the text"}
+BAD_ROWS_HELP = (
+    "Rows with a different number of cells, without text, or with a value that does not match its "
+    "column."
+)
 PARSING = ("separator", "encoding", "header", "quotes", "bad_rows")
 
 
@@ -77,13 +81,12 @@ def rows(path: str) -> dict[str, Any]:
         return {}
     # values of widgets that are drawn below the table, as they need its detected format
     options = {name: st.session_state.get(f"{name}-{path}", "") for name in (*PARSING, "split")}
-    text = st.session_state.get(f"text-{path}", "")
     location = Path(path).expanduser()
     try:
         table = _read(
             path,
             tuple(options.items()),
-            text,
+            st.session_state.get(f"text-{path}", ""),
             changed=location.stat().st_mtime if location.exists() else 0.0,
         )
     except PruneError as error:
@@ -95,12 +98,8 @@ def rows(path: str) -> dict[str, Any]:
     if len(set(used)) < len(used):
         st.error("Text, second text and label must be different columns.")
         return {"task": ""}
-    shown = [
-        name
-        for name in (chosen["label"], chosen["text"], chosen["text_pair"])
-        if name in table.rows
-    ]
-    show_first_rows(table.rows[shown])
+    shown = (chosen["label"], chosen["text"], chosen["text_pair"])
+    show_first_rows(table.rows[[name for name in shown if name in table.rows]])
     if table.description:
         st.caption(f"Read as: {table.description}.")
     for note in filter(None, table.notes):
@@ -191,49 +190,32 @@ def _parsing_form(path: str, dialect: Dialect, splits: str, is_open: bool = Fals
         "Parsing options", expanded=is_open, icon=":material/tune:", key="read-otherwise"
     ):
         grid = st.grid(5, min_column_width=150, gap="small", key="how")
-        cells = [grid.cell() for _ in PARSING]
+        cells = {name: grid.cell() for name in PARSING}
         separators = {
             "": f"auto ({SEPARATORS.get(dialect.separator, dialect.separator) or 'none'})",
             **{name: name for name in (*SEPARATORS.values(), "none")},
         }
-        cells[0].selectbox(
-            "Separator",
-            list(separators),
-            format_func=separators.__getitem__,
-            key=f"separator-{path}",
-            persist_state="session",
-        )
-        cells[1].text_input(
+        cells.pop("encoding").text_input(
             "Encoding",
             key=f"encoding-{path}",
             placeholder=dialect.encoding or "such as cp1252",
             persist_state="session",
         )
-        cells[2].selectbox(
-            "First row names columns",
-            list(YES_NO),
-            format_func=YES_NO.__getitem__,
-            key=f"header-{path}",
-            persist_state="session",
+        choices = (
+            ("Separator", separators, None),
+            ("First row names columns", YES_NO, None),
+            ("Quotes enclose cells", QUOTES, None),
+            ("Bad rows", BAD_ROWS, BAD_ROWS_HELP),
         )
-        cells[3].selectbox(
-            "Quotes enclose cells",
-            list(QUOTES),
-            format_func=QUOTES.__getitem__,
-            key=f"quotes-{path}",
-            persist_state="session",
-        )
-        cells[4].selectbox(
-            "Bad rows",
-            list(BAD_ROWS),
-            format_func=BAD_ROWS.__getitem__,
-            key=f"bad_rows-{path}",
-            help=(
-                "Rows with a different number of cells, without text, or with a value that does "
-                "not match its column."
-            ),
-            persist_state="session",
-        )
+        for (name, cell), (title, titles, help) in zip(cells.items(), choices, strict=True):
+            cell.selectbox(
+                title,
+                list(titles),
+                format_func=titles.__getitem__,
+                key=f"{name}-{path}",
+                help=help,
+                persist_state="session",
+            )
 
 
 def show_first_rows(table: pd.DataFrame, source: str = "") -> None:

@@ -46,8 +46,7 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         default = "error" if "error" in titles else next(reversed(titles))
         y = quantities[ui.pick("y", titles, attacked or default, label="Vertical axis")]
     with third:
-        sizes = {ONE_SIZE: ONE_SIZE, **titles}
-        size = quantities.get(ui.pick("size", sizes, label="Marker size"))
+        size = quantities.get(ui.pick("size", {ONE_SIZE: ONE_SIZE, **titles}, label="Marker size"))
     note = f" Marker size shows {inline(size.title)}." if size else ""
     ui.chart(
         f"Which models give the best trade-off between {inline(x.title)} and {inline(y.title)}?",
@@ -62,25 +61,57 @@ def _sliders(
     by_job: pd.DataFrame, dense: pd.Series, quantities: Mapping[str, Quantity], attacked: str
 ) -> list[Slider]:
     """Return the sliders of the limits that the available quantities allow."""
-    sliders, points = [], ("points", POINTS)
+    sliders = []
     if "accuracy" in quantities:
-        title = quantities["accuracy"].title
-        lost = dense["accuracy"] - by_job["accuracy"]
-        words = (f"Maximum {inline(title)} loss (points)", f"{inline(title)} loss")
-        sliders.append(Slider("accuracy", *words, *points, usual=2, values=lost))
+        title = inline(quantities["accuracy"].title)
+        sliders.append(
+            Slider(
+                "accuracy",
+                f"Maximum {title} loss (points)",
+                f"{title} loss",
+                unit="points",
+                options=POINTS,
+                usual=2,
+                values=dense["accuracy"] - by_job["accuracy"],
+            )
+        )
     if attacked:
         title = quantities[attacked].title.removeprefix("Accuracy under ")
-        lost = dense[attacked] - by_job[attacked]
-        words = (f"Maximum loss under {title} (points)", f"loss of accuracy under {title}")
-        sliders.append(Slider("attacked", *words, *points, usual=5, values=lost))
+        sliders.append(
+            Slider(
+                "attacked",
+                f"Maximum loss under {title} (points)",
+                f"loss of accuracy under {title}",
+                unit="points",
+                options=POINTS,
+                usual=5,
+                values=dense[attacked] - by_job[attacked],
+            )
+        )
     if "speedup" in quantities:
-        words = ("Minimum speed-up", "speed-up")
-        values = by_job["speedup"]
-        sliders.append(Slider("faster", *words, "times", TIMES, usual=ANY, values=values))
+        sliders.append(
+            Slider(
+                "faster",
+                "Minimum speed-up",
+                "speed-up",
+                unit="times",
+                options=TIMES,
+                usual=ANY,
+                values=by_job["speedup"],
+            )
+        )
     if "nonzeros" in quantities:
-        words = ("Maximum weights left (%)", "of the weights left")
-        values = by_job["nonzeros"] / dense["nonzeros"]
-        sliders.append(Slider("left", *words, "percent", PERCENT, usual=ANY, values=values))
+        sliders.append(
+            Slider(
+                "left",
+                "Maximum weights left (%)",
+                "of the weights left",
+                unit="percent",
+                options=PERCENT,
+                usual=ANY,
+                values=by_job["nonzeros"] / dense["nonzeros"],
+            )
+        )
     return sliders
 
 

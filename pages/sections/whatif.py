@@ -10,7 +10,7 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import whatif
-from prune_core.analysis.compared_models import ComparedModel
+from prune_core.analysis.compared_models import ComparedModel, with_rows
 from prune_core.data.metrics import METRICS
 from prune_core.measures import MEASURES
 from prune_core.queue import jobs
@@ -23,9 +23,8 @@ def show(view: View) -> None:
     """Draw sliders, the prediction, a button that queues the run, and checks on finished runs."""
     rows, examples = view.single("sensitivity"), view.single("sensitivity_example")
     by_setup: dict[str, list[ComparedModel]] = {}
-    for model in view.pruned:
-        is_measured = len(rows) and (rows["job"] == model.job).any()
-        if is_measured and whatif.can_be_planned(view.job(model)):
+    for model in with_rows(view.pruned, rows):
+        if whatif.can_be_planned(view.job(model)):
             by_setup.setdefault(whatif.setup(view.job(model)), []).append(model)
     setups = {
         group[0].job: (group, curves)
@@ -45,14 +44,7 @@ def show(view: View) -> None:
         job: group[0].label.replace(f" {group[0].level}", "", 1)
         for job, (group, _) in setups.items()
     }
-    job = ui.choice_widget(
-        st.segmented_control,
-        "plan",
-        list(setups),
-        default=list(setups)[-1],
-        label="Method",
-        format_func=lambda job: titles[job],
-    )
+    job = ui.segments("plan", titles, list(setups)[-1], label="Method")
     models, curves = setups[job]
     view.caption_seed("This section shows", models)
     sparsities = _sliders(curves, job)
@@ -138,18 +130,13 @@ def _prediction(curves: whatif.Curves, sparsities: Sequence[float], overall: flo
         whatif.predict(curves, plan)
         for plan in (sparsities, [overall] * len(sparsities), [0.0] * len(sparsities))
     )
-    weights = sum(block.weights for block in curves.blocks)
-    metric, sample = (
-        METRICS[curves.metric],
-        f"On {formatting.plural(predicted.n, 'evaluation example')}; ",
-    )
+    metric = METRICS[curves.metric]
+    sample = f"On {formatting.plural(predicted.n, 'evaluation example')}; "
     formatted = formatting.percent if metric.share else formatting.plain
     columns = st.columns(4)
     difference = predicted.error - uniform.error
     color: Any = "inverse" if abs(difference) >= 0.0005 else "off"
-    change = "same as uniform"
-    if color == "inverse":
-        change = f"{difference:+.3f} from uniform"
+    change = f"{difference:+.3f} from uniform" if color == "inverse" else "same as uniform"
     columns[0].metric(
         "Predicted error",
         formatting.error(predicted.error),
@@ -160,18 +147,18 @@ def _prediction(curves: whatif.Curves, sparsities: Sequence[float], overall: flo
     )
     if predicted.n:
         loss = predicted.score - dense.score
-        score_change = f"{loss:+.3f} from dense"
-        if metric.share:
-            score_change = f"{100 * loss:+.1f} points from dense"
+        score_change = f"{100 * loss:+.1f} points" if metric.share else f"{loss:+.3f}"
         columns[1].metric(
             f"Predicted {formatting.inline(metric.title)}",
             formatted(predicted.score),
-            score_change,
+            f"{score_change} from dense",
             help=f"{sample}dense {formatted(dense.score)}.",
         )
-        agreement = "the same prediction as the dense model"
-        if curves.kind == "regression":
-            agreement = "correlation with the dense scores"
+        agreement = (
+            "correlation with the dense scores"
+            if curves.kind == "regression"
+            else "the same prediction as the dense model"
+        )
         columns[2].metric(
             "Predicted agreement",
             formatting.percent(predicted.agreement),
@@ -181,10 +168,10 @@ def _prediction(curves: whatif.Curves, sparsities: Sequence[float], overall: flo
         columns[1].caption(
             "For question answering and token classification, only the error is predicted."
         )
-    size = weights * (4 * (1 - overall) + 1 / 8)
+    weights = sum(block.weights for block in curves.blocks)
     columns[3].metric(
         "Encoder in a sparse format",
-        formatting.size(size),
+        formatting.size(weights * (4 * (1 - overall) + 1 / 8)),
         f"{formatting.percent(1 - overall)} of its weights left",
         delta_color="off",
         delta_arrow="off",
@@ -213,10 +200,11 @@ def _run_button(
     except PruneError as error:
         st.error(str(error))
         return
-    message = f"Queued as job {id}; it is added to this study and to the chart below."
-    if reused:
-        message = f"This run already exists as job {id}."
-    ui.show_message(message)
+    ui.show_message(
+        f"This run already exists as job {id}."
+        if reused
+        else f"Queued as job {id}; it is added to this study and to the chart below."
+    )
     st.rerun()
 
 
@@ -239,9 +227,11 @@ def _checks(curves: whatif.Curves, checks: Sequence[whatif.PredictionCheck]) -> 
     )
     title = formatting.inline(METRICS[curves.metric].title)
     is_percentage = METRICS[curves.metric].share
-    condition = "behind the curves, which tests additivity only"
-    if tested[0].own_shares:
-        condition = "with custom sparsities, which the curves were not fitted to"
+    condition = (
+        "with custom sparsities, which the curves were not fitted to"
+        if tested[0].own_shares
+        else "behind the curves, which tests additivity only"
+    )
     sentence = (
         f"Over {formatting.plural(len(tested), 'run')} {condition}, predictions deviate by "
         f"{error_gap:.0f}% of the error"

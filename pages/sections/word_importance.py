@@ -11,7 +11,6 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis.compared_models import ComparedModel
-from prune_core.plots import palette
 from prune_core.plots.palette import DIVERGING, DIVERGING_DARK, mix, readable_on
 from prune_core.processes.inspector_client import Inspector
 
@@ -32,9 +31,10 @@ class Subject:
 def gradients(view: View, subject: Subject) -> None:
     """Draw the words of the text coloured by their saliency for the prediction."""
     if view.kind in ("span", "token"):
-        reason = "every word has its own label"
-        if view.kind == "span":
-            reason = "an answer has a start and an end"
+        reason = {
+            "span": "an answer has a start and an end",
+            "token": "every word has its own label",
+        }[view.kind]
         st.info(
             f"Saliency explains a single output, but {reason}. Use Attention for these models.",
             icon=":material/info:",
@@ -52,13 +52,16 @@ def gradients(view: View, subject: Subject) -> None:
     if not results:
         return
     st.markdown("#### Which words does the prediction depend on?")
-
-    def note(result: dict[str, Any]) -> str:
-        return f"prediction: {result['label']}, logit {result['logit']:.2f}"
-
     words = next(iter(results.values()))["words"]
     _lines(
-        [(model, result[method], note(result)) for model, result in results.items()],
+        [
+            (
+                model,
+                result[method],
+                f"prediction: {result['label']}, logit {result['logit']:.2f}",
+            )
+            for model, result in results.items()
+        ],
         words,
         method == "product",
         style=".3f",
@@ -201,10 +204,7 @@ def _lines(
     """Draw one line of coloured words per model, all on one scale, and the scale."""
     top = max((abs(value) for _, values, _ in lines for value in values), default=0.0) or 1.0
     for model, values, note in lines:
-        st.markdown(
-            f':color[●]{{foreground="{palette.color(model, dark)}"}} '
-            f"**{model.label}**{' · ' * bool(note)}{ui.escape(note)}"
-        )
+        st.markdown(ui.model_label(model, dark, f"{' · ' * bool(note)}{ui.escape(note)}"))
         spans = [
             f'<span title="{ui.escape(word)}: {value:{style}}" '
             f'style="background:{(color := _color(value / top, dark))};'
@@ -215,9 +215,9 @@ def _lines(
     stops = [-1.0, -0.5, 0.0, 0.5, 1.0] if signed else [0.0, 0.5, 1.0]
     bar = ",".join(_color(stop, dark) for stop in stops)
     ends = (f"−{top:{style}}" if signed else format(0.0, style), format(top, style))
-    ramp = f'<i style="background:linear-gradient(90deg,{bar})"></i>'
     st.html(
-        f'<div class="scale">{ends[0]}{ramp}{ends[1]} · hover over a word to read its value</div>'
+        f'<div class="scale">{ends[0]}<i style="background:linear-gradient(90deg,{bar})"></i>'
+        f"{ends[1]} · hover over a word to read its value</div>"
     )
 
 

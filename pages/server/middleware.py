@@ -62,8 +62,8 @@ class Gate:
         if scope["type"] == "websocket":
             admitted = self.admits(HTTPConnection(scope))
             return await (self.app if admitted else WebSocketClose(1008))(scope, receive, send)
-        request = Request(scope, receive)
-        return await (await self.refusal(request) or self.app)(scope, receive, send)
+        refusal = await self.refusal(Request(scope, receive))
+        return await (refusal or self.app)(scope, receive, send)
 
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether the request may reach Streamlit."""
@@ -175,14 +175,17 @@ def _cookie_name(connection: HTTPConnection) -> str:
 def _is_cross_site(request: Request) -> bool:
     """Whether a link of another site led here: such a request has no SameSite=Strict cookie."""
     headers = request.headers
-    navigates = headers.get("sec-fetch-mode") == "navigate"
-    return navigates and headers.get("sec-fetch-site") == "cross-site"
+    return (
+        headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-site") == "cross-site"
+    )
 
 
 def _reload() -> Response:
     """Make the browser repeat the request, this time with its cookie."""
-    page = '<meta http-equiv="refresh" content="0">'
-    return HTMLResponse(page, headers={"Cache-Control": "no-store"})
+    return HTMLResponse(
+        '<meta http-equiv="refresh" content="0">', headers={"Cache-Control": "no-store"}
+    )
 
 
 async def _posted_token(request: Request) -> str:
@@ -197,8 +200,11 @@ async def _posted_token(request: Request) -> str:
 
 def _without_token(request: Request) -> str:
     """The requested address, relative to itself, so that it cannot lead to another host."""
-    parameters = parse_qsl(request.url.query, keep_blank_values=True)
-    query = [(name, value) for name, value in parameters if name != "token"]
+    query = [
+        (name, value)
+        for name, value in parse_qsl(request.url.query, keep_blank_values=True)
+        if name != "token"
+    ]
     page = quote(request.url.path.rpartition("/")[2])
     return f"./{page}{'?' if query else ''}{urlencode(query)}"
 
@@ -213,5 +219,6 @@ def _page(content: str) -> Response:
     for name in ("logo", "logo-dark"):
         picture = b64encode((ASSETS / f"{name}.svg").read_bytes()).decode()
         page = page.replace(f"{name}.svg", f"data:image/svg+xml;base64,{picture}")
-    page = page.replace("<!--content-->", content)
-    return HTMLResponse(page, 403, headers={"Cache-Control": "no-store"})
+    return HTMLResponse(
+        page.replace("<!--content-->", content), 403, headers={"Cache-Control": "no-store"}
+    )

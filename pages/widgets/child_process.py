@@ -33,8 +33,9 @@ def show(key: str, message: str, done: Callable[[str], object], *, once: bool = 
         running = not process.is_over
         if once and not running:
             del st.session_state[key]
-        watch = st.fragment(_watch, run_every=1.0 if running else None)
-        watch(process, running, message, done=done)
+        st.fragment(_watch, run_every=1.0 if running else None)(
+            process, running, message, done=done
+        )
 
 
 def _watch(

@@ -98,8 +98,9 @@ def cards(
     Plug-ins in `usual` are on by default; those in `more` are shown on request.
     """
     chosen: dict[str, dict[str, Any]] = {}
-    label = f"Show {len(more)} more baselines"
-    shown = bool(more) and st.toggle(label, key=f"more-{key}", persist_state="session")
+    shown = more and st.toggle(
+        f"Show {len(more)} more baselines", key=f"more-{key}", persist_state="session"
+    )
     with st.grid(3, min_column_width=230, border=True, key=f"cards-{key}") as grid:
         for name, kind in registry.items():
             if name in more and not shown:
@@ -114,13 +115,14 @@ def cards(
                 st.markdown(f":small[{kind.summary}]")
                 notes = [getattr(kind, "paper", "")]
                 if hasattr(kind, "estimate"):
-                    duration = formatting.approximate_seconds(kind.estimate)
-                    notes.append(f"about {duration} per model on the demo")
+                    notes.append(
+                        f"about {formatting.approximate_seconds(kind.estimate)} per model on the "
+                        "demo"
+                    )
                 st.caption(" · ".join(filter(None, notes)))
-                specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
                 if is_on:
                     chosen[name] = {}
-                    if specs:
+                    if any(spec["name"] not in leave_out for spec in option_specs(kind)):
                         with st.expander("Options", key=f"fold-{key}-{name}"):
                             chosen[name] = options_form(kind, leave_out)
     return chosen

@@ -13,8 +13,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.widgets import navigation as _navigation
-from pages.widgets import ui
+from pages.widgets import navigation, ui
 from prune_core import formatting
 from prune_core.analysis import quantities, seeds
 from prune_core.analysis.compared_models import ComparedModel, models_of
@@ -177,7 +176,7 @@ def view() -> View:
     if "view" not in st.session_state:
         # until st.navigation is called for the first time, Streamlit runs scripts in a folder named
         # pages by themselves: this happens if the first request after startup is a link to a page
-        _navigation.navigation()
+        navigation.navigation()
         st.rerun()
     return st.session_state["view"]
 
@@ -196,26 +195,24 @@ def draw_sidebar() -> None:
     _warm(str(store.home))
     studies = store.studies()
     with st.sidebar:
-        study = ""
-        if studies:
-            study = ui.choice_widget(
-                st.selectbox, "study", studies, default=studies[0], label="Study"
-            )
+        study = ui.pick("study", {name: name for name in studies}, label="Study") if studies else ""
         runs = _newest(store.jobs(study)) if study else []
         models = tuple(_choose_models(runs, dark))
         st.session_state["view"] = View(
             store, study, tuple(runs), models=models, dark=dark, examples=_examples(study)
         )
         _sample(runs)
-        active = [job for job in store.jobs() if job.status in ACTIVE]
+        is_active = any(job.status in ACTIVE for job in store.jobs())
         st.session_state["seen"] = _state(store.jobs())
-        st.fragment(_queue, run_every=1.0 if active else None)(store)
+        st.fragment(_queue, run_every=1.0 if is_active else None)(store)
 
 
 def choose_examples(study: str, examples: Sequence[int]) -> None:
     """Select examples; an empty sequence clears the selection. It is stored in the URL."""
-    text = ",".join(str(int(example)) for example in dict.fromkeys(examples))
-    st.session_state["examples-chosen"] = (study, text)
+    st.session_state["examples-chosen"] = (
+        study,
+        ",".join(str(int(example)) for example in dict.fromkeys(examples)),
+    )
 
 
 def _examples(study: str) -> tuple[int, ...]:
@@ -225,8 +222,7 @@ def _examples(study: str) -> tuple[int, ...]:
     )
     examples: tuple[int, ...] = ()
     if source == study:  # indices of another study's sample have no meaning here
-        examples = tuple(int(index) for index in text.split(",") if index.isdigit())
-        examples = examples[:MOST_EXAMPLES]
+        examples = tuple(int(index) for index in text.split(",") if index.isdigit())[:MOST_EXAMPLES]
     if examples:
         st.query_params["examples"] = ",".join(map(str, examples))
         st.button(
@@ -264,21 +260,11 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
     if not models:
         return []
     averaged = seeds.merge_seeds(models, runs)
-    if len(averaged) < len(models):
-        # a switch and not part of the choice of models: models selected in one mode do not exist
-        # in the other
-        mode = ui.choice_widget(
-            st.segmented_control,
-            "seeds",
-            ["one", "apart"],
-            default="one",
-            label="Seeds",
-            format_func=SEEDS.get,
-        )
-        models = models if mode == "apart" else averaged
-        if mode != "apart":
-            mean = seeds.means(models)
-            st.caption(f"Values are the {mean}, unless a chart or table names a seed.")
+    # a switch and not part of the choice of models: models selected in one mode do not exist in the
+    # other
+    if len(averaged) < len(models) and ui.segments("seeds", SEEDS, label="Seeds") == "one":
+        models = averaged
+        st.caption(f"Values are the {seeds.means(models)}, unless a chart or table names a seed.")
     by_job = {model.job: model for model in models}
     widget: Any = st.pills if len(models) <= CHIPS else st.multiselect  # has no coloured chips
 
@@ -300,8 +286,13 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
         multi=True,
         format_func=chip,
     )
-    ordered = sorted(models, key=lambda model: (model.pattern != "", model.sparsity))
-    levels = list(dict.fromkeys(model.level for model in ordered if not model.is_dense))
+    levels = list(
+        dict.fromkeys(
+            model.level
+            for model in sorted(models, key=lambda model: (model.pattern != "", model.sparsity))
+            if not model.is_dense
+        )
+    )
     level = "all"
     if len(levels) > 1:
         widget = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider
@@ -322,16 +313,15 @@ def _sample(runs: list[Job]) -> None:
         return
     plan = runs[0].experiment
     facts = next((job.facts for job in runs if job.facts), {})
-    task = os.path.basename(plan["source"]["task"])
-    sizes = "sample size not known yet"
-    if "evaluation_n" in facts:
-        sizes = (
-            f"{facts['evaluation_n']} evaluation and {facts['calibration_n']} calibration examples"
-        )
+    sizes = (
+        f"{facts['evaluation_n']} evaluation and {facts['calibration_n']} calibration examples"
+        if "evaluation_n" in facts
+        else "sample size not known yet"
+    )
     seeds = sorted({job.experiment["seed"] for job in runs})
     st.caption(
-        f"**{task}** · {sizes} · seed {', '.join(map(str, seeds))} · checkpoint "
-        f"{os.path.basename(plan['checkpoint'])}"
+        f"**{os.path.basename(plan['source']['task'])}** · {sizes} · seed "
+        f"{', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}"
     )
 
 
@@ -349,13 +339,10 @@ def _queue(store: Store) -> None:
     queued = [job for job in all_jobs if job.status == Status.QUEUED]
     st.markdown("**Running**" if running or queued else ":gray[Nothing is running.]")
     for job in running:
-        left = ""
+        text = f"{job.label}: {job.message or job.stage or 'starting'}"
         if job.estimate_left:
-            left = f" · {formatting.approximate_seconds(job.estimate_left)} left"
-        st.progress(
-            min(1.0, job.progress),
-            text=f"{job.label}: {job.message or job.stage or 'starting'}{left}",
-        )
+            text += f" · {formatting.approximate_seconds(job.estimate_left)} left"
+        st.progress(min(1.0, job.progress), text=text)
         if st.button(
             "Stopping …" if job.cancel else "Cancel this job",
             key=f"cancel-{job.id}",

@@ -15,8 +15,13 @@ def navigation(position: Literal["sidebar", "hidden"] = "sidebar") -> StreamlitP
         layout="wide",
         initial_sidebar_state=290,
     )
-    icon = ":material/dashboard:"
-    first = st.Page("pages/overview.py", title="Overview", icon=icon, url_path="", default=True)
+    first = st.Page(
+        "pages/overview.py",
+        title="Overview",
+        icon=":material/dashboard:",
+        url_path="",
+        default=True,
+    )
     # Streamlit serves the default page only at "/": a hidden page redirects from "/overview"
     named = st.Page(lambda: None, title="Overview", url_path="overview", visibility="hidden")
     page = st.navigation(

@@ -15,8 +15,6 @@ from prune_core.plots import palette
 from prune_core.queue import jobs
 from prune_core.store.store import Store
 
-CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
-
 
 def choice_widget(
     widget: Callable[..., Any],
@@ -54,8 +52,9 @@ def choice_widget(
     if multi:
         value = [option for option in options if option in value] or list(default)[:1]
     kept[name] = value
-    text = ",".join(map(str, value)) if multi else str(value)
-    default_text = ",".join(map(str, default)) if multi else str(default)
+    text, default_text = (
+        ",".join(map(str, each)) if multi else str(each) for each in (value, default)
+    )
     if text != default_text and st.query_params.get(name) != text:
         st.query_params[name] = text
     elif text == default_text and name in st.query_params:
@@ -85,21 +84,35 @@ def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywor
     return _titled(st.segmented_control, name, titles, default=default, **keywords)
 
 
+def segments_if_several(name: str, titles: Mapping[Any, str], label: str) -> Any:
+    """Return the only key of `titles`, or the one chosen with a segmented control."""
+    return segments(name, titles, label=label) if len(titles) > 1 else next(iter(titles))
+
+
 def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
     """Draw a select box over the keys of `titles`; the first one is the default."""
     return _titled(st.selectbox, name, titles, default=default, **keywords)
 
 
 def _titled(widget: Any, name: str, titles: Mapping, *, default: Any, **keywords: Any) -> Any:
-    initial = next(iter(titles)) if default is None else default
-    keywords["format_func"] = titles.__getitem__
-    return choice_widget(widget, name, list(titles), default=initial, **keywords)
+    return choice_widget(
+        widget,
+        name,
+        list(titles),
+        default=next(iter(titles)) if default is None else default,
+        format_func=titles.__getitem__,
+        **keywords,
+    )
 
 
 def block_slider(blocks: int) -> int:
     """Draw a slider over layers that all pages share; return the index, from 0."""
-    numbers = list(range(1, blocks + 1))
-    return int(choice_widget(st.select_slider, "block", numbers, default=blocks, label="Layer")) - 1
+    return (
+        choice_widget(
+            st.select_slider, "block", range(1, blocks + 1), default=blocks, label="Layer"
+        )
+        - 1
+    )
 
 
 def model_label(model: ComparedModel, dark: bool, text: str = "") -> str:
@@ -168,7 +181,6 @@ def chart(
 
     `selects` receives the custom data of the clicked marks, or of the selected ones with `lasso`.
     """
-    name = {"format": st.session_state.get("image-format", "svg"), "scale": 2, "filename": key}
     # style.css identifies small charts by the prefix of the key
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
         with st.container(
@@ -189,9 +201,12 @@ def chart(
                 help="Download the chart's values as CSV; the camera above the chart saves an "
                 "image.",
             )
-        config = {**CHART, "toImageButtonOptions": name}
-        if lasso:
-            config["modeBarButtonsToRemove"] = ["autoScale2d"]
+        image_format = st.session_state.get("image-format", "svg")
+        config: dict[str, Any] = {
+            "displaylogo": False,
+            "modeBarButtonsToRemove": [*([] if lasso else ["lasso2d", "select2d"]), "autoScale2d"],
+            "toImageButtonOptions": {"format": image_format, "scale": 2, "filename": key},
+        }
         common: Any = {
             "width": "stretch",
             "theme": None,
@@ -215,8 +230,7 @@ def chart(
 
 def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
     """Draw one part of a page, chosen by the user: key -> (title, function that draws it)."""
-    titles = {key: title for key, (title, _) in views.items()}
-    chosen = segments(name, titles, label="Section")
+    chosen = segments(name, {key: title for key, (title, _) in views.items()}, label="Section")
     views[chosen][1]()
 
 
@@ -391,31 +405,31 @@ def empty(store: Store, title: str, promise: str, key: str, is_active: bool = Fa
 
 def stop_without(pruned: Sequence[ComparedModel], is_active: bool) -> None:
     """Stop the script with a message if no pruned model is selected."""
-    if pruned:
-        return
-    if is_active:
-        st.info("No pruned model is finished yet.")
-    else:
-        st.info("Only the dense model is selected: select a pruned model in the sidebar.")
-    st.stop()
+    if not pruned:
+        st.info(
+            "No pruned model is finished yet."
+            if is_active
+            else "Only the dense model is selected: select a pruned model in the sidebar."
+        )
+        st.stop()
 
 
-def one_model(
-    models: Sequence[ComparedModel],
-    name: str,
-    label: str,
-    dark: bool,
-    default: ComparedModel | None = None,
-) -> ComparedModel:
+def one_model(models: Sequence[ComparedModel], name: str, label: str, dark: bool) -> ComparedModel:
     """Draw the models as chips; return the chosen one, by default the last."""
     by_job = {model.job: model for model in models}
 
     def chip(job: int) -> str:
         return f':color[●]{{foreground="{palette.color(by_job[job], dark)}"}} {by_job[job].label}'
 
-    initial = (default or models[-1]).job
     return by_job[
-        choice_widget(st.pills, name, list(by_job), default=initial, label=label, format_func=chip)
+        choice_widget(
+            st.pills,
+            name,
+            list(by_job),
+            default=models[-1].job,
+            label=label,
+            format_func=chip,
+        )
     ]
 
 

@@ -1,6 +1,7 @@
 """Contribution of each option: runs of one method with changed options, against the full method."""
 
 from collections.abc import Mapping
+from itertools import starmap
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,8 @@ SPARSITY_OPTIONS = ("sparsity", "pattern", *TARGET_OPTIONS)
 # options that are not compared one by one; those of the second stage and of distillation get a
 # common label, as older runs lack them
 EXCLUDED = (*SPARSITY_OPTIONS, *SECOND_STAGE_OPTIONS, *DISTILLATION_OPTIONS)
+# label of a missing second stage or distillation
+WITHOUT = {"then": "no second stage", "distil": "not distilled"}
 # columns that a run and its full form share: the target, and the seed of the calibration sample
 SAME = ["asked", "pattern", "seed"]
 
@@ -41,8 +44,8 @@ def option_contributions(
 def form_labels(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     """Label the options of each job, all of one method, by their changes from the full form.
 
-    The label of the full form is "". It is the form from which all others together differ in the
-    fewest options.
+    An example is "without bias, nblocks 2". The label of the full form is "". It is the form from
+    which all others together differ in the fewest options.
     """
     options = {
         job: frozenset(
@@ -56,38 +59,35 @@ def form_labels(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     }
     distinct = list(dict.fromkeys(options.values()))
     full = min(distinct, key=lambda form: sum(len(form ^ other) for other in distinct))
-    return {job: _label(form - full) for job, form in options.items()}
+    return {
+        job: ", ".join(sorted(starmap(_option_label, form - full))).replace("_", " ")
+        for job, form in options.items()
+    }
 
 
 def _contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str
 ) -> pd.DataFrame:
-    labels = form_labels({job: plans[job] for job in runs["job"]})
-    runs = runs.assign(part=runs["job"].map(labels))
+    runs = runs.assign(part=runs["job"].map(form_labels({job: plans[job] for job in runs["job"]})))
     full = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
     pairs = runs[runs["part"] != ""].merge(full, on=SAME, suffixes=("", "_full"))
     pairs["difference"] = pairs[key] - pairs[f"{key}_full"]
-    groups = pairs.groupby(["method", "family", "part", "asked", "pattern"], sort=False)
-    return groups.agg(
-        difference=("difference", "mean"),
-        low=("difference", "min"),
-        high=("difference", "max"),
-        seeds=("seed", "nunique"),
-        n=(f"{key}_n", "first"),
-    ).reset_index()
-
-
-def _label(changed: frozenset[tuple[str, Any]]) -> str:
-    """Label changed options: "without bias, nblocks 2"."""
-    labels = sorted(_option_label(name, value) for name, value in changed)
-    return ", ".join(labels).replace("_", " ")
+    return (
+        pairs.groupby(["method", "family", "part", "asked", "pattern"], sort=False)
+        .agg(
+            difference=("difference", "mean"),
+            low=("difference", "min"),
+            high=("difference", "max"),
+            seeds=("seed", "nunique"),
+            n=(f"{key}_n", "first"),
+        )
+        .reset_index()
+    )
 
 
 def _option_label(name: str, value: Any) -> str:
-    if name == "distil":
-        return value or "not distilled"
-    if name == "then":
-        return value or "no second stage"
+    if name in WITHOUT:
+        return value or WITHOUT[name]
     if name == "allocation" and "," in str(value):
         return "custom sparsities"
     if isinstance(value, bool):

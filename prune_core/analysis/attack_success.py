@@ -28,8 +28,6 @@ def summarize(outcomes: Sequence[Any]) -> dict[str, Any]:
     }
     attacked = counts["success"] + counts["failed"]
     evaluated = attacked + counts["skipped"]  # without examples whose attack raised an error
-    searched = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
-    changed = [outcome.share_changed for outcome in searched if outcome.outcome == "success"]
     return {
         "n": len(outcomes),
         **_rate("accuracy", attacked, evaluated),
@@ -40,8 +38,10 @@ def summarize(outcomes: Sequence[Any]) -> dict[str, Any]:
         "failed": counts["failed"],
         "skipped": counts["skipped"],
         "errored": counts["error"],
-        "words_changed": _mean(changed),
-        "queries": _mean([outcome.queries for outcome in searched]),
+        "words_changed": _mean(
+            [outcome.share_changed for outcome in outcomes if outcome.outcome == "success"]
+        ),
+        "queries": _mean([outcome.queries for outcome in outcomes if outcome.outcome in ATTACKED]),
     }
 
 
@@ -61,11 +61,10 @@ def _mean(values: Sequence[Any]) -> float | None:
 
 def rates(examples: pd.DataFrame, by: Sequence[str] = ("recipe", "job")) -> pd.DataFrame:
     """Return `summarize` for each group, in the order of the rows."""
-    groups = examples.groupby(list(by), sort=False)
     return pd.DataFrame(
         [
             dict(zip(by, key, strict=True)) | summarize(list(group.itertuples()))
-            for key, group in groups
+            for key, group in examples.groupby(list(by), sort=False)
         ]
     )
 
@@ -155,8 +154,6 @@ def _compare(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRat
     else:  # no example differs: the bootstrap would give 0 to 0, as if n were infinite
         high = wilson(0, n)[1]
         low = -high
-    # Connor (1987): the standard error of a paired difference is √(ψ/n), ψ the discordant fraction
-    discordant = max(more + fewer, 1) / n
     return PairedRates(
         n,
         float(dense.mean()),
@@ -164,7 +161,9 @@ def _compare(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRat
         low=low,
         high=high,
         p_value=mcnemar(more, fewer),
-        missed=min(1.0, POWER * sqrt(discordant / n)),
+        # Connor (1987): the standard error of a paired difference is √(ψ/n), ψ the discordant
+        # fraction
+        missed=min(1.0, POWER * sqrt(max(more + fewer, 1) / n / n)),
     )
 
 
@@ -212,11 +211,12 @@ def slices(examples: pd.DataFrame, dense: Collection[int], labels: Sequence[str]
     Takes one recipe's rows; returns columns `kind`, `slice`, `job`, slices in their order. An
     example that none of the dense model's jobs attacked has no confidence.
     """
-    attacked = examples[examples["job"].isin(dense) & examples["original_probabilities"].notna()]
     keys = ["example", "text"]
-    confident = attacked.assign(
-        confidence=attacked["original_probabilities"].map(max)
-    ).drop_duplicates(keys)
+    confident = (
+        examples[examples["job"].isin(dense) & examples["original_probabilities"].notna()]
+        .assign(confidence=lambda attacked: attacked["original_probabilities"].map(max))
+        .drop_duplicates(keys)
+    )
     examples = examples.merge(confident[[*keys, "confidence"]], on=keys, how="left")
     kinds = {
         "Length in words": thirds(
@@ -227,10 +227,12 @@ def slices(examples: pd.DataFrame, dense: Collection[int], labels: Sequence[str]
             100 * examples["confidence"], ("low", "middle", "high"), "{:.1f}%"
         ),
     }
-    tables = []
-    for kind, names in kinds.items():
-        rows = examples.assign(kind=kind, slice=names).dropna(subset="slice")
-        tables.append(rates(rows, ("kind", "slice", "job")))
+    tables = [
+        rates(
+            examples.assign(kind=kind, slice=names).dropna(subset="slice"), ("kind", "slice", "job")
+        )
+        for kind, names in kinds.items()
+    ]
     order = [str(name) for names in kinds.values() for name in names.categories]
     return pd.concat(tables).sort_values(
         "slice", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
@@ -242,9 +244,9 @@ def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical
     known = values.dropna()
     edges = np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf") if len(known) else [0.0, 0.0]
     low, high = map(show.format, edges)
-    codes = np.where(values.isna(), -1, np.searchsorted(edges, values, side="left"))
     return pd.Categorical.from_codes(
-        codes, [f"{names[0]}, ≤ {low}", f"{names[1]}, ≤ {high}", f"{names[2]}, > {high}"]
+        np.where(values.isna(), -1, np.searchsorted(edges, values, side="left")),
+        [f"{names[0]}, ≤ {low}", f"{names[1]}, ≤ {high}", f"{names[2]}, > {high}"],
     )
 
 
@@ -256,10 +258,9 @@ def invalid_examples(
     `unlike`: similarity too low (not checked for the recipes in `spared`), `meaning`: flagged,
     `many`: too large a fraction of words changed.
     """
-    unlike = (examples["similarity"] < similarity) & ~examples["recipe"].isin(spared)
     return pd.DataFrame(
         {
-            "unlike": unlike,
+            "unlike": (examples["similarity"] < similarity) & ~examples["recipe"].isin(spared),
             "meaning": examples["meaning"] != "",
             "many": examples["share_changed"] > changed,
         }

@@ -70,8 +70,9 @@ class ComparedModel:
     @property
     def level(self) -> str:
         """The requested target: 70%, 2:4, 70% FLOPs or 3 times faster."""
-        percentage = f"{self.sparsity:.1%}".replace(".0%", "%")
-        return self.pattern or percentage + " FLOPs" * self.structured
+        return self.pattern or (
+            f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
+        )
 
 
 def with_rows(models: Iterable[ComparedModel], rows: pd.DataFrame) -> list[ComparedModel]:
@@ -82,11 +83,10 @@ def with_rows(models: Iterable[ComparedModel], rows: pd.DataFrame) -> list[Compa
 
 def ordered(models: Iterable[ComparedModel]) -> list[ComparedModel]:
     """Sort models: dense first, then by method, sparsity, pattern and seed."""
-    rank = {name: index for index, name in enumerate(ORDER)}
-
-    def sort_key(model: ComparedModel) -> tuple[Any, ...]:
-        return (
-            rank.get(model.method, len(rank)),
+    return sorted(
+        models,
+        key=lambda model: (
+            ORDER.index(model.method) if model.method in ORDER else len(ORDER),
             model.method,
             model.pattern != "",
             model.sparsity,
@@ -94,9 +94,8 @@ def ordered(models: Iterable[ComparedModel]) -> list[ComparedModel]:
             model.start,
             model.seed,
             model.job,
-        )
-
-    return sorted(models, key=sort_key)
+        ),
+    )
 
 
 def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
@@ -105,18 +104,15 @@ def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
     if not method:
         return ComparedModel(job.id, label, seed=seed, start=start)
     options = method["options"]
-    # an option of every UnitMethod; importing the class would import torch into pages
-    structured = "keep_one_head" in options
-    pattern = options.get("pattern") or target_label(options)
     return ComparedModel(
         job.id,
         label,
         method["name"],
         sparsity=float(options.get("sparsity", 0.0)),
-        pattern=pattern,
+        pattern=options.get("pattern") or target_label(options),
         seed=seed,
-        structured=structured,
-        runs=(),
+        # an option of every UnitMethod; importing the class would import torch into pages
+        structured="keep_one_head" in options,
         form=form,
         start=start,
     )
@@ -137,13 +133,13 @@ def models_of(jobs: Sequence[Job]) -> list[ComparedModel]:
         for id, label in form_labels(plans_of_method).items()
     }
     start_of = _checkpoint_names(jobs)
-    parts = {
-        job.id: [*job.label.split(" · "), start_of[job.id], *form_of.get(job.id, "").split(", ")]
+    parts = (
+        [*job.label.split(" · "), start_of[job.id], *form_of.get(job.id, "").split(", ")]
         for job in jobs
-    }
+    )
     labels = {
-        id: " · ".join(dict.fromkeys(filter(None, plans_of_method)))
-        for id, plans_of_method in parts.items()
+        job.id: " · ".join(dict.fromkeys(filter(None, parts_of_job)))
+        for job, parts_of_job in zip(jobs, parts, strict=True)
     }  # without repetitions
     counts = Counter(labels.values())
     unique = {

@@ -95,9 +95,11 @@ def check(measured: Evidence, policy: Policy) -> list[Verdict]:
         for name in policy.limits
         for group, value in criterion_metrics(measured, policy, name)
     ]
-    metric = metric_of(measured.tables["accuracy"])
     return [
-        replace(check_limit(name, group, value, policy=policy, tests=len(tests)), metric=metric)
+        replace(
+            check_limit(name, group, value, policy=policy, tests=len(tests)),
+            metric=metric_of(measured.tables["accuracy"]),
+        )
         for name, group, value in tests
     ]
 
@@ -134,13 +136,13 @@ def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
             if verdict.n and CRITERIA[verdict.criterion].measure != "cost"
         }
     )
-    n = ""
-    if sizes:
-        ends = dict.fromkeys((sizes[0], sizes[-1]))
-        n = f"with n = {' to '.join(map(f.count, ends))}, "
+    ends = " to ".join(map(f.count, dict.fromkeys(sizes[:1] + sizes[-1:])))
+    n = f"with n = {ends}, " if sizes else ""
     limits = "the limit" if len(verdicts) == 1 else f"{len(decisive)} of {len(verdicts)} limits"
-    detail = _detail(decisive[0])
-    return f"Inconclusive: {n}{limits} can be neither met nor violated {confidence}. {detail}"
+    return (
+        f"Inconclusive: {n}{limits} can be neither met nor violated {confidence}. "
+        f"{_detail(decisive[0])}"
+    )
 
 
 def _detail(first: Verdict) -> str:
@@ -175,15 +177,13 @@ def check_limit(
     elif name == "speedup":
         limit = 1 / max(requested, 1e-9)
     low, high = metric.bounds(policy.alpha)
-    corrected = metric.bounds(policy.alpha / tests)[0]
     answer = INCONCLUSIVE
     if high <= limit:
         answer = MET
-    elif corrected > limit:
+    elif metric.bounds(policy.alpha / tests)[0] > limit:
         answer = VIOLATED
-    needs = None
-    if answer == INCONCLUSIVE and np.isfinite(high):
-        needs = _needed(metric, limit, policy.alpha, tests=tests)
+    is_open = answer == INCONCLUSIVE and np.isfinite(high)
+    needs = _needed(metric, limit, policy.alpha, tests=tests) if is_open else None
     divisor = max(limit, 1e-9)
     return Verdict(
         name,
@@ -253,23 +253,19 @@ def to_record(verdicts: list[Verdict], measured: Evidence, policy: Policy) -> di
         "decision": decision(verdicts),
         "told": summary_sentence(verdicts, policy),
         "confidence": policy.confidence,
-        "verdicts": [_record(verdict) for verdict in verdicts],
-    }
-
-
-def _record(verdict: Verdict) -> dict[str, Any]:
-    numbers = {
-        name: None if not np.isfinite(value) else value
-        for name, value in (("value", verdict.value), ("bound", verdict.bound))
-    }
-    return {
-        "criterion": verdict.criterion,
-        "of": verdict.of,
-        "limit": verdict.asked,
-        **numbers,
-        "rules_out": verdict.rules_out or None,
-        "answer": verdict.answer,
-        "n": verdict.n,
-        "needs": verdict.needs,
-        "told": verdict.detail,
+        "verdicts": [
+            {
+                "criterion": verdict.criterion,
+                "of": verdict.of,
+                "limit": verdict.asked,
+                "value": verdict.value if np.isfinite(verdict.value) else None,
+                "bound": verdict.bound if np.isfinite(verdict.bound) else None,
+                "rules_out": verdict.rules_out or None,
+                "answer": verdict.answer,
+                "n": verdict.n,
+                "needs": verdict.needs,
+                "told": verdict.detail,
+            }
+            for verdict in verdicts
+        ],
     }

@@ -145,9 +145,11 @@ def _accuracy(measured: Evidence) -> BoundedMetric | str:
         changed = _agreement(measured)
         if isinstance(changed, str):
             return changed
-        detail = "no labels: accuracy drops at most by the percentage of changed predictions"
         return BoundedMetric(
-            np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), detail=detail
+            np.nan,
+            changed.n,
+            lambda alpha: (-np.inf, changed.bounds(alpha)[1]),
+            detail="no labels: accuracy drops at most by the percentage of changed predictions",
         )
     if measured.metric in PROPORTIONS:
         dense, pruned = (
@@ -194,8 +196,10 @@ def _bootstrapped(
     def bounds(alpha: float) -> tuple[float, float]:
         low, high = np.quantile(resamples, (alpha, 1 - alpha))
         smallest = min_examples / n
-        below, above = factor * (value - low), factor * (high - value)
-        return value - max(below, smallest), value + max(above, smallest)
+        return (
+            value - max(factor * (value - low), smallest),
+            value + max(factor * (high - value), smallest),
+        )
 
     return BoundedMetric(value, n, bounds)
 
@@ -242,7 +246,6 @@ def _calibration(measured: Evidence) -> BoundedMetric | str:
 
 
 def _attacks(measured: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
-    attacks = measured.tables["attack_example"]
     if measured.dense_attacks.empty:
         yield (
             "",
@@ -250,15 +253,14 @@ def _attacks(measured: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
             "attack",
         )
         return
-    dense_job, options = measured.dense, _attack_options(measured.job)
-    if dense_job is not None and _attack_options(dense_job) != options:
+    if measured.dense and _attack_options(measured.dense) != _attack_options(measured.job):
         yield (
             "",
             "the dense model was attacked with different settings, so rates are not comparable; "
             "attack both with the same settings",
         )
         return
-    for recipe, rows in attacks.groupby("recipe", sort=False):
+    for recipe, rows in measured.tables["attack_example"].groupby("recipe", sort=False):
         both = join_dense(measured.dense_attacks[measured.dense_attacks["recipe"] == recipe], rows)
         both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
         if both.empty:
@@ -275,8 +277,7 @@ def _attack_options(job: Job) -> dict[str, object] | None:
         if measure["name"] == "attack":
             # recipes and examples are paired one by one
             paired = ("recipes", "examples", "word_examples")
-            options = measure["options"]
-            return {name: value for name, value in options.items() if name not in paired}
+            return {name: value for name, value in measure["options"].items() if name not in paired}
     return None
 
 
@@ -285,9 +286,12 @@ def slice_table(measured: Evidence, policy: Policy) -> pd.DataFrame:
     rows = measured.tables["prediction"]
     if rows.empty or measured.prediction_type == "regression" or not measured.labelled:
         return pd.DataFrame()
-    source = measured.job.experiment["source"]
     masks = slices.slice_masks(
-        rows, policy.slices, measured.prediction_type, names=measured.label_names, source=source
+        rows,
+        policy.slices,
+        measured.prediction_type,
+        names=measured.label_names,
+        source=measured.job.experiment["source"],
     )
     dense, pruned = (
         slices.correct_predictions(rows, side, measured.prediction_type)
@@ -321,10 +325,9 @@ def _worst_slice(measured: Evidence, policy: Policy) -> Iterator[tuple[str, Boun
 
 def _largest_certain_loss(table: pd.DataFrame, alpha: float) -> float:
     """Return the largest lower bound of the loss of any slice."""
-    counts = zip(table["broken"], table["fixed"], table["n"], strict=True)
     return max(
         -paired_bounds(int(broken), int(fixed), int(n), alpha=alpha)[1]
-        for broken, fixed, n in counts
+        for broken, fixed, n in zip(table["broken"], table["fixed"], table["n"], strict=True)
     )
 
 
@@ -340,12 +343,14 @@ def timed_passes(job: Job) -> int:
         for measure in job.experiment["measures"]
         if measure["name"] == "cost"
     )
-    return max([MIN_PASSES + 1, *repeats])
+    return max(MIN_PASSES + 1, max(repeats, default=0))
 
 
 def _no_passes(measured: Evidence) -> str:
-    command = f"python -m prune_core remeasure {measured.job.id} cost"
-    return f"single passes were not stored; measure again ({command})"
+    return (
+        "single passes were not stored; measure again "
+        f"(python -m prune_core remeasure {measured.job.id} cost)"
+    )
 
 
 def _latency(measured: Evidence) -> BoundedMetric | str:
@@ -353,12 +358,11 @@ def _latency(measured: Evidence) -> BoundedMetric | str:
     if times.empty:
         return _no_passes(measured)
     seconds = times.loc[times["model"] == "pruned", "seconds"].to_numpy()
-    command = f"python -m prune_core remeasure {measured.job.id} cost"
     detail = ""
     if len(seconds) < MIN_PASSES:
         detail = (
             f"{len(seconds)} timed passes are too few for a 95th percentile; measure 60 "
-            f"({command} --set cost.repeats=60)"
+            f"(python -m prune_core remeasure {measured.job.id} cost --set cost.repeats=60)"
         )
     metric = BoundedMetric(
         _cost(measured, "latency_p95"),
@@ -387,9 +391,11 @@ def _undisturbed(measured: Evidence, metric: BoundedMetric) -> BoundedMetric:
     if not busy:
         return metric
     option = " --set cost.repeats=60" if metric.detail else ""
-    command = f"python -m prune_core remeasure {measured.job.id} cost{option}"
-    detail = f"{busy}; measure again on an idle machine ({command})"
-    return metric._replace(bounds=lambda alpha: (-np.inf, np.inf), detail=detail)
+    return metric._replace(
+        bounds=lambda alpha: (-np.inf, np.inf),
+        detail=f"{busy}; measure again on an idle machine "
+        f"(python -m prune_core remeasure {measured.job.id} cost{option})",
+    )
 
 
 def disturbance(timed: pd.DataFrame) -> str:

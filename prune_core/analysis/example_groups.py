@@ -35,8 +35,6 @@ def contrast(hits: pd.Series, chosen: pd.Series) -> Contrast | None:
         wilson(inside_hits, inside_n),
         wilson(outside_hits, outside_n),
     )
-    low = p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2)
-    high = p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2)
     table = [
         [inside_hits, inside_n - inside_hits],
         [outside_hits, outside_n - outside_hits],
@@ -46,8 +44,8 @@ def contrast(hits: pd.Series, chosen: pd.Series) -> Contrast | None:
         inside_n,
         q,
         n_outside=outside_n,
-        low=low,
-        high=high,
+        low=p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
+        high=p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
         p_value=float(fisher_exact(table).pvalue),
     )
 
@@ -75,9 +73,8 @@ def attack_succeeded(attacks: pd.DataFrame, examples: Collection[int]) -> dict[s
     """Compare the attack success of one job by recipe, over correctly classified examples."""
     if attacks.empty:
         return {}
-    attacked = attacks[attacks["outcome"].isin(ATTACKED)]
     contrasts = {
         str(recipe): contrast(rows["outcome"] == "success", rows["example"].isin(list(examples)))
-        for recipe, rows in attacked.groupby("recipe", sort=False)
+        for recipe, rows in attacks[attacks["outcome"].isin(ATTACKED)].groupby("recipe", sort=False)
     }
     return {recipe: result for recipe, result in contrasts.items() if result}

@@ -184,5 +184,7 @@ def _sentence(
     else:
         is_now = f"reaches {percent(current)} {inline(title)} on {n:,} examples"
         would_be = f"reach {percent(improved)}"
-    matched = "With the current mapping of labels, the dense model"
-    return f"{matched} {is_now}; with {mapping} it would {would_be}"
+    return (
+        f"With the current mapping of labels, the dense model {is_now}; with {mapping} it would "
+        f"{would_be}"
+    )

@@ -35,8 +35,9 @@ class Criterion:
 
     def applies(self, kind: str, metric: str = "") -> bool:
         """Whether the criterion supports a task type and metric."""
-        needs_hits = self.kinds == DISCRETE
-        return kind in self.kinds or (needs_hits and prediction_type(kind, metric) in DISCRETE)
+        return kind in self.kinds or (
+            self.kinds == DISCRETE and prediction_type(kind, metric) in DISCRETE
+        )
 
 
 CRITERIA = {
@@ -183,12 +184,11 @@ class Policy:
 
 def default_policy(kind: str, metric: str = "") -> Policy:
     """Return the default policy for a task type and metric."""
-    criteria = {name: criterion for name, criterion in CRITERIA.items() if criterion.asked}
     return Policy(
         {
             name: criterion.usual
-            for name, criterion in criteria.items()
-            if criterion.applies(kind, metric)
+            for name, criterion in CRITERIA.items()
+            if criterion.asked and criterion.applies(kind, metric)
         }
     )
 

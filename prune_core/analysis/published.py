@@ -116,9 +116,15 @@ def read(path: Path) -> list[Exhibit]:
 
 
 def _exhibit(paper: dict[str, Any], record: dict[str, Any], place: str) -> Exhibit:
-    texts = dict.fromkeys(("key", "number", "title", "across", "unit", "note"), str)
     _require(
-        record, {**texts, "digitised": bool, "facts": dict, "columns": list, "rows": list}, place
+        record,
+        {
+            **dict.fromkeys(("key", "number", "title", "across", "unit", "note"), str),
+            **dict.fromkeys(("columns", "rows"), list),
+            "digitised": bool,
+            "facts": dict,
+        },
+        place,
     )
     columns, rows = record["columns"], record["rows"]
     if unknown := [
@@ -140,24 +146,26 @@ def _exhibit(paper: dict[str, Any], record: dict[str, Any], place: str) -> Exhib
         )
     table = pd.DataFrame(rows, columns=columns).assign(**record["facts"])
     if "metric" not in table:
-        metrics = [name for name in table if name in AXES]
         table = table.melt(
-            [name for name in table if name not in metrics], metrics, "metric", "value"
+            [name for name in table if name not in AXES], var_name="metric", value_name="value"
         )
     table["value"] *= UNITS[record["unit"]]
-    high = 1 if record["unit"] == "percent" else 100
-    if not table["value"].between(0, high).all() or not set(table["metric"]) <= set(AXES):
+    is_in_range = table["value"].between(0, 1 if record["unit"] == "percent" else 100)
+    if not is_in_range.all() or not set(table["metric"]) <= set(AXES):
         raise PruneError(
             f"{place}: a value is out of range for its unit, or its metric is unknown."
         )
     if table.duplicated([name for name in table if name != "value"]).any():
         raise PruneError(f"{place}: a value is duplicated.")
     table = table.reindex(columns=[*ATTRIBUTES, "metric", "value"]).fillna(dict.fromkeys(TEXTS, ""))
-    fields = {
-        name: record[name] for name in ("key", "number", "title", "across", "digitised", "note")
-    }
     return Exhibit(
-        paper=paper["paper"], citation=paper["title"], setup=paper["setup"], figures=table, **fields
+        paper=paper["paper"],
+        citation=paper["title"],
+        setup=paper["setup"],
+        figures=table,
+        **{
+            name: record[name] for name in ("key", "number", "title", "across", "digitised", "note")
+        },
     )
 
 

@@ -49,12 +49,6 @@ def points(
     `x` is a sparsity, a layer or a task; `method` is "" for methods that only the paper has.
     """
     printed = values[values["metric"] == metric]
-    by_task = exhibit.across == "task"
-    x = (
-        printed["task"].map(lambda task: TASKS.get(task, task))
-        if by_task
-        else printed[exhibit.across]
-    )
     margin = DIGITISATION_ERROR if exhibit.digitised else float("nan")
     published = pd.DataFrame(
         {
@@ -63,7 +57,7 @@ def points(
             "method": printed["method"].map(METHODS).fillna(""),
             "own": False,
             "adversarial": printed["texts"] == "adversarial",
-            "x": x,
+            "x": printed[exhibit.across].map(lambda value: TASKS.get(value, value)),
             "value": printed["value"],
             "low": printed["value"] - margin,
             "high": printed["value"] + margin,
@@ -110,35 +104,26 @@ def chart_points(exhibit: Exhibit, study: ComparedStudy) -> list[ComparedModel]:
     For a method with many forms, only the full one is returned.
     """
     flops = exhibit.setup["removed"] == "FLOPs"
-    distinct = {(model.method, model.form) for model in study.models}
-    forms = Counter(method for method, _ in distinct)
-    few = [
+    forms = Counter(method for method, _ in {(model.method, model.form) for model in study.models})
+    return [
         model
         for model in ordered(study.models)
-        if not model.form or forms[model.method] <= MOST_FORMS
+        if (not model.form or forms[model.method] <= MOST_FORMS)
+        and (model.is_dense or model.structured == flops)
     ]
-    return [model for model in few if model.is_dense or model.structured == flops]
 
 
 def recipe_of(attack: str, study: ComparedStudy) -> str:
     """Return the study's recipe of an attack, original or with replaced parts; "" if none."""
-    rows = study.tables.get("attack", pd.DataFrame())
-    return next(
-        (
-            recipe
-            for recipe in (rows["recipe"] if len(rows) else ())
-            if recipe.split(" (")[0] == attack
-        ),
-        "",
-    )
+    recipes = study.tables.get("attack", pd.DataFrame()).get("recipe", ())
+    return next((recipe for recipe in recipes if recipe.split(" (")[0] == attack), "")
 
 
 def _against_sparsity(
     exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
     """Return the study's values against sparsity."""
-    attack = next(iter(printed["attack"]), "")
-    recipe = recipe_of(attack, study)
+    recipe = recipe_of(next(iter(printed["attack"]), ""), study)
     key = {"under_attack": f"under_attack:{recipe}", "success_rate": f"success:{recipe}"}.get(
         metric, "accuracy"
     )
@@ -171,8 +156,11 @@ def _series(study: ComparedStudy) -> dict[int, str]:
             if other.method == model.method and other.job in plans
         ]
         plan = plans[model.job]
-        differing = [name for name in plan if any(other[name] != plan[name] for other in others)]
-        sizes = (f"{name} {plan[name]}" for name in differing)
+        sizes = (
+            f"{name} {plan[name]}"
+            for name in plan
+            if any(other[name] != plan[name] for other in others)
+        )
         details = ", ".join(filter(None, (model.start, model.form, *sizes)))
         names[model.job] = " ".join(
             filter(None, (model.family, model.pattern, details and f"({details})"))
@@ -198,7 +186,7 @@ def _averaged(runs: pd.DataFrame, key: str) -> pd.DataFrame:
             detail = "this study, 1 seed"
         if not f.missing(size):
             detail += f", n = {size:.0f}"
-        adversarial = bool(group["adversarial"].iloc[0]) if "adversarial" in group else False
+        adversarial = "adversarial" in group and bool(group["adversarial"].iloc[0])
         records.append(
             (series, method, True, adversarial, x, values.mean(), low, high, detail, seeds, size)
         )
@@ -221,18 +209,16 @@ def _distances(
         if len(rows):
             rows = rows[rows["job"].isin(jobs) & (rows["pooling"] == rows["pooling"].iloc[0])]
         if len(rows):
-            interval = {
-                "distance_low": float("nan"),
-                "distance_high": float("nan"),
-                "distance_n": rows["n"],
-            }
             runs = rows.assign(
                 distance=1 - rows["cosine"],
-                **interval,
+                distance_low=float("nan"),
+                distance_high=float("nan"),
+                distance_n=rows["n"],
                 x=rows["block"] + 1,
                 series=rows["job"].map(series),
+                adversarial=table != "drift",
             )
-            parts.append(_averaged(runs.assign(adversarial=table != "drift"), "distance"))
+            parts.append(_averaged(runs, "distance"))
     return pd.concat(parts) if parts else pd.DataFrame()
 
 

@@ -49,10 +49,9 @@ def _single(rows: pd.DataFrame, column: str) -> Value:
     return float(rows.iloc[0][column]), np.nan, np.nan, np.nan
 
 
-def _mean(rows: pd.DataFrame, column: str, part: str | None = None) -> Value:
-    if part is not None:
-        rows = rows[rows["part"] == part] if part == "block" else rows[rows["part"] != "block"]
-    return float(rows[column].mean()) if len(rows) else np.nan, np.nan, np.nan, np.nan
+def _mean(rows: pd.DataFrame, column: str, of_layers: bool) -> Value:
+    rows = rows[(rows["part"] == "block") == of_layers]
+    return float(rows[column].mean()), np.nan, np.nan, np.nan
 
 
 def _last_block(rows: pd.DataFrame, column: str) -> Value:
@@ -166,7 +165,7 @@ FIXED = (
         "Reconstruction error",
         "Hidden states' relative error",
         table="reconstruction",
-        read=partial(_mean, column="total", part="block"),
+        read=partial(_mean, column="total", of_layers=True),
         show=f.error,
         better="lower",
         gloss="Relative error of the layers' outputs compared with dense, mean over layers.",
@@ -177,7 +176,7 @@ FIXED = (
         "Error of weight matrices",
         "Relative output error, mean over matrices",
         table="reconstruction",
-        read=partial(_mean, column="total", part=""),
+        read=partial(_mean, column="total", of_layers=False),
         show=f.error,
         better="lower",
         gloss="Relative error of the outputs of pruned matrices, mean over six matrices of all "
@@ -304,29 +303,20 @@ FIXED = (
 
 def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
     """Return accuracy under an attack and its success rate."""
-    accuracy = partial(
-        _recipe,
-        recipe=recipe,
-        column="under_attack",
-        low="under_attack_low",
-        high="under_attack_high",
-        n="n",
-    )
-    success = partial(
-        _recipe,
-        recipe=recipe,
-        column="success_rate",
-        low="success_low",
-        high="success_high",
-        n="attacked",
-    )
     return (
         Quantity(
             f"under_attack:{recipe}",
             f"Accuracy under {recipe}",
             "Accuracy under attack",
             table="attack",
-            read=accuracy,
+            read=partial(
+                _recipe,
+                recipe=recipe,
+                column="under_attack",
+                low="under_attack_low",
+                high="under_attack_high",
+                n="n",
+            ),
             show=f.percent,
             better="higher",
             gloss="Percentage of examples that are correct and on which the attack fails.",
@@ -337,7 +327,14 @@ def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
             f"Success of {recipe}",
             "Attack success rate",
             table="attack",
-            read=success,
+            read=partial(
+                _recipe,
+                recipe=recipe,
+                column="success_rate",
+                low="success_low",
+                high="success_high",
+                n="attacked",
+            ),
             show=f.percent,
             better="lower",
             gloss="Percentage of correctly classified examples on which the attack succeeds.",
@@ -365,18 +362,18 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     ]
     accuracy = tables.get("accuracy", pd.DataFrame())
     headlines = headline(accuracy["metric"].iloc[0]) if len(accuracy) else ()
-    ranked = [*headlines, *attacks, *FIXED]
     against_dense = bool(len(accuracy)) and METRICS[accuracy["metric"].iloc[0]].against_dense
     # without labels, the first quantity already is the agreement with dense
     hidden = {"agreement", "difference"} if against_dense else set()
-    if "divergence" not in accuracy or accuracy["divergence"].isna().all():
-        hidden.add("divergence")  # not defined for spans
     cost = tables.get("cost", pd.DataFrame())
-    if "other_load" not in cost or cost["other_load"].isna().all():
-        hidden.add("other_load")  # older studies, or passes too short to measure it
+    # the divergence is not defined for spans; older studies, or passes that are too short, have no
+    # measured load
+    for key, rows in (("divergence", accuracy), ("other_load", cost)):
+        if key not in rows or rows[key].isna().all():
+            hidden.add(key)
     return {
         quantity.key: quantity
-        for quantity in ranked
+        for quantity in (*headlines, *attacks, *FIXED)
         if not tables.get(quantity.table, pd.DataFrame()).empty and quantity.key not in hidden
     }
 
@@ -406,11 +403,10 @@ def summary(
         for quantity in quantities:
             rows = tables[quantity.table]
             model_rows = rows[rows["job"] == model.job]
-            values = quantity.read(model_rows) if len(model_rows) else NO_VALUE
             row |= dict(
                 zip(
                     (quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))),
-                    values,
+                    quantity.read(model_rows) if len(model_rows) else NO_VALUE,
                     strict=True,
                 )
             )

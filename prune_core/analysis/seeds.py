@@ -57,8 +57,12 @@ def _merge(group: Sequence[ComparedModel]) -> ComparedModel:
     if len(group) == 1:
         return group[0]
     first, *_ = group = sorted(group, key=lambda model: (model.seed, model.job))
-    runs = tuple(model.job for model in group)
-    return replace(first, label=_without_seed(first.label), runs=runs)
+    parts = first.label.split(" · ")
+    return replace(
+        first,
+        label=" · ".join(part for part in parts if not part.startswith(("seed ", "job "))),
+        runs=tuple(model.job for model in group),
+    )
 
 
 def _plan(job: Job) -> str:
@@ -76,10 +80,6 @@ def _plan(job: Job) -> str:
         {**job.experiment, "seed": 0, "study": "", "device": "", "measures": measures},
         sort_keys=True,
     )
-
-
-def _without_seed(label: str) -> str:
-    return " · ".join(part for part in label.split(" · ") if not part.startswith(("seed ", "job ")))
 
 
 def identity(name: str) -> tuple[str, ...]:
@@ -190,10 +190,9 @@ def _intervals(
 ) -> pd.DataFrame:
     """The means with their intervals over seeds, examples, and both."""
     spread = SPREAD.get(name, ())
-    numbers = {
-        column: float for columns in spread for column in columns
-    }  # a rate of nothing is None
-    groups = _groups(rows.astype(numbers), IDENTITY[name])
+    # a rate of nothing is None
+    rows = rows.astype({column: float for columns in spread for column in columns})
+    groups = _groups(rows, IDENTITY[name])
     for value, low, high in spread:
         mean, half = groups[value].mean().to_numpy(), t_half_width(groups[value])
         below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean

@@ -39,19 +39,24 @@ def _compared(
     yield "Initial checkpoint", setup.get("start", ""), "the checkpoint without changes"
     if exhibit.across != "task":
         yield "Task", TASKS.get(task, task), task_title(study)
-        yield from _metrics(figures, study)
+        metrics = ("accuracy", "spearman", "answer_f1")
+        yield (
+            "Metric",
+            _join(AXES[metric].title for metric in metrics if metric in set(figures["metric"])),
+            _join(METRICS[metric].title for metric in study.tables["accuracy"].get("metric", ())),
+        )
         sample = setup.get("evaluation", {}).get(task)
         yield (
             "Evaluation sample",
-            _examples(sample),
-            _examples(_join(job_facts.get("evaluation_n") for job_facts in facts)),
+            _count(sample, "examples"),
+            _count(_join(job_facts.get("evaluation_n") for job_facts in facts), "examples"),
         )
         yield from _attacks(figures, study, sample)
     yield from _calibration(setup, study)
     yield (
         "Maximum length",
-        _tokens(setup.get("max_length", {}).get(task)),
-        _tokens(_join(plan.get("max_length") for plan in plans)),
+        _count(setup.get("max_length", {}).get(task), "tokens"),
+        _count(_join(plan.get("max_length") for plan in plans), "tokens"),
     )
     seeds = len({plan["seed"] for plan in plans})
     yield (
@@ -75,16 +80,6 @@ def _compared(
         )
 
 
-def _metrics(figures: pd.DataFrame, study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
-    paper = [
-        AXES[metric].title
-        for metric in ("accuracy", "spearman", "answer_f1")
-        if metric in set(figures["metric"])
-    ]
-    study_metrics = study.tables["accuracy"].get("metric", pd.Series(dtype=str))
-    yield "Metric", _join(paper), _join(METRICS[metric].title for metric in study_metrics)
-
-
 def _attacks(
     figures: pd.DataFrame, study: ComparedStudy, n: int | None
 ) -> Iterator[tuple[str, str, str]]:
@@ -103,18 +98,15 @@ def _attacks(
     rows = study.tables["attack"]
     yield (
         "Attacked examples",
-        _examples(n),
-        _examples(_join(rows.loc[rows["recipe"] == recipe, "n"])),
+        _count(n, "examples"),
+        _count(_join(rows.loc[rows["recipe"] == recipe, "n"]), "examples"),
     )
-    options = [
-        option["options"]
-        for job in study.jobs
-        for option in job.experiment.get("measures", ())
-        if option["name"] == "attack"
-    ]
     limits = _join(
-        f"{option['query_budget']} queries and {option['time_budget']:g} s per example"
-        for option in options
+        f"{measure['options']['query_budget']} queries and "
+        f"{measure['options']['time_budget']:g} s per example"
+        for job in study.jobs
+        for measure in job.experiment.get("measures", ())
+        if measure["name"] == "attack"
     )
     yield "Limits of an attack", "none reported", limits and f"at most {limits}"
 
@@ -124,7 +116,6 @@ def _calibration(setup: Mapping[str, Any], study: ComparedStudy) -> Iterator[tup
     noun = "examples" if unit == "sentences" else unit
     paper = f"{low} to {high} {noun}" if low < high else f"{f.count(high)} {noun}"
     sizes = {job.facts["calibration_n"] for job in study.jobs if "calibration_n" in job.facts}
-    is_within = unit == "sentences" and all(low <= size <= high for size in sizes)
     methods = [job.experiment["method"] or {} for job in study.jobs]
     tokens = _join(
         {
@@ -134,8 +125,9 @@ def _calibration(setup: Mapping[str, Any], study: ComparedStudy) -> Iterator[tup
         }
     )
     here = paper
-    if not is_within:
-        here = _examples(_join(sorted(sizes))) + (tokens and f" with at most {tokens} tokens")
+    if unit != "sentences" or not all(low <= size <= high for size in sizes):
+        here = _count(_join(sorted(sizes)), "examples")
+        here += tokens and f" with at most {tokens} tokens"
     yield "Calibration", paper, here
 
 
@@ -152,8 +144,11 @@ def _options(
     changed = [
         name for name in paper if any(name in plan and plan[name] != paper[name] for plan in plans)
     ]
-    here = ", ".join(f"{name} {_join(plan[name] for plan in plans)}" for name in changed)
-    yield f"Options of {title}", ", ".join(f"{name} {_word(paper[name])}" for name in changed), here
+    yield (
+        f"Options of {title}",
+        ", ".join(f"{name} {_word(paper[name])}" for name in changed),
+        ", ".join(f"{name} {_join(plan[name] for plan in plans)}" for name in changed),
+    )
 
 
 def _join(values: Any) -> str:
@@ -165,9 +160,5 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _examples(n: object) -> str:
-    return f"{n} examples" if n else ""
-
-
-def _tokens(n: object) -> str:
-    return f"{n} tokens" if n else ""
+def _count(n: object, noun: str) -> str:
+    return f"{n} {noun}" if n else ""

@@ -43,8 +43,7 @@ def trial_criteria(policy: Policy) -> Policy:
 
 def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Trial:
     """Check a finished job of a sparsity."""
-    measured = evidence(store, job)
-    verdicts = deployment_check.check(measured, trial_criteria(policy))
+    verdicts = deployment_check.check(evidence(store, job), trial_criteria(policy))
     return Trial(
         sparsity,
         job.label,
@@ -97,9 +96,9 @@ def result_sentence(trials: Sequence[Trial], policy: Policy, superlative: str = 
         (trial for trial in trials if not trial.holds), key=lambda trial: trial.share, default=None
     )
     confidence = f"at {policy.confidence:g}% confidence"
-    failure = ""
-    if worst:
-        failure = f" {worst.label} does not: {worst.detail[0].lower()}{worst.detail[1:]}"
+    failure = (
+        f" {worst.label} does not: {worst.detail[0].lower()}{worst.detail[1:]}" if worst else ""
+    )
     if best is None:
         return f"No tested sparsity meets {limits} {confidence}.{failure}"
     return (

@@ -36,11 +36,10 @@ def correct_predictions(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
 
 def same_predictions(rows: pd.DataFrame, kind: str) -> np.ndarray:
     """Return (examples,) whether both models predict the same."""
-    sides = [
-        rows[side].map(normalize_answer) if kind == "span" else rows[side]
-        for side in ("dense", "pruned")
-    ]
-    return _same(*sides)
+    dense, pruned = rows["dense"], rows["pruned"]
+    if kind == "span":
+        return _same(dense.map(normalize_answer), pruned.map(normalize_answer))
+    return _same(dense, pruned)
 
 
 def _same(first: pd.Series, second: pd.Series) -> np.ndarray:
@@ -116,8 +115,7 @@ def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) ->
     text = columns.choose_columns(rows, data, data.task, kind=columns.describe_columns(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
     # a text in several rows may have several values
-    unique = values.loc[values["nunique"] == 1, "first"]
-    result = pd.Series(texts).map(unique)
+    result = pd.Series(texts).map(values.loc[values["nunique"] == 1, "first"])
     if result.isna().all():
         raise PruneError(
             f"{data.task}: no evaluation text has a unique value of {name!r}; remove column:{name}."

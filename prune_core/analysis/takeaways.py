@@ -25,7 +25,7 @@ from ..formatting import (
 from .attack_success import success_rate
 from .compared_models import ComparedModel, ordered
 from .evidence import disturbance
-from .quantities import Quantity, headline
+from .quantities import headline
 from .seeds import means
 
 
@@ -92,13 +92,17 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
             f"{row['n']:.0f} examples (95% interval {quantity.show(row['low'])} to "
             f"{quantity.show(row['high'])}); no pruned model is selected."
         )
-    metric = rows_of(rows, shown[0]).iloc[0]["metric"]
-    quantity, _ = headline(metric)
-    if METRICS[metric].against_dense:
-        return _against_dense(rows, most_pruned(shown), quantity)
     candidates = most_pruned(shown)
     best = max(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
     row = rows_of(rows, best).iloc[0]
+    quantity, _ = headline(row["metric"])
+    if METRICS[row["metric"]].against_dense:
+        return (
+            "The data has no labels, so models are compared with the dense model: "
+            f"{sentence_name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} "
+            f"on {row['n']:.0f} examples "
+            f"(95% interval {quantity.show(row['low'])} to {quantity.show(row['high'])})."
+        )
     change = difference_words(
         row["difference"], row["difference_low"], row["difference_high"], n=row["n"]
     )
@@ -107,26 +111,14 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     if len(candidates) > 1:
         worst = min(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
         last = rows_of(rows, worst).iloc[0]
-        other = sentence_name(worst)
-        if worst.family != best.family:
-            other = f"{worst.family} at the same sparsity"
+        other = (
+            sentence_name(worst)
+            if worst.family == best.family
+            else f"{worst.family} at the same sparsity"
+        )
         ends = f"{quantity.show(last['low'])} to {quantity.show(last['high'])}"
         sentence += f"; {other} has {quantity.show(last['score'])} ({ends})"
     return sentence + "."
-
-
-def _against_dense(
-    rows: pd.DataFrame, candidates: Sequence[ComparedModel], quantity: Quantity
-) -> str:
-    """State which model is closest to the dense model, for data without labels."""
-    best = max(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
-    row = rows_of(rows, best).iloc[0]
-    return (
-        "The data has no labels, so models are compared with the dense model: "
-        f"{sentence_name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} on "
-        f"{row['n']:.0f} examples "
-        f"(95% interval {quantity.show(row['low'])} to {quantity.show(row['high'])})."
-    )
 
 
 def broken_predictions(rows: pd.DataFrame, model: ComparedModel) -> str:
@@ -160,11 +152,10 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Compared
         )
     average = f"{means([dense])}, " if dense.runs else ""
     succeeded, attacked = mean_count(base["succeeded"]), mean_count(base["attacked"])
-    rate = percent(base["success_rate"])
     low, high = (percent(base[f"success_{end}"]) for end in ("low", "high"))
     opening = (
         f"{recipe} succeeds on {succeeded} of the {attacked} examples on which it attacks the "
-        f"dense model ({rate}, {average}95% interval {low} to {high})"
+        f"dense model ({percent(base['success_rate'])}, {average}95% interval {low} to {high})"
     )
     comparisons = [
         (model, success_rate(rows_of(examples, dense), rows_of(examples, model))) for model in shown
@@ -218,9 +209,11 @@ def unable_to_attack(examples: pd.DataFrame) -> dict[str, str]:
     sentences = {}
     for recipe, rows in examples.groupby("recipe", sort=False):
         if (rows["outcome"] == "error").all():
-            examples_text = plural(rows["example"].nunique(), "example")
             reason = rows["note"].mode().iloc[0]  # the most frequent one
-            sentences[recipe] = f"{recipe} attacked none of {examples_text}. {reason}"
+            sentences[recipe] = (
+                f"{recipe} attacked none of {plural(rows['example'].nunique(), 'example')}. "
+                f"{reason}"
+            )
     return sentences
 
 
@@ -353,10 +346,9 @@ def busy_machine_note(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> st
     models_text = sentence_name(worst)
     if len(busy) > 1:
         models_text += f" and {plural(len(busy) - 1, 'other model')}"
-    command = f"python -m prune_core remeasure {worst.job} cost"
     return (
         f"The times of {models_text} are unreliable: {busy[worst]}. On an idle machine, measure "
-        f"again ({command})."
+        f"again (python -m prune_core remeasure {worst.job} cost)."
     )
 
 
@@ -371,17 +363,18 @@ def soup(record: Mapping[str, Any]) -> str:
     used, count = len(record["ingredients"]), len(record["candidates"])
     if record["ingredients"] == [reference]:
         return f"No average is better than {reference}, the most accurate of {count} fine-tunes."
-    best_accuracy = next(
+    gap = final["accuracy"] - next(
         row["accuracy"] for row in record["candidates"] if row["name"] == reference
     )
-    gap = final["accuracy"] - best_accuracy
     direction = "more" if gap > 0 else "less"
-    relation = f"{100 * abs(gap):.1f} points {direction} accurate than"
-    if abs(gap) < 5e-4:
-        relation = "as accurate as"
-    subject = f"The average of {used} of {count} fine-tunes"
-    if used == 1:
-        subject = str(record["ingredients"][0])
+    relation = (
+        "as accurate as"
+        if abs(gap) < 5e-4
+        else f"{100 * abs(gap):.1f} points {direction} accurate than"
+    )
+    subject = (
+        record["ingredients"][0] if used == 1 else f"The average of {used} of {count} fine-tunes"
+    )
     interval = f"{signed(100 * versus['low'])} to {signed(100 * versus['high'])}"
     return (
         f"{subject} has {percent(versus['pruned'])} accuracy under attack, {reference}, the most "

@@ -15,12 +15,14 @@ def pareto_front(points: Sequence[Point], x_better: str, y_better: str) -> list[
     """Return indices of the points that no other point dominates, sorted by x."""
     flip_x, flip_y = (-1.0 if better == "lower" else 1.0 for better in (x_better, y_better))
     good = [(flip_x * px, flip_y * py) for px, py in points]
-    best = [
-        i
-        for i, p in enumerate(good)
-        if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in good)
-    ]
-    return sorted(best, key=lambda i: points[i])
+    return sorted(
+        (
+            i
+            for i, p in enumerate(good)
+            if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in good)
+        ),
+        key=lambda i: points[i],
+    )
 
 
 def knee(points: Sequence[Point], front: Sequence[int]) -> int | None:
@@ -111,10 +113,10 @@ def choice_sentence(choice: Choice | None) -> str:
     """Describe the choice in Markdown."""
     if choice is None:
         return "No pruned model has been measured on all of these."
+    label = f"**{choice.model.label}**"
+    if choice.holds == 1:
+        return f"{label} is the only model within all limits."
     if choice.holds:
-        if choice.holds == 1:
-            return f"**{choice.model.label}** is the only model within all limits."
-        label = f"**{choice.model.label}**"
         return f"{choice.holds} models are within all limits; {label} is the smallest."
     misses = " and ".join(limit.describe(excess) for limit, excess in choice.missed.items())
-    return f"No model is within all limits. **{choice.model.label}** is closest: {misses}."
+    return f"No model is within all limits. {label} is closest: {misses}."

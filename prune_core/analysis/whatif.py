@@ -123,15 +123,15 @@ def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -
     runs = [
         job
         for job in sorted(jobs, key=lambda job: (int(job.experiment["seed"]), job.id))
-        if not _is_custom(job)
+        if not _is_custom(job) and (rows["job"] == job.id).any()
     ]
-    runs = [job for job in runs if (rows["job"] == job.id).any()]
     if not runs:
         return None
     first = runs[0]
     kind = str(first.facts.get("kind", "classification"))
-    predictions = examples[examples["job"] == first.id] if len(examples) else examples
-    dense, labels = _dense(predictions, kind)
+    dense, labels = _dense(
+        examples[examples["job"] == first.id] if len(examples) else examples, kind
+    )
     # other seeds are measured on other examples
     runs = [job for job in runs if job.experiment["seed"] == first.experiment["seed"]]
     blocks = tuple(
@@ -177,15 +177,19 @@ def _curve(
             predictions = (
                 examples.loc[examples["job"] == job, "said_blocks"] if len(examples) else ()
             )
-            moves = dense * 0
-            if len(predictions):
-                moves = _odds([blocks[index] for blocks in predictions], kind) - dense
+            moves = (
+                _odds([blocks[index] for blocks in predictions], kind) - dense
+                if len(predictions)
+                else dense * 0
+            )
             points[sparsity] = float(row["error"]), moves
     order = sorted(points)
     errors = np.array([points[sparsity][0] for sparsity in order])
-    moves = np.zeros((0, *dense.shape))
-    if order:
-        moves = np.stack([points[sparsity][1] for sparsity in order])
+    moves = (
+        np.stack([points[sparsity][1] for sparsity in order])
+        if order
+        else np.zeros((0, *dense.shape))
+    )
     return Curve(weights, np.array(order), errors, moves=moves)
 
 
@@ -287,13 +291,12 @@ def prediction_checks(
             examples.loc[examples["job"] == model.job, "said_pruned"] if len(examples) else ()
         )
         odds = _odds(predictions, curves.kind) if len(predictions) else np.zeros((0, 1))
-        measured = _outcome(curves, float(errors["together"].iloc[0]), odds)
         checks.append(
             PredictionCheck(
                 model,
                 _is_custom(jobs[model.job]),
                 predict(curves, errors["sparsity"].tolist()),
-                measured=measured,
+                measured=_outcome(curves, float(errors["together"].iloc[0]), odds),
             )
         )
     return checks

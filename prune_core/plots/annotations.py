@@ -43,14 +43,11 @@ def spread_positions(
             if overlap > 1e-6:
                 placed[first] -= overlap / 2
                 placed[first + 1] += overlap / 2
-        if placed and placed[0] < low:
-            placed[0] = low
-        if placed and placed[-1] > high:
-            placed[-1] = high
-    result = [0.0] * len(positions)
-    for position, index in zip(placed, order, strict=True):
-        result[index] = position
-    return result
+        if placed:
+            placed[0] = max(placed[0], low)
+            placed[-1] = min(placed[-1], high)
+    by_index = dict(zip(order, placed, strict=True))
+    return [by_index[index] for index in range(len(positions))]
 
 
 def label_line_ends(
@@ -67,17 +64,16 @@ def label_line_ends(
     With `edge`, the end of the plot area, all labels are beyond it and linked to shorter lines.
     The right margin grows up to `widest`; a wider label is split into lines.
     """
-    texts = []
-    for end in ends:
-        is_wide = room([end.text], 0, size) >= widest
-        texts.append(end.text.replace(" · ", "<br>") if is_wide else end.text)
+    texts = [
+        end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= widest else end.text
+        for end in ends
+    ]
     fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, high=widest))
     line_height = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
     span = (y_range[1] - y_range[0]) or 1.0
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
     positions = spread_positions(pixels, line_height, size / 2, high=height - size / 2)
     for end, text, pixel, position in zip(ends, texts, pixels, positions, strict=True):
-        x = end.x if edge is None else edge
         if edge is not None and (end.x < edge or abs(position - pixel) > size / 2):
             fig.add_shape(
                 type="line",
@@ -89,7 +85,7 @@ def label_line_ends(
                 line={"color": fade(end.color, 0.45), "width": 0.8},
             )
         fig.add_annotation(
-            x=x,
+            x=end.x if edge is None else edge,
             y=end.y,
             yshift=position - pixel,
             xshift=8,
@@ -182,9 +178,10 @@ def padded(
         return low or 0.0, 1.0 if high is None else high
     bottom, top = min(known), max(known)
     margin = (top - bottom or abs(top) or 1.0) * fraction
-    lowest = -math.inf if low is None else low
-    highest = math.inf if high is None else high
-    return max(bottom - margin, lowest), min(top + margin, highest)
+    return (
+        max(bottom - margin, -math.inf if low is None else low),
+        min(top + margin, math.inf if high is None else high),
+    )
 
 
 def tick_format(form: str, limits: tuple[float, float]) -> str:

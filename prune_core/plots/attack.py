@@ -56,41 +56,40 @@ def success(
         recipe_rows = recipe_rows.loc[[shown[line].job for line in lines]]
         for line, (_, row) in zip(lines, recipe_rows.iterrows(), strict=True):
             fig.add_scatter(**_dot(row, shown[line], recipe, line=line, dark=dark), **cell)
-        texts = [
-            f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in recipe_rows.iterrows()
-        ]
         fig.add_scatter(
-            x=[0.5] * len(texts),
+            x=[0.5] * len(lines),
             y=[line - 0.36 for line in lines],
-            text=texts,
+            text=[
+                f"{percent(row['success_rate'])} · {_counts(row)}"
+                for _, row in recipe_rows.iterrows()
+            ],
             mode="text",
             hoverinfo="skip",
             textfont={"size": 11, "color": MUTED[dark]},
             **cell,
         )
         if rings is not None:
+            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}}
             ring_rates = (
                 rings[rings["recipe"] == recipe]
                 .set_index("job")
                 .loc[recipe_rows.index, "success_rate"]
             )
-            colors = [palette.color(shown[line], dark) for line in lines]
-            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": colors}
             fig.add_scatter(
                 x=ring_rates,
                 y=lines,
                 mode="markers",
-                marker=ring,
+                marker={**ring, "color": [palette.color(shown[line], dark) for line in lines]},
                 cliponaxis=False,
                 hoverinfo="skip",
                 **cell,
             )
-    names = [
-        f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown
-    ]
     fig.update_yaxes(
         tickvals=list(range(len(shown))),
-        ticktext=names,
+        ticktext=[
+            f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>"
+            for model in shown
+        ],
         range=[len(shown) - 0.5, -0.7],
         showgrid=False,
     )
@@ -174,14 +173,10 @@ def _remaining_accuracy(
     rows: pd.DataFrame, spending: str, top: float
 ) -> tuple[list[float], list[float]]:
     """Return accuracy by budget: clean accuracy, then one step down per successful attack."""
-    total = len(rows)
     correct = int((rows["outcome"] != "skipped").sum())
     costs = sorted(float(value) for value in successes(rows)[spending])
-    x, y = [0.0], [correct / total]
-    for number, cost in enumerate(costs, start=1):
-        x.append(cost)
-        y.append((correct - number) / total)
-    return [*x, top], [*y, y[-1]]
+    y = [(correct - number) / len(rows) for number in range(len(costs) + 1)]
+    return [0.0, *costs, top], [*y, y[-1]]
 
 
 def probability_bars(
@@ -236,9 +231,8 @@ def _balance(
         )
         is_second = second >= 0.5
         inside = not 0.22 < second < 0.78  # a long bar has no room beyond its end
-        color = INK[dark]
-        if inside and row.state != "original":
-            color = readable_on(palette.color(model, dark))
+        is_on_bar = inside and row.state != "original"
+        color = readable_on(palette.color(model, dark)) if is_on_bar else INK[dark]
         fig.add_annotation(
             x=second,
             y=label,
@@ -248,13 +242,13 @@ def _balance(
             font={"size": 12, "color": color},
         )
     fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
-    for x, anchor, name, value in (
-        (0, "left", f"← {names[0]}", 0),
-        (1, "right", f"{names[1]} →", 1),
+    for label_index, anchor, name in (
+        (0, "left", f"← {names[0]}"),
+        (1, "right", f"{names[1]} →"),
     ):
-        mark = " (true label)" if truth == value else ""
+        mark = " (true label)" if truth == label_index else ""
         fig.add_annotation(
-            x=x,
+            x=label_index,
             y=1,
             yref="paper",
             yanchor="bottom",
@@ -285,11 +279,10 @@ def _groups(
     table: pd.DataFrame, by_job: dict[int, ComparedModel], names: Sequence[str], dark: bool
 ) -> go.Figure:
     """Draw more than two labels: one group of bars per label."""
-    margin = {"l": room(names, 130), "r": 40, "t": 20, "b": 40}
     fig = figure(
         dark,
         22 * len(table) * len(names) + 90,
-        margin=margin,
+        margin={"l": room(names, 130), "r": 40, "t": 20, "b": 40},
         bargap=0.25,
         barmode="group",
         showlegend=True,

@@ -85,9 +85,12 @@ def attack_steps(
     if two_labels:
         fig.add_hline(y=0.5, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
     label_line_ends(fig, ends, (0.0, 1.0), height=HEIGHT - TOP - BOTTOM)
-    dtick = None if by == "queries" else max(1, longest // 8)
     fig.update_xaxes(
-        title=AXES[by], range=[0, longest * 1.02], showgrid=False, showline=True, dtick=dtick
+        title=AXES[by],
+        range=[0, longest * 1.02],
+        showgrid=False,
+        showline=True,
+        dtick=None if by == "queries" else max(1, longest // 8),
     )
     return fig.update_yaxes(
         title=f"Probability of “{label}”", tickformat=".0%", range=[0, 1], nticks=6

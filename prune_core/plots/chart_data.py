@@ -22,9 +22,7 @@ def _frames(trace: Any) -> Iterator[pd.DataFrame]:
     if trace.type == "heatmap":
         z = np.asarray(trace.z, dtype=object)
         across, upwards = _axis(trace.x, z.shape[1]), _axis(trace.y, z.shape[0])
-        cells = [
-            (across[j], upwards[i], z[i, j]) for i in range(z.shape[0]) for j in range(z.shape[1])
-        ]
+        cells = [(across[j], upwards[i], value) for (i, j), value in np.ndenumerate(z)]
         yield pd.DataFrame(cells, columns=["x", "y", "z"]).assign(series=trace.name or "")
         return
     if trace.x is None or trace.y is None or trace.mode == "text" or _is_invisible(trace):

@@ -64,14 +64,14 @@ def cost_savings(
         tickfont={"size": 12.5, "color": INK[dark]},
         ticklabelstandoff=6,
     )
-    fig.update_xaxes(
+    return fig.update_xaxes(
+        title="relative to dense",
         range=[0, max(ends) * 1.04],
         tickvals=[0, 0.5, 1],
         tickformat=".0%",
         linecolor=AXIS[dark],
         showline=True,
     )
-    return fig.update_xaxes(title="relative to dense")
 
 
 def _bar(

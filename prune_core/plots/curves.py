@@ -51,35 +51,37 @@ def against_sparsity(
         *points[["value", "low", "high"]].to_numpy().ravel(),
         *(value for runs in points["runs"] for value in runs),
     ]
-    is_positive = bounded or points["value"].min() >= 0
-    y_range = padded(values, low=0.0 if is_positive else None, high=1.0 if bounded else None)
+    y_range = padded(
+        values,
+        low=0.0 if bounded or points["value"].min() >= 0 else None,
+        high=1.0 if bounded else None,
+    )
     dense = points[points["method"] == DENSE]
     _dense_line(fig, dense, dark)
     ends = []
     for method in methods:
         unpatterned = points[(points["method"] == method) & (points["pattern"] == "")]
-        line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(unpatterned)]).sort_values(
-            "x"
-        )
-        color = method_color(method, dark)
         if len(unpatterned):
-            dash = (
-                "dash"
-                if any(model.structured for model in models if model.method == method)
-                else "solid"
-            )
+            # the full form, or the only one, averaged over seeds
+            full = unpatterned[unpatterned["form"] == unpatterned["form"].min()]
+            mean = full.groupby("x", as_index=False)["value"].mean()
+            line = pd.concat([dense.head(1).assign(x=0.0), mean]).sort_values("x")
+            of_method = [model for model in models if model.method == method]
+            is_structured = any(model.structured for model in of_method)
             fig.add_scatter(
                 x=line["x"],
                 y=line["value"],
                 mode="lines",
-                line={"color": color, "width": 2.2, "dash": dash},
+                line={
+                    "color": method_color(method, dark),
+                    "width": 2.2,
+                    "dash": "dash" if is_structured else "solid",
+                },
                 hoverinfo="skip",
             )
-        _marks(fig, points[points["method"] == method], models, quantity=quantity, dark=dark)
-        if len(unpatterned):
-            last = line.iloc[-1]
-            model = next(model for model in models if model.method == method)
+            last, model = line.iloc[-1], of_method[0]
             ends.append(End(last["x"], last["value"], model.family, color=palette.ink(model, dark)))
+        _marks(fig, points[points["method"] == method], models, quantity=quantity, dark=dark)
     if len(dense):
         if len(ends) == 0:
             ends.append(End(0.0, dense["value"].iloc[0], "Dense", color=INK[dark]))
@@ -94,13 +96,12 @@ def against_sparsity(
         showgrid=False,
         showline=True,
     )
-    fig.update_yaxes(
+    return fig.update_yaxes(
         title=quantity.axis,
         range=list(y_range),
         tickformat=tick_format(quantity.tick, y_range),
         nticks=6,
     )
-    return fig
 
 
 def _sparsity_title(models: Sequence[ComparedModel], compact: bool) -> str:
@@ -130,12 +131,6 @@ def _points(
         lambda values: [value * quantity.scale for value in values]
     )
     return points.dropna(subset="value")
-
-
-def _mean_over_seeds(points: pd.DataFrame) -> pd.DataFrame:
-    """Average a method's full form, or its only form, over seeds."""
-    points = points[points["form"] == points["form"].min()]
-    return points.groupby("x", as_index=False)["value"].mean()
 
 
 def _dense_line(fig: go.Figure, dense: pd.DataFrame, dark: bool) -> None:
@@ -260,15 +255,14 @@ def scatter(
                 [(quantity, *point[["value", "low", "high", "n"]]) for quantity, point in values],
             ),
         )
-    x_range = padded(
-        xs.loc[[model.job for model in shown], ["value", "low", "high"]].to_numpy().ravel(),
-        fraction=0.07,
+    x_range, y_range = (
+        padded(
+            points.loc[[model.job for model in shown], ["value", "low", "high"]].to_numpy().ravel(),
+            fraction=0.07,
+        )
+        for points in (xs, ys)
     )
-    y_range = padded(
-        ys.loc[[model.job for model in shown], ["value", "low", "high"]].to_numpy().ravel(),
-        fraction=0.07,
-    )
-    points = [
+    ends = [
         End(
             xs.loc[model.job]["value"],
             ys.loc[model.job]["value"],
@@ -277,7 +271,7 @@ def scatter(
         )
         for model in shown
     ]
-    label_points(fig, points, x_range, y_range=y_range, height=height - TOP - 56, dark=dark)
+    label_points(fig, ends, x_range, y_range=y_range, height=height - TOP - 56, dark=dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
         arrow = {"higher": " · higher is better", "lower": " · lower is better"}.get(
             quantity.better, ""
@@ -315,22 +309,25 @@ def _front(
         (float(xs.loc[model.job]["value"]), float(ys.loc[model.job]["value"])) for model in models
     ]
     front = tradeoff.pareto_front(points, x.better, y.better)
-    line = {"color": MUTED[dark], "width": 1.4, "dash": "dot"}
     fig.add_scatter(
         x=[points[i][0] for i in front],
         y=[points[i][1] for i in front],
         mode="lines",
         hoverinfo="skip",
-        line=line,
+        line={"color": MUTED[dark], "width": 1.4, "dash": "dot"},
     )
     knee_index = tradeoff.knee(points, front)
     if knee_index is not None:
-        ring = {"symbol": "circle-open", "size": 30, "color": INK[dark], "line": {"width": 1.4}}
         fig.add_scatter(
             x=[points[knee_index][0]],
             y=[points[knee_index][1]],
             mode="markers",
-            marker=ring,
+            marker={
+                "symbol": "circle-open",
+                "size": 30,
+                "color": INK[dark],
+                "line": {"width": 1.4},
+            },
             name="knee",
             hoverinfo="skip",
             cliponaxis=False,

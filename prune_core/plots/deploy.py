@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from ..analysis.deployment_check import INCONCLUSIVE, MET, VIOLATED, Verdict
 from ..analysis.policy import CRITERIA
 from .palette import AXIS, GRID, INK, MUTED
-from .style import template
+from .style import figure
 
 COLORS = {
     MET: ("#009E73", "#35c79c"),
@@ -28,7 +28,7 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
 
     Inconclusive tests are labelled with what the sample rules out.
     """
-    fig = go.Figure()
+    fig = figure(dark, 42 * len(verdicts) + 92, margin={"l": 10, "r": 16, "t": 26, "b": 46})
     low, high = ENDS
     names = [verdict.title.replace(" · ", "<br>") for verdict in verdicts]
     for verdict, name in reversed([*zip(verdicts, names, strict=True)]):
@@ -88,10 +88,6 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
         yshift=10,
         font={"size": 12, "color": MUTED[dark]},
     )
-    margin = {"l": 10, "r": 16, "t": 26, "b": 46}
-    fig.update_layout(
-        template=template(dark), showlegend=False, height=42 * len(verdicts) + 92, margin=margin
-    )
     fig.update_yaxes(
         categoryorder="array",
         categoryarray=names[::-1],
@@ -100,7 +96,10 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
         tickfont={"size": 12.5, "color": INK[dark]},
         range=[-0.6, len(verdicts) - 0.4],
     )
-    fig.update_xaxes(
-        tickvals=[0, 1, 2], tickformat=".0%", title="fraction of the limit", zeroline=False
+    return fig.update_xaxes(
+        tickvals=[0, 1, 2],
+        tickformat=".0%",
+        title="fraction of the limit",
+        zeroline=False,
+        range=[low - 0.05, high + 0.05],
     )
-    return fig.update_xaxes(range=[low - 0.05, high + 0.05])

@@ -79,9 +79,11 @@ def by_block(
     """
     fig = figure(dark, height, margin={"l": 58, "r": 104, "t": TOP, "b": BOTTOM})
     rows = rows[rows["pooling"] == pooling]
-    attacked = rows.iloc[:0]
-    if adversarial is not None and len(adversarial):
-        attacked = adversarial[adversarial["pooling"] == pooling]
+    attacked = (
+        adversarial[adversarial["pooling"] == pooling]
+        if adversarial is not None and len(adversarial)
+        else rows.iloc[:0]
+    )
     y_range = padded(
         [*rows[similarity.column], *attacked[similarity.column], similarity.same], fraction=0.06
     )
@@ -92,22 +94,18 @@ def by_block(
         if model_rows.empty or model.is_dense:
             continue
         color = palette.color(model, dark)
-        style = {
-            "mode": "lines+markers",
-            "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color},
-        }
         _line(
             fig,
             model_rows,
             similarity,
             name=model.label,
             line={"color": color, "width": 2},
-            **style,
+            mode="lines+markers",
+            marker={"size": 6.5, "symbol": palette.symbol(model), "color": color},
         )
-        adversarial_rows = attacked[attacked["job"] == model.job].sort_values("block")
         _line(
             fig,
-            adversarial_rows,
+            attacked[attacked["job"] == model.job].sort_values("block"),
             similarity,
             name=f"{model.label}, adversarial",
             line={"color": color, "width": 1.6, "dash": "dash"},
@@ -123,8 +121,7 @@ def by_block(
         )
     if len(ends) <= 8:
         label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, widest=NARROW)
-    blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(block_axis(blocks), title="Layer")
+    fig.update_xaxes(block_axis(int(rows["block"].max()) + 1 if len(rows) else 1), title="Layer")
     return fig.update_yaxes(
         title=similarity.axis,
         range=list(y_range),
@@ -168,15 +165,20 @@ def embedding_shifts(
     ]
     if chosen.empty:
         return fig
-    predictions = texts.loc[
-        texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]
-    ]
     points = chosen[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(
-        predictions, on="example"
+        texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]],
+        on="example",
     )
-    _segments(fig, points, dark)
+    gap = np.full(len(points), np.nan)
+    fig.add_scattergl(  # lines from dense to pruned points as one trace
+        x=np.stack([points["x_dense"], points["x"], gap], 1).ravel(),
+        y=np.stack([points["y_dense"], points["y"], gap], 1).ravel(),
+        mode="lines",
+        line={"color": fade(MUTED[dark], 0.45), "width": 1},
+        hoverinfo="skip",
+        name="move",
+    )
     changed = prediction_changed(points).to_numpy()
-    color = palette.color(model, dark)
     notes = [_note(row, names) for row in points.to_dict("records")]
     fig.add_scattergl(
         x=points["x_dense"],
@@ -194,7 +196,7 @@ def embedding_shifts(
         },
     )
     for flag, symbol, name, size, fill in (
-        (False, "circle", model.label, 7, color),
+        (False, "circle", model.label, 7, palette.color(model, dark)),
         (True, "x", "prediction changed", 11, CHANGED[dark]),
     ):
         mask = changed == flag
@@ -227,19 +229,6 @@ def prediction_changed(examples: pd.DataFrame) -> pd.Series:
     return (examples["dense"] != examples["pruned"]) & is_label
 
 
-def _segments(fig: go.Figure, points: pd.DataFrame, dark: bool) -> None:
-    """Draw lines from dense to pruned points as one trace."""
-    gap = np.full(len(points), np.nan)
-    fig.add_scattergl(
-        x=np.stack([points["x_dense"], points["x"], gap], 1).ravel(),
-        y=np.stack([points["y_dense"], points["y"], gap], 1).ravel(),
-        mode="lines",
-        line={"color": fade(MUTED[dark], 0.45), "width": 1},
-        hoverinfo="skip",
-        name="move",
-    )
-
-
 def _map_axes(fig: go.Figure, points: pd.DataFrame, title: str) -> go.Figure:
     fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
     fig.update_yaxes(
@@ -253,12 +242,11 @@ def _map_axes(fig: go.Figure, points: pd.DataFrame, title: str) -> go.Figure:
     aspect = np.ptp(points[["y_dense", "y"]].to_numpy()) / (
         np.ptp(points[["x_dense", "x"]].to_numpy()) or 1.0
     )
-    # both axes have one scale, so a flat map in a tall frame would be mostly empty
-    height = int(np.clip(950 * aspect, 300, 470)) + 68
     return fig.update_layout(
         showlegend=True,
         dragmode="lasso",
-        height=height,
+        # both axes have one scale, so a flat map in a tall frame would be mostly empty
+        height=int(np.clip(950 * aspect, 300, 470)) + 68,
         legend={"y": 1.0, "yanchor": "bottom", "x": 0},
     )
 
@@ -282,8 +270,12 @@ def _name_predictions(
 
 def _note(row: dict[str, object], names: Sequence[str]) -> str:
     text = str(row.get("text", ""))
-    lines = [text[i : i + 64] for i in range(0, min(len(text), 192), 64)]
     label, dense, pruned = (
         prediction_text(row[key], names) for key in ("label", "dense", "pruned")
     )
-    return "<br>".join(lines) + f"<br>label {label} · dense {dense} · pruned {pruned}"
+    return "<br>".join(
+        [
+            *(text[i : i + 64] for i in range(0, min(len(text), 192), 64)),
+            f"label {label} · dense {dense} · pruned {pruned}",
+        ]
+    )

@@ -70,13 +70,11 @@ def by_depth(
         label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
-    blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(block_axis(blocks, 0.8, 0.05))
-    ticks = tick_format(".2~f", y_range)
+    fig.update_xaxes(block_axis(int(rows["block"].max()) + 1 if len(rows) else 1, 0.8, 0.05))
     return fig.update_yaxes(
         title=f"Relative error of the {PART_TITLES[part]}",
         range=list(y_range),
-        tickformat=ticks,
+        tickformat=tick_format(".2~f", y_range),
         nticks=7,
     )
 
@@ -93,9 +91,8 @@ def local_and_inherited_error(
         return fig
     mean = parts.groupby("block")[["own", "inherited", "total"]].mean()
     x, color = mean.index + 1, palette.color(model, dark)
-    shades = (("own", fade(color, 0.75), "own"), ("inherited", fade(color, 0.32), "inherited"))
     floor, ends = np.zeros(len(mean)), []
-    for column, fill, name in shades:
+    for column, opacity in (("own", 0.75), ("inherited", 0.32)):
         values = mean[column].to_numpy()
         fig.add_scatter(
             x=x,
@@ -103,13 +100,13 @@ def local_and_inherited_error(
             mode="lines",
             stackgroup="errors",
             line={"width": 0.6, "color": color},
-            fillcolor=fill,
-            name=name,
+            fillcolor=fade(color, opacity),
+            name=column,
             hovertemplate="%{y:.3f}",
         )
         if values[-1] > 0:
             ends.append(
-                End(x[-1], floor[-1] + values[-1] / 2, name, color=palette.ink(model, dark))
+                End(x[-1], floor[-1] + values[-1] / 2, column, color=palette.ink(model, dark))
             )
         floor = floor + values
     total = mean["total"].to_numpy()
@@ -127,9 +124,11 @@ def local_and_inherited_error(
     y_range = padded([0.0, *floor, *total], low=0.0)
     label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Layer", hoverformat=".0f")
-    ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
-        title="Relative error (mean over matrices)", range=list(y_range), tickformat=ticks, nticks=6
+        title="Relative error (mean over matrices)",
+        range=list(y_range),
+        tickformat=tick_format(".2~f", y_range),
+        nticks=6,
     )
 
 
@@ -168,12 +167,21 @@ def heat_maps(
             .reindex(columns=list(PARTS))
         )
         cell = {"row": index // columns + 1, "col": index % columns + 1}
-        _add_map(fig, grid, cell)
+        fig.add_heatmap(
+            z=grid.to_numpy(),
+            x=[PART_TITLES[part] for part in PARTS],
+            y=grid.index + 1,
+            coloraxis="coloraxis",
+            xgap=1.5,
+            ygap=1.5,
+            hoverinfo="skip",
+            **cell,
+        )
         _add_cells(
             fig, grid, model, top=top, is_fraction=is_fraction, has_text=blocks <= 8, cell=cell
         )
         if index + columns >= len(shown):  # the lowest map of its column
-            fig.update_xaxes(showticklabels=True, row=index // columns + 1, col=index % columns + 1)
+            fig.update_xaxes(showticklabels=True, **cell)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
         note.update(font_color=palette.ink(model, dark))
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
@@ -181,20 +189,6 @@ def heat_maps(
         autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11}
     )
     return fig.update_yaxes(title="Layer", col=1)
-
-
-def _add_map(fig: go.Figure, grid: pd.DataFrame, cell: dict[str, int]) -> None:
-    """Draw one model's map, layers (rows) by matrices (columns)."""
-    fig.add_heatmap(
-        z=grid.to_numpy(),
-        x=[PART_TITLES[part] for part in PARTS],
-        y=grid.index + 1,
-        coloraxis="coloraxis",
-        xgap=1.5,
-        ygap=1.5,
-        hoverinfo="skip",
-        **cell,
-    )
 
 
 def _color_axis(is_fraction: bool, top: float, dark: bool) -> dict[str, object]:
@@ -243,33 +237,32 @@ def _add_cells(
 
 
 def errors_of_layer(
-    rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False, height: int = 300
+    rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False
 ) -> go.Figure:
     """Draw own, inherited and total error of each matrix in one layer of a model."""
-    fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
+    fig = figure(dark, 300, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
     errors = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
     names = [part for part in (*PARTS, "block") if part in errors.index]
     color = palette.color(model, dark)
     styles = {
-        "total": (
-            "total",
-            {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
-        ),
-        "own": ("own", {"symbol": "circle", "size": 9, "color": color}),
-        "inherited": (
-            "inherited",
-            {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}},
-        ),
+        "total": {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
+        "own": {"symbol": "circle", "size": 9, "color": color},
+        "inherited": {
+            "symbol": "circle-open",
+            "size": 9,
+            "color": color,
+            "line": {"width": 1.6},
+        },
     }
-    for column, (title, style) in styles.items():
+    for column, style in styles.items():
         fig.add_scatter(
             x=errors.loc[names, column],
             y=[PART_TITLES[part] for part in names],
             mode="markers",
-            name=title,
+            name=column,
             marker=style,
             cliponaxis=False,
-            hovertemplate=f"%{{y}}, {title}: %{{x:.3f}}<extra></extra>",
+            hovertemplate=f"%{{y}}, {column}: %{{x:.3f}}<extra></extra>",
         )
     fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
     fig.update_yaxes(autorange="reversed", showgrid=True)

@@ -38,25 +38,24 @@ def matrix(
     for y, x in np.ndindex(*weights.shape):
         is_updated = weights[y, x] != 0 and abs(weights[y, x] - original[y, x]) > 0.005
         text = f"{weights[y, x]:.2f}" if weights[y, x] else "·"
-        text = f"<u>{text}</u>" if is_updated else text
         is_dark = abs(weights[y, x]) > 0.65 * top and not dark
         notes.append(
             {
                 "x": x,
                 "y": y,
-                "text": text,
+                "text": f"<u>{text}</u>" if is_updated else text,
                 "showarrow": False,
                 "font": {"size": 12, "color": "#ffffff" if is_dark else INK[dark]},
             }
         )
     fig.update_layout(annotations=notes)
     fig.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False, title="outputs")
-    ticks = {"tickvals": list(range(len(sizes))), "ticktext": [f"{size:.1f}" for size in sizes]}
     return fig.update_xaxes(
         showticklabels=bool(sizes),
         showgrid=False,
         title="inputs with their norms" if sizes else "inputs",
-        **ticks,
+        tickvals=list(range(len(sizes))),
+        ticktext=[f"{size:.1f}" for size in sizes],
     )
 
 
@@ -67,10 +66,9 @@ def averaging_errors(correlation: float, dark: bool = False) -> go.Figure:
     """
     fig = figure(dark, 300, margin={"l": 66, "r": 24, "t": 12, "b": 46})
     k = np.arange(1, 11)
-    style = {"color": method_color("akr", dark), "width": 2.4}
     for rho, name, line in (
         (0.0, "independent errors", {"color": MUTED[dark], "dash": "dot"}),
-        (correlation, "chosen correlation", style),
+        (correlation, "chosen correlation", {"color": method_color("akr", dark), "width": 2.4}),
     ):
         fig.add_scatter(x=k, y=(1 - rho) / k + rho, mode="lines+markers", name=name, line=line)
     fig.update_layout(showlegend=True)

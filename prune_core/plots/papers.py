@@ -41,7 +41,7 @@ def published_comparison(
     top = points["x"].max()
     if across in SPARSITY_TITLES:
         # shift each line of the study horizontally: error bars at one sparsity would overlap
-        names = dict.fromkeys(points.loc[points["own"] & (points["x"] > 0), "series"])
+        names = points.loc[points["own"] & (points["x"] > 0), "series"].unique()
         positions = {name: index for index, name in enumerate(names)}
         center = (len(positions) - 1) / 2
         offset = points["series"].map(positions).fillna(center) - center
@@ -72,11 +72,10 @@ def published_comparison(
     edge = 1.04 * top if across in SPARSITY_TITLES else top + 0.4
     label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, edge=edge)
     if across in SPARSITY_TITLES:
-        ticks = distinguishable(sorted({0.0, *points["level"]}), top)
         fig.update_xaxes(
             title=SPARSITY_TITLES[across],
             tickformat=".3~p",
-            tickvals=ticks,
+            tickvals=distinguishable(sorted({0.0, *points["level"]}), top),
             range=[-0.04 * top, edge],
         )
     else:
@@ -132,11 +131,13 @@ def _styles(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str
         shape = "star" if ":" in series else "circle"
         shape = shape if is_known else SHAPES[unknown % len(SHAPES)]
         unknown += not is_known
-        line = {"color": PAPER[dark], "width": 1} if is_own else {"color": color, "width": 1.6}
         styles[series, is_own] = {
             "color": color,
             "size": 9,
             "symbol": shape if is_own else f"{shape}-open",
-            "line": line,
+            "line": {
+                "color": PAPER[dark] if is_own else color,
+                "width": 1 if is_own else 1.6,
+            },
         }
     return styles

@@ -79,10 +79,11 @@ def slices(
                 row=1,
                 col=panel,
             )
-        ticks = [_tick(label, panel_rows[panel_rows["slice"] == label][size]) for label in order]
         fig.update_xaxes(
             tickvals=list(range(len(order))),
-            ticktext=ticks,
+            ticktext=[
+                _tick(label, panel_rows[panel_rows["slice"] == label][size]) for label in order
+            ],
             range=[-0.55, len(order) - 0.45],
             row=1,
             col=panel,
@@ -157,20 +158,19 @@ def transfer(
         showgrid=False,
         title="evaluated on",
     )
-    names = {"tickvals": list(range(len(sources))), "ticktext": list(sources.values())}
     return fig.update_yaxes(
         autorange="reversed",
         showgrid=False,
         title="attacked model" if by == "source" else "attack",
-        **names,
+        tickvals=list(range(len(sources))),
+        ticktext=list(sources.values()),
     )
 
 
 def _describe(cell: Mapping[str, Any]) -> str:
-    low, high = percent(cell["low"]), percent(cell["high"])
     return (
         f"{cell['fooled']} of {cell['n']} succeed: {percent(cell['share'])}<br>"
-        f"95% interval {low} to {high}"
+        f"95% interval {percent(cell['low'])} to {percent(cell['high'])}"
     )
 
 

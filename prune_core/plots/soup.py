@@ -35,12 +35,16 @@ def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) 
     candidates, ends = record["candidates"], []
     for kind, (title, color, symbol) in KINDS.items():
         rows = [row for row in candidates if row["recipe"].get("adversarial", "none") == kind]
-        outline = {"color": PAPER[dark], "width": 1.2}
         _add(
             fig,
             rows,
             title,
-            marker={"color": color, "symbol": symbol, "size": 12, "line": outline},
+            marker={
+                "color": color,
+                "symbol": symbol,
+                "size": 12,
+                "line": {"color": PAPER[dark], "width": 1.2},
+            },
             **_bars(rows, color),
         )
         ends += [
@@ -58,13 +62,18 @@ def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) 
         marker={"color": MUTED[dark], "symbol": "x-thin-open", "size": 9, "line": {"width": 1.6}},
     )
     *earlier, final = accepted
-    line = {"color": AVERAGE, "width": 2}
-    marker = {
-        "symbol": ["circle-open"] * len(earlier) + ["star"],
-        "size": [15] * len(earlier) + [19],
-        "color": AVERAGE,
-    }
-    _add(fig, accepted, "average", mode="lines+markers", line=line, marker=marker)
+    _add(
+        fig,
+        accepted,
+        "average",
+        mode="lines+markers",
+        line={"color": AVERAGE, "width": 2},
+        marker={
+            "symbol": ["circle-open"] * len(earlier) + ["star"],
+            "size": [15] * len(earlier) + [19],
+            "color": AVERAGE,
+        },
+    )
     if len(final["ingredients"]) > 1:
         ends.append(
             End(final["accuracy"], final["under_attack"], "average", color=text_color(AVERAGE))
@@ -79,11 +88,10 @@ def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) 
         for score in SCORES
     )
     label_points(fig, ends, x_range, y_range=y_range, height=height - TOP - BOTTOM, dark=dark)
-    counts = (candidates[0]["n"], candidates[0]["attack_n"])
     for axes, title, number, limits in zip(
         (fig.update_xaxes, fig.update_yaxes),
         SCORES.values(),
-        counts,
+        (candidates[0]["n"], candidates[0]["attack_n"]),
         (x_range, y_range),
         strict=True,
     ):
@@ -102,14 +110,13 @@ def _add(
     """Add the rows as one trace, if there are any."""
     if rows:
         x, y = ([row[score] for row in rows] for score in SCORES)
-        texts, hover = [_describe(row) for row in rows], "%{text}<extra></extra>"
         fig.add_scatter(
             x=x,
             y=y,
             mode=mode,
             name=title,
-            text=texts,
-            hovertemplate=hover,
+            text=[_describe(row) for row in rows],
+            hovertemplate="%{text}<extra></extra>",
             cliponaxis=False,
             **style,
         )

@@ -76,8 +76,9 @@ def panels(
     Keywords that begin with `panel_` go to `make_subplots`.
     """
     shared = {key.removeprefix("panel_"): layout.pop(key) for key in [*layout] if "panel_" in key}
-    columns = -(-len(titles) // rows)
-    fig = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True, **shared)
+    fig = make_subplots(
+        rows, -(-len(titles) // rows), subplot_titles=titles, shared_yaxes=True, **shared
+    )
     fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
     fig.update_annotations(
         selector={"yanchor": "bottom"}, yshift=2
@@ -104,13 +105,13 @@ def interval(
     }
 
 
-def marker(model: ComparedModel, dark: bool, size: float = 9, edge: float = 1) -> dict[str, Any]:
+def marker(model: ComparedModel, dark: bool, size: float = 9) -> dict[str, Any]:
     """Return the marker of a model."""
     return {
         "color": palette.color(model, dark),
         "size": size,
         "symbol": palette.symbol(model),
-        "line": {"color": PAPER[dark], "width": edge},
+        "line": {"color": PAPER[dark], "width": 1},
     }
 
 

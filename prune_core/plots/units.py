@@ -103,16 +103,15 @@ def _heads(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool)
 
 def _describe(row: Any) -> str:
     """Return the hover text of a head."""
-    state = "kept" if row.kept else "removed"
-    words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: {state}"
+    words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: "
+    words += "kept" if row.kept else "removed"
     if row.cause == "kept" or not np.isfinite(row.score):
         return words
-    lines = (
-        f"predictive knowledge {row.predictive:.2g}",
-        f"representational knowledge {row.representational:.2g}",
-        f"score {row.score:.2g}, threshold {row.threshold:.2g}",
+    return (
+        f"{words}<br>predictive knowledge {row.predictive:.2g}"
+        f"<br>representational knowledge {row.representational:.2g}"
+        f"<br>score {row.score:.2g}, threshold {row.threshold:.2g}"
     )
-    return "<br>".join((words, *lines))
 
 
 def _neurons(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:

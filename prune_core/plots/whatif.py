@@ -19,31 +19,28 @@ def contributions(
     uniform: float,
     model: ComparedModel,
     dark: bool = False,
-    height: int = 300,
 ) -> go.Figure:
     """Draw each layer's part of the predicted squared error; ticks mark uniform sparsity."""
-    fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
+    fig = figure(dark, 300, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
     blocks = list(range(1, len(sparsities) + 1))
     planned = [
         block.error(sparsity) ** 2
         for block, sparsity in zip(curves.blocks, sparsities, strict=True)
-    ]
-    baseline = [block.error(uniform) ** 2 for block in curves.blocks]
-    notes = [
-        f"{percent(sparsity)} sparsity, error of this layer alone {error(value**0.5)}"
-        for sparsity, value in zip(sparsities, planned, strict=True)
     ]
     fig.add_bar(
         x=blocks,
         y=planned,
         name="plan",
         marker={"color": palette.color(model, dark)},
-        customdata=notes,
+        customdata=[
+            f"{percent(sparsity)} sparsity, error of this layer alone {error(value**0.5)}"
+            for sparsity, value in zip(sparsities, planned, strict=True)
+        ],
         hovertemplate="<b>layer %{x}</b><br>%{customdata}<extra></extra>",
     )
     fig.add_scatter(
         x=blocks,
-        y=baseline,
+        y=[block.error(uniform) ** 2 for block in curves.blocks],
         mode="markers",
         name=f"uniform {percent(uniform)}",
         hovertemplate="uniform: %{y:.3f}<extra></extra>",
@@ -53,11 +50,9 @@ def contributions(
     return fig.update_yaxes(title="Part of the squared error", rangemode="tozero", nticks=6)
 
 
-def predicted_vs_measured(
-    checks: Sequence[PredictionCheck], dark: bool = False, height: int = 300
-) -> go.Figure:
+def predicted_vs_measured(checks: Sequence[PredictionCheck], dark: bool = False) -> go.Figure:
     """Draw predicted against measured error; hollow marks have custom sparsities by layer."""
-    fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
+    fig = figure(dark, 300, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
     values = [value for check in checks for value in (check.predicted.error, check.measured.error)]
     low, high = padded(values, low=0.0)
     fig.add_scatter(
