@@ -344,8 +344,11 @@ def _check_lengths(
 
 def _merge_extra(row: Row, width: int, place: int, separator: str) -> Row:
     """Join the extra cells of a row with at least `width` cells into the cell at `place`."""
-    cells, end = row.cells, place + len(row.cells) - width + 1
-    return Row(row.line, [*cells[:place], separator.join(cells[place:end]), *cells[end:]])
+    end = place + len(row.cells) - width + 1
+    return Row(
+        row.line,
+        [*row.cells[:place], separator.join(row.cells[place:end]), *row.cells[end:]],
+    )
 
 
 def _uneven_message(
