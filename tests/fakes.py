@@ -55,7 +55,7 @@ class Tokenizer:
         ids = [[len(word) for word in text.split()][:max_length] for text in texts]
         return {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
 
-    def pad(self, encoded, return_tensors):
+    def pad(self, encoded, return_tensors, pad_to_multiple_of=None):
         longest = max(map(len, encoded["input_ids"]))
         return {
             key: torch.tensor([row + [0] * (longest - len(row)) for row in rows])

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..errors import PruneError
 
@@ -17,30 +19,19 @@ Columns = tuple[pd.DataFrame, dict[str, list[str]]]  # (rows, class names by col
 
 def unpacked_size(content: bytes) -> int:
     """Uncompressed size of a Parquet file's columns in bytes."""
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_metadata(_buffer(content))
+    metadata = pq.read_metadata(pa.BufferReader(content))
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def read(content: bytes, kind: str, path: str) -> Columns:
     """Read a Parquet or Arrow file; PruneError for a column of bytes that are not UTF-8 text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if kind in PARQUET:
-        return to_frame(pq.read_table(_buffer(content)), path)
+        return to_frame(pq.read_table(pa.BufferReader(content)), path)
     try:
-        table = pa.ipc.open_file(_buffer(content)).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
     except pa.ArrowInvalid:
-        table = pa.ipc.open_stream(_buffer(content)).read_all()
+        table = pa.ipc.open_stream(pa.BufferReader(content)).read_all()
     return to_frame(table, path)
-
-
-def _buffer(content: bytes) -> Any:
-    import pyarrow as pa
-
-    return pa.BufferReader(content)
 
 
 def to_frame(table: Any, path: str) -> Columns:
@@ -67,26 +58,23 @@ def replace_na(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _bytes_to_text(table: Any, path: str) -> Any:
     """Cast columns of bytes, and of lists of bytes, to text."""
-    import pyarrow as pa
 
     for place, field in enumerate(table.schema):
         text_type = _text_type(field.type)
         if text_type == field.type:
             continue
         try:
-            column = table.column(place).cast(text_type)
+            table = table.set_column(place, field.name, table.column(place).cast(text_type))
         except pa.ArrowInvalid:
             raise PruneError(
                 f"{path}: column {field.name!r} contains bytes that are not UTF-8 text; decode or "
                 "drop the column before you write the file."
             ) from None
-        table = table.set_column(place, field.name, column)
     return table
 
 
 def _text_type(kind: Any) -> Any:
     """Return the Arrow type with strings in place of bytes."""
-    import pyarrow as pa
 
     if pa.types.is_binary(kind) or pa.types.is_binary_view(kind):
         return pa.string()

@@ -24,8 +24,9 @@ def parse_words(value: Any) -> list[str]:
     """Return the words of a token-classification example."""
     if isinstance(value, str):
         if value.startswith("[") and value.endswith("]"):
-            quoted = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value)
-            value = ["".join(pieces) for pieces in quoted]
+            value = [
+                "".join(pieces) for pieces in re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value)
+            ]
         else:
             value = value.split()
     # one label per word: an empty word, or one that contains a space, must remain one word
@@ -86,8 +87,9 @@ def parse_answers(value: Any, context: str) -> AnswerSpans | None:
     The cell is a SQuAD dict {text, answer_start}, a list of such dicts, or plain text.
     """
     if isinstance(value, str) and value.startswith(("{", "[")):
-        plain = re.sub(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", r"\1", value, flags=re.DOTALL)
-        literal = _literal(plain)
+        literal = _literal(
+            re.sub(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", r"\1", value, flags=re.DOTALL)
+        )
         value = value if literal is None else literal
     if isinstance(value, Mapping):
         texts, starts = _as_list(value.get("text")), _as_list(value.get("answer_start"))

@@ -75,5 +75,6 @@ USUAL = {  # task type -> names of (text, second text, label)
     "token": (("tokens", "words"), (), ("ner_tags", "tags", "labels", "ner", "pos_tags", "label")),
 }
 
-_TASK_SPECIFIC = (name for roles in USUAL.values() for names in roles for name in names)
-KNOWN = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair), *_TASK_SPECIFIC}
+KNOWN = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair)} | {
+    name for roles in USUAL.values() for names in roles for name in names
+}

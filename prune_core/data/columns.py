@@ -31,10 +31,9 @@ class Columns(NamedTuple):
 
 def text_column_name(names: Sequence[str], requested: str) -> str:
     """Choose the text column by name: the requested one, else the first usual one; "" if none."""
-    table = pd.DataFrame(columns=list(names))
     if requested:
         return next((name for name in names if fold(name) == fold(requested)), "")
-    return _first_usual(table, TEXTS) or ""
+    return _first_usual(pd.DataFrame(columns=list(names)), TEXTS) or ""
 
 
 def choose_columns(
@@ -53,9 +52,8 @@ def choose_columns(
             f"{path}: {len(several)} label columns are given ({', '.join(several[:8])}), but this "
             "model predicts one label per text; choose one with --label, or use --label - for none."
         )
-    label = None
-    if source.label != NO_LABELS and not several:
-        label = _resolve(table, source.label, path, flag="--label")
+    reads_label = source.label != NO_LABELS and not several
+    label = _resolve(table, source.label, path, flag="--label") if reads_label else None
     if not text and not pair and kind not in USUAL:
         text, pair = next(
             (
@@ -68,15 +66,15 @@ def choose_columns(
         )
     text = text or _first_usual(table, usual[0], {pair, label, *several})
     pair = pair or _first_usual(table, usual[1], {text, label, *several})
-    if label is None and source.label != NO_LABELS and not several:
+    if label is None and reads_label:
         label = _first_usual(table, usual[2], {text, pair})
-    guessed = False
-    if not text:
-        text, guessed = _longest_text_column(table, {pair, label, *several}), True
+    guessed = not text
+    text = text or _longest_text_column(table, {pair, label, *several})
     if not text or (kind == "span" and not pair):
-        missing = "a text" if not text else "a second text, the context"
         raise PruneError(
-            f"{path}: no column is known to contain {missing}; it has {', '.join(table.columns)}. "
+            f"{path}: no column is known to contain "
+            f"{'a second text, the context' if text else 'a text'}; it has "
+            f"{', '.join(table.columns)}. "
             f"Set it with --text{' and --text-pair' if kind == 'span' else ''}, "
             "and the labels with --label."
         )
@@ -204,21 +202,16 @@ def describe_columns(table: pd.DataFrame) -> str:
     if all(_first_usual(table, names) for names in USUAL["span"]):
         return "span"
     words, tags = (_first_usual(table, USUAL["token"][place]) for place in (0, 2))
-
-    def has_lists(name: str) -> bool:
-        return not isinstance(table[name].iloc[0], str | int | float)
-
-    if words and tags and words != tags and has_lists(words) and has_lists(tags):
-        return "token"
-    return "token" if {"tokens", "ner_tags"} <= set(table) else "classification"
+    are_lists = (words and tags and words != tags) and not any(
+        isinstance(table[name].iloc[0], str | int | float) for name in (words, tags)
+    )
+    return "token" if are_lists or {"tokens", "ner_tags"} <= set(table) else "classification"
 
 
 def _resolve(table: pd.DataFrame, requested: str, path: str, flag: str) -> str | None:
     """Find the requested column, ignoring case and spaces, or by number if it has no name."""
-    if not requested:
-        return None
-    if requested in table:
-        return requested
+    if not requested or requested in table:
+        return requested or None
     matches = [
         name
         for name in table
@@ -244,9 +237,12 @@ def _first_usual(
 
     For nested fields the last component counts as the name, if no column matches as a whole.
     """
-    free = [name for name in table if name not in used]
     for part in (slice(None), slice(-1, None)):
-        known = {fold(".".join(name.split(".")[part])): name for name in reversed(free)}
+        known = {
+            fold(".".join(name.split(".")[part])): name
+            for name in reversed(list(table))
+            if name not in used
+        }
         if present := [known[fold(name)] for name in names if fold(name) in known]:
             return present[0]
     return None

@@ -69,11 +69,11 @@ def parse_conll(text: str, path: str) -> tuple[pd.DataFrame, str]:
 def _split_sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
     """Group the lines by sentence, without comments and the header."""
     tags = {cells[-1] for cells in rows if not cells[0].startswith("#")} - {""}
-    sentences: list[list[Line]] = []
-    width, is_open, is_first = 0, False, True
+    sentences: list[list[Line]] = [[]]
+    width, is_first = 0, True
     for number, cells in enumerate(rows, start=1):
         if not any(cell.strip() for cell in cells) or cells[0] == "-DOCSTART-":
-            is_open = False
+            sentences.append([])
             continue
         if cells[0].startswith("#") and _is_comment(cells, width, tags):
             continue
@@ -82,26 +82,20 @@ def _split_sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
             continue
         width, is_first = width or len(cells), False
         if len(cells) != width or width < 2:
-            line = " ".join(cells)
             raise PruneError(
-                f"{path}, line {number}: {line[:60]!r} has {len(cells)} cells, the first word has "
-                f"{max(2, width)}; write a word and its tag on each line, with the same number of "
-                "cells on all lines."
+                f"{path}, line {number}: {' '.join(cells)[:60]!r} has {len(cells)} cells, the "
+                f"first word has {max(2, width)}; write a word and its tag on each line, with the "
+                "same number of cells on all lines."
             )
-        if not is_open:
-            sentences.append([])
-            is_open = True
         sentences[-1].append((number, cells))
-    return sentences
+    return [sentence for sentence in sentences if sentence]
 
 
 def _is_comment(cells: Sequence[str], width: int, tags: set[str]) -> bool:
     """Whether a line that begins with # is not a word: its last cell is no tag, or its length
     differs.
     """
-    if cells[-1] not in tags and not _is_tag(cells[-1]):
-        return True
-    return bool(width) and len(cells) != width
+    return (cells[-1] not in tags and not _is_tag(cells[-1])) or 0 < width != len(cells)
 
 
 def _locate_cells(sentences: Sequence[Sequence[Line]], path: str) -> tuple[int, int]:
@@ -121,9 +115,13 @@ def _locate_cells(sentences: Sequence[Sequence[Line]], path: str) -> tuple[int, 
         )
     ):
         return 0, width - 1
-    lines = [cells for sentence in sentences for _, cells in sentence]
     tag = next(
-        (place for place in range(2, width) if all(_is_tag(cells[place]) for cells in lines)), 0
+        (
+            place
+            for place in range(2, width)
+            if all(_is_tag(cells[place]) for sentence in sentences for _, cells in sentence)
+        ),
+        0,
     )
     if not tag:
         raise PruneError(
@@ -155,11 +153,10 @@ def group_words(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
     ids = rows[sentence].map(to_text).astype(object)
     ids = ids.where(ids != "").ffill().fillna("")
     runs = (ids != ids.shift()).cumsum()
-    words = rows[word].map(to_text)
-    if 2 * runs.iloc[-1] > len(rows) or words.str.contains(r"\S\s+\S").any():
+    has_spaces = rows[word].map(to_text).str.contains(r"\S\s+\S").any()
+    if 2 * runs.iloc[-1] > len(rows) or has_spaces:
         return None  # already one sentence per row
-    first = rows.index[~runs.duplicated()]
-    table = pd.DataFrame(index=pd.Index(first, name=rows.index.name))
+    table = pd.DataFrame(index=pd.Index(rows.index[~runs.duplicated()], name=rows.index.name))
     for name, column in (("tokens", word), ("ner_tags", tag)):
         table[name] = [list(group) for _, group in rows[column].groupby(runs.to_numpy())]
     return table.assign(**{word: table["tokens"], tag: table["ner_tags"]}), sentence

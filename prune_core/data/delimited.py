@@ -7,8 +7,9 @@ header. What columns mean is decided elsewhere.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pandas as pd
 
@@ -52,9 +53,9 @@ class Dialect:
             )
         for name, choices in CHOICES.items():
             if getattr(self, name) not in ("", *choices):
-                flag = name.replace("_", "-")
                 raise PruneError(
-                    f"{flag} is {getattr(self, name)!r}; it must be {' or '.join(choices)}."
+                    f"{name.replace('_', '-')} is {getattr(self, name)!r}; it must be "
+                    f"{' or '.join(choices)}."
                 )
 
     @property
@@ -102,10 +103,10 @@ def read(
     form, parsed = _detect(text, replace(form, encoding=encoding), tabs, path=str(path))
     rows = [Row(row.line + skipped, row.cells) for row in parsed.rows]
     if parsed.broken:
-        line = parsed.broken + skipped
         raise PruneError(
-            f"{path}, line {line}: a quote opens or closes inside a cell; double the quotes within "
-            "quoted cells, or use --quotes no if quotes are text in this file."
+            f"{path}, line {parsed.broken + skipped}: a quote opens or closes inside a cell; "
+            "double the quotes within quoted cells, or use --quotes no if quotes are text in this "
+            "file."
         )
     if above := header_below([row.cells for row in rows[:20]]):
         raise PruneError(
@@ -146,12 +147,13 @@ def _detect(text: str, form: Dialect, tabs: bool, path: str) -> tuple[Dialect, P
     return replace(detected, header=header), parsed
 
 
-def _dialects(form: Dialect, tabs: bool) -> Iterator[tuple[str, str]]:
-    """Yield candidate (separator, quotes) pairs, the most likely first."""
-    separators = sorted(SEPARATORS, key=lambda sign: sign != "\t") if tabs else list(SEPARATORS)
-    for separator in [form.separator] if form.separator else separators:
-        for quotes in [form.quotes] if form.quotes else QUOTES:
-            yield separator, quotes
+def _dialects(form: Dialect, tabs: bool) -> Iterable[tuple[str, str]]:
+    """Candidate (separator, quotes) pairs, the most likely first."""
+    separators = sorted(SEPARATORS, key=lambda sign: tabs and sign != "\t")
+    return product(
+        [form.separator] if form.separator else separators,
+        [form.quotes] if form.quotes else QUOTES,
+    )
 
 
 def _even_dialect(
@@ -268,13 +270,12 @@ def _quotes_are_text(sample: str) -> bool:
     openers = [
         (place, cell) for row in unquoted for place, cell in enumerate(row) if cell.startswith('"')
     ]
-    enclosed = [row.cells for row in parse(sample, "\t", "yes").rows]
-    if any("\t" in cell or "\n" in cell or '"' in cell for row in enclosed for cell in row):
+    enclosed = (cell for row in parse(sample, "\t", "yes").rows for cell in row.cells)
+    if any("\t" in cell or "\n" in cell or '"' in cell for cell in enclosed):
         return False
-    width = Counter(map(len, unquoted)).most_common(1)[0][0]
     quoted_columns = {
         place
-        for place in range(width)
+        for place in range(Counter(map(len, unquoted)).most_common(1)[0][0])
         if all(len(row) > place and row[place].startswith('"') for row in unquoted[1:])
     }
     closed = all(cell.endswith('"') and len(cell) > 1 for _, cell in openers)
@@ -283,8 +284,13 @@ def _quotes_are_text(sample: str) -> bool:
 
 def _one_text_per_line(text: str) -> ParsedRows:
     """Read one text per line. Only a newline ends a line: U+2028, U+2029 and U+0085 are text."""
-    lines = enumerate(text.split("\n"), start=1)
-    return ParsedRows([Row(number, [line.strip()]) for number, line in lines if line.strip()])
+    return ParsedRows(
+        [
+            Row(number, [line.strip()])
+            for number, line in enumerate(text.split("\n"), start=1)
+            if line.strip()
+        ]
+    )
 
 
 def _split_header(rows: list[Row], form: Dialect) -> tuple[list[str], list[Row]]:
@@ -293,8 +299,7 @@ def _split_header(rows: list[Row], form: Dialect) -> tuple[list[str], list[Row]]
         return [
             cell.strip() or f"column {place + 1}" for place, cell in enumerate(rows[0].cells)
         ], rows[1:]
-    width = ParsedRows(rows).width
-    return [f"column {place + 1}" for place in range(width)], rows
+    return [f"column {place + 1}" for place in range(ParsedRows(rows).width)], rows
 
 
 def _deduplicate(names: Sequence[str]) -> list[str]:
@@ -322,37 +327,27 @@ def _check_lengths(
     if not bad:
         return rows, []
     name = text_column(names)
-    place = names.index(name) if name in names else None
-    longer = all(len(row.cells) > width for row in bad)
-    if form.bad_rows == "merge" and place is not None and longer:
+    is_known = name in names
+    if form.bad_rows == "merge" and is_known and all(len(row.cells) > width for row in bad):
+        place = names.index(name)
         merged = [_merge_extra(row, width, place, separator=form.separator) for row in rows]
         return merged, [f"{plural(len(bad), 'row')} with extra cells: merged into column {name!r}."]
     if form.bad_rows == "skip":
-        even = [row for row in rows if len(row.cells) == width]
-        return even, [
+        return [row for row in rows if len(row.cells) == width], [
             f"{plural(len(bad), 'row')} left out, with a number of cells other than {width} "
             f"({_preview(bad)})."
         ]
     raise PruneError(
-        _uneven_message(
-            bad, rows, names, path=path, form=form, text=name if place is not None else ""
-        )
+        _uneven_message(bad, rows, names, path=path, form=form, text=name if is_known else "")
     )
 
 
 def _merge_extra(row: Row, width: int, place: int, separator: str) -> Row:
-    """Join a row's extra cells into the cell at `place`."""
-    extra = len(row.cells) - width
-    if extra <= 0:
-        return row
-    cells = row.cells
+    """Join the extra cells of a row with at least `width` cells into the cell at `place`."""
+    end = place + len(row.cells) - width + 1
     return Row(
         row.line,
-        [
-            *cells[:place],
-            separator.join(cells[place : place + extra + 1]),
-            *cells[place + extra + 1 :],
-        ],
+        [*row.cells[:place], separator.join(row.cells[place:end]), *row.cells[end:]],
     )
 
 
@@ -372,12 +367,11 @@ def _uneven_message(
     if len(bad) < len(rows):
         options.append("use --bad-rows skip to leave them out")
     options.append("set another --separator (none: one text per line)")
-    reference = "most rows have"
-    if form.header == "yes":
-        reference = f"the header has ({', '.join(names[:8])})"
-    verb = "does" if len(bad) == 1 else "do"
+    has_names = form.header == "yes"
+    reference = f"the header has ({', '.join(names[:8])})" if has_names else "most rows have"
     return (
-        f"{path}: {len(bad):,} of {plural(len(rows), 'row')} {verb} not have "
+        f"{path}: {len(bad):,} of {plural(len(rows), 'row')} "
+        f"{'does' if len(bad) == 1 else 'do'} not have "
         f"{plural(len(names), 'cell')}, as {reference}, separated by "
         f"{sign}: {_preview(bad)}. To continue, {'; or '.join(options)}."
     )
@@ -401,7 +395,8 @@ def _drop_repeated_headers(rows: list[Row], names: list[str]) -> tuple[list[Row]
     repeated = [row.line for row in rows if [cell.strip() for cell in row.cells] == names]
     if not repeated or len(names) < 2:
         return rows, []
-    remaining = [row for row in rows if row.line not in set(repeated)]
     lines = ", ".join(map(str, repeated[:SHOWN])) + (" …" if len(repeated) > SHOWN else "")
     noun = "line" if len(repeated) == 1 else "lines"
-    return remaining, [f"The header is repeated on {noun} {lines}; left out."]
+    return [row for row in rows if row.line not in repeated], [
+        f"The header is repeated on {noun} {lines}; left out."
+    ]

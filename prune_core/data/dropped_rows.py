@@ -45,10 +45,10 @@ def check_dropped(
         f"{line_number(rows, row)} ({_preview(rows, row, column)})"
         for row in sorted(dropped)[:SHOWN]
     ]
-    verb = "has" if len(dropped) == 1 else "have"
     raise RowQuestion(
         f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} "
-        f"({percent(len(dropped) / len(rows))}) {verb} {problem}: {', '.join(shown)}. "
+        f"({percent(len(dropped) / len(rows))}) {'has' if len(dropped) == 1 else 'have'} "
+        f"{problem}: {', '.join(shown)}. "
         f"Use --bad-rows skip to leave them out, or {remedy}."
     )
 

@@ -75,15 +75,17 @@ def decode(content: bytes, encoding: str, path: str) -> tuple[str, str]:
         try:
             return content.decode(encoding), encoding
         except (UnicodeError, LookupError) as error:
-            reason = str(error)[:80]
             raise PruneError(
-                f"{path} is not {encoding} ({reason}); omit the encoding to detect it."
+                f"{path} is not {encoding} ({str(error)[:80]}); omit the encoding to detect it."
             ) from None
-    for mark, name in BOMS:
-        if content.startswith(mark):
-            return _decode_or_refuse(content, name, path), name
-    if name := _utf16(content):
-        return _decode_or_refuse(content, name, path), name
+    marked = next((name for mark, name in BOMS if content.startswith(mark)), "")
+    if name := marked or _utf16(content):
+        try:
+            return content.decode(name), name
+        except UnicodeError as error:
+            raise PruneError(
+                f"{path} is truncated or not {name} ({str(error)[:80]}); copy it again."
+            ) from None
     try:
         text, name = content.decode("utf-8"), "utf-8"
     except UnicodeDecodeError as error:
@@ -96,15 +98,6 @@ def decode(content: bytes, encoding: str, path: str) -> tuple[str, str]:
             "or save the file as UTF-8."
         )
     return text, name
-
-
-def _decode_or_refuse(content: bytes, name: str, path: str) -> str:
-    try:
-        return content.decode(name)
-    except UnicodeError as error:
-        raise PruneError(
-            f"{path} is truncated or not {name} ({str(error)[:80]}); copy it again."
-        ) from None
 
 
 def _utf16(content: bytes) -> str:
@@ -138,8 +131,7 @@ def _check_nearly_utf8(content: bytes, error: UnicodeDecodeError, path: str) -> 
     if 2 * sum(_can_decode(line, "utf-8") for line in lines) <= len(lines):
         return
     number = content.count(b"\n", 0, error.start) + 1
-    start = content.rfind(b"\n", 0, error.start) + 1
-    text = content[start:].split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+    text = content.split(b"\n")[number - 1].decode("utf-8", "replace").strip()
     fallback = next(name for name in ("cp1252", "latin-1") if _can_decode(content, name))
     raise PruneError(
         f"{path}, line {number}: the byte 0x{content[error.start]:02x} is not UTF-8, unlike the "

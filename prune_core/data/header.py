@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from statistics import median_high
 
 from .column_names import KNOWN
 from .spelling import fold
@@ -40,11 +41,7 @@ def names_columns(row: Sequence[str]) -> bool:
 
 def header_below(rows: Sequence[Sequence[str]]) -> int:
     """Number of rows above the one that names the columns; 0 if the first row does or none does."""
-    if not rows or names_columns(rows[0]):
-        return 0
-    return next(
-        (place for place, row in enumerate(rows[1:ABOVE], start=1) if names_columns(row)), 0
-    )
+    return next((place for place, row in enumerate(rows[:ABOVE]) if names_columns(row)), 0)
 
 
 def _continues(cell: str, others: Sequence[str], min_length: float) -> bool:
@@ -60,13 +57,10 @@ def _continues(cell: str, others: Sequence[str], min_length: float) -> bool:
     counts = Counter(others)
     if len(counts) <= max(2, len(others) // 3) and counts[cell] > 0:
         return True
-    words = sorted(len(other.split()) for other in others)
-    lengths = sorted(map(len, others))
-    middle = len(others) // 2
-    if words[middle] >= 4 or all(not other.isascii() for other in others):
-        long = len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
-        return long and len(cell) >= min_length * lengths[middle]
-    return False
+    words = median_high(len(other.split()) for other in others)
+    are_texts = words >= 4 or all(not other.isascii() for other in others)
+    is_long = len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
+    return are_texts and is_long and len(cell) >= min_length * median_high(map(len, others))
 
 
 def _is_number(cell: str) -> bool:

@@ -53,15 +53,15 @@ def _explain(error: Exception, requested: str, title: str, known: Sequence[str])
     """Convert an error of `datasets` to a message with a remedy."""
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
     if "Config name is missing" in str(error) or "BuilderConfig" in str(error):
-        details = " ".join(str(error).split())[:300]
-        return PruneError(f"{title}: choose a configuration with --config. ({details})")
+        return PruneError(
+            f"{title}: choose a configuration with --config. ({' '.join(str(error).split())[:300]})"
+        )
     if "Unknown split" in str(error) or "Bad split" in str(error):
         return PruneError(
             f"{title} has no split {requested!r}; choose another with --split. ({reason})"
         )
-    subject = f"{title}:"
-    if title not in known:
-        subject = f"{title} is neither a local file nor a known task ({', '.join(known)});"
+    unknown = f" is neither a local file nor a known task ({', '.join(known)});"
+    subject = title + (":" if title in known else unknown)
     return PruneError(
         f"{subject} the Hub cannot be reached or has no such dataset, and it is not in the local "
         f"cache; go online, or give a local file. ({reason})"

@@ -32,12 +32,12 @@ def read_table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Tab
         split = (
             source.split or tables.train_and_evaluation_splits(source.task, form, source.text)[1]
         )
-        rows = tables.read(source.task, form, split, text=source.text)
-        return _note_split(rows, split, source), source
+        return _note_split(
+            tables.read(source.task, form, split, text=source.text), split, source
+        ), source
     names: dict[str, list[str]] = {}
     split, note = source.split, list[str]()
-    is_dataset_dict = isinstance(data, Mapping) and data and all(map(_is_data_set, data.values()))
-    if is_dataset_dict:
+    if isinstance(data, Mapping) and data and all(map(_is_data_set, data.values())):
         name = tables.choose_split(data, split, "data")
         data, split, note = data[name], "", [f"Evaluated on split {name!r}."]
     if not isinstance(data, pd.DataFrame) and _is_data_set(data):
@@ -50,8 +50,9 @@ def read_table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Tab
         "" if note else tables.standard_splits(tables.split_column(parsed.rows)[1])[1]
     )
     if split:
-        rows = tables.rows_of_split(parsed.rows, split, "data").reset_index(drop=True)
-        parsed = parsed._replace(rows=rows)
+        parsed = parsed._replace(
+            rows=tables.rows_of_split(parsed.rows, split, "data").reset_index(drop=True)
+        )
     return _note_split(parsed, split, source), source
 
 
@@ -86,8 +87,9 @@ def _to_frame(data: Any) -> pd.DataFrame:
         data = data.tolist()
     if hasattr(data, "dtype") or not isinstance(data, Iterable):
         raise PruneError(f"data is a {type(data).__name__}; give {KINDS}.")
-    frame = pd.DataFrame([_to_record(row, place) for place, row in enumerate(data)])
-    return frame.dropna(axis="columns", how="all")
+    return pd.DataFrame([_to_record(row, place) for place, row in enumerate(data)]).dropna(
+        axis="columns", how="all"
+    )
 
 
 def _to_list(column: Any) -> Any:
@@ -121,9 +123,9 @@ def source_of(task: str, options: Mapping[str, Any] | None) -> DataSource:
     unused = ("task", "calibration", "metric", "config")
     known = [spec.name for spec in fields(DataSource) if spec.name not in unused]
     if unknown := [name for name in options or {} if name not in known]:
-        suggestion = closest_match(str(unknown[0]), known)
         raise PruneError(
-            f"reading has no option {unknown[0]!r}.{suggestion} It has: {', '.join(known)}."
+            f"reading has no option {unknown[0]!r}.{closest_match(str(unknown[0]), known)} "
+            f"It has: {', '.join(known)}."
         )
     return DataSource(
         task, **{name: _option_text(name, value) for name, value in (options or {}).items()}
@@ -132,19 +134,17 @@ def source_of(task: str, options: Mapping[str, Any] | None) -> DataSource:
 
 def _option_text(name: str, value: Any) -> str:
     """Format an option as on the command line."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value)
+    if value is None or isinstance(value, str | int):
+        return "" if value is None else str(value)
     if name == "labels" and isinstance(value, Mapping):
-        pairs = {
-            to_text(key): LEAVE_OUT if label is None else str(label) for key, label in value.items()
-        }
-        return format_pairs(pairs)
+        return format_pairs(
+            {
+                to_text(key): LEAVE_OUT if label is None else str(label)
+                for key, label in value.items()
+            }
+        )
     if name == "label" and isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
     raise PruneError(f"reading: {name} is {value!r}; give a string.")

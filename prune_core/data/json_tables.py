@@ -57,8 +57,9 @@ def records(content: Any) -> pd.DataFrame:
             for qa in paragraph["qas"]
         )
     if not all(isinstance(record, Mapping) for record in content):
-        rows = [row if isinstance(row, list) else [row] for row in content]
-        return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")
+        return pd.DataFrame([row if isinstance(row, list) else [row] for row in content]).rename(
+            columns=lambda place: f"column {place + 1}"
+        )
     flat = pd.json_normalize(list(content), sep=".")
     # json_normalize flattens nested fields to dotted names; SQuAD answers are also needed whole
     nested = dict.fromkeys(

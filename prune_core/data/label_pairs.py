@@ -25,8 +25,7 @@ def to_text(value: Any) -> str:
         value = value.decode("utf-8", errors="replace")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value).strip()
-    return re.sub(r"^([-+]?\d+)\.0*$", r"\1", text)
+    return re.sub(r"^([-+]?\d+)\.0*$", r"\1", str(value).strip())
 
 
 def parse_pairs(text: str) -> dict[str, str]:
@@ -37,16 +36,15 @@ def parse_pairs(text: str) -> dict[str, str]:
     """
     pairs: dict[str, str] = {}
     quoted, plain = r'"(?:[^"]|"")*"', r'[^,="]*'
-    rest = text
-    while rest.strip():
-        match = re.match(rf"\s*({quoted}|{plain})\s*=\s*({quoted}|[^,\"]*)\s*(?:,|$)", rest)
+    while text.strip():
+        match = re.match(rf"\s*({quoted}|{plain})\s*=\s*({quoted}|[^,\"]*)\s*(?:,|$)", text)
         if not match:
             raise PruneError(
-                f"labels: {rest.strip()[:60]!r} cannot be parsed; write value=label pairs, such as "
+                f"labels: {text.strip()[:60]!r} cannot be parsed; write value=label pairs, such as "
                 "NEG=negative,POS=positive."
             )
         pairs[to_text(_unquote(match[1]))] = _unquote(match[2])
-        rest = rest[match.end() :]
+        text = text[match.end() :]
     return pairs
 
 

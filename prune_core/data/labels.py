@@ -45,8 +45,12 @@ def map_labels(values: Iterable[Any], names: Sequence[str], meanings: str, place
     is the beginning of error messages. LabelQuestion if the label of a value is ambiguous.
     """
     counts = Counter(map(to_text, values))
-    order = sorted(counts, key=lambda value: (_number(value) is None, _number(value) or 0, value))
-    ordered = {value: counts[value] for value in order}
+    ordered = {
+        value: counts[value]
+        for value in sorted(
+            counts, key=lambda value: (_number(value) is None, _number(value) or 0, value)
+        )
+    }
     given = {
         value: _parse_label(label, names, place) for value, label in parse_pairs(meanings).items()
     }
@@ -67,8 +71,9 @@ def map_labels(values: Iterable[Any], names: Sequence[str], meanings: str, place
     ambiguous = [value for value in remaining if labels[value] is None and value != "-1"]
     if ambiguous:
         occurring = {value: count for value, count in ordered.items() if value}
-        message = _question_text(ambiguous, occurring, labels, names=names, place=place)
-        raise LabelQuestion(message, occurring)
+        raise LabelQuestion(
+            _question_text(ambiguous, occurring, labels, names=names, place=place), occurring
+        )
     notes += _describe(labels, names)
     if "" in counts:
         labels[""] = None
@@ -95,11 +100,10 @@ def _match(
     If no rule matches all values, rare values are removed and the rules applied to the others.
     """
     matched, notes = _match_all(values, names)
-    unmatched = [value for value in values if value not in matched]
-    if len(unmatched) < len(values) or not values:
+    if matched or not values:
         return matched, notes
     total = sum(counts[value] for value in values)
-    for rare in (_non_numeric(values, names), sorted(values, key=lambda value: counts[value])):
+    for rare in (_non_numeric(values), sorted(values, key=lambda value: counts[value])):
         common = list(values)
         # remove one value at a time while at most 5% of the rows are affected
         while rare and len(common) > 1:
@@ -112,14 +116,10 @@ def _match(
     return {}, []
 
 
-def _non_numeric(values: Sequence[str], names: Sequence[str]) -> list[str]:
+def _non_numeric(values: Sequence[str]) -> list[str]:
     """Return the values that are not numbers if most are."""
-    numbers = [value for value in values if _number(value) is not None]
-    return (
-        [value for value in values if _number(value) is None]
-        if 2 * len(numbers) > len(values)
-        else []
-    )
+    others = [value for value in values if _number(value) is None]
+    return others if 2 * len(others) < len(values) else []
 
 
 def _match_all(
@@ -187,10 +187,9 @@ def _prefix_matches(value: str, names: Sequence[str]) -> list[int]:
     short = fold(value)
     if len(short) < 3:
         return []
-    folded = [(place, fold(name)) for place, name in enumerate(names)]
     return [
         place
-        for place, name in folded
+        for place, name in enumerate(map(fold, names))
         if name.startswith(short) or (len(name) >= 3 and short.startswith(name))
     ]
 
@@ -222,9 +221,7 @@ def _by_number(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, i
     if has_numbers and set(numbers.values()) <= set(name_numbers):
         return {value: name_numbers.index(number) for value, number in numbers.items()}, ""
     label_of, note = _shifted(set(numbers.values()), names)
-    if not label_of:
-        return {}, ""
-    return {value: label_of[number] for value, number in numbers.items()}, note
+    return {value: label_of[number] for value, number in numbers.items() if label_of}, note
 
 
 SHIFTED = "Labels are numbered differently from the model's; they were matched in order."
@@ -236,14 +233,15 @@ def _shifted(numbers: set[int], names: Sequence[str]) -> tuple[dict[int, int | N
     {} if it is ambiguous.
     """
     size = len(names)
-    polarity = [canonical(name) for name in ("negative", "neutral", "positive")]
-    has_polarity = [canonical(name) for name in names] == polarity
+    has_polarity = [*map(canonical, names)] == [
+        *map(canonical, ("negative", "neutral", "positive"))
+    ]
     in_order: dict[int, int | None] = {
         number: index for index, number in enumerate(sorted(numbers))
     }
-    if size == 2 and numbers == {-1, 1}:
-        return in_order, SHIFTED
-    if size == 3 and numbers == {-1, 0, 1} and (has_polarity or is_generic(names)):
+    if (size == 2 and numbers == {-1, 1}) or (
+        size == 3 and numbers == {-1, 0, 1} and (has_polarity or is_generic(names))
+    ):
         return in_order, SHIFTED
     if size > 2 and -1 in numbers and len(numbers) == size:
         return {}, ""  # -1 marks hidden labels, or labels are counted from -1
@@ -253,9 +251,7 @@ def _shifted(numbers: set[int], names: Sequence[str]) -> tuple[dict[int, int | N
         return hidden | {number: number for number in visible}, ""
     if 0 not in numbers and visible <= set(range(1, size + 1)):
         return hidden | {number: number - 1 for number in visible}, SHIFTED
-    if len(numbers) == size:
-        return in_order, SHIFTED
-    return {}, ""
+    return (in_order, SHIFTED) if len(numbers) == size else ({}, "")
 
 
 def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], str]:
@@ -300,9 +296,9 @@ def _denied(names: Sequence[str]) -> int | None:
     return None
 
 
-def _format_counts(counts: Mapping[str, int], limit: int = 12) -> str:
-    shown = [f"{value or '(empty)'} ({count})" for value, count in list(counts.items())[:limit]]
-    return ", ".join(shown) + (f" and {len(counts) - limit} more" if len(counts) > limit else "")
+def _format_counts(counts: Mapping[str, int]) -> str:
+    shown = [f"{value or '(empty)'} ({count})" for value, count in list(counts.items())[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
 
 
 def _question_text(
@@ -315,9 +311,11 @@ def _question_text(
     """Message with the ambiguous values, both lists, and a `--labels` flag to start from."""
     rows, total = sum(counts[value] for value in ambiguous), sum(counts.values())
     proposal = _propose(ambiguous, counts, labels, names=names)
-    instruction = "correct it if it is wrong"
-    if PLACEHOLDER in proposal.values():
-        instruction = f"replace each {PLACEHOLDER} by a label, or by {LEAVE_OUT!r}"
+    instruction = (
+        f"replace each {PLACEHOLDER} by a label, or by {LEAVE_OUT!r}"
+        if PLACEHOLDER in proposal.values()
+        else "correct it if it is wrong"
+    )
     return (
         f"{place}: it is not clear which label of the model {', '.join(map(repr, ambiguous[:6]))} "
         f"means ({rows:,} of {total:,} rows). The file has {len(counts)} values "
@@ -332,16 +330,15 @@ def _propose(
     labels: Mapping[str, int | None],
     names: Sequence[str],
 ) -> dict[str, str]:
-    """Propose a label for each ambiguous value; UNSURE if there is no evidence."""
+    """Propose a label for each ambiguous value; PLACEHOLDER if there is no evidence."""
     free = [name for index, name in enumerate(names) if index not in labels.values()]
-    is_rare = sum(counts[value] for value in ambiguous) <= RARE * sum(counts.values())
     if ratings := _propose_ratings(ambiguous, names):
         return ratings
     if len(ambiguous) == len(free):
         return dict(zip(ambiguous, free, strict=True))  # in their order
-    any_known = any(label is not None for label in labels.values())
-    leave_out = is_rare or (any_known and not free)
-    return dict.fromkeys(ambiguous[:SHOWN], LEAVE_OUT if leave_out else PLACEHOLDER)
+    is_rare = sum(counts[value] for value in ambiguous) <= RARE * sum(counts.values())
+    is_extra = not free and any(label is not None for label in labels.values())
+    return dict.fromkeys(ambiguous[:SHOWN], LEAVE_OUT if is_rare or is_extra else PLACEHOLDER)
 
 
 def _propose_ratings(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:

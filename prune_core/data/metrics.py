@@ -68,8 +68,7 @@ def _accepted(answers: AnswerSpans) -> list[str]:
 def _word_f1(expected: list[str], predicted: list[str]) -> float:
     if not expected or not predicted:
         return float(expected == predicted)
-    common = sum((Counter(expected) & Counter(predicted)).values())
-    return 2 * common / (len(expected) + len(predicted))
+    return 2 * (Counter(expected) & Counter(predicted)).total() / (len(expected) + len(predicted))
 
 
 def normalize_answer(answer: str) -> str:
@@ -91,8 +90,7 @@ def _correlation(name: str) -> Callable[[Sequence[float], Sequence[float]], floa
     def correlate(labels: Sequence[float], predictions: Sequence[float]) -> float:
         if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
             return 0.0
-        compute = getattr(import_module("scipy.stats"), name)
-        return float(compute(labels, predictions).statistic)
+        return float(getattr(import_module("scipy.stats"), name)(labels, predictions).statistic)
 
     return correlate
 
@@ -136,10 +134,8 @@ def _entity_counts(
     labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
 ) -> np.ndarray:
     """Count entities per example: (examples, 3), in both, in the labels, in the predictions."""
-    counts = []
-    for label_tags, predicted_tags in zip(labels, predictions, strict=True):
-        expected, predicted = entities(label_tags), entities(predicted_tags)
-        counts.append([len(expected & predicted), len(expected), len(predicted)])
+    pairs = zip(map(entities, labels), map(entities, predictions), strict=True)
+    counts = [[len(tagged & found), len(tagged), len(found)] for tagged, found in pairs]
     return np.array(counts, dtype=float).reshape(-1, 3)
 
 

@@ -71,10 +71,6 @@ class _Table(NamedTuple):
         """Beginning of an error message."""
         return f"{self.source.task}, column {self.chosen.label!r}"
 
-    def line(self, row: int) -> str:
-        """Position of a row in the file."""
-        return line_number(self.rows, row)
-
 
 def examples(
     table: pd.DataFrame,
@@ -116,14 +112,13 @@ def _parse_labels(table: _Table, kind: str) -> ParsedLabels | None:
         return None
     if kind == "multilabel" and len(table.names) == 1 and are_binary_marks(table.column):
         return _indicators(table, [label])
-    parse = {
+    return {
         "span": _answers,
         "regression": _scores,
         "classification": _classes,
         "multilabel": _sets,
         "token": _tags,
-    }[kind]
-    return parse(table)
+    }[kind](table)
 
 
 def _drop_unlabelled(
@@ -185,23 +180,20 @@ def _drop_empty_texts(
         )
     if not len(dropped):
         return table, []
-    if len(dropped):
-        check_dropped(
-            table,
-            dropped.tolist(),
-            source,
-            problem=f"no text in column {chosen.text!r}",
-            remedy="choose another column with --text",
-        )
+    check_dropped(
+        table,
+        dropped.tolist(),
+        source,
+        problem=f"no text in column {chosen.text!r}",
+        remedy="choose another column with --text",
+    )
     return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."]
 
 
 def _class_name(value: Any, classes: Sequence[str]) -> Any:
     """Return the data's name for an integer label, other values unchanged."""
     number = to_text(value)
-    if number.isdigit() and int(number) < len(classes):
-        return classes[int(number)]
-    return value
+    return classes[int(number)] if number.isdigit() and int(number) < len(classes) else value
 
 
 def _match_labels(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
@@ -252,20 +244,23 @@ def _yes_no_label(table: _Table) -> int | None:
 
     None if the model does not have two labels, or if the column has other values or names.
     """
-    name = (table.chosen.label or "").removeprefix("is_").removeprefix("Is")
     if len(table.names) != 2 or table.source.labels or not are_binary_marks(table.column):
         return None
-    return find(name, table.names)
+    return find((table.chosen.label or "").removeprefix("is_").removeprefix("Is"), table.names)
 
 
 def _yes_or_no(table: _Table, label: int) -> ParsedLabels:
     """Read the column of `_yes_no_label`."""
-    marks = _indicators(table, [str(table.chosen.label)]).values
     by_mark = {1: label, 0: 1 - label}
-    values = [None if mark is None else by_mark[mark[0]] for mark in marks]
+    values = [
+        None if mark is None else by_mark[mark[0]]
+        for mark in _indicators(table, [str(table.chosen.label)]).values
+    ]
     empty = [row for row, value in enumerate(table.column) if not to_text(value)]
-    names = table.names
-    note = f"Column {table.chosen.label!r}: yes is {names[label]}, no is {names[1 - label]}."
+    note = (
+        f"Column {table.chosen.label!r}: yes is {table.names[label]}, no is "
+        f"{table.names[1 - label]}."
+    )
     return ParsedLabels(values, None, empty, notes=[note])
 
 
@@ -279,11 +274,10 @@ def _sets(table: _Table) -> ParsedLabels:
         [value] if find(to_text(value), names) is not None else parse_list(value)
         for value in table.column
     ]
-    plain = (str, type(None), float)
     empty = [
         row
         for row, value in enumerate(table.column)
-        if isinstance(value, plain) and not to_text(value)
+        if isinstance(value, str | float | None) and not to_text(value)
     ]
     vectors = [row if row is None else parse_flags(row, len(names)) for row in rows]
     if len(names) > 1 and all(
@@ -306,11 +300,14 @@ def _vectors(table: _Table, rows: Sequence[Sequence[int] | None]) -> ParsedLabel
     """Parse lists of one 1 or 0 per label; `labels` may map positions, counted from 0."""
     names = table.names
     label_map = map_labels(range(len(names)), names, table.source.labels, place=table.place)
-    values: list[list[int] | None] = []
-    for row in rows:
-        chosen = {label_map.labels[str(place)] for place, cell in enumerate(row or ()) if cell}
-        indicators = [int(label in chosen) for label in range(len(names))]
-        values.append(None if row is None else indicators)
+    sets = [
+        {label_map.labels[str(place)] for place, cell in enumerate(row or ()) if cell}
+        for row in rows
+    ]
+    values = [
+        None if row is None else [int(label in chosen) for label in range(len(names))]
+        for row, chosen in zip(rows, sets, strict=True)
+    ]
     return ParsedLabels(values, label_map._replace(counts={}))
 
 
@@ -329,7 +326,7 @@ def _indicators(table: _Table, columns: Sequence[str]) -> ParsedLabels:
         if len(odd) and table.source.bad_rows != "skip":
             row = int(odd[0])
             raise RowQuestion(
-                f"{table.source.task}, {table.line(row)}, column {name!r}: "
+                f"{table.source.task}, {line_number(table.rows, row)}, column {name!r}: "
                 f"{table.rows[name].iloc[row]!r} is neither yes nor no "
                 f"({plural(len(odd), 'such row')}); write 1 or 0, true or false, yes or no, or "
                 "leave these rows out with --bad-rows skip."
@@ -337,13 +334,13 @@ def _indicators(table: _Table, columns: Sequence[str]) -> ParsedLabels:
     # if cells are only marks or empty, empty means no
     no = NO if values & NO or "-1" in values else {*NO, ""}
     is_yes, is_no = (cells.isin(list(words)).to_numpy() for words in (YES, no))
-    known = (is_yes | is_no).all(axis=1)
-    if {"", *values} == {""}:
-        known[:] = False
-    label_map = LabelMap({name: label for label, name in enumerate(columns)}, {}, [])
-    rows = zip(is_yes, known, strict=True)
+    known = (is_yes | is_no).all(axis=1) & any(values)  # without any mark, nothing is known
     return ParsedLabels(
-        [row.astype(int).tolist() if is_complete else None for row, is_complete in rows], label_map
+        [
+            row.astype(int).tolist() if is_complete else None
+            for row, is_complete in zip(is_yes, known, strict=True)
+        ],
+        LabelMap({name: label for label, name in enumerate(columns)}, {}, []),
     )
 
 
@@ -362,7 +359,8 @@ def _tags(table: _Table) -> ParsedLabels:
     if odd and table.source.bad_rows != "skip":
         first = odd[0]
         raise RowQuestion(
-            f"{table.place}, {table.line(first)}: {plural(len(rows[first] or ()), 'label')} for "
+            f"{table.place}, {line_number(table.rows, first)}: "
+            f"{plural(len(rows[first] or ()), 'label')} for "
             f"{plural(len(words[first]), 'word')}; give one label per word, or leave such rows out "
             "with --bad-rows skip."
         )
@@ -371,10 +369,11 @@ def _tags(table: _Table) -> ParsedLabels:
         rows[row] = None
     values = [value for row in rows if row for value in row if to_text(value) != str(IGNORE_INDEX)]
     named, label_map = _match_labels(table, values)
-    label_of = {str(IGNORE_INDEX): IGNORE_INDEX}
-    for value, name in zip(values, named, strict=True):
-        label = label_map.labels.get(to_text(name))
-        label_of[to_text(value)] = IGNORE_INDEX if label is None else label
+    indices = (label_map.labels.get(to_text(name)) for name in named)
+    label_of = {str(IGNORE_INDEX): IGNORE_INDEX} | {
+        to_text(value): IGNORE_INDEX if label is None else label
+        for value, label in zip(values, indices, strict=True)
+    }
     labels = [row and [label_of[to_text(value)] for value in row] for row in rows]
     return ParsedLabels(labels, label_map, empty)
 
@@ -405,9 +404,11 @@ def _scores(table: _Table) -> ParsedLabels:
         raise PruneError(
             f"{table.place}: every score is {valid[0]}; a correlation needs different values."
         )
-    empty = np.flatnonzero((text == "").to_numpy()).tolist()
-    scores = [None if np.isnan(value) else float(value) for value in numbers]
-    return ParsedLabels(scores, None, empty, odd=odd)
+    return ParsedLabels(
+        [None if np.isnan(value) else float(value) for value in numbers],
+        empty=np.flatnonzero((text == "").to_numpy()).tolist(),
+        odd=odd,
+    )
 
 
 def _binary(table: _Table) -> ParsedLabels | None:
@@ -434,14 +435,14 @@ def _binary(table: _Table) -> ParsedLabels | None:
 def _answers(table: _Table) -> ParsedLabels:
     """Parse SQuAD answers ({text: [...], answer_start: [...]}) or plain text of the context."""
     assert table.chosen.pair is not None, "a question has a context"
-    contexts = map(str, table.rows[table.chosen.pair])
     answers = [
-        parse_answers(value, context) for value, context in zip(table.column, contexts, strict=True)
+        parse_answers(value, str(context))
+        for value, context in zip(table.column, table.rows[table.chosen.pair], strict=True)
     ]
     odd = [row for row, value in enumerate(answers) if value is None]
     if odd and table.source.bad_rows != "skip":
         raise RowQuestion(
-            f"{table.place}, {table.line(odd[0])}: the answer "
+            f"{table.place}, {line_number(table.rows, odd[0])}: the answer "
             f"{str(table.column.iloc[odd[0]])[:60]!r} does not occur in its context; copy it from "
             "there, or leave such rows out with --bad-rows skip."
         )

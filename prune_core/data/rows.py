@@ -60,11 +60,12 @@ def parse(text: str, separator: str, quotes: str) -> ParsedRows:
         # the csv module ends a row at a lone carriage return: hide it behind an unused character
         placeholder = next(sign for sign in map(chr, range(0xF000, 0xF100)) if sign not in text)
         source = re.sub(r"\r(?!\n)", placeholder, source)
-    lines = io.StringIO(source)
-    if quotes == "no":
-        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines, delimiter=separator, strict=True)
+    reader = csv.reader(
+        io.StringIO(source),
+        delimiter=separator,
+        quoting=csv.QUOTE_NONE if quotes == "no" else csv.QUOTE_MINIMAL,
+        strict=quotes != "no",
+    )
     rows, start = list[Row](), 1
     try:
         for cells in reader:

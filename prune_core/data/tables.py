@@ -108,8 +108,6 @@ def read(path: str, form: Dialect = DETECT, part: str = "", text: str = "") -> T
     else:
         try:
             table = _read_file(file, path, form, part=part, text_column=text)
-        except PruneError:
-            raise
         except BROKEN as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise PruneError(
@@ -130,7 +128,10 @@ def read(path: str, form: Dialect = DETECT, part: str = "", text: str = "") -> T
 
 
 def _read_file(file: Path, path: str, form: Dialect, part: str, text_column: str) -> Table:
-    content, kind = _read_content(file, path)
+    with file.open("rb") as stream:  # the first bytes override the name
+        content, kind = _unpack(
+            _read_bounded(stream, path), file.suffix.lower(), path, inner=suffix(path)
+        )
     if kind not in SUFFIXES:
         kind = _sniff_suffix(content)
     if not kind:
@@ -173,8 +174,9 @@ def _group_sentences(table: Table) -> Table:
         return table
     rows, column = grouped
     grouping = f"one word per row, grouped by column {column!r}"
-    description = ", ".join(filter(None, (table.description, grouping)))
-    return table._replace(rows=rows, description=description)
+    return table._replace(
+        rows=rows, description=", ".join(filter(None, (table.description, grouping)))
+    )
 
 
 def _sniff_suffix(content: bytes) -> str:
@@ -185,14 +187,11 @@ def _sniff_suffix(content: bytes) -> str:
     return ".json" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[{")) else ".txt"
 
 
-def _read_content(file: Path, path: str) -> tuple[bytes, str]:
-    """Return (uncompressed content, suffix); the first bytes override the name."""
-    with file.open("rb") as stream:
-        return _unpack(_read_bounded(stream, path), file.suffix.lower(), path, inner=suffix(path))
-
-
 def _unpack(content: bytes, ending: str, path: str, inner: str) -> tuple[bytes, str]:
-    """Decompress repeatedly. `ending`: suffix of the outer file; `inner`: of the compressed one."""
+    """Decompress repeatedly; return (content, suffix).
+
+    `ending`: suffix of the outer file; `inner`: of the compressed one.
+    """
     from fsspec.compression import compr
 
     kind = next((name for magic, name in MAGIC.items() if re.match(magic, content)), ending)
@@ -215,8 +214,7 @@ def _unpack(content: bytes, ending: str, path: str, inner: str) -> tuple[bytes, 
             with packed.open(members[0]) as stream:
                 inner_suffix = Path(members[0]).suffix.lower()
                 return _unpack(_read_bounded(stream, path), inner_suffix, path, inner=inner_suffix)
-    if kind in (".gz", ".bz2", ".xz"):
-        name = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}[kind]
+    if name := {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}.get(kind):
         with compr[name](io.BytesIO(content), mode="rb") as stream:
             return _unpack(_read_bounded(stream, path), inner, path, inner=inner)
     return content, kind if kind in COLUMNAR else inner
@@ -311,13 +309,13 @@ def train_and_evaluation_splits(
     """
     file = resolve_allowed(path)
     if (file / "dataset_dict.json").is_file():
-        names = list(json.loads((file / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
-    else:
-        try:
-            names = split_column(read(path, form, text=text).rows)[1]
-        except PruneError:  # several tables without a choice: reading the file reports it
-            names = []
-    return standard_splits(names)
+        return standard_splits(
+            list(json.loads((file / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+        )
+    try:
+        return standard_splits(split_column(read(path, form, text=text).rows)[1])
+    except PruneError:  # several tables without a choice: reading the file reports it
+        return "", ""
 
 
 def standard_splits(names: Sequence[str]) -> tuple[str, str]:
@@ -355,10 +353,9 @@ def choose_split(parts: Any, requested: str, path: str) -> str:
 
 def _records_under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
     """Return (records under a key, the key if requested); other content unchanged."""
-    keys = content if isinstance(content, Mapping) else {}
     lists = {
         key: value
-        for key, value in keys.items()
+        for key, value in (content.items() if isinstance(content, Mapping) else ())
         if isinstance(value, list) and value and isinstance(value[0], Mapping)
     }
     if not lists:

@@ -84,30 +84,27 @@ def load(
     `labelled`: the pruning method uses labels, so those of a separate calibration file are read
     too. PruneError with a remedy if the data cannot be read.
     """
-    default_metric = ""
-    if source.task in KNOWN_TASKS:
-        default_metric = KNOWN_TASKS[source.task].metric
-        _check_task_type(source.task, KNOWN_TASKS[source.task].kind, kind)
-    elif source.task == "demo":
-        _check_task_type("demo", "classification", kind)
+    known = KNOWN_TASKS.get(source.task)
+    if known or source.task == "demo":
+        _check_task_type(source.task, known.kind if known else "classification", kind)
     calibration_part, part = _parts(source, labels, kind, seed=seed)
     calibration, evaluation = calibration_part.examples, part.examples
-    notes = [*part.notes]
     if source.calibration:
-        calibration, calibration_notes = _separate_calibration(
-            source, labels, kind, labelled=labelled
-        )
-        notes += calibration_notes
+        calibration = _separate_calibration(source, labels, kind, labelled=labelled)
     names = BINARY if evaluation.binary else labels
-    has_labels = evaluation.labels is not None
-    metric = metric_for(kind, len(names), source.metric or default_metric, labelled=has_labels)
+    metric = metric_for(
+        kind,
+        len(names),
+        source.metric or (known.metric if known else ""),
+        labelled=evaluation.labels is not None,
+    )
     return Task(
         source.task,
         names,
         calibration,
         evaluation=evaluation,
         metric=metric,
-        notes=(*notes, *_overlap_notes(calibration, evaluation, labels)),
+        notes=(*part.notes, *_overlap_notes(calibration, evaluation, labels)),
         label_map=part.labels and part.labels.labels,
         counts=part.labels and part.labels.counts,
     )
@@ -182,11 +179,11 @@ def label_names(source: DataSource, kind: str) -> tuple[str, ...]:
     if source.task in KNOWN_TASKS:
         return KNOWN_TASKS[source.task].labels
     table = table_of(source, "train")
-    column: str | None
-    if kind == "token":
-        column = columns.choose_columns(table.rows, source, source.task, kind=kind).label
-    else:
-        column = _label_column(table.rows, source)
+    column = (
+        columns.choose_columns(table.rows, source, source.task, kind=kind).label
+        if kind == "token"
+        else _label_column(table.rows, source)
+    )
     if column and column in table.names:
         return tuple(table.names[column])
     values = cells.distinct_values(table.rows[column], kind)
@@ -229,8 +226,9 @@ def table_of(source: DataSource, split: str = "") -> Table:
         return tables.read(source.task, dialect_of(source), source.split, text=source.text)
     split = source.split or split
     if source.task not in KNOWN_TASKS:
-        config = source.config or None
-        return hub.load_split(source.task, config, split, title=source.task, known=[*KNOWN_TASKS])
+        return hub.load_split(
+            source.task, source.config or None, split, title=source.task, known=[*KNOWN_TASKS]
+        )
     known = KNOWN_TASKS[source.task]
     table = hub.load_split(known.path, known.config, split, title=source.task, known=[*KNOWN_TASKS])
     return table._replace(names={known.label: list(known.labels)} if known.labels else {})
@@ -245,8 +243,7 @@ def examples_of(
     table: Table, source: DataSource, labels: tuple[str, ...], kind: str
 ) -> ReadExamples:
     """Convert a table to examples, with notes on how they were read."""
-    named = any((source.text, source.text_pair, source.label))
-    if source.task in KNOWN_TASKS and not named:
+    if source.task in KNOWN_TASKS and not (source.text or source.text_pair or source.label):
         chosen = KNOWN_TASKS[source.task].columns
     else:
         chosen = columns.choose_columns(table.rows, source, source.task, kind=kind, names=labels)
@@ -328,12 +325,13 @@ def _parts_of_file(
         return evaluation, evaluation
     if not train or train == evaluated:
         return _split_randomly(evaluation, seed)
-    calibration = _read(replace(source, split=train), labels, kind)
     note = (
         f"Split {train!r} is used for calibration and {evaluated!r} for evaluation; "
         "choose another to evaluate on with --split."
     )
-    return calibration, evaluation._replace(notes=[*evaluation.notes, note])
+    return _read(replace(source, split=train), labels, kind), evaluation._replace(
+        notes=[*evaluation.notes, note]
+    )
 
 
 def _split_randomly(part: ReadExamples, seed: int) -> tuple[ReadExamples, ReadExamples]:
@@ -346,40 +344,37 @@ def _split_randomly(part: ReadExamples, seed: int) -> tuple[ReadExamples, ReadEx
             "least "
             "3, or a file with --calibration."
         )
-    calibration = part.examples.take(sorted(order[:size]))
-    evaluation = part.examples.take(sorted(order[size:]))
     note = (
         f"{len(order):,} rows: {size:,} for calibration and {len(order) - size:,} for evaluation."
     )
     return (
-        part._replace(examples=calibration),
-        part._replace(examples=evaluation, notes=[*part.notes, note]),
+        part._replace(examples=part.examples.take(sorted(order[:size]))),
+        part._replace(examples=part.examples.take(sorted(order[size:])), notes=[*part.notes, note]),
     )
 
 
 def _separate_calibration(
     source: DataSource, labels: tuple[str, ...], kind: str, labelled: bool
-) -> tuple[Examples, list[str]]:
+) -> Examples:
     """Read the calibration examples of a separate source; labels only if the method needs them."""
     if source.calibration == "demo":
         if labelled and kind in ("classification", "multilabel"):
-            return _parts(DataSource(), labels, kind, seed=0)[0].examples, []
-        return _demo_texts(kind), []
+            return _parts(DataSource(), labels, kind, seed=0)[0].examples
+        return _demo_texts(kind)
     known = source.calibration in KNOWN_TASKS
     inherited = ["separator", "encoding", "header", "quotes", "bad_rows"]
     inherited += [] if known else ["text", "text_pair", "label"]
     options = {name: getattr(source, name) for name in inherited}
     calibration = DataSource(source.calibration, **options, split="train" if known else "")
-    if labelled:
-        return _read(calibration, labels, kind).examples, []
-    table = table_of(calibration).rows
-    missing = {
-        name: ""
-        for name in ("text", "text_pair")
-        if getattr(calibration, name) and getattr(calibration, name) not in table
-    }
-    calibration = replace(calibration, label=columns.NO_LABELS, **missing)
-    return _read(calibration, labels, kind).examples, []
+    if not labelled:
+        table = table_of(calibration).rows
+        missing = {
+            name: ""
+            for name in ("text", "text_pair")
+            if getattr(calibration, name) and getattr(calibration, name) not in table
+        }
+        calibration = replace(calibration, label=columns.NO_LABELS, **missing)
+    return _read(calibration, labels, kind).examples
 
 
 def _demo_texts(kind: str) -> Examples:

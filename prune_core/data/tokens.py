@@ -109,16 +109,17 @@ def _encode_words_separately(tokenizer: Any, examples: Examples, limit: int) -> 
         pieces = [
             tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in text.split(" ")
         ]
-        ids = [token_id for piece in pieces for token_id in piece]
         encoded = tokenizer.prepare_for_model(
-            ids, truncation=True, max_length=limit, return_special_tokens_mask=True
+            [token_id for piece in pieces for token_id in piece],
+            truncation=True,
+            max_length=limit,
+            return_special_tokens_mask=True,
         )
-        starts = [
+        inner = iter(
             word if place == 0 else None
             for word, piece in enumerate(pieces)
             for place in range(len(piece))
-        ]
-        inner = iter(starts)
+        )
         rows.append(
             [None if special else next(inner) for special in encoded.pop("special_tokens_mask")]
         )
@@ -154,11 +155,12 @@ def truncation_report(
     count = min(len(examples), MAX_COUNTED_TEXTS)
     pairs = examples.pairs and examples.pairs[:count]
     # verbose=False: no warning about texts longer than the model's limit
-    encoded = tokenizer(examples.texts[:count], pairs, verbose=False)["input_ids"]
-    lengths = sorted(map(len, encoded))
+    lengths = [
+        len(ids) for ids in tokenizer(examples.texts[:count], pairs, verbose=False)["input_ids"]
+    ]
     limit, total = min(max_length, tokenizer.model_max_length), sum(lengths)
     lost = sum(max(0, length - limit) for length in lengths)
-    longest = lengths[-1] if lengths else 0
+    longest = max(lengths, default=0)
     suggested = 0
     while suggested < longest and sum(min(length, suggested) for length in lengths) < 0.95 * total:
         suggested += 8
@@ -211,11 +213,10 @@ def _ends(offsets: Sequence[tuple[int, int] | None], answers: AnswerSpans) -> tu
     inside = [
         token for token, span in enumerate(offsets) if span and span[0] < last and span[1] > first
     ]
-    if not inside:
-        return 0, 0
-    left, right = offsets[inside[0]], offsets[inside[-1]]
-    if left and right and left[0] <= first and right[1] >= last:
-        return inside[0], inside[-1]
+    if inside:
+        left, right = offsets[inside[0]], offsets[inside[-1]]
+        if left and right and left[0] <= first and right[1] >= last:
+            return inside[0], inside[-1]
     return 0, 0
 
 
@@ -241,8 +242,7 @@ def pad_batch(
 ) -> Batch:
     """Pad the given rows into one batch; its length is a multiple of `multiple` if given."""
     chosen = {key: [values[i] for i in rows] for key, values in features.inputs.items()}
-    options = {"pad_to_multiple_of": multiple} if multiple else {}
-    padded = tokenizer.pad(chosen, return_tensors="pt", **options)
+    padded = tokenizer.pad(chosen, return_tensors="pt", pad_to_multiple_of=multiple)
     return {key: value.to(device) for key, value in padded.items()}
 
 

@@ -72,9 +72,7 @@ class Accuracy(Measure):
         shown: list[Any] = [None] * len(examples) if examples.labels is None else labels
         if examples.kind == "span":
             shown = [spans and spans.texts for spans in shown]
-        partial = (
-            {} if examples.labels is None else _f1_by_example(examples.kind, labels, before, after)
-        )
+        has_answers = examples.kind == "span" and examples.labels is not None
         single = pd.DataFrame(
             {
                 "example": range(len(examples)),
@@ -85,7 +83,7 @@ class Accuracy(Measure):
                 "pruned": after,
                 "dense_probabilities": dense.probabilities,
                 "pruned_probabilities": pruned.probabilities,
-                **partial,
+                **(_f1_by_example(labels, before, after) if has_answers else {}),
             }
         )
         report(1.0, "accuracy measured")
@@ -129,13 +127,15 @@ def summary(
     row: dict[str, Any] = {"metric": metric, "n": n}
     sides = list(zip((dense, pruned), probabilities, strict=True))
     if METRICS[metric].against_dense and kind == "span":
-        labels = _as_answers(labels)
+        # the dense model's answers are the accepted ones; an empty text means no answer
+        labels = [AnswerSpans([text], [0]) if text else AnswerSpans([], []) for text in labels]
     for name in metrics_of(kind, classes, not METRICS[metric].against_dense):
         row[f"dense_{name}"], row[name] = (
             METRICS[name].compute(labels, values_for(name, *side)) for side in sides
         )
-    row |= {"dense_score": row[f"dense_{metric}"], "score": row[metric]}
     row |= {
+        "dense_score": row[f"dense_{metric}"],
+        "score": row[metric],
         "broken": None,
         "fixed": None,
         "p_value": None,
@@ -176,8 +176,7 @@ def _bootstrap(
         )
     single = spec.single
     if single is None:
-        arrays = (np.array(values) for values in (labels, dense, pruned))
-        reference, before, after = arrays
+        reference, before, after = (np.array(values) for values in (labels, dense, pruned))
         return bootstrap(spec.compute, reference, before, after=after, **settings)
     before, after = (
         np.array([single(*pair) for pair in zip(labels, values, strict=True)])
@@ -204,11 +203,6 @@ FRACTIONS = (
 )
 
 
-def _as_answers(texts: list[str]) -> list[AnswerSpans]:
-    """The dense model's answers as accepted answers; an empty text means no answer."""
-    return [AnswerSpans([text] if text else [], [0] if text else []) for text in texts]
-
-
 def _matches(left: Sequence[Any], right: Sequence[Any]) -> list[bool]:
     return [a == b for a, b in zip(left, right, strict=True)]
 
@@ -225,11 +219,9 @@ def _is_correct(kind: str, labels: list[Any], predictions: list[Any]) -> np.ndar
 
 
 def _f1_by_example(
-    kind: str, labels: list[AnswerSpans], dense: list[str], pruned: list[str]
+    labels: list[AnswerSpans], dense: list[str], pruned: list[str]
 ) -> dict[str, list[float]]:
-    """F1 of each answer, which may be partly correct; empty for other task types."""
-    if kind != "span":
-        return {}
+    """F1 of each answer, which may be partly correct."""
     return {
         name: [answer_f1(*pair) for pair in zip(labels, answers, strict=True)]
         for name, answers in (("dense_f1", dense), ("pruned_f1", pruned))

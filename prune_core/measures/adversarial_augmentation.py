@@ -64,12 +64,12 @@ class AdversarialAugmentation:
         without any.
         """
         attack = Attack(recipes="DeepWordBug", examples=len(self.sample))
-        task = Task("calibration", (), self.sample, evaluation=self.sample)
+
         pair = Pair(
             self.dense,
             pruned,
             self.tokenizer,
-            task=task,
+            task=Task("calibration", (), self.sample, evaluation=self.sample),
             seed=self.seed,
             batch_size=len(self.batches[0][1]),
             max_length=self.max_length,

@@ -99,9 +99,9 @@ class Attack(Measure):
     @property
     def largest(self) -> int:
         """The largest number of examples of any selected attack."""
-        letters = {CATALOGUE[name].changes == LETTERS for name in self.recipes.split(", ")}
         return max(
-            self.examples if changes_letters else self.word_examples for changes_letters in letters
+            self.examples if CATALOGUE[name].changes == LETTERS else self.word_examples
+            for name in self.recipes.split(", ")
         )
 
     @staticmethod
@@ -122,13 +122,19 @@ class Attack(Measure):
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
         index, chunks = pair.chunk
-        precision = self._precision(pair)
+        precision = self.precision
+        if precision == "auto":  # the dense model is timed once per study
+            precision = pair.of_dense("attack precision", lambda: faster_precision(pair.dense))
         for name, sample, part in self._plan(selected, pair, report):
             outcomes = self._run(name, pair, examples, sample[index::chunks], precision, part)
-            # summed over searches, so that a resumed run includes the time before it stopped
-            seconds = sum(outcome.seconds for outcome in outcomes)
             totals.append(
-                {"recipe": name, **summarize(outcomes), "precision": precision, "seconds": seconds}
+                {
+                    "recipe": name,
+                    **summarize(outcomes),
+                    "precision": precision,
+                    # over searches, so that a resumed run includes the time before it stopped
+                    "seconds": sum(outcome.seconds for outcome in outcomes),
+                }
             )
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
         if chunks > 1:
@@ -198,31 +204,19 @@ class Attack(Measure):
         for reason in filter(None, map(missing, selected)):
             raise PruneError(reason)
         require("textattack", "attacks")
-        self._check_language(selected, examples, seed)
-
-    def _check_language(
-        self, selected: Sequence[CatalogueEntry], examples: Examples, seed: int
-    ) -> None:
-        """Raise PruneError if every attack is for English only and no text is English."""
         if any(entry.changes == LETTERS for entry in selected):
             return
+        # the other attacks are for English only
         detected = [
             languages.is_not_english(examples.texts[i])
             for i in _order(len(examples), seed)[: self.word_examples]
         ]
         if all(detected):
-            recipes = ", ".join(entry.name for entry in selected)
             raise PruneError(
-                f"attack: {recipes} changes words by English lists, but the texts are "
-                f"{', '.join(dict.fromkeys(detected))}; choose an attack on letters, such as "
-                "DeepWordBug."
+                f"attack: {', '.join(entry.name for entry in selected)} changes words by English "
+                f"lists, but the texts are {', '.join(dict.fromkeys(detected))}; choose an attack "
+                "on letters, such as DeepWordBug."
             )
-
-    def _precision(self, pair: Pair) -> str:
-        """The precision of attacked models; "auto" times the dense model once per study."""
-        if self.precision != "auto":
-            return self.precision
-        return pair.of_dense("attack precision", lambda: faster_precision(pair.dense))
 
     def _plan(
         self, selected: Sequence[CatalogueEntry], pair: Pair, report: Report

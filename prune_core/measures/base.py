@@ -58,10 +58,8 @@ class Pair:
         With `plain` (tensors, lists, tuples, numbers, strings) it is also shared between processes.
         """
         if key not in self.memo:
-            if plain and self.shared is not None:
-                self.memo[key] = self.shared(key, compute)
-            else:
-                self.memo[key] = compute()
+            share = self.shared if plain else None
+            self.memo[key] = share(key, compute) if share else compute()
         return self.memo[key]
 
     @property

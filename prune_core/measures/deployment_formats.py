@@ -112,12 +112,14 @@ class DeploymentFormats(Measure):
             }
             report(0.6, "timing all formats in turn")
             batch = timing_batch(next(iter(deployed.values())), self.batch, self.length)
-            timing = subrange(report, 0.6, 0.8)
             seconds, other_load = time_interleaved(
-                [*deployed.values()], batch, self.repeats, report=timing, settle=True
+                [*deployed.values()],
+                batch,
+                self.repeats,
+                report=subrange(report, 0.6, 0.8),
+                settle=True,
             )
             times = dict(zip(deployed, map(median, seconds), strict=True))
-            reference = times["dense", PYTORCH]
             rows = []
             for place, ((name, form), model) in enumerate(deployed.items()):
                 report(0.8 + 0.2 * place / len(deployed), f"{name} as {form}")
@@ -129,7 +131,7 @@ class DeploymentFormats(Measure):
                         **deployed_predictions(pair, model),
                         **self._under_attack(pair, model),
                         "latency_p50": times[name, form],
-                        "speedup": reference / times[name, form],
+                        "speedup": times["dense", PYTORCH] / times[name, form],
                         "bytes": size,
                         "other_load": other_load,
                     }
@@ -145,7 +147,7 @@ class DeploymentFormats(Measure):
         for place, form in enumerate(requested):
             report(place / len(requested), f"writing {source.folder.name} as {form}")
             exported = FORMATS[form](source)
-            tolerance = TOLERANCES.get(form, verification.TOLERANCE)
+
             verification.check_outputs(
                 form,
                 source.model,
@@ -153,7 +155,7 @@ class DeploymentFormats(Measure):
                 examples=examples,
                 max_length=length,
                 deployed=exported,
-                tolerance=tolerance,
+                tolerance=TOLERANCES.get(form, verification.TOLERANCE),
             )
             yield form, exported
 

@@ -90,20 +90,20 @@ class Drift(Measure):
         columns = {"label": sample.labels, "dense": dense_predictions, "pruned": pruned_predictions}
         names = pair.task.label_names
         cells = {name: _as_cells(sample.kind, names, values) for name, values in columns.items()}
-        examples = {"example": indices, "text": sample.texts, **cells}
-        points = dense.cpu().numpy(), pruned.cpu().numpy()
-        maps = self._maps(pair, *points, examples=indices)
+        tables["drift_map"] = self._maps(
+            pair, dense.cpu().numpy(), pruned.cpu().numpy(), examples=indices
+        )
+        tables["drift_example"] = pd.DataFrame({"example": indices, "text": sample.texts, **cells})
         report(1.0, "drift measured")
-        return tables | {"drift_map": maps, "drift_example": pd.DataFrame(examples)}
+        return tables
 
     def _by_block(self, dense: Tensor, pruned: Tensor) -> pd.DataFrame:
         """Metrics of two (blocks, examples, width) sets of embeddings, one row per block."""
         k = min(self.neighbors, dense.shape[1] - 1)
-        pairs = enumerate(zip(dense, pruned, strict=True))
         return pd.DataFrame(
             [
                 {"block": block, "pooling": self.pooling, **distances(X, Y, k)}
-                for block, (X, Y) in pairs
+                for block, (X, Y) in enumerate(zip(dense, pruned, strict=True))
             ]
         )
 
@@ -122,8 +122,10 @@ class Drift(Measure):
                 f"drift: map_block is {self.map_block}; the model has {len(dense)} blocks."
             )
         chosen = (self.map_block or len(dense)) - 1
-        layers = enumerate(zip(dense, pruned, strict=True))
-        maps = [(block, "pca", pca(X, Y)) for block, (X, Y) in layers]
+        maps = [
+            (block, "pca", pca(X, Y))
+            for block, (X, Y) in enumerate(zip(dense, pruned, strict=True))
+        ]
         if self.umap:
             key = ("umap", chosen, *self._key(), pair.seed)
             fitted = pair.of_dense(key, lambda: fit_umap(dense[chosen], pair.seed))
@@ -267,6 +269,15 @@ def _moves(
 ) -> pd.DataFrame:
     """Rows of `drift_map` for one map; `points` are (examples, 2), dense and pruned."""
     before, after = points
-    columns = {"x_dense": before[:, 0], "y_dense": before[:, 1], "x": after[:, 0], "y": after[:, 1]}
-    frame = pd.DataFrame({"block": block, "projection": projection, "example": examples, **columns})
-    return frame.assign(move=np.linalg.norm(after - before, axis=1))
+    return pd.DataFrame(
+        {
+            "block": block,
+            "projection": projection,
+            "example": examples,
+            "x_dense": before[:, 0],
+            "y_dense": before[:, 1],
+            "x": after[:, 0],
+            "y": after[:, 1],
+            "move": np.linalg.norm(after - before, axis=1),
+        }
+    )

@@ -38,11 +38,14 @@ class Reconstruction(Measure):
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `reconstruction`: one row per weight matrix, and one per block."""
         sample = pair.task.evaluation.sample(self.examples, pair.seed)
-        device = device_of(pair.dense)
         data = [
             batch
             for batch, _ in batches(
-                pair.tokenizer, sample, pair.batch_size, max_length=pair.max_length, device=device
+                pair.tokenizer,
+                sample,
+                pair.batch_size,
+                max_length=pair.max_length,
+                device=device_of(pair.dense),
             )
         ]
         dense, pruned = stream(pair.dense, data), stream(pair.pruned, data)
@@ -66,9 +69,10 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
     """Rows of the six weight matrices and of the block; advance both streams to the next block or
     pass.
     """
-    pairs = zip(pruned.inputs, pruned.paddings, strict=True)
-    # dense block, pruned input
-    mixed = [pruned.keep(before.run_pass(x, padding)) for x, padding in pairs]
+    mixed = [  # dense block, pruned input
+        pruned.keep(before.run_pass(x, padding))
+        for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)
+    ]
     dense.enter(before)
     pruned.enter(after)
     rows = []

@@ -128,12 +128,12 @@ def _by_block(
     for index, (before, after) in enumerate(zip(dense, pruned, strict=True)):
         weights = sum(linear.weight.numel() for linear in before.linears.values())
         nonzero = sum(int(torch.count_nonzero(linear.weight)) for linear in after.linears.values())
-        sparsity = 1 - nonzero / max(1, weights)  # a block of a compact model may have no weights
         rows.append(
             {
                 "block": index,
                 "weights": weights,
-                "sparsity": sparsity,
+                # a block of a compact model may have no weights
+                "sparsity": 1 - nonzero / max(1, weights),
                 "error": errors[index],
                 "together": errors[-1],
             }

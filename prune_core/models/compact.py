@@ -48,17 +48,17 @@ def kept_units(block: Block) -> Units:
     Odd widths are slow: a block of 1,536 neurons without 4 of them takes longer than the whole one.
     """
     units, width = live_units(block), block.linears["ffn_out"].in_features
-    missing = min(-len(units.neurons) % WIDTH, width - len(units.neurons))
-    dead = sorted(set(range(width)) - set(units.neurons))[:missing]
+    dead = sorted(set(range(width)) - set(units.neurons))[: -len(units.neurons) % WIDTH]
     return Units(units.heads, sorted([*units.neurons, *dead]))
 
 
 def dead_units(model: nn.Module) -> tuple[int, int]:
     """Number of (heads, neurons) that `compact_model` removes."""
     kept = [(block, kept_units(block)) for block in blocks(model)]
-    heads = sum(block.heads - len(units.heads) for block, units in kept)
-    neurons = sum(block.neurons - len(units.neurons) for block, units in kept)
-    return heads, neurons
+    return (
+        sum(block.heads - len(units.heads) for block, units in kept),
+        sum(block.neurons - len(units.neurons) for block, units in kept),
+    )
 
 
 def alignment_neurons(model: nn.Module) -> int:
@@ -150,10 +150,8 @@ def unit_indices(block: Block, units: Units) -> tuple[list[int], list[int]]:
     The indices refer to a full-shape block.
     """
     columns = [head * block.head_width + i for head in units.heads for i in range(block.head_width)]
-    rows = units.neurons
-    if block.spec.gated:
-        rows = rows + [block.neurons + row for row in units.neurons]
-    return columns, rows
+    gates = [block.neurons + row for row in units.neurons] if block.spec.gated else []
+    return columns, units.neurons + gates
 
 
 def _keep_outputs(linear: nn.Linear, rows: list[int]) -> None:
@@ -256,8 +254,7 @@ def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> Non
         OSError,
         SafetensorError,
     ) as error:
-        reason = " ".join(str(error).split())[:200]
         raise PruneError(
             f"{checkpoint}: config.json and model.safetensors disagree on the removed heads and "
-            f"neurons; export it again. ({reason})"
+            f"neurons; export it again. ({' '.join(str(error).split())[:200]})"
         ) from None

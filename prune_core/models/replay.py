@@ -191,12 +191,8 @@ class Block:
 
 def _split_fused(fused: nn.Linear) -> list[nn.Linear]:
     """Views of query, key and value in a fused matrix with the three below each other."""
-    size = fused.out_features // 3
-    rows = [slice(third * size, (third + 1) * size) for third in range(3)]
-    return [
-        linear_view(fused.weight[third], None if fused.bias is None else fused.bias[third])
-        for third in rows
-    ]
+    biases = (None, None, None) if fused.bias is None else fused.bias.chunk(3)
+    return [*map(linear_view, fused.weight.chunk(3), biases)]
 
 
 def linear_view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -270,8 +266,9 @@ def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
     """Embed a batch: (packed hidden states of the real tokens before block 0, their positions)."""
     spec = layout(model)
     base: Any = getattr(model, spec.base)
-    names = [name for name in ("input_ids", "token_type_ids") if name in batch]
-    hidden = base.embeddings(**{name: batch[name] for name in names})
+    hidden = base.embeddings(
+        **{name: batch[name] for name in ("input_ids", "token_type_ids") if name in batch}
+    )
     # ELECTRA's large sizes have no projection: embeddings are as wide as hidden states
     if spec.embedding_projection and spec.embedding_projection in dict(base.named_modules()):
         hidden = attrgetter(spec.embedding_projection)(base)(hidden)

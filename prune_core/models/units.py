@@ -297,8 +297,12 @@ def frozen_sublayers(model: nn.Module, dtype: torch.dtype) -> list[Sublayer]:
 
 def precision_option() -> Any:
     """Option for the precision of gradient passes; the same wording for all methods."""
-    help = "Precision of gradient passes: auto uses bf16 if the device accelerates it, else fp32"
-    return option("auto", help, choices=("auto", "bf16", "fp32"), expert=True)
+    return option(
+        "auto",
+        "Precision of gradient passes: auto uses bf16 if the device accelerates it, else fp32",
+        choices=("auto", "bf16", "fp32"),
+        expert=True,
+    )
 
 
 def gradient_dtype(precision: str, device: torch.device) -> torch.dtype:

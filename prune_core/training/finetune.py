@@ -160,10 +160,10 @@ def finetune(
         metrics = score(trainer.saved_model, tokenizer, held_out, recipe=recipe)
         epoch, seconds = trainer.step / trainer.batches_per_epoch, time.perf_counter() - started
         history.append({"epoch": epoch, "loss": loss, **metrics, "seconds": seconds})
-        title = METRICS[metric].title
         report(
             trainer.step / trainer.steps,
-            f"epoch {epoch:.2f}: loss {loss:.4f}, validation {title} {metrics[metric]:.4f}",
+            f"epoch {epoch:.2f}: loss {loss:.4f}, validation {METRICS[metric].title} "
+            f"{metrics[metric]:.4f}",
         )
         if "score" not in card or metrics[metric] > card["score"]:
             card |= {"score": metrics[metric], **metrics}
@@ -208,15 +208,14 @@ def _same_run(folder: Path, card: dict[str, Any]) -> bool:
         return False
     for name in ("recipe", "train", "validation", "examples"):
         before, after = earlier[name], card[name]
-        if before == after:
-            continue
-        if isinstance(before, dict):
+        if isinstance(before, dict) and before != after:
             name = next(key for key in {**before, **after} if before.get(key) != after.get(key))
             before, after = before.get(name), after.get(name)
-        raise PruneError(
-            f"{folder} contains a fine-tune with {name} {before!r}, not {after!r}; "
-            "give another folder, or remove this one."
-        )
+        if before != after:
+            raise PruneError(
+                f"{folder} contains a fine-tune with {name} {before!r}, not {after!r}; "
+                "give another folder, or remove this one."
+            )
     return True
 
 
@@ -293,11 +292,12 @@ class Trainer:
         self.features = encode(tokenizer, train, recipe.max_length)
         self.targets = token_targets(self.features, train).to(self.device)
         self.batches_per_epoch = -(-len(self.features) // recipe.batch_size)
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        others = [p for p in model.parameters() if p.ndim <= 1]
         groups = [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {
+                "params": [p for p in model.parameters() if p.ndim > 1],
+                "weight_decay": recipe.weight_decay,
+            },
+            {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
         ]
         # fused: one pass over the parameters
         self.optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, fused=True)
@@ -312,8 +312,7 @@ class Trainer:
         self.started = time.perf_counter()
         self.averaged: AveragedModel | None = None
         if recipe.average:
-            average = get_ema_multi_avg_fn(recipe.average)
-            self.averaged = AveragedModel(model, multi_avg_fn=average)
+            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.queue: list[list[int]] = []
         # bf16 kernels are compiled for every new shape, so shapes are rounded
         self.multiple = 16 if recipe.mixed_precision else None
@@ -351,8 +350,9 @@ class Trainer:
                 self.tokenizer, self.features, rows, device=self.device, multiple=self.multiple
             )
             labels = self.targets[rows]
-            if self.features.words is not None:
-                labels = _resize(labels, batch["input_ids"].shape[1])
+            if self.features.words is not None:  # pad or truncate to the batch's tokens
+                missing = batch["input_ids"].shape[1] - labels.shape[1]
+                labels = F.pad(labels, (0, missing), value=IGNORE_INDEX)
             total += self._update(batch, labels)
             if count % 20 == 0 or count == steps:
                 elapsed = time.perf_counter() - self.started
@@ -391,9 +391,11 @@ class Trainer:
     def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
         with mixed_precision(self.recipe, self.device):
             output: Any = self.model(**batch)
-            spans = "start_logits" in output
-            ends = [output.start_logits, output.end_logits] if spans else []
-            logits = torch.stack(ends, 1) if spans else output.logits
+            logits = (
+                torch.stack([output.start_logits, output.end_logits], 1)
+                if "start_logits" in output
+                else output.logits
+            )
         return task_loss(logits.float(), labels)
 
     def _stateful(self) -> dict[str, Any]:
@@ -407,13 +409,17 @@ class Trainer:
 
     def save_state(self, file: Path, card: dict[str, Any]) -> None:
         """Save the state needed to resume the run, and the card so far."""
-        state = {name: item.state_dict() for name, item in self._stateful().items()}
         rng_states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng_states["cuda"] = torch.cuda.get_rng_state(self.device)
         # atomic: a run interrupted while writing retains the previous state
         partial_file = file.with_suffix(".part")
-        content = {**state, "step": self.step, "dice": rng_states, "card": json.dumps(card)}
+        content = {
+            **{name: item.state_dict() for name, item in self._stateful().items()},
+            "step": self.step,
+            "dice": rng_states,
+            "card": json.dumps(card),
+        }
         torch.save(content, partial_file)
         partial_file.replace(file)
 
@@ -430,8 +436,3 @@ class Trainer:
         # batches are taken from the end
         self.queue = self.batches(epoch)[: self.batches_per_epoch - finished]
         return json.loads(state["card"])
-
-
-def _resize(labels: Tensor, tokens: int) -> Tensor:
-    """Pad or truncate labels of words to the batch's number of tokens."""
-    return F.pad(labels, (0, max(0, tokens - labels.shape[1])), value=IGNORE_INDEX)[:, :tokens]

@@ -48,9 +48,8 @@ def initial_perturbation(mask: Tensor, width: int, norm: float) -> Tensor:
 
     Uniform in ±norm / √(tokens of the example · width), zero for padding.
     """
-    entries = mask.sum(1) * width
     noise = torch.empty(*mask.shape, width, device=mask.device).uniform_(-norm, norm)
-    return noise * (mask / entries.sqrt()[:, None])[:, :, None]
+    return noise * (mask / (mask.sum(1) * width).sqrt()[:, None])[:, :, None]
 
 
 def ascend(perturbation: Tensor, gradient: Tensor, size: float, norm: float) -> Tensor:

@@ -89,8 +89,8 @@ class Candidate:
     @staticmethod
     def of(checkpoint: str, name: str = "") -> Candidate:
         """Create from a checkpoint, with its recipe if known."""
-        recipe = read_card(Path(checkpoint)).get("recipe", {})
-        return Candidate(name or Path(checkpoint).name, checkpoint, recipe)
+        path = Path(checkpoint)
+        return Candidate(name or path.name, checkpoint, read_card(path).get("recipe", {}))
 
 
 def read_recipes(
@@ -113,9 +113,14 @@ def read_recipes(
     for number, entry in enumerate(entries, start=1):
         name = str(entry.pop("name", f"{number:02}"))
         recipe = build({"finetune": TrainingRecipe}, "finetune", entry)
-        scaled = {"epochs": max(1, round(recipe.epochs * epochs_scale))}
         recipes[name] = build(
-            {"finetune": TrainingRecipe}, "finetune", {**recipe.to_dict(), **scaled, **overrides}
+            {"finetune": TrainingRecipe},
+            "finetune",
+            {
+                **recipe.to_dict(),
+                "epochs": max(1, round(recipe.epochs * epochs_scale)),
+                **overrides,
+            },
         )
     return recipes
 
@@ -165,8 +170,7 @@ def check_compatible(candidates: Sequence[Candidate]) -> tuple[str, ...]:
                 f"{other.name} and {first.name} have different vocabularies, so their embeddings "
                 "cannot be averaged; average fine-tunes of one encoder."
             )
-        names = {**first.shapes, **other.shapes}
-        for name in names:
+        for name in {**first.shapes, **other.shapes}:
             before, after = first.shapes.get(name), other.shapes.get(name)
             if before != after:
                 raise PruneError(
@@ -201,18 +205,20 @@ def _compatibility(candidate: Candidate) -> _Compatibility:
         max_length=replay.max_tokens(model),
     )
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    labels = loading.label_names(model.config)
-    return _Compatibility(candidate.name, labels, tokenizer.get_vocab(), shapes)
+    return _Compatibility(
+        candidate.name, loading.label_names(model.config), tokenizer.get_vocab(), shapes
+    )
 
 
 @torch.no_grad()
 def average(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Average floating-point tensors in fp32; other tensors are taken from the first state."""
-    result = dict(states[0])
-    for name, tensor in states[0].items():
-        if tensor.is_floating_point():
-            result[name] = torch.stack([state[name].float() for state in states]).mean(0)
-    return result
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(0)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
 
 
 def average_checkpoints(candidates: Sequence[Candidate]) -> tuple[nn.Module, Any]:
@@ -240,9 +246,9 @@ class CandidateEvaluator:
             examples,
             evaluation=examples.sample(plan.attack_examples, plan.seed),
         )
-        self.known: dict[str, dict[str, Any]] = {}
-        if file.is_file():
-            self.known = json.loads(file.read_text())
+        self.known: dict[str, dict[str, Any]] = (
+            json.loads(file.read_text()) if file.is_file() else {}
+        )
         settings = {
             key: value
             for key, value in plan.to_dict().items()
@@ -301,9 +307,7 @@ class CandidateEvaluator:
         attacked, per_example = tables["attack"].iloc[0].to_dict(), tables["attack_example"]
         if attacked["errored"] == attacked["n"]:
             raise PruneError(f"Every attack failed; first error: {per_example['note'].iloc[0]}")
-        outcomes = (
-            per_example[["example", "text", "outcome"]].sort_values("example").to_dict("list")
-        )
+        outcomes = per_example[["example", "text", "outcome"]].sort_values("example")
         under_attack_columns = ("under_attack", "under_attack_low", "under_attack_high")
         return {
             "accuracy": correct / len(labels),
@@ -312,7 +316,7 @@ class CandidateEvaluator:
             "n": len(labels),
             **{column: attacked[column] for column in under_attack_columns},
             "attack_n": int(attacked["n"]),
-            "outcomes": outcomes,
+            "outcomes": outcomes.to_dict("list"),
         }
 
 
@@ -401,8 +405,7 @@ def make_soup(
     by_name = {candidate.name: candidate for candidate in candidates}
     count = len(candidates)
     # the first greedy average is a candidate, which is not measured again
-    measured_models = count + 1 if plan.way == "uniform" else 2 * count - 1
-    single_fraction = count / measured_models
+    single_fraction = count / (count + 1 if plan.way == "uniform" else 2 * count - 1)
     measurements = {}
     for i, (name, candidate) in enumerate(by_name.items()):
         part = subrange(report, single_fraction * i / count, single_fraction * (i + 1) / count)

@@ -65,10 +65,9 @@ def read_weights(folder: str, checkpoint: str) -> dict[str, Any]:
             return load_file(file)
         return dict(torch.load(file, map_location="cpu", weights_only=True))
     except (OSError, SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise PruneError(
-            f"{checkpoint}: {file.name} cannot be read ({reason}); copy it again from where it "
-            "was saved."
+            f"{checkpoint}: {file.name} cannot be read ({' '.join(str(error).split())[:120]}); "
+            "copy it again from where it was saved."
         ) from None
 
 
@@ -129,9 +128,9 @@ def load_merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple
         try:
             model = PeftModel.from_pretrained(model, folder)
         except (KeyError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:160]
             raise PruneError(
-                f"{checkpoint}: the adapter does not fit {origin} ({reason}); set "
+                f"{checkpoint}: the adapter does not fit {origin} "
+                f"({' '.join(str(error).split())[:160]}); set "
                 f"base_model_name_or_path in its {CONFIG} to the model it was trained on."
             ) from None
     expected = set(get_peft_model_state_dict(model))

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...errors import PruneError
@@ -36,7 +38,6 @@ def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> s
     """Write the difference of `model` from `dense`, loaded as `checkpoint`; return the model's
     hash.
     """
-    from safetensors.torch import save_file
 
     dense_state, parts = dense.state_dict(), dict[str, Tensor]()
     for name, tensor in model.state_dict().items():
@@ -55,8 +56,6 @@ def read_metadata(folder: str | Path) -> dict[str, str]:
     """Read `dense` (a checkpoint), `dense_digest` and `digest` of a difference; {} for other
     folders.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(folder) / FILE
     if not file.is_file():
         return {}
@@ -72,7 +71,6 @@ def read_metadata(folder: str | Path) -> dict[str, str]:
 @torch.no_grad()
 def apply(model: Any, folder: Path) -> None:
     """Turn the dense model into the pruned one, in place."""
-    from safetensors.torch import load_file
 
     metadata = read_metadata(folder)
     if weights_hash(model) != metadata["dense_digest"]:

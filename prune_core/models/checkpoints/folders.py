@@ -43,7 +43,9 @@ def find(folder: Path, checkpoint: str) -> CheckpointFolder:
         for subfolder in folder.iterdir()
         if (match := re.fullmatch(r"checkpoint-(\d+)", subfolder.name)) and _has_model(subfolder)
     }
-    if _has_model(folder) and (_has_weights(folder) or not steps):
+    weights = ("*.safetensors", "*.bin", "adapter_config.json")
+    has_weights = any(any(folder.glob(pattern)) for pattern in weights)
+    if _has_model(folder) and (has_weights or not steps):
         return CheckpointFolder(folder)
     if steps:
         last = steps[max(steps)]
@@ -74,14 +76,6 @@ def find(folder: Path, checkpoint: str) -> CheckpointFolder:
 def _has_model(folder: Path) -> bool:
     return any(
         (folder / name).is_file() for name in ("config.json", "adapter_config.json", DIFFERENCE)
-    )
-
-
-def _has_weights(folder: Path) -> bool:
-    return (
-        any(folder.glob("*.safetensors"))
-        or any(folder.glob("*.bin"))
-        or (folder / "adapter_config.json").is_file()
     )
 
 
@@ -134,10 +128,11 @@ def known_checkpoints() -> list[str]:
         checkpoints += [str(folder) for folder in folders if is_supported(config_of(folder))]
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    for model in sorted(hub.glob("models--*")):
-        if any(is_supported(config_of(snapshot)) for snapshot in model.glob("snapshots/*")):
-            checkpoints.append(model.name.removeprefix("models--").replace("--", "/"))
-    return checkpoints
+    return checkpoints + [
+        model.name.removeprefix("models--").replace("--", "/")
+        for model in sorted(hub.glob("models--*"))
+        if any(is_supported(config_of(snapshot)) for snapshot in model.glob("snapshots/*"))
+    ]
 
 
 def config_of(folder: Path) -> dict[str, Any]:

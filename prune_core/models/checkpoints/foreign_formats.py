@@ -99,11 +99,11 @@ def _quantization_reason(quantized: Any) -> str:
 
 def _export_reason(pattern: str, description: str, file: Path) -> str:
     if pattern in CONVERTED:
-        flag = "from_tf" if pattern.startswith("tf") else "from_flax"
         return (
             f"contains only {description} ({file}); convert them once with transformers 4, where "
             "that framework is installed: load the folder with the model's class and "
-            f"from_pretrained(FOLDER, {flag}=True), then call save_pretrained(NEW_FOLDER)"
+            f"from_pretrained(FOLDER, {'from_tf' if pattern.startswith('tf') else 'from_flax'}"
+            "=True), then call save_pretrained(NEW_FOLDER)"
         )
     if pattern in ("*.ckpt", "*.pt", "*.pth"):
         return (
@@ -143,17 +143,15 @@ def _safetensors_reason(folder: Path) -> str:
             if name.endswith(QUANTIZED_NAMES) or ".quant_state." in name or "_packed_params" in name
         ]
         has_integers = any(
-            name.endswith(".weight") and _dtype(entry) in ("I8", "U8", "I32")
+            name.endswith(".weight")
+            and isinstance(entry, Mapping)
+            and entry.get("dtype") in ("I8", "U8", "I32")
             for name, entry in header.items()
         )
         if quantized or has_integers:
             example = f": {quantized[0]}" if quantized else ""
             return f"contains quantized weights ({file.name}{example}); {BEFORE}"
     return ""
-
-
-def _dtype(entry: Any) -> str:
-    return str(entry.get("dtype", "")) if isinstance(entry, Mapping) else ""
 
 
 def _header(file: Path) -> dict[str, Any]:

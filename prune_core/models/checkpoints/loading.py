@@ -85,7 +85,6 @@ def load(
         return model, tokenizer
     config, tokenizer, config_notes = describe(checkpoint, new_head, source)
     if labels:
-        config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
     if new_head == "multilabel":
@@ -93,11 +92,8 @@ def load(
     if dropout is not None:
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
-    if new_head:
-        head = HEADS[new_head]
-    else:
-        class_name = (config.architectures or [""])[0]
-        head = class_name[class_name.index("For") :]
+    class_name = (config.architectures or [""])[0]
+    head = HEADS[new_head] if new_head else class_name[class_name.index("For") :]
     auto_class = getattr(transformers, f"AutoModel{head}")
     if hasattr(config, compact.KEY):
         model, notes = auto_class.from_config(config), list[str]()
@@ -113,7 +109,12 @@ def load(
             new_head=bool(new_head),
             loading=partial(_from_pretrained, source=source, checkpoint=checkpoint),
         )
-    _check_finite(model, checkpoint)
+    if names := weights.non_finite(model):
+        raise PruneError(
+            f"{checkpoint}: {len(names)} of its tensors contain NaN or infinite values, the first "
+            f"is {names[0]}; its training diverged, or the file is damaged: use an earlier "
+            "checkpoint."
+        )
     model.notes = [*filter(None, [note]), *config_notes, *notes]
     return model.float().eval(), tokenizer
 
@@ -180,8 +181,9 @@ def tokenizer_source(source: str, checkpoint: str) -> str:
     if metadata := difference.read_metadata(source):
         return tokenizer_source(resolve(metadata["dense"]), metadata["dense"])
     folder = Path(source)
-    patterns = ("tokenizer*", "vocab*", "*.model")
-    has_tokenizer = any(any(folder.glob(pattern)) for pattern in patterns)
+    has_tokenizer = any(
+        any(folder.glob(pattern)) for pattern in ("tokenizer*", "vocab*", "*.model")
+    )
     if has_tokenizer or not (folder / adapters.CONFIG).is_file():
         return source
     return adapters.base_model(source, checkpoint)
@@ -237,8 +239,10 @@ def _class_name(config: Any, head: str) -> str:
 
 def _ask_for_class(config: Any, source: str, checkpoint: str) -> None:
     """Refuse a model with a head whose type neither its weights nor config.json specify."""
-    heads = ("classifier.weight", "classifier.dense.weight")
-    if any(name.endswith(heads) for name in weights.keys(Path(source))):
+    if any(
+        name.endswith(("classifier.weight", "classifier.dense.weight"))
+        for name in weights.keys(Path(source))
+    ):
         texts = _class_name(config, "ForSequenceClassification")
         words = _class_name(config, "ForTokenClassification")
         raise PruneError(
@@ -290,10 +294,10 @@ def _check_config(config: Any, checkpoint: str) -> None:
         return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
     rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        name: ("an integer of at least 1", partial(is_integer, minimum=1))
-        for name in (*COUNTS, "max_position_embeddings")
-    }
-    rules |= {
+        **dict.fromkeys(
+            (*COUNTS, "max_position_embeddings"),
+            ("an integer of at least 1", partial(is_integer, minimum=1)),
+        ),
         "type_vocab_size": ("an integer of at least 0", partial(is_integer, minimum=0)),
         "id2label": (
             "names for 0, 1, 2 … up to the last label",
@@ -313,15 +317,6 @@ def _check_config(config: Any, checkpoint: str) -> None:
             raise PruneError(
                 f"{checkpoint}: {name} is {value!r} in its config.json; it must be {requirement}."
             )
-
-
-def _check_finite(model: Any, checkpoint: str) -> None:
-    if names := weights.non_finite(model):
-        raise PruneError(
-            f"{checkpoint}: {len(names)} of its tensors contain NaN or infinite values, the first "
-            f"is {names[0]}; its training diverged, or the file is damaged: use an earlier "
-            "checkpoint."
-        )
 
 
 def label_names(config: Any) -> tuple[str, ...]:

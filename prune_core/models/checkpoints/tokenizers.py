@@ -44,9 +44,8 @@ def takes_token_types(config: Any) -> bool:
 def accepted_inputs(model: Any, encoded: Any) -> dict[str, Any]:
     """Select the tokenizer outputs that plain transformers can pass to the model."""
     known = inspect.signature(model.forward).parameters
-    names = {"input_ids", "attention_mask"}
-    if takes_token_types(model.config):
-        names.add("token_type_ids")
+    types = {"token_type_ids"} if takes_token_types(model.config) else set()
+    names = {"input_ids", "attention_mask"} | types
     return {name: value for name, value in encoded.items() if name in names & known.keys()}
 
 

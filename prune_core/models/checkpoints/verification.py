@@ -63,9 +63,10 @@ def reference(checkpoint: str) -> Reference:
         # another seed: weights that are not in the files differ between loads
         torch.manual_seed(torch.initial_seed() + 1)
         if _is_ordinary(source, config):
-            model_class = getattr(transformers, config.architectures[0])
             with weights.silence_load_report():
-                model = model_class.from_pretrained(source, config=config, trust_remote_code=False)
+                model = getattr(transformers, config.architectures[0]).from_pretrained(
+                    source, config=config, trust_remote_code=False
+                )
         else:
             model, _ = loading.load(checkpoint)
     return Reference(model.float().eval(), tokenizer)
@@ -77,12 +78,12 @@ def _is_ordinary(source: str, config: Any) -> bool:
     It cannot read adapters, compact models, differences, and weights with a wrapper's names.
     """
     folder = Path(source)
-    special = (
+    return not (
         hasattr(config, compact.KEY)
         or (folder / adapters.CONFIG).is_file()
-        or bool(difference.read_metadata(source))
+        or difference.read_metadata(source)
+        or (folder.is_dir() and weights.is_wrapped(folder, config))
     )
-    return not special and not (folder.is_dir() and weights.is_wrapped(folder, config))
 
 
 def check(checkpoint: str, model: Any, tokenizer: Any, examples: Examples, max_length: int) -> None:
@@ -153,12 +154,15 @@ def check_outputs(
         batch = pad_batch(tokenizer, features, rows, device=device_of(deployed or model))
         lengths = [len(features.inputs["input_ids"][row]) for row in rows]
         for description, path in paths:
-            outputs = [tensor.float().cpu() for tensor in path(batch)]
+            outputs = zip(path(batch), lengths, strict=True)
             _compare(
                 name,
                 sample,
                 expected,
-                actual=_drop_padding(outputs, lengths),
+                actual=[
+                    (output if output.dim() == 1 else output[:length]).float().cpu()
+                    for output, length in outputs
+                ],
                 tolerance=tolerance,
                 description=description,
             )
@@ -240,14 +244,6 @@ def _replay(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     return [*padding.unpack(logits)] if kind == "token" else [*logits]
 
 
-def _drop_padding(outputs: list[Tensor], lengths: Sequence[int]) -> list[Tensor]:
-    """Drop the outputs of padding tokens."""
-    return [
-        output if output.dim() == 1 else output[:length]
-        for output, length in zip(outputs, lengths, strict=True)
-    ]
-
-
 def _compare(
     name: str,
     examples: Examples,
@@ -272,5 +268,4 @@ def _compare(
 
 def sample_examples(kind: str) -> Examples:
     """Examples to check a model that comes without data: one short, one medium, one long."""
-    pairs = list(reversed(SENTENCES)) if kind == "span" else None
-    return Examples([*SENTENCES], pairs, kind=kind)
+    return Examples([*SENTENCES], [*SENTENCES[::-1]] if kind == "span" else None, kind=kind)

@@ -12,6 +12,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from ...errors import PruneError
 
@@ -43,13 +45,17 @@ def load(
 
     `loading` is from_pretrained with user-facing error messages.
     """
-    folder, notes, options = Path(source), list[str](), dict[str, Any]()
+    folder, options = Path(source), dict[str, Any]()
     if folder.is_dir():
         options["use_safetensors"] = any(folder.glob("*.safetensors"))
         expected, saved = _shapes_of_config(kind, config, checkpoint), _shapes(folder)
         renamed = _rename(list(saved), expected)
-        shapes = {renamed.get(name, name): shape for name, shape in saved.items()}
-        _check_shapes(shapes, expected, checkpoint, new_head=new_head)
+        _check_shapes(
+            {renamed.get(name, name): shape for name, shape in saved.items()},
+            expected,
+            checkpoint,
+            new_head=new_head,
+        )
         if renamed or _is_nested(folder):
             model = kind.from_config(config)
             tensors = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
@@ -60,8 +66,8 @@ def load(
             }
             missing, unexpected = model.load_state_dict(fitting, strict=False)
             info = {"missing_keys": missing, "unexpected_keys": unexpected}
-            notes += _rename_notes(renamed)
-            return model, notes + _check_coverage(info, model, checkpoint, new_head=new_head)
+            notes = _check_coverage(info, model, checkpoint, new_head=new_head)
+            return model, _rename_notes(renamed) + notes
     with silence_load_report():
         model, info = loading(
             kind,
@@ -72,7 +78,7 @@ def load(
             output_loading_info=True,
             **options,
         )
-    return model, notes + _check_coverage(info, model, checkpoint, new_head=new_head)
+    return model, _check_coverage(info, model, checkpoint, new_head=new_head)
 
 
 def _rename(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:
@@ -86,10 +92,11 @@ def _rename(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]
         return {}
     prefix = _prefix(names)
     bases = ["", *sorted({name.split(".")[0] + "." for name in expected})]
-    new = {}
-    for name, current_name in current.items():
-        inner = current_name.removeprefix(prefix)
-        new[name] = next((base + inner for base in bases if base + inner in expected), inner)
+    inner = {name: current_name.removeprefix(prefix) for name, current_name in current.items()}
+    new = {
+        name: next((base + stem for base in bases if base + stem in expected), stem)
+        for name, stem in inner.items()
+    }
     has_head = any(name in expected for name in current.values())
     return new if (prefix or has_head) and _covers(new.values(), expected) else {}
 
@@ -101,10 +108,9 @@ def _covers(names: Iterable[str], expected: Mapping[str, Any]) -> bool:
 def _rename_notes(renamed: Mapping[str, str]) -> list[str]:
     for old, new in renamed.items():
         if old.endswith(f".{new}"):
-            prefix = old.removesuffix(new)
             return [
-                f"The weight names begin with {prefix!r}, as those of a wrapped model; it was "
-                "stripped."
+                f"The weight names begin with {old.removesuffix(new)!r}, as those of a wrapped "
+                "model; it was stripped."
             ]
     for old, new in renamed.items():
         if old != new:
@@ -158,7 +164,6 @@ def _current_name(name: str) -> str:
 
 def check_files(folder: Path, checkpoint: str) -> None:
     """Refuse a folder with truncated safetensors files, or without a file listed in its index."""
-    from safetensors import SafetensorError, safe_open
 
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -180,7 +185,6 @@ def check_files(folder: Path, checkpoint: str) -> None:
 
 def keys(folder: Path) -> list[str]:
     """Names of a folder's weights; [] if the files are damaged or not known."""
-    from safetensors import SafetensorError, safe_open
 
     for index in sorted(folder.glob("*.index.json")):
         return list(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}))
@@ -223,7 +227,6 @@ def _is_nested(folder: Path) -> bool:
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of a folder's weights by name; {} for damaged files."""
-    from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, tuple[int, ...]] = {}
     files = sorted(folder.glob("*.safetensors"))
@@ -243,15 +246,10 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    tensors: dict[str, torch.Tensor] = {}
     files = sorted(folder.glob("*.safetensors"))
-    for file in files:
-        tensors |= load_file(file)
-    for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
-        tensors |= _inner(_load_pickle(file, "cpu"))
-    return tensors
+    pickles = [] if files else sorted(folder.glob("pytorch_model*.bin"))
+    states = [*map(load_file, files), *(_inner(_load_pickle(file, "cpu")) for file in pickles)]
+    return {name: tensor for state in states for name, tensor in state.items()}
 
 
 def head_of(folder: Path) -> str:
@@ -289,14 +287,10 @@ def _model_shapes(kind: Any, config: Any) -> dict[str, tuple[int, ...]]:
 
 def _prefix(names: Sequence[str]) -> str:
     """Return the prefix that wrappers put before every name, "" if there is none."""
-    prefix = ""
-    while names:
-        candidates = (prefix + step for step in PREFIXES)
-        longer = [new for new in candidates if all(name.startswith(new) for name in names)]
-        if not longer:
-            break
-        prefix = longer[0]
-    return prefix
+    for prefix in PREFIXES if names else ():
+        if all(name.startswith(prefix) for name in names):
+            return prefix + _prefix([name.removeprefix(prefix) for name in names])
+    return ""
 
 
 def _check_coverage(info: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
@@ -305,7 +299,8 @@ def _check_coverage(info: Any, model: Any, checkpoint: str, new_head: bool) -> l
     missing = sorted(
         name
         for name in info["missing_keys"]
-        if not HARMLESS.search(name) or _is_pooler_of(name, model)
+        if not HARMLESS.search(name)
+        or ("pooler" in name and name in dict(model.named_parameters()))  # the head reads it
     )
     unexpected = sorted(name for name in info["unexpected_keys"] if not HARMLESS.search(name))
     if new_head:
@@ -321,14 +316,8 @@ def _check_coverage(info: Any, model: Any, checkpoint: str, new_head: bool) -> l
                 "the whole model again with save_pretrained, or correct its config.json."
             )
     unused = sorted(name for name in info["unexpected_keys"] if name not in unexpected)
-    if not unused or new_head:
-        return []
-    return [f"Unused weights, which the model does not have: {list_names(unused)}."]
-
-
-def _is_pooler_of(name: str, model: Any) -> bool:
-    """Whether the weight belongs to a pooler of the model; its head then reads it."""
-    return "pooler" in name and name in dict(model.named_parameters())
+    note = f"Unused weights, which the model does not have: {list_names(unused)}."
+    return [note] if unused and not new_head else []
 
 
 def list_names(names: Sequence[str]) -> str:

@@ -50,11 +50,12 @@ class DeployedModel(nn.Module):
 
     def forward(self, input_ids: Tensor, **others: Tensor) -> SimpleNamespace:
         """Outputs for a batch; missing token types are 0, a missing mask is 1."""
-        defaults = {
+        inputs = {
+            "input_ids": input_ids,
             "attention_mask": torch.ones_like(input_ids),
             "token_type_ids": torch.zeros_like(input_ids),
+            **others,
         }
-        inputs = {"input_ids": input_ids, **defaults, **others}
         arrays = self._run({name: inputs[name] for name in self.inputs})
         outputs = zip(self.outputs, arrays, strict=True)
         return SimpleNamespace(**{name: torch.from_numpy(array) for name, array in outputs})
@@ -157,13 +158,12 @@ def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
     )
 
     class Reader(CalibrationDataReader):
-        batches = iter(calibration)
+        batches = (
+            {name: tensor.numpy() for name, tensor in batch.items()} for batch in calibration
+        )
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            if batch is None:
-                return None
-            return {name: tensor.numpy() for name, tensor in batch.items()}
+            return next(self.batches, None)
 
     with _prepared(file) as model:
         weights = {tensor.name for tensor in model.graph.initializer}
@@ -199,10 +199,9 @@ def _overflows() -> bool:
 
     Weights are then reduced to 7 bits, as ONNX Runtime recommends.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
     cpuinfo = Path("/proc/cpuinfo")
-    return not (cpuinfo.is_file() and "vnni" in cpuinfo.read_text())
+    has_vnni = cpuinfo.is_file() and "vnni" in cpuinfo.read_text()
+    return platform.machine().lower() in ("x86_64", "amd64") and not has_vnni
 
 
 @contextlib.contextmanager

@@ -71,14 +71,13 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
 
     wrapper = OnnxWrapper(model, tokenizer)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=max_tokens(model))}
-    sample = next(sample_batches(model, wrapper.inputs))
     # the exporter warns that torchvision is missing, which is not needed here
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own code
         torch.onnx.export(
             wrapper,
-            tuple(sample.values()),
+            tuple(next(sample_batches(model, wrapper.inputs)).values()),
             str(file),
             input_names=wrapper.inputs,
             output_names=wrapper.outputs,
@@ -88,10 +87,12 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
         )
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-    def run(batch: Batch) -> Outputs:
-        return session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})
-
-    return largest_difference(model, tokenizer, run, name=str(file))
+    return largest_difference(
+        model,
+        tokenizer,
+        lambda batch: session.run(None, {name: tensor.numpy() for name, tensor in batch.items()}),
+        name=str(file),
+    )
 
 
 class OnnxWrapper(nn.Module):

@@ -201,15 +201,14 @@ def write_int8(folder: Path, modules: Collection[str]) -> str:
     """
     out = folder / "model.int8.onnx"
     to_int8(folder / ONNX, out)
-    if modules:
-        write_repaired(folder / ONNX, out, out, modules=modules)
-    size, fp32_size = (file.stat().st_size / 1e6 for file in (out, folder / ONNX))
     fp32_note = ""
     if modules:
+        write_repaired(folder / ONNX, out, out, modules=modules)
         fp32_note = (
             f"; {', '.join(modules)} stay in fp32, as proposed by the quantization sensitivity "
             "analysis"
         )
+    size, fp32_size = (file.stat().st_size / 1e6 for file in (out, folder / ONNX))
     return f"{out.name} has {size:,.1f} MB, the fp32 model {fp32_size:,.1f} MB{fp32_note}."
 
 

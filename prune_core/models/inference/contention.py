@@ -54,10 +54,10 @@ def _read() -> Clocks | None:
         times = psutil.cpu_times(percpu=True)
     except (ImportError, OSError, RuntimeError, NotImplementedError):
         return None
-    usable = _usable(len(times))
+
     # guest time is already part of user time; waiting for a disk is idle time
     busy = ("user", "nice", "system", "irq", "softirq", "steal", "interrupt", "dpc")
-    spent = sum(getattr(times[core], name, 0.0) for core in usable for name in busy)
+    spent = sum(getattr(times[core], name, 0.0) for core in _usable(len(times)) for name in busy)
     return Clocks(time.perf_counter(), spent, time.process_time())
 
 

@@ -83,12 +83,11 @@ def _key(model: Any, batch: int, length: int) -> str:
     sizes = [
         (block.heads, block.head_width, block.neurons, block.passes) for block in blocks(model)
     ]
-    shape = [type(model).__name__, config.vocab_size, *sizes]
     content = [
         device_title(device),
         torch.__version__,
         str(next(model.parameters()).dtype),
-        shape,
+        [type(model).__name__, config.vocab_size, *sizes],
         batch,
         length,
         FRACTIONS,
@@ -110,12 +109,15 @@ def _measure(model: nn.Module, batch: int, length: int, report: Report) -> dict[
             for fraction in FRACTIONS
         }
     )
-    points = [
-        (0, 0),
-        *((count, first.neurons) for count in heads),
-        *((first.heads, count) for count in neurons),
-    ]
-    points = list(dict.fromkeys(points))
+    points = list(
+        dict.fromkeys(
+            [
+                (0, 0),
+                *((count, first.neurons) for count in heads),
+                *((first.heads, count) for count in neurons),
+            ]
+        )
+    )
     tokens = timing_batch(model, batch, length)
     ratio: dict[tuple[int, int], float] = {}  # time relative to the full model
     full_times: list[float] = []
@@ -130,13 +132,15 @@ def _measure(model: nn.Module, batch: int, length: int, report: Report) -> dict[
             for block in blocks(compact)
         ]
         remove_units(compact, kept)
-        report_point = partial(
-            _report_with_message,
-            subrange(report, place / len(points), (place + 1) / len(points)),
-            f"timing a model with {head_count} heads and {neuron_count} neurons per block",
-        )
         (full, reduced), other_load = time_interleaved(
-            [model, compact], tokens, PASSES, report=report_point
+            [model, compact],
+            tokens,
+            PASSES,
+            report=partial(
+                _report_with_message,
+                subrange(report, place / len(points), (place + 1) / len(points)),
+                f"timing a model with {head_count} heads and {neuron_count} neurons per block",
+            ),
         )
         loads += [] if np.isnan(other_load) else [other_load]
         full_times.append(min(full))

@@ -64,12 +64,9 @@ def predict(
     report: Report = no_report,
 ) -> Predictions:
     """Predict examples of any task type."""
-    if examples.kind == "span":
-        return predict_answers(
-            model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
-        )
-    if examples.kind == "token":
-        return predict_tags(
+    special = {"span": predict_answers, "token": predict_tags}
+    if examples.kind in special:
+        return special[examples.kind](
             model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
         )
     values = outputs(
@@ -121,8 +118,7 @@ def outputs(
     for batch, indices in batches(
         tokenizer, examples, batch_size, max_length=max_length, device=device_of(model)
     ):
-        logits = model(**batch).logits.float()
-        values.append(ACTIVATIONS[examples.kind](logits))
+        values.append(ACTIVATIONS[examples.kind](model(**batch).logits.float()))
         order += indices
         report(len(order) / len(examples), f"predicted {len(order)} of {len(examples)}")
     result = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)

@@ -40,13 +40,25 @@ class TokenizedWords(NamedTuple):
 def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> TokenizedWords:
     """Tokenize and assign tokens to words, which are separated by whitespace.
 
-    A text that is too long is truncated.
+    A text that is too long is truncated. Tokenizers written in Python return no offsets; each of
+    their tokens is a word.
     """
-    if not tokenizer.is_fast:  # tokenizers written in Python return no offsets
-        return _tokens_as_words(model, tokenizer, text, pair=pair)
     encoded = tokenizer(
-        text, pair, truncation=True, max_length=max_tokens(model), return_offsets_mapping=True
+        text,
+        pair,
+        truncation=True,
+        max_length=max_tokens(model),
+        return_offsets_mapping=tokenizer.is_fast,
     )
+    device = device_of(model)
+    batch = {
+        name: torch.tensor([encoded[name]], device=device)
+        for name in tokenizer.model_input_names
+        if name in encoded
+    }
+    if not tokenizer.is_fast:
+        tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+        return TokenizedWords(batch, tokens, torch.arange(len(tokens), device=device))
     texts = (text, pair or "")
     spans = [[match.span() for match in re.finditer(r"\S+", part)] for part in texts]
     names: list[str] = []
@@ -65,26 +77,7 @@ def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Tok
             names.append(texts[word[0]][start:stop])
         owner.append(len(names) - 1)
         previous = word
-    device = device_of(model)
-    batch = {
-        name: torch.tensor([encoded[name]], device=device)
-        for name in tokenizer.model_input_names
-        if name in encoded
-    }
     return TokenizedWords(batch, names, torch.tensor(owner, device=device))
-
-
-def _tokens_as_words(model: Any, tokenizer: Any, text: str, pair: str | None) -> TokenizedWords:
-    """Treat each token as a word."""
-    device = device_of(model)
-    encoded = tokenizer(text, pair, truncation=True, max_length=max_tokens(model))
-    batch = {
-        name: torch.tensor([encoded[name]], device=device)
-        for name in tokenizer.model_input_names
-        if name in encoded
-    }
-    names = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
-    return TokenizedWords(batch, names, torch.arange(len(names), device=device))
 
 
 def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> dict[str, Any]:
