@@ -64,14 +64,16 @@ class AllowList:
             return False
         address = str(claims.get("email") or "").translate(_LOWER)
         listed = {e.translate(_LOWER) for e in self.entries if not e.startswith(GROUP)}
-        names = {address}
-        if address.count("@") == 1:
-            names.add(address[address.index("@") :])
+        # an address with several @ has no domain
+        domain = address[address.find("@") :] if address.count("@") == 1 else address
         groups = claims.get(self.groups_claim)
         if not isinstance(groups, list):  # some providers send a single group as a string
             groups = [groups] if isinstance(groups, str) else []
-        member_of = {str(group) for group in groups}
-        return ANYONE in self.entries or bool(names & listed) or bool(member_of & self.groups)
+        return (
+            ANYONE in self.entries
+            or not listed.isdisjoint((address, domain))
+            or not self.groups.isdisjoint(map(str, groups))
+        )
 
 
 def _check_entry(entry: str) -> None:
@@ -242,8 +244,9 @@ def proxy_secret(file: str | Path) -> str:
 
 def constant_time_equal(given: str | bytes, expected: str) -> bool:
     """Compare two secrets in constant time."""
-    encoded = given.encode() if isinstance(given, str) else given
-    return hmac.compare_digest(encoded, expected.encode())
+    return hmac.compare_digest(
+        given.encode() if isinstance(given, str) else given, expected.encode()
+    )
 
 
 def cookie_value(token: str, name: str) -> str:
@@ -255,8 +258,7 @@ def dashboard_url(
     address: str, port: int, *, token: str = "", base: str = "", tls: bool = False
 ) -> str:
     """Return the URL of the dashboard for a browser."""
-    wildcard = address in ("", "0.0.0.0", "::")  # noqa: S104
-    host = "localhost" if wildcard else address
+    host = "localhost" if address in ("", "0.0.0.0", "::") else address  # noqa: S104
     host = f"[{host}]" if ":" in host else host
     query = f"?{urlencode({'token': token})}" if token else ""
     return f"{'https' if tls else 'http'}://{host}:{port}/{base.strip('/')}{query}"

@@ -5,7 +5,7 @@ a folder is given.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,20 +19,19 @@ from .data import in_memory, metrics, tasks
 from .data.examples import BINARY, Examples
 from .data.reading import ReadExamples
 from .data.tasks import Task
-from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .experiments.experiment import Experiment, order_measures
+from .experiments.run import prune_copy
 from .experiments.run import run as stages_of
 from .measures import MEASURES
-from .measures.adversarial_augmentation import AdversarialAugmentation, check_augmentation
+from .measures.adversarial_augmentation import check_augmentation
 from .measures.base import Pair
 from .methods import METHODS
 from .models.checkpoints import loading, verification
 from .models.checkpoints.tokenizers import prepare_tokenizer
-from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
+from .models.devices import evaluation_mode, matrix_precision, seed_everything
 from .models.replay import sparsity_by_projection, task_type_of
 from .plugins import Report, Rows, build, no_report
-from .pruning import pipeline
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
@@ -74,7 +73,10 @@ def prune(
     model = _unwrap(model)
     tokenizer = _checked(model, tokenizer)
     text_labels: Sequence[Any] = labels or [None] * len(texts)
-    rows = [(*_pair(text), label) for text, label in zip(texts, text_labels, strict=True)]
+    rows = [
+        (*([text] if isinstance(text, str) else text), label)
+        for text, label in zip(texts, text_labels, strict=True)
+    ]
     sample = _examples(rows, model).examples
     check_augmentation(chosen, task_type_of(model))
     with evaluation_mode(model), matrix_precision(tf32=False):
@@ -82,27 +84,17 @@ def prune(
             "The model", model, tokenizer, examples=sample, max_length=max_length
         )
         seed_everything(seed)
-        calibration_batches = [
-            *batches(
-                tokenizer,
-                sample,
-                batch_size,
-                max_length=max_length,
-                device=device_of(model),
-                labelled=labels is not None,
-            )
-        ]
-        augmentation = AdversarialAugmentation(
-            model, tokenizer, sample, calibration_batches, seed=seed, max_length=max_length
-        )
-        return pipeline.prune(
+        pruned, _ = prune_copy(
             chosen,
             model,
-            [batch for batch, _ in calibration_batches],
+            tokenizer,
+            sample=sample,
+            seed=seed,
+            batch_size=batch_size,
+            max_length=max_length,
             report=report,
-            methods=METHODS,
-            copier=augmentation,
-        )[0]
+        )
+        return pruned
 
 
 @dataclass(frozen=True)
@@ -150,20 +142,22 @@ class Comparison:
     @property
     def takeaway(self) -> str:
         """Summary of the results: one or two sentences per measure, with intervals."""
-        return " ".join(filter(None, self._sentences()))
-
-    def _sentences(self) -> Iterator[str]:
         summaries = {
             "accuracy": takeaways.accuracy,
             "reconstruction": takeaways.layers,
             "drift": takeaways.drift,
             "cost": takeaways.cost,
         }
-        for name, summarize in summaries.items():
-            if name in self.rows:
-                yield summarize(self.rows[name], self.models)
+        sentences = [
+            summarize(self.rows[name], self.models)
+            for name, summarize in summaries.items()
+            if name in self.rows
+        ]
         if "attack" in self.rows:
-            yield takeaways.attack(self.rows["attack"], self.rows["attack_example"], self.models)
+            sentences.append(
+                takeaways.attack(self.rows["attack"], self.rows["attack_example"], self.models)
+            )
+        return " ".join(filter(None, sentences))
 
 
 def compare(
@@ -202,7 +196,7 @@ def compare(
                 f"leave {measure.name} out."
             )
     sample, notes, _ = _examples(data, model, reading)
-    names = BINARY if sample.binary else _names(model)
+    names = BINARY if sample.binary else loading.label_names(model.config)
     task = Task(
         "data",
         names,
@@ -277,51 +271,41 @@ def _checked(model: Any, tokenizer: Any) -> Any:
     """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    kind = type(model).__name__
     if not isinstance(model, PreTrainedModel):
-        kind = type(model).__name__
-        raise PruneError(f"The model is a {kind}, not a model of transformers. {_advice(model)}")
+        advice = (
+            "Merge the adapter first: model.merge_and_unload()."
+            if hasattr(model, "merge_and_unload")
+            else "Load one: model, tokenizer = pc.load(FOLDER)."
+        )
+        raise PruneError(f"The model is a {kind}, not a model of transformers. {advice}")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise PruneError(
             f"The tokenizer is a {type(tokenizer).__name__}, not a tokenizer of transformers. "
             "Load both: model, tokenizer = pc.load(FOLDER)."
         )
-    loading.check(model.config, f"A {type(model).__name__}", type(model).__name__)
+    loading.check(model.config, f"A {kind}", kind)
     return prepare_tokenizer(tokenizer, model.config)
-
-
-def _advice(model: Any) -> str:
-    if hasattr(model, "merge_and_unload"):
-        return "Merge the adapter first: model.merge_and_unload()."
-    return "Load one: model, tokenizer = pc.load(FOLDER)."
 
 
 def _unwrap(model: Any) -> Any:
     """Return the model wrapped in DataParallel, DistributedDataParallel or torch.compile."""
     while not hasattr(type(model), "from_pretrained"):
-        inner = getattr(model, "_orig_mod", None)
-        inner = getattr(model, "module", None) if inner is None else inner
+        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
         if inner is None:
             break
         model = inner
     return model
 
 
-def _names(model: Any) -> tuple[str, ...]:
-    return loading.label_names(model.config)
-
-
-def _pair(text: Any) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(text)
-
-
-def _examples(
-    data: Any, model: nn.Module, options: Mapping[str, Any] | None = None
-) -> ReadExamples:
+def _examples(data: Any, model: Any, options: Mapping[str, Any] | None = None) -> ReadExamples:
     """Return validated examples from any kind of table, with notes on how they were read."""
     if isinstance(data, Examples):
         return ReadExamples(data, [])
     table, source = in_memory.read_table(data, options)
-    return tasks.examples_of(table, source, _names(model), kind=task_type_of(model))
+    return tasks.examples_of(
+        table, source, loading.label_names(model.config), kind=task_type_of(model)
+    )
 
 
 def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> ComparedModel:

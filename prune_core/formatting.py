@@ -24,27 +24,20 @@ def percent(fraction: float) -> str:
 
 def points(fraction: float) -> str:
     """Format a difference of two fractions in percentage points: -0.019 -> −1.9 points."""
-    if missing(fraction):
-        return MISSING
-    value = round(100 * fraction, 1) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{signed(value)} points"
+    return MISSING if missing(fraction) else f"{signed(round(100 * fraction, 1))} points"
 
 
 def signed(value: float) -> str:
     """Format with sign and one decimal, with a true minus sign (U+2212)."""
-    sign = "−" if value < 0 else ""
-    if value > 0:
-        sign = "+"
-    return f"{sign}{abs(value):.1f}"
+    sign = "+" if value > 0 else ""
+    return f"{value + 0.0:{sign}.1f}".replace("-", "−")  # + 0.0 turns -0.0 into 0.0
 
 
 def error(value: float) -> str:
     """Format a relative error: three decimals, scientific notation below 1e-3."""
     if missing(value):
         return MISSING
-    if value and abs(value) < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:.3f}"
+    return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:.3f}"
 
 
 def seconds(value: float) -> str:
@@ -119,7 +112,7 @@ def prediction_text(value: Any, names: Sequence[str]) -> str:
         return " / ".join(dict.fromkeys(map(str, value))) or "no answer"
     if isinstance(value, str):
         return value or "no answer"
-    if value is None or missing(value):
+    if missing(value):
         return MISSING
     number = float(value)
     is_label = len(names) > 1 and number.is_integer() and number < len(names)

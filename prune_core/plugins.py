@@ -54,16 +54,18 @@ def option(
     Forms collapse expert options. With `several`, the value is one or more of the choices,
     separated by commas.
     """
-    metadata = {
-        "help": help,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "several": several,
-        "unit": unit,
-        "expert": expert,
-    }
-    return field(default=default, metadata=metadata)
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "low": low,
+            "high": high,
+            "choices": choices,
+            "several": several,
+            "unit": unit,
+            "expert": expert,
+        },
+    )
 
 
 def preset(kind: type[Options], name: str, default: Any) -> Any:
@@ -128,14 +130,15 @@ class Options:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            checked = self._checked(spec.name, type(spec.default), spec.metadata)
-            object.__setattr__(self, spec.name, checked)
+            object.__setattr__(
+                self, spec.name, self._checked(spec.name, type(spec.default), spec.metadata)
+            )
 
     def _checked(self, key: str, kind: type, metadata: Mapping[str, Any]) -> Any:
         value = getattr(self, key)
         try:
             value = _convert(kind, value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError):
             raise PruneError(
                 f"{self.name}: {key} is {value!r}; it must be {TYPE_TITLES.get(kind, 'text')}."
             ) from None
@@ -166,17 +169,16 @@ class Options:
         return asdict(self)
 
 
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
 TYPE_TITLES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _convert(kind: type, value: Any) -> Any:
     """Convert a value from a form, a flag (text) or JSON to the type of the field."""
     if kind is bool:
-        text = str(value).lower()
-        if text not in (*TRUE, *FALSE):
-            raise ValueError
-        return text in TRUE
+        return BOOLEANS[str(value).lower()]
     is_fraction = kind is int and isinstance(value, float) and value != int(value)
     if is_fraction or (kind in (int, float) and isinstance(value, bool)):
         raise ValueError

@@ -125,12 +125,10 @@ def bootstrap(
     `after`, then their difference with its low and high.
     """
     samples = paired_resamples(metric, labels, before, after=after, resamples=resamples, seed=seed)
-    samples = paired_resamples(metric, labels, before, after=after, resamples=resamples, seed=seed)
     low, high = np.percentile(samples, (2.5, 97.5), axis=0)
     interval = np.percentile(samples[:, 1] - samples[:, 0], (2.5, 97.5))
     difference = metric(labels, after) - metric(labels, before)
-    values = (low[0], high[0], low[1], high[1], difference, *interval)
-    return tuple(float(value) for value in values)
+    return tuple(map(float, (low[0], high[0], low[1], high[1], difference, *interval)))
 
 
 def paired_resamples(

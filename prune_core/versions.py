@@ -33,9 +33,13 @@ def _commit() -> str:
     if not IS_CLONE:
         return ""  # the environment may be inside the repository of another project
     try:
-        describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         return subprocess.run(
-            describe, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -41,9 +41,7 @@ def split_words(text: str) -> list[str]:
     return [word for word in stripped if word]
 
 
-@lru_cache(maxsize=8192)
-def _split(new: str) -> list[str]:
-    return split_words(new)
+_split = lru_cache(maxsize=8192)(split_words)
 
 
 class FastAttackedText(AttackedText):

@@ -61,9 +61,8 @@ class Clock:
     @property
     def total(self) -> float:
         """Seconds so far."""
-        if self._since is None:
-            return self.spent
-        return self.spent + time.perf_counter() - self._since
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self.spent + running
 
     def stop(self) -> None:
         """Remove the limit: the remaining work for this search is not charged to its budget."""

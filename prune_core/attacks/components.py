@@ -71,18 +71,16 @@ class SamePartOfSpeech(Constraint):
     def _check_constraint(
         self, transformed_text: AttackedText, reference_text: AttackedText
     ) -> bool:
-        changed = transformed_text.attack_attrs["newly_modified_indices"]
         return all(
             self._kinds(transformed_text.words[i]) & self._kinds(reference_text.words[i])
-            for i in changed
+            for i in transformed_text.attack_attrs["newly_modified_indices"]
         )
 
     def _kinds(self, word: str) -> int:
         index = self.table.index.get(word.lower())
         kinds = 0 if index is None else int(self.table.pos[index])
-        if self.loose and kinds & 0b11:  # POS: bit 0 is NOUN, bit 1 VERB
-            return kinds | 0b11
-        return kinds
+        # POS: bit 0 is NOUN, bit 1 VERB
+        return kinds | 0b11 if self.loose and kinds & 0b11 else kinds
 
 
 class HomoglyphSwap(WordSwap):
@@ -136,10 +134,10 @@ class ListedLocations(WordSwapChangeLocation):
         texts = []
         for name, place in _found_places(current_text.words):
             if set(place) <= set(indices_to_modify):
-                others = (new for new in self._get_new_location(name) if new != name)
                 texts += [
                     current_text.replace_words_at_indices(place, [new, *[""] * (len(place) - 1)])
-                    for new in others
+                    for new in self._get_new_location(name)
+                    if new != name
                 ]
         return texts
 

@@ -47,10 +47,11 @@ def download_resource(resource: Resource) -> None:
 
 def main(name: str) -> int:
     """Download everything that the attack or resource with that name is missing."""
-    entry = CATALOGUE.get(name)
-    resources = [resource for resource in RESOURCES if resource.key == name]
-    if entry:
-        resources = [*entry.needs]
+    resources = (
+        CATALOGUE[name].needs
+        if name in CATALOGUE
+        else tuple(resource for resource in RESOURCES if resource.key == name)
+    )
     try:
         if not resources:
             raise PruneError(

@@ -62,7 +62,8 @@ def run(
             attack = spare.pop() if spare else copy_attack(first)
             refused = ""
             if CATALOGUE[recipe].changes == WORDS:
-                language = is_not_english(_attacked(examples, index, budget.column))
+                pairs = examples.pairs if budget.column == "second" else None
+                language = is_not_english((pairs or examples.texts)[index])
                 refused = refusal(recipe, language) if language else ""
             outcome = attack_one(
                 attack, clock, examples, index=index, budget=budget, refused=refused
@@ -94,11 +95,6 @@ def example_seed(seed: int, index: int) -> int:
     return zlib.crc32(f"{seed}:{index}".encode())
 
 
-def _attacked(examples: Examples, index: int, column: str) -> str:
-    """The text that may be changed."""
-    return examples.pairs[index] if examples.pairs and column == "second" else examples.texts[index]
-
-
 def attack_one(
     attack: Attack,
     clock: Clock,
@@ -109,9 +105,12 @@ def attack_one(
 ) -> AttackOutcome:
     """Attack one example; errors become its outcome, as does the reason why it is `refused`."""
     assert examples.labels is not None, "attacks need labels"
-    pair = examples.pairs[index] if examples.pairs else None
     blank = AttackOutcome(
-        index, ERROR, examples.texts[index], label=examples.labels[index], pair=pair
+        index,
+        ERROR,
+        examples.texts[index],
+        label=examples.labels[index],
+        pair=examples.pairs[index] if examples.pairs else None,
     )
     if refused:
         return replace(blank, note=refused)
@@ -199,9 +198,8 @@ def _without_search(attack: Attack, blank: AttackOutcome, note: str) -> AttackOu
 
 
 def _why_skipped(outcome: AttackOutcome) -> str:
-    if outcome.original_prediction != outcome.label:
-        return "Misclassified before the attack."
-    return "Not attacked."
+    is_wrong = outcome.original_prediction != outcome.label
+    return "Misclassified before the attack." if is_wrong else "Not attacked."
 
 
 def _floats(probabilities: Any) -> list[float]:

@@ -45,8 +45,7 @@ class Neighbours:
 
     def places(self, place: int) -> list[int]:
         """Indices of a word's neighbours, nearest first."""
-        row = self.closeness[place]
-        return self.nearest[place][row > 0].tolist()
+        return self.nearest[place][self.closeness[place] > 0].tolist()
 
     def similarity(self, a: int, b: int) -> float:
         """Similarity of two words by index; 0 if neither is a neighbour of the other."""

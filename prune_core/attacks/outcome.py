@@ -51,9 +51,9 @@ class OutcomeLog:
         lines = b"".join(file.read_bytes() for file in files)
         for line in lines.splitlines(keepends=True):
             if line.endswith(b"\n") and (entry := json.loads(line)).items() >= self._head.items():
-                fields = {name: value for name, value in entry.items() if name not in self._head}
-                outcome = AttackOutcome(**fields)
-                self.known[outcome.example] = outcome
+                self.known[entry["example"]] = AttackOutcome(
+                    **{name: value for name, value in entry.items() if name not in self._head}
+                )
 
     def append(self, outcome: AttackOutcome) -> None:
         """Write an outcome; it is in the file when this returns."""

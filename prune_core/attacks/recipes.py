@@ -56,16 +56,17 @@ def _textfooler_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
     """Jin et al. 2019, section 2, with TextAttack's constants except WORD_SIMILARITY."""
     table = load()
     vectors = NeighbourVectors(table)
-    constraints = [
-        RepeatModification(),
-        StopwordModification(stopwords=stopwords()),
-        WordEmbeddingDistance(embedding=vectors, min_cos_sim=WORD_SIMILARITY),
-        SamePartOfSpeech(table, loose=True),
-        SentenceSimilarity(encoder, threshold=1 - 0.5 / math.pi, window=15),
-    ]
-    swap = WordSwapEmbedding(max_candidates=50, embedding=vectors)
     return Attack(
-        UntargetedClassification(victim), constraints, swap, GreedyWordSwapWIR(wir_method="delete")
+        UntargetedClassification(victim),
+        [
+            RepeatModification(),
+            StopwordModification(stopwords=stopwords()),
+            WordEmbeddingDistance(embedding=vectors, min_cos_sim=WORD_SIMILARITY),
+            SamePartOfSpeech(table, loose=True),
+            SentenceSimilarity(encoder, threshold=1 - 0.5 / math.pi, window=15),
+        ],
+        WordSwapEmbedding(max_candidates=50, embedding=vectors),
+        GreedyWordSwapWIR(wir_method="delete"),
     )
 
 
@@ -81,22 +82,23 @@ def _textbugger_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
             WordSwapEmbedding(max_candidates=5, embedding=NeighbourVectors(load())),
         ]
     )
-    constraints = [
-        RepeatModification(),
-        StopwordModification(stopwords=stopwords()),
-        SentenceSimilarity(encoder, threshold=0.8, against_original=True),
-    ]
     return Attack(
-        UntargetedClassification(victim), constraints, bugs, GreedyWordSwapWIR(wir_method="delete")
+        UntargetedClassification(victim),
+        [
+            RepeatModification(),
+            StopwordModification(stopwords=stopwords()),
+            SentenceSimilarity(encoder, threshold=0.8, against_original=True),
+        ],
+        bugs,
+        GreedyWordSwapWIR(wir_method="delete"),
     )
 
 
 def _pwws(victim: ModelWrapper, _: Encoder) -> Attack:
     """Ren et al. 2019, as in TextAttack."""
-    constraints = [RepeatModification(), StopwordModification()]
     return Attack(
         UntargetedClassification(victim),
-        constraints,
+        [RepeatModification(), StopwordModification()],
         WordNetSynonyms(),
         GreedyWordSwapWIR("weighted-saliency"),
     )
@@ -106,19 +108,17 @@ def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
     """Yoo and Qi 2021, with TextAttack's constants except the word similarity of our table."""
     table = load()
     vectors = NeighbourVectors(table)
-    constraints = [
-        RepeatModification(),
-        StopwordModification(stopwords=stopwords()),
-        SamePartOfSpeech(table, loose=False),
-        MaxModificationRate(max_rate=0.1, min_threshold=4),
-        SentenceSimilarity(encoder, threshold=0.9, metric="cosine", against_original=True),
-        WordEmbeddingDistance(embedding=vectors, min_cos_sim=WORD_SIMILARITY),
-    ]
-    swap = WordSwapEmbedding(max_candidates=20, embedding=vectors)
     return Attack(
         UntargetedClassification(victim),
-        constraints,
-        swap,
+        [
+            RepeatModification(),
+            StopwordModification(stopwords=stopwords()),
+            SamePartOfSpeech(table, loose=False),
+            MaxModificationRate(max_rate=0.1, min_threshold=4),
+            SentenceSimilarity(encoder, threshold=0.9, metric="cosine", against_original=True),
+            WordEmbeddingDistance(embedding=vectors, min_cos_sim=WORD_SIMILARITY),
+        ],
+        WordSwapEmbedding(max_candidates=20, embedding=vectors),
         GreedyWordSwapWIR(wir_method="gradient"),
     )
 
@@ -133,9 +133,12 @@ def _checklist_lists(victim: ModelWrapper, _: Encoder) -> Attack:
 
 def _leap(victim: ModelWrapper, _: Encoder) -> Attack:
     """Xiao et al. 2023, as in TextAttack."""
-    constraints = [MaxModificationRate(max_rate=0.16), StopwordModification()]
-    search = ParticleSwarmOptimizationLEAP(pop_size=60, max_iters=20)
-    return Attack(UntargetedClassification(victim), constraints, WordNetSynonyms(), search)
+    return Attack(
+        UntargetedClassification(victim),
+        [MaxModificationRate(max_rate=0.16), StopwordModification()],
+        WordNetSynonyms(),
+        ParticleSwarmOptimizationLEAP(pop_size=60, max_iters=20),
+    )
 
 
 Build = Callable[[ModelWrapper, Encoder], Attack]

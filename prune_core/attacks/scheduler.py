@@ -145,9 +145,8 @@ class _RunningSearch:
         """
         assert self.query is not None, "the search is waiting"
         remaining = self.query.texts[len(self.outputs) :]
-        if not remaining:
-            return remaining
-        return remaining[: max(1, letters // max(1, _letters(remaining[0])))]
+        size = _letters(remaining[0]) if remaining else 0
+        return remaining[: max(1, letters // max(1, size))]
 
     def deliver(self, outputs: list[Any], seconds: float) -> None:
         """Add outputs; run to the next query or to the end once the query is complete.

@@ -24,8 +24,10 @@ def _minilm(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     source = resolve(MINILM)
-    model = AutoModel.from_pretrained(source).to(device, dtype).eval()
-    return model, AutoTokenizer.from_pretrained(source)
+    return (
+        AutoModel.from_pretrained(source).to(device, dtype).eval(),
+        AutoTokenizer.from_pretrained(source),
+    )
 
 
 @torch.inference_mode()

@@ -84,16 +84,15 @@ def meaning_changes(text: str, perturbed: str) -> str:
     swapped = [
         f"“{old}” was replaced by its antonym “{new}”"
         for old, new in _replaced(text, perturbed)
-        if _are_opposite(old, new)
+        if WORDNET.present and (opposites(old) & _lemmas(new) or opposites(new) & _lemmas(old))
     ]
     return "; ".join(changed + swapped)
 
 
 def _negations(text: str) -> Counter[str]:
-    words = _WORD.findall(text.lower().replace("’", "'"))
     return Counter(
         "n't" if word.endswith("n't") else word
-        for word in words
+        for word in _WORD.findall(text.lower().replace("’", "'"))
         if word in NEGATIONS or word.endswith("n't")
     )
 
@@ -112,10 +111,6 @@ def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
         else:
             pairs += product(old_words, new_words)
     return pairs
-
-
-def _are_opposite(old: str, new: str) -> bool:
-    return WORDNET.present and bool(opposites(old) & _lemmas(new) or opposites(new) & _lemmas(old))
 
 
 @cache

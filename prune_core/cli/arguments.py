@@ -14,9 +14,28 @@ from typing import Any
 from ..aliases import COMMANDS
 from ..errors import Cancelled, PruneError
 from . import job_commands, run_commands, shard_commands, store_commands, training_commands
-from .experiment_arguments import add_experiment, add_source
+from .experiment_arguments import (
+    EXPERIMENT,
+    SOURCE,
+    Argument,
+    add_arguments,
+    argument,
+    repeatable,
+    switch,
+)
 from .serve import serve
 from .shrink_to import shrink_to
+
+# of several commands
+ID = argument("id", type=int, metavar="ID")
+IDS = argument("ids", type=int, nargs="+", metavar="ID")
+FOLDER = argument("folder", type=Path, metavar="FOLDER")
+RESULTS_AS_JSON = argument(
+    "--json",
+    type=Path,
+    metavar="FILE",
+    help="write experiment, versions, durations and rows as JSON",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,79 +83,80 @@ def build_parser() -> argparse.ArgumentParser:
     _add_soup(commands)
     # without help, so that it is not listed: only the queue starts it
     worker = commands.add_parser("worker")
-    worker.add_argument("--device", default="auto")
-    worker.add_argument("--lock", type=int, default=None)
+    add_arguments(worker, argument("--device", default="auto"), argument("--lock", type=int))
     worker.set_defaults(command=job_commands.worker)
     return parser
 
 
-def _command(commands: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, command: Any, *arguments: Argument, help: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     parser.set_defaults(command=command)
+    add_arguments(parser, *arguments)
     return parser
 
 
 def _add_run(commands: Any) -> None:
-    parser = _command(commands, "run", run_commands.run, help="run one experiment in this process")
-    add_experiment(parser)
-    sparsity = (
-        "fraction to remove, 0 to 0.99: of the weights, or of the FLOPs for methods that remove "
-        "whole heads and neurons"
-    )
-    parser.add_argument("--sparsity", metavar="FRACTION", help=sparsity)
-    parser.add_argument(
-        "--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4"
-    )
-    parser.add_argument(
-        "--study",
-        default=run_commands.STUDY,
-        help=f"study to save the run in ({run_commands.STUDY})",
-    )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write experiment, versions, durations and rows as JSON",
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint to a new folder"
+    _command(
+        commands,
+        "run",
+        run_commands.run,
+        *EXPERIMENT,
+        argument(
+            "--sparsity",
+            metavar="FRACTION",
+            help="fraction to remove, 0 to 0.99: of the weights, or of the FLOPs for methods that "
+            "remove whole heads and neurons",
+        ),
+        argument("--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4"),
+        argument(
+            "--study",
+            default=run_commands.STUDY,
+            help=f"study to save the run in ({run_commands.STUDY})",
+        ),
+        RESULTS_AS_JSON,
+        argument(
+            "--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint to a new folder"
+        ),
+        help="run one experiment in this process",
     )
 
 
 def _add_shrink_to(commands: Any) -> None:
-    summary = (
-        "find the smallest model within limits; exit status 0 if a sparsity meets them, 1 if none "
-        "does"
-    )
-    parser = _command(commands, "shrink-to", shrink_to, help=summary)
-    add_experiment(parser)
-    parser.add_argument(
-        "--job",
-        type=int,
-        metavar="ID",
-        help="take checkpoint, data, method and options from that job",
-    )
-    parser.add_argument(
-        "--loss",
-        type=float,
-        default=1.0,
-        metavar="POINTS",
-        help="maximum loss of accuracy in percentage points, at 95%% confidence (1)",
-    )
-    parser.add_argument(
-        "--policy",
-        type=Path,
-        metavar="FILE",
-        help="other limits, as YAML; the Deploy page can write one",
-    )
-    parser.add_argument(
-        "--fastest",
-        action="store_true",
-        help="minimize the measured latency instead of the size; for methods that remove heads "
-        "and neurons",
-    )
-    parser.add_argument("--study", default="", help="study to save the trials in")
-    parser.set_defaults(sparsity=None, pattern=None)
+    _command(
+        commands,
+        "shrink-to",
+        shrink_to,
+        *EXPERIMENT,
+        argument(
+            "--job",
+            type=int,
+            metavar="ID",
+            help="take checkpoint, data, method and options from that job",
+        ),
+        argument(
+            "--loss",
+            type=float,
+            default=1.0,
+            metavar="POINTS",
+            help="maximum loss of accuracy in percentage points, at 95%% confidence (1)",
+        ),
+        argument(
+            "--policy",
+            type=Path,
+            metavar="FILE",
+            help="other limits, as YAML; the Deploy page can write one",
+        ),
+        switch(
+            "--fastest",
+            "minimize the measured latency instead of the size; for methods that remove heads "
+            "and neurons",
+        ),
+        argument("--study", default="", help="study to save the trials in"),
+        help="find the smallest model within limits; exit status 0 if a sparsity meets them, 1 if "
+        "none does",
+    ).set_defaults(sparsity=None, pattern=None)
 
 
 def _add_studies(commands: Any) -> None:
@@ -146,239 +166,236 @@ def _add_studies(commands: Any) -> None:
         run_commands.studies,
         help="list the bundled studies, which sweep accepts by name",
     )
-    parser = _command(
+    sweep = _command(
         commands,
         "sweep",
         run_commands.sweep,
+        argument(
+            "file",
+            type=Path,
+            metavar="FILE",
+            help="sweep file or bundled study; keys: checkpoint, task, methods, sparsities …",
+        ),
+        switch("--again", "recompute finished runs"),
+        repeatable("--set", "KEY=VALUE", "override a key of the file; repeatable"),
+        switch("--plan", "list the experiments without running them"),
+        switch("--queue", "queue them for the worker, as the pages do"),
+        switch("--wait", "queue them for the worker and show the progress until they finish"),
         help="run a grid of experiments from a YAML file in this process",
     )
-    parser.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE",
-        help="sweep file or bundled study; keys: checkpoint, task, methods, sparsities …",
+    add_arguments(
+        sweep.add_argument_group("on other machines"),
+        argument(
+            "--shards",
+            type=int,
+            metavar="N",
+            help="run nothing; write a plan of N shards for run-shard",
+        ),
+        argument(
+            "--ray",
+            metavar="ADDRESS",
+            help="run on a Ray cluster: host:port, auto, or local for one on this machine",
+        ),
+        argument("--out", type=Path, metavar="FOLDER", help="folder of the plan, on a shared disk"),
+        argument("--cpus", type=int, default=2, metavar="N", help="processors per Ray task (2)"),
+        argument(
+            "--chunk",
+            type=int,
+            default=100,
+            metavar="N",
+            help="examples attacked per Ray task (100)",
+        ),
     )
-    parser.add_argument("--again", action="store_true", help="recompute finished runs")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the file; repeatable",
-    )
-    parser.add_argument(
-        "--plan", action="store_true", help="list the experiments without running them"
-    )
-    parser.add_argument(
-        "--queue", action="store_true", help="queue them for the worker, as the pages do"
-    )
-    parser.add_argument(
-        "--wait",
-        action="store_true",
-        help="queue them for the worker and show the progress until they finish",
-    )
-    remote = parser.add_argument_group("on other machines")
-    remote.add_argument(
-        "--shards",
-        type=int,
-        metavar="N",
-        help="run nothing; write a plan of N shards for run-shard",
-    )
-    remote.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="run on a Ray cluster: host:port, auto, or local for one on this machine",
-    )
-    remote.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="folder of the plan, on a shared disk"
-    )
-    remote.add_argument(
-        "--cpus", type=int, default=2, metavar="N", help="processors per Ray task (2)"
-    )
-    remote.add_argument(
-        "--chunk",
-        type=int,
-        default=100,
-        metavar="N",
-        help="examples attacked per Ray task (100)",
-    )
-    shard = _command(
+    _command(
         commands,
         "run-shard",
         shard_commands.run_shard,
+        FOLDER,
+        argument("number", type=int, metavar="N", help="from 1"),
         help="run one shard of a sweep planned with --shards",
     )
-    shard.add_argument("folder", type=Path, metavar="FOLDER")
-    shard.add_argument("number", type=int, metavar="N", help="from 1")
-    summary = "import the results of a planned sweep into the store; may be repeated at any time"
-    _command(commands, "collect", shard_commands.collect, help=summary).add_argument(
-        "folder", type=Path, metavar="FOLDER"
+    _command(
+        commands,
+        "collect",
+        shard_commands.collect,
+        FOLDER,
+        help="import the results of a planned sweep into the store; may be repeated at any time",
     )
-    parser = _command(
-        commands, "demo", run_commands.demo, help="queue the demo study, which the pages show"
+    _command(
+        commands,
+        "demo",
+        run_commands.demo,
+        switch("--wait", "show the progress until it finishes"),
+        help="queue the demo study, which the pages show",
     )
-    parser.add_argument("--wait", action="store_true", help="show the progress until it finishes")
 
 
 def _add_jobs(commands: Any) -> None:
     _command(commands, "jobs", job_commands.jobs, help="list all jobs")
-    show = _command(commands, "show", job_commands.show, help="show one job with its results")
-    cancel = _command(commands, "cancel", job_commands.cancel, help="stop a job")
-    resume = _command(
-        commands, "resume", job_commands.resume, help="resume a failed or cancelled job"
+    _command(
+        commands,
+        "show",
+        job_commands.show,
+        ID,
+        RESULTS_AS_JSON,
+        help="show one job with its results",
     )
-    export = _command(
+    _command(commands, "cancel", job_commands.cancel, ID, help="stop a job")
+    _command(commands, "resume", job_commands.resume, ID, help="resume a failed or cancelled job")
+    _command(
         commands,
         "export",
         job_commands.export,
+        ID,
+        FOLDER,
+        switch(
+            "--shrink",
+            "remove dead heads and neurons physically; load with prune_core.load(FOLDER)",
+        ),
+        switch("--onnx", "also write model.onnx, for any batch size and length"),
+        switch(
+            "--int8",
+            "also write model.int8.onnx; weight matrices stay in fp32 if the job's "
+            "quantization sensitivity measure proposed it",
+        ),
+        argument(
+            "--push",
+            metavar="USER/NAME",
+            help="also upload the folder to the Hub, as a private model",
+        ),
         help="write a job's pruned checkpoint as a Hugging Face folder",
     )
-    for parser in (show, cancel, resume, export):
-        parser.add_argument("id", type=int, metavar="ID")
-    show.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write experiment, versions, durations and rows as JSON",
-    )
-    export.add_argument("folder", type=Path, metavar="FOLDER")
-    export.add_argument(
-        "--shrink",
-        action="store_true",
-        help="remove dead heads and neurons physically; load with prune_core.load(FOLDER)",
-    )
-    export.add_argument(
-        "--onnx", action="store_true", help="also write model.onnx, for any batch size and length"
-    )
-    summary = (
-        "also write model.int8.onnx; weight matrices stay in fp32 if the job's quantization "
-        "sensitivity measure proposed it"
-    )
-    export.add_argument("--int8", action="store_true", help=summary)
-    reprune = _command(
+    _command(
         commands,
         "reprune",
         job_commands.reprune,
+        IDS,
         help="re-prune weights that were not saved, from the seed",
     )
-    reprune.add_argument("ids", type=int, nargs="+", metavar="ID")
-    measure = _command(
+    _command(
         commands,
         "remeasure",
         run_commands.remeasure,
+        ID,
+        argument(
+            "measures", nargs="+", metavar="MEASURE", help="such as cost; may be new to the job"
+        ),
+        repeatable(
+            "--set",
+            "MEASURE.OPTION=VALUE",
+            "option of one of these measures, such as cost.repeats=60; repeatable",
+        ),
         help="run measures of a finished job again, in this process",
-    )
-    measure.add_argument("id", type=int, metavar="ID")
-    measure.add_argument(
-        "measures", nargs="+", metavar="MEASURE", help="such as cost; may be new to the job"
-    )
-    changes = "option of one of these measures, such as cost.repeats=60; repeatable"
-    measure.add_argument(
-        "--set", action="append", default=[], metavar="MEASURE.OPTION=VALUE", help=changes
-    )
-    export.add_argument(
-        "--push", metavar="USER/NAME", help="also upload the folder to the Hub, as a private model"
     )
 
 
 def _add_results(commands: Any) -> None:
-    check = _command(
+    _command(
         commands,
         "check",
         job_commands.check,
+        ID,
+        argument(
+            "--policy",
+            type=Path,
+            metavar="FILE",
+            help="limits as YAML; the Deploy page can write one (the default limits)",
+        ),
+        argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON"),
         help="test a job's model against limits; exit status 0: met, 1: violated, 3: inconclusive",
     )
-    check.add_argument("id", type=int, metavar="ID")
-    check.add_argument(
-        "--policy",
-        type=Path,
-        metavar="FILE",
-        help="limits as YAML; the Deploy page can write one (the default limits)",
+    _command(
+        commands,
+        "transfer",
+        job_commands.transfer,
+        IDS,
+        help="test the adversarial examples of some jobs on each other's models",
     )
-    check.add_argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON")
-    summary = "test the adversarial examples of some jobs on each other's models"
-    _command(commands, "transfer", job_commands.transfer, help=summary).add_argument(
-        "ids", type=int, nargs="+", metavar="ID"
-    )
-    rows = _command(
+    _command(
         commands,
         "rows",
         job_commands.rows,
+        IDS,
+        argument("--out", type=Path, required=True, metavar="FOLDER"),
         help="write all rows of some jobs as Parquet, one file per table",
     )
-    rows.add_argument("ids", type=int, nargs="+", metavar="ID")
-    rows.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    log = _command(
+    _command(
         commands,
         "log",
         job_commands.log,
+        IDS,
+        argument("--to", required=True, choices=("mlflow", "wandb")),
+        argument(
+            "--project",
+            default="PruneScope",
+            help="the tracker's experiment or project (PruneScope)",
+        ),
         help="log jobs to MLflow or Weights & Biases (optional packages)",
     )
-    log.add_argument("ids", type=int, nargs="+", metavar="ID")
-    log.add_argument("--to", required=True, choices=("mlflow", "wandb"))
-    log.add_argument(
-        "--project", default="PruneScope", help="the tracker's experiment or project (PruneScope)"
-    )
-    report = _command(
+    _command(
         commands,
         "report",
         job_commands.report,
+        IDS,
+        argument("--out", type=Path, required=True, metavar="FILE"),
         help="compare jobs in one HTML file",
     )
-    report.add_argument("ids", type=int, nargs="+", metavar="ID")
-    report.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
 def _add_serve(commands: Any) -> None:
     parser = _command(
-        commands, "serve", serve, help="run the dashboard and the supervisor of its queue"
+        commands,
+        "serve",
+        serve,
+        argument(
+            "--address",
+            default="127.0.0.1",
+            help="address to listen on; a wider one needs a login or a proxy (127.0.0.1)",
+        ),
+        argument("--port", type=int, default=8501, help="(8501)"),
+        argument(
+            "--root",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FOLDER",
+            help="a folder below which pages may open files; repeatable (any folder; with a wider "
+            "address, the current one)",
+        ),
+        switch("--no-token", "let every user of this machine in, without the access token"),
+        switch("--show-token", "print the address with the access token and exit"),
+        help="run the dashboard and the supervisor of its queue",
     )
-    parser.add_argument(
-        "--address",
-        default="127.0.0.1",
-        help="address to listen on; a wider one needs a login or a proxy (127.0.0.1)",
-    )
-    parser.add_argument("--port", type=int, default=8501, help="(8501)")
-    summary = (
-        "a folder below which pages may open files; repeatable (any folder; with a wider address, "
-        "the current one)"
-    )
-    parser.add_argument(
-        "--root", type=Path, action="append", default=[], metavar="FOLDER", help=summary
-    )
-    parser.add_argument(
-        "--no-token",
-        action="store_true",
-        help="let every user of this machine in, without the access token",
-    )
-    parser.add_argument(
-        "--show-token", action="store_true", help="print the address with the access token and exit"
-    )
-    login = parser.add_argument_group("login and reverse proxy")
-    summary = (
-        "who may open the dashboard: an address, a domain (@lab.example.org), group:NAME, or "
-        "anyone; repeatable, required with a login"
-    )
-    login.add_argument("--allow", action="append", default=[], metavar="WHO", help=summary)
-    login.add_argument(
-        "--groups-claim",
-        metavar="NAME",
-        help="claim of the ID token that lists the user's groups (groups)",
-    )
-    login.add_argument(
-        "--contact", metavar="WHO", help="whom people without access are told to ask"
-    )
-    login.add_argument(
-        "--user-header",
-        metavar="NAME",
-        help="header in which a reverse proxy passes the user, such as X-Forwarded-User",
-    )
-    summary = "file with a secret that the proxy must send, readable only by this user"
-    login.add_argument("--proxy-secret-file", type=Path, metavar="FILE", help=summary)
-    login.add_argument(
-        "--proxy-secret-header",
-        metavar="NAME",
-        help="header that carries the secret (X-Proxy-Secret)",
+    add_arguments(
+        parser.add_argument_group("login and reverse proxy"),
+        repeatable(
+            "--allow",
+            "WHO",
+            "who may open the dashboard: an address, a domain (@lab.example.org), group:NAME, or "
+            "anyone; repeatable, required with a login",
+        ),
+        argument(
+            "--groups-claim",
+            metavar="NAME",
+            help="claim of the ID token that lists the user's groups (groups)",
+        ),
+        argument("--contact", metavar="WHO", help="whom people without access are told to ask"),
+        argument(
+            "--user-header",
+            metavar="NAME",
+            help="header in which a reverse proxy passes the user, such as X-Forwarded-User",
+        ),
+        argument(
+            "--proxy-secret-file",
+            type=Path,
+            metavar="FILE",
+            help="file with a secret that the proxy must send, readable only by this user",
+        ),
+        argument(
+            "--proxy-secret-header",
+            metavar="NAME",
+            help="header that carries the secret (X-Proxy-Secret)",
+        ),
     )
 
 
@@ -393,122 +410,104 @@ def _add_store(commands: Any) -> None:
         store_commands.check,
         help="test whether every page and row can be read; exit status 1 if not",
     )
-    backup = _command(
+    _command(
         actions,
         "backup",
         store_commands.backup,
+        argument(
+            "--no-weights",
+            dest="weights",
+            action="store_false",
+            help="results only, without pruned weights and logs",
+        ),
+        FOLDER,
         help="copy the store to an empty folder, also while jobs run",
     )
-    backup.add_argument(
-        "--no-weights",
-        dest="weights",
-        action="store_false",
-        help="results only, without pruned weights and logs",
-    )
-    rescue = _command(
+    _command(
         actions,
         "rescue",
         store_commands.rescue,
+        FOLDER,
         help="recover what can be read of a damaged store to an empty folder",
     )
-    for action in (backup, rescue):
-        action.add_argument("folder", type=Path, metavar="FOLDER")
+    _command(actions, "compact", store_commands.compact, help="free the disk space of deleted rows")
     _command(
-        actions,
-        "compact",
-        store_commands.compact,
-        help="free the disk space of deleted rows",
-    )
-    events = _command(
         actions,
         "events",
         store_commands.events,
+        argument("--last", type=int, default=100, metavar="N", help="how many (100)"),
         help="list who submitted, cancelled, resumed, renamed and deleted",
     )
-    events.add_argument("--last", type=int, default=100, metavar="N", help="how many (100)")
 
 
 def _add_finetune(commands: Any) -> None:
-    parser = _command(
-        commands, "finetune", training_commands.finetune, help="fine-tune an encoder for a task"
-    )
-    add_source(parser)
-    parser.add_argument(
-        "--validation", required=True, help="file or known task to select the best epoch"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
-    parser.add_argument(
-        "--adversarial",
-        default="none",
-        help="none, or freelb: adversarial training on the word embeddings (none)",
-    )
-    # names only: importing the recipe here would make every command import torch
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="option of the recipe; repeatable: checkpoint epochs learning_rate batch_size "
-        "examples max_length warmup optimizer weight_decay dropout adversarial_steps "
-        "adversarial_step_size adversarial_norm average checks patience mixed_precision half seed "
-        "device",
+    _command(
+        commands,
+        "finetune",
+        training_commands.finetune,
+        *SOURCE,
+        argument("--validation", required=True, help="file or known task to select the best epoch"),
+        argument("--out", required=True, type=Path, help="folder for the checkpoint"),
+        argument(
+            "--adversarial",
+            default="none",
+            help="none, or freelb: adversarial training on the word embeddings (none)",
+        ),
+        # names only: importing the recipe here would make every command import torch
+        repeatable(
+            "--set",
+            "OPTION=VALUE",
+            "option of the recipe; repeatable: checkpoint epochs learning_rate batch_size examples "
+            "max_length warmup optimizer weight_decay dropout adversarial_steps "
+            "adversarial_step_size adversarial_norm average checks patience mixed_precision half "
+            "seed device",
+        ),
+        help="fine-tune an encoder for a task",
     )
 
 
 def _add_soup(commands: Any) -> None:
-    parser = _command(
+    _command(
         commands,
         "soup",
         training_commands.soup,
+        *SOURCE,
+        argument(
+            "--validation",
+            required=True,
+            help="file or known task to measure accuracy and attacks on",
+        ),
+        repeatable("--checkpoint", "FOLDER", "a fine-tuned checkpoint; repeatable"),
+        argument(
+            "--recipes",
+            type=Path,
+            metavar="FILE",
+            help="YAML list of fine-tuning options; these checkpoints are trained first",
+        ),
+        repeatable("--each", "OPTION=VALUE", "option of every recipe; repeatable"),
+        argument(
+            "--epochs-share",
+            type=float,
+            default=1.0,
+            metavar="FRACTION",
+            help="fraction of every recipe's epochs to train, at least one epoch (1)",
+        ),
+        argument(
+            "--way",
+            default="greedy-attack",
+            help="selection: greedy-attack, greedy-accuracy or uniform (greedy-attack)",
+        ),
+        argument(
+            "--out",
+            required=True,
+            type=Path,
+            help="folder for the averaged model, its record and the results",
+        ),
+        repeatable(
+            "--set",
+            "OPTION=VALUE",
+            "option of the soup; repeatable: attack attack_examples examples allowed_loss "
+            "query_budget time_budget max_changed precision max_length seed device",
+        ),
         help="average fine-tunes of one encoder (model soup) for robustness against attacks",
-    )
-    add_source(parser)
-    parser.add_argument(
-        "--validation", required=True, help="file or known task to measure accuracy and attacks on"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a fine-tuned checkpoint; repeatable",
-    )
-    parser.add_argument(
-        "--recipes",
-        type=Path,
-        metavar="FILE",
-        help="YAML list of fine-tuning options; these checkpoints are trained first",
-    )
-    parser.add_argument(
-        "--each",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="option of every recipe; repeatable",
-    )
-    parser.add_argument(
-        "--epochs-share",
-        type=float,
-        default=1.0,
-        metavar="FRACTION",
-        help="fraction of every recipe's epochs to train, at least one epoch (1)",
-    )
-    parser.add_argument(
-        "--way",
-        default="greedy-attack",
-        help="selection: greedy-attack, greedy-accuracy or uniform (greedy-attack)",
-    )
-    parser.add_argument(
-        "--out",
-        required=True,
-        type=Path,
-        help="folder for the averaged model, its record and the results",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="option of the soup; repeatable: attack attack_examples examples allowed_loss "
-        "query_budget time_budget max_changed precision max_length seed device",
     )

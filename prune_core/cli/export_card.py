@@ -19,7 +19,13 @@ def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) ->
     metric = str(accuracy["metric"].iloc[0]) if len(accuracy) else ""
     facts, experiment = job.facts, job.experiment
     base, data = experiment["checkpoint"], Path(experiment["source"]["task"]).name
-    paragraphs = [_origin(job, folder, is_compact), _evaluation(job, data), _table(store, job)]
+    paragraphs = [
+        _origin(job, folder, is_compact),
+        f"Evaluated on {facts.get('evaluation_n', 'some')} texts of {data}, on "
+        f"{facts.get('device_title', job.device)}; intervals are 95%. The results do not "
+        "generalize to other data: evaluate on your own before you deploy the model.",
+        _table(store, job),
+    ]
     if facts.get("remade", facts.get("weights")) != facts.get("weights"):
         paragraphs.insert(
             2,
@@ -41,27 +47,15 @@ def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) ->
 def _origin(job: Job, folder: Path, is_compact: bool) -> str:
     """Describe what was pruned, how, and how to load it."""
     experiment, base = job.experiment, job.experiment["checkpoint"]
-    call = f'AutoModelFor….from_pretrained("{folder.name}")'
-    compact = ""
-    if is_compact:
-        call = f'prune_core.load("{folder.name}")'
-        compact = "Its dead heads and neurons are physically removed. "
+    loader = "prune_core.load" if is_compact else "AutoModelFor….from_pretrained"
+    compact = "Its dead heads and neurons are physically removed. " if is_compact else ""
     settings = experiment["method"]["options"].items()
     options = ", ".join(f"{name} {value}" for name, value in settings if value not in ("", None))
     return (
         f"**{Path(base).name or base}** pruned by PruneScope, without retraining: {job.label} "
         f"({options}), seed {experiment['seed']}, calibrated on "
-        f"{job.facts.get('calibration_n', 'some')} texts. {compact}Load it with `{call}`."
-    )
-
-
-def _evaluation(job: Job, data: str) -> str:
-    """Describe the data and the device of the results."""
-    facts = job.facts
-    return (
-        f"Evaluated on {facts.get('evaluation_n', 'some')} texts of {data}, on "
-        f"{facts.get('device_title', job.device)}; intervals are 95%. The results do not "
-        "generalize to other data: evaluate on your own before you deploy the model."
+        f"{job.facts.get('calibration_n', 'some')} texts. {compact}Load it with "
+        f'`{loader}("{folder.name}")`.'
     )
 
 

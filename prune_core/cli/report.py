@@ -48,12 +48,13 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     """Write the report of these jobs to an HTML file."""
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
     models = seeds.merge_seeds(models_of(jobs), jobs)
-    tables_by_run = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
     # needed only for means over seeds
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
     pooled = {
-        name: seeds.pooled(name, rows, models, predictions=predictions)
-        for name, rows in tables_by_run.items()
+        name: seeds.pooled(
+            name, store.rows(name, [job.id for job in jobs]), models, predictions=predictions
+        )
+        for name in TABLES
     }
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     pooled["attack_example"] = seeds.seeds_together(outcomes, models)
@@ -123,10 +124,8 @@ def _metrics(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -
         cells = ""
         for q in quantities:
             value, low, high = (row[key] for key in (q.key, f"{q.key}_low", f"{q.key}_high"))
-            interval = ""
-            if not math.isnan(low):
-                interval = f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
-            cells += f"<td>{escape(q.show(value))}{interval}</td>"
+            interval = f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
+            cells += f"<td>{escape(q.show(value))}{'' if math.isnan(low) else interval}</td>"
         body += f"<tr><td>{escape(row['label'])}</td>{cells}</tr>"
     return f"<table><tr><th>Model</th>{head}</tr>{body}</table>"
 
@@ -168,32 +167,23 @@ def _charts(
 
 
 def _provenance(jobs: Sequence[Job]) -> str:
-    rows = ""
-    for job in jobs:
-        facts, versions = job.facts, job.versions
-        cells = (
-            f"{job.label} (job {job.id}, {job.status})",
-            _name(job.experiment["checkpoint"]),
-            _name(job.experiment["source"]["task"]),
-            job.experiment["seed"],
-            facts.get("calibration_n", ""),
-            facts.get("evaluation_n", ""),
-            facts.get("device_title", ""),
-            facts.get("dtype", ""),
-            f.seconds(sum(job.seconds.values())),
-            ", ".join(f"{name} {version}" for name, version in versions.items() if version),
-        )
-        rows += "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
-    titles = (
-        "Model",
-        "Checkpoint",
-        "Task",
-        "Seed",
-        "Calibration n",
-        "Evaluation n",
-        "Device",
-        "Data type",
-        "Time",
-        "Versions",
-    )
-    return "<table><tr>" + "".join(f"<th>{title}</th>" for title in titles) + f"</tr>{rows}</table>"
+    rows = [
+        {
+            "Model": f"{job.label} (job {job.id}, {job.status})",
+            "Checkpoint": _name(job.experiment["checkpoint"]),
+            "Task": _name(job.experiment["source"]["task"]),
+            "Seed": job.experiment["seed"],
+            "Calibration n": job.facts.get("calibration_n", ""),
+            "Evaluation n": job.facts.get("evaluation_n", ""),
+            "Device": job.facts.get("device_title", ""),
+            "Data type": job.facts.get("dtype", ""),
+            "Time": f.seconds(sum(job.seconds.values())),
+            "Versions": ", ".join(
+                f"{name} {version}" for name, version in job.versions.items() if version
+            ),
+        }
+        for job in jobs
+    ]
+    head = "".join(f"<th>{title}</th>" for title in rows[0])
+    body = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row.values()) for row in rows]
+    return f"<table><tr>{'</tr><tr>'.join([head, *body])}</tr></table>"

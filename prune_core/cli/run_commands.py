@@ -153,14 +153,15 @@ def run_in_process(store: Store, experiment: Experiment) -> Job:
     from ..queue.worker import new_worker
 
     name, lock = new_worker(store)
-    values = (
+    id = store.submit(
         experiment.to_dict(),
         experiment.label,
         experiment.key(),
         experiment.study,
         experiment.device,
+        worker=name,
     )
-    return _finish_here(store, store.submit(*values, worker=name), lock)
+    return _finish_here(store, id, lock)
 
 
 def remeasure(options: argparse.Namespace) -> None:
@@ -183,8 +184,7 @@ def remeasure(options: argparse.Namespace) -> None:
     jobs.with_new_measures(store.job(options.id), changes, changes)
     name, lock = new_worker(store)
     jobs.remeasure(store, options.id, list(changes), options=changes, worker=name)
-    job = require_success(store, _finish_here(store, options.id, lock))
-    print(summary(store, job))
+    print(summary(store, require_success(store, _finish_here(store, options.id, lock))))
 
 
 def _finish_here(store: Store, id: int, lock: Lock) -> Job:
@@ -245,9 +245,9 @@ def sweep(options: argparse.Namespace) -> None:
     if elsewhere:
         from . import shard_commands
 
-        done: set[str] = set()
-        if not options.again:
-            done = {each.key() for each in experiments if find_finished(store, each)}
+        done = {
+            each.key() for each in experiments if not options.again and find_finished(store, each)
+        }
         if options.ray:
             return shard_commands.run_on_ray(experiments, done, options)
         pending = [each for each in experiments if each.key() not in done]
@@ -274,8 +274,8 @@ def _list(experiments: Sequence[Experiment]) -> None:
         for attribute in ("study", "label")
     )
     for experiment in experiments:
-        columns = f"{experiment.study:{study}}{experiment.label:{label}}"
-        print(f"{columns}{', '.join(stages(experiment))}")
+        stage_names = ", ".join(stages(experiment))
+        print(f"{experiment.study:{study}}{experiment.label:{label}}{stage_names}")
     print(f"{len(experiments)} experiments; none was run.")
 
 
@@ -286,10 +286,9 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
     check_data(*experiments)
     store = Store()
     submitted = [jobs.submit(store, experiment, again) for experiment in experiments]
-    new = sum(not reused for _, reused in submitted)
+    existing = sum(reused for _, reused in submitted)
     names = ", ".join(repr(name) for name in dict.fromkeys(each.study for each in experiments))
-    existing = len(submitted) - new
-    print(f"Study {names}: {new} jobs queued, {existing} existed already.")
+    print(f"Study {names}: {len(submitted) - existing} jobs queued, {existing} existed already.")
     if wait:
         _wait(store, [id for id, _ in submitted])
 

@@ -34,8 +34,9 @@ def serve(options: argparse.Namespace) -> None:
     received: list[int] = []
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, lambda number, _: received.append(number))
-    flags = [f"--server.address={options.address}", f"--server.port={options.port}"]
-    dashboard = Dashboard(flags, _log)
+    dashboard = Dashboard(
+        [f"--server.address={options.address}", f"--server.port={options.port}"], _log
+    )
 
     def is_over() -> bool:
         if not received:

@@ -46,9 +46,8 @@ def shrink_to(options: argparse.Namespace) -> int:
         raise PruneError(
             f"Job {options.job} is a dense model; give the ID of a pruned job, or --method."
         )
-    limits = policy.Policy({"accuracy_loss": options.loss})
-    if options.policy:
-        limits = policy.load(options.policy)
+    accuracy_only = policy.Policy({"accuracy_loss": options.loss})
+    limits = policy.load(options.policy) if options.policy else accuracy_only
     existing = {measure.name: measure for measure in template.measures}
     names = dict.fromkeys(policy.CRITERIA[name].measure for name in limits.limits)
     measures = tuple(existing.get(name) or build(MEASURES, name, {}) for name in names)
@@ -65,8 +64,9 @@ def shrink_to(options: argparse.Namespace) -> int:
     check_data(base)
 
     def run(experiment: Experiment) -> Job:
-        done = find_finished(store, experiment)
-        return done or require_success(store, run_in_process(store, experiment))
+        return find_finished(store, experiment) or require_success(
+            store, run_in_process(store, experiment)
+        )
 
     size_search.check_sample_size(store, run(base), limits)
     trials: list[size_search.Trial] = []

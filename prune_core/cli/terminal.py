@@ -43,11 +43,8 @@ def job_table(jobs: Sequence[Job]) -> str:
         )
     rows = [("ID", "STATUS", "DONE", "TIME", "LABEL", "STUDY", "")]
     for job in jobs:
-        note = job.message
-        if job.status == Status.FAILED:
-            note = job.error
-        elif job.status == Status.RUNNING:
-            note = f"{job.stage}: {job.message}"
+        notes = {Status.FAILED: job.error, Status.RUNNING: f"{job.stage}: {job.message}"}
+        note = notes.get(job.status, job.message)
         spent = f.seconds(sum(job.seconds.values())) if job.seconds else ""
         rows.append(
             (str(job.id), job.status, f"{job.progress:.0%}", spent, job.label, job.study, note[:80])
@@ -217,19 +214,21 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
                 verdict.detail,
             )
         )
-    title = f"Job {results.job.id}: {results.job.label}"
-    return f"{title}\n{summary_sentence(list(verdicts), policy)}\n\n{_aligned(rows)}"
+    return (
+        f"Job {results.job.id}: {results.job.label}\n"
+        f"{summary_sentence(list(verdicts), policy)}\n\n{_aligned(rows)}"
+    )
 
 
 def job_record(store: Store, job: Job) -> dict[str, Any]:
     """Return the content of the --json file."""
-    content = {
+    return {
         "experiment": job.experiment,
         "versions": job.versions,
         "facts": job.facts,
         "seconds": job.seconds,
+        "rows": store.records(job.id),
     }
-    return content | {"rows": store.records(job.id)}
 
 
 def write_json(store: Store, job: Job, path: Path) -> None:

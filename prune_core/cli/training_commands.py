@@ -51,11 +51,10 @@ def soup(options: argparse.Namespace) -> None:
     validation = dataclasses.replace(source, task=options.validation)
     progress = PrintedProgress()
     candidates = [model_soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint]
-    start = 0.0
+    start = 0.7 if options.recipes else 0.0
     if options.recipes:
         overrides = settings(options.each)
         recipes = model_soup.read_recipes(options.recipes, overrides, options.epochs_share)
-        start = 0.7
         candidates += model_soup.fine_tune_candidates(
             recipes,
             source,

@@ -153,19 +153,16 @@ class _Tasks:
         experiment, record = shards.read_experiment(folder), Record.read(folder)
         resources = self._resources(experiment)
         perform, attack = self.perform.options(**resources), self.attack.options(**resources)
-        chunks = 1 if "attack" in record.done else self._chunks(experiment)
+        largest = max(
+            (measure.largest for measure in experiment.measures if isinstance(measure, Attack)),
+            default=1,
+        )
+        chunks = 1 if "attack" in record.done else -(-largest // self.chunk)
         if chunks == 1:
             return [perform.remote(str(folder), "")]
         first = perform.remote(str(folder), "attack")
         parts = [attack.remote(str(folder), (index, chunks), first) for index in range(chunks)]
         return [first, *parts, perform.remote(str(folder), "", *parts)]
-
-    def _chunks(self, experiment: Experiment) -> int:
-        largest = max(
-            (measure.largest for measure in experiment.measures if isinstance(measure, Attack)),
-            default=1,
-        )
-        return -(-largest // self.chunk)
 
     def _resources(self, experiment: Experiment) -> dict[str, Any]:
         """Return the processors, GPUs and bytes of memory of an experiment's tasks.
@@ -201,10 +198,8 @@ def _perform(folder: str, until: str, *before: str) -> str:
 
     If an earlier task failed or was cancelled, return that status and run nothing.
     """
-    for status in before:
-        if status in (Status.FAILED, Status.CANCELLED):
-            return status
-    return shards.run_experiment(Path(folder), no_report, until).status
+    ended = [status for status in before if status in (Status.FAILED, Status.CANCELLED)]
+    return ended[0] if ended else shards.run_experiment(Path(folder), no_report, until).status
 
 
 def _attack(folder: str, part: tuple[int, int], before: str) -> str:

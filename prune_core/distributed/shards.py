@@ -87,12 +87,8 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
     ]
     folders = [place / f"{number:04}" for number in range(1, len(contents) + 1)]
     if place.is_dir() and any(place.iterdir()):
-        has_plan = (place / PLAN).is_file()
-        existing = (
-            [read_description(folder)["key"] for folder in experiment_folders(place)]
-            if has_plan
-            else []
-        )
+        planned = experiment_folders(place) if (place / PLAN).is_file() else []
+        existing = [read_description(folder)["key"] for folder in planned]
         if existing != [content["key"] for content in contents]:
             other = "another study" if existing else "other files"
             raise PruneError(f"{place} contains {other}; give an empty folder.")
@@ -190,7 +186,6 @@ class _Run:
         self.folder = folder
         self.caller_report = report
         self.last_write = 0.0
-        started = record.started or time.time()
         if record.status == Status.RUNNING and record.message != WAITING:
             # the process that ran it has died, because this one holds its lock
             record = replace(record, facts=record.facts | {"died": record.facts.get("died", 0) + 1})
@@ -199,7 +194,7 @@ class _Run:
             status=Status.RUNNING,
             error="",
             versions=versions(),
-            started=started,
+            started=record.started or time.time(),
             finished=None,
         )
 

@@ -43,7 +43,6 @@ def resolve(store: Store, source: DataSource) -> DataSource:
             f"Job {job.id} has no adversarial example; choose a job with the measure attack in "
             "which an attack succeeded."
         )
-    columns = ["perturbed", "text"] if match[2] else ["perturbed"]
     tables = [
         pd.DataFrame(
             {
@@ -51,7 +50,7 @@ def resolve(store: Store, source: DataSource) -> DataSource:
                 source.label or "label": adversarial["label"],
             }
         )
-        for column in columns
+        for column in (("perturbed", "text") if match[2] else ("perturbed",))
     ]
     content = pd.concat(tables).to_csv(index=False).encode()
     name = f"attacked-{match[0].replace(':', '-')}.csv"

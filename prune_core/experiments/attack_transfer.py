@@ -53,18 +53,7 @@ def transfer_matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
     out = []
     for (key, job), group in correct.groupby([by, "job"], sort=False):
         fooled, n = int((group["changed"] != group["truth"]).sum()), len(group)
-        low, high = wilson(fooled, n)
-        out.append(
-            {
-                by: key,
-                "job": job,
-                "fooled": fooled,
-                "n": n,
-                "share": fooled / n,
-                "low": low,
-                "high": high,
-            }
-        )
+        out.append((key, job, fooled, n, fooled / n, *wilson(fooled, n)))
     return pd.DataFrame(out, columns=[by, "job", "fooled", "n", "share", "low", "high"])
 
 
@@ -73,17 +62,16 @@ def run_transfer(store: Store, ids: Sequence[int], report: Report) -> None:
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     if outcomes.empty or (examples := successes(outcomes)).empty:
-        names = ", ".join(str(job.id) for job in jobs)
         raise PruneError(
-            f"No attack has succeeded in job {names}; run the measure attack there first."
+            f"No attack has succeeded in job {', '.join(str(job.id) for job in jobs)}; run the "
+            "measure attack there first."
         )
     _check(jobs, examples)
     label_names = {job.id: job.facts["label_names"] for job in jobs}
     examples = examples.rename(columns={"job": "source"})
     examples["truth"] = [label_names[row.source][row.label] for row in examples.itertuples()]
-    for column in ("pair", "perturbed_pair"):
-        if column not in examples:
-            examples[column] = None
+    for column in {"pair", "perturbed_pair"} - {*examples}:
+        examples[column] = None
     for index, job in enumerate(jobs):
         started = time.perf_counter()
         part = subrange(report, index / len(jobs), (index + 1) / len(jobs))
@@ -152,17 +140,13 @@ def _predict_labels(
         [text for text, _ in inputs],
         [pair for _, pair in inputs] if job.facts.get("pairs") else None,
     )
-
-    def labelled_report(progress: float, message: str) -> None:
-        report(progress, f"{job.label}: {message}")
-
     predictions = predict(
         model,
         tokenizer,
         examples,
         batch_size=job.experiment["batch_size"],
         max_length=job.experiment["max_length"],
-        report=labelled_report,
+        report=lambda progress, message: report(progress, f"{job.label}: {message}"),
     )
     return {
         text_and_pair: job.facts["label_names"][label]

@@ -87,9 +87,8 @@ def _hash_file(path: Path) -> str:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        reason = error.strerror or error
         raise PruneError(
-            f"{path} cannot be read ({reason}); check that this user may read it."
+            f"{path} cannot be read ({error.strerror or error}); check that this user may read it."
         ) from None
     if time.time_ns() - stat.st_ctime_ns > TICK:
         _hashes[key] = digest

@@ -83,9 +83,7 @@ class DataReader:
         """Return the calibration examples that are long enough (None: all), with notes."""
         requested, pool = self.experiment.min_words, task.calibration
         minimum = tokens.MIN_CALIBRATION_TOKENS if requested is None else requested
-        long = [*range(len(pool))]
-        if minimum:
-            long = tokens.long_enough(self.tokenizer, pool, minimum)
+        long = tokens.long_enough(self.tokenizer, pool, minimum) if minimum else [*range(len(pool))]
         short = len(pool) - len(long)
         if not short:
             return None, []
@@ -133,13 +131,12 @@ class DataReader:
         if not longer:
             return []
         limit = self.tokenizer.model_max_length
-        advice = f"a length of {enough} would keep 95%"
-        if enough > limit:
-            advice = f"the model takes at most {limit}, and {enough} would keep 95%"
+        most = f"the model takes at most {limit}, and {enough}"
+        advice = most if enough > limit else f"a length of {enough}"
         return [
             f"{longer:,} of {checked:,} evaluation texts are longer than "
             f"{min(self.experiment.max_length, limit)} tokens and were truncated: "
-            f"{lost:.1%} of all tokens are lost; {advice}."
+            f"{lost:.1%} of all tokens are lost; {advice} would keep 95%."
         ]
 
 

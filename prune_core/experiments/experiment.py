@@ -72,11 +72,12 @@ class Experiment:
     def __post_init__(self) -> None:
         # a worker has another working directory than the user who submits
         object.__setattr__(self, "checkpoint", _absolute(self.checkpoint, folder=True))
-        paths = {
-            "task": _absolute(self.source.task),
-            "calibration": _absolute(self.source.calibration),
-        }
-        object.__setattr__(self, "source", replace(self.source, **paths))
+        source = replace(
+            self.source,
+            task=_absolute(self.source.task),
+            calibration=_absolute(self.source.calibration),
+        )
+        object.__setattr__(self, "source", source)
         object.__setattr__(self, "measures", tuple(self.measures))
         if self.min_words is not None and self.min_words < 0:
             raise PruneError(f"min words is {self.min_words}; it must be at least 0, or auto.")
@@ -111,13 +112,14 @@ class Experiment:
     @property
     def label(self) -> str:
         """Name of the run in charts."""
-        if self.method is None:
-            parts = ["Dense"]
-        else:
-            options = self.method.to_dict()
-            stages = (second_stage_label(options), distillation_label(options))
-            parts = [self.method.label, *filter(None, stages)]
-        return " · ".join([*parts, f"seed {self.seed}"] if self.seed else parts)
+        options = self.method.to_dict() if self.method else {}
+        parts = [
+            self.method.label if self.method else "Dense",
+            second_stage_label(options),
+            distillation_label(options),
+            f"seed {self.seed}" if self.seed else "",
+        ]
+        return " · ".join(filter(None, parts))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the experiment as plain data."""
@@ -154,9 +156,10 @@ class Experiment:
             "max_length",
             "min_words",
         )
-        labelled = self.method is not None and self.method.labelled
-        values = {name: value for name, value in self.to_dict().items() if name in names}
-        return values | {"labelled": labelled}
+        return {
+            **{name: value for name, value in self.to_dict().items() if name in names},
+            "labelled": self.method is not None and self.method.labelled,
+        }
 
     def key(self) -> str:
         """Return a hash of everything that determines the rows: equal keys mean equal rows."""
@@ -167,22 +170,16 @@ class Experiment:
                 del values[name]
         if self.method is not None:
             options = self.method.to_dict()
-            unused: list[str] = []
-            if not target_label(options):
-                unused += TARGET_OPTIONS
-            if not second_stage_label(options):
-                unused += SECOND_STAGE_OPTIONS
-            if not self.method.distil:
-                unused += DISTILLATION_OPTIONS
-            if not self.method.distil_adversarial:
-                unused.append("distil_adversarial")  # added later than `distil`
-            values["method"] = {
-                "name": self.method.name,
-                "options": {name: options[name] for name in options if name not in unused},
-            }
+            for is_used, names in (
+                (target_label(options), TARGET_OPTIONS),
+                (second_stage_label(options), SECOND_STAGE_OPTIONS),
+                (self.method.distil, DISTILLATION_OPTIONS),
+                (self.method.distil_adversarial, ("distil_adversarial",)),  # added last
+            ):
+                if not is_used:
+                    options = {name: options[name] for name in options if name not in names}
+            values["method"] = former_plugin({"name": self.method.name, "options": options})
         values["measures"] = [former_plugin(measure) for measure in values["measures"]]
-        if values["method"]:
-            values["method"] = former_plugin(values["method"])
         del values["keep"]
         if self.source.task != "demo":
             values["data"] = DATA_RULES
@@ -198,8 +195,11 @@ class Experiment:
 
     def content_hashes(self) -> list[list[list[str]]]:
         """Return [name, SHA-256] of the local files of checkpoint, task and calibration data."""
-        data = (self.source.task, self.source.calibration)
-        return [hash_checkpoint(self.checkpoint), *map(hash_data, data)]
+        return [
+            hash_checkpoint(self.checkpoint),
+            hash_data(self.source.task),
+            hash_data(self.source.calibration),
+        ]
 
 
 def _plugin_dict(plugin: Options) -> dict[str, Any]:
@@ -234,10 +234,10 @@ def stages(experiment: Experiment) -> list[str]:
 def estimate_seconds(experiment: Experiment) -> dict[str, float]:
     """Estimate the seconds of every stage, for progress bars."""
     method = experiment.method
-    seconds = {}
-    if method:
-        seconds[PRUNE] = getattr(method, "estimate", PRUNE_SECONDS) + 60 * method.distil
-    return seconds | {
+    pruning = (
+        {PRUNE: getattr(method, "estimate", PRUNE_SECONDS) + 60 * method.distil} if method else {}
+    )
+    return pruning | {
         measure.name: float(getattr(measure, "estimate", 5.0))
         for measure in order_measures(experiment.measures)
     }

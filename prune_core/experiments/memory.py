@@ -77,20 +77,16 @@ def estimate_memory(
     return MemoryEstimate(MODELS * weights, states, batch, statistics=statistics)
 
 
-def free_bytes(device: torch.device) -> float:
-    """Return the free bytes of a device."""
-    return float(
-        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory()
-    )
-
-
 def check(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
     """Return the estimated bytes of a run.
 
     Raise PruneError if they do not fit, with the option to lower and the value that fits.
     """
     device = devices.pick_device(experiment.device)
-    estimate, free = estimate_memory(experiment, device.type, **sizes), free_bytes(device)
+    estimate = estimate_memory(experiment, device.type, **sizes)
+    free = float(
+        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory()
+    )
     if estimate.total <= free:
         return estimate.total
     room = free - estimate.models - estimate.statistics

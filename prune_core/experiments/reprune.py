@@ -26,8 +26,8 @@ def reprune_job(store: Store, job: Job, report: Report) -> str:
         )
     experiment = Experiment.from_dict(job.experiment)
     keep = experiment.keep if experiment.keep != "none" else "difference"
-    experiment = replace(experiment, measures=(), keep=keep)
-    stage = next(run(experiment, store.folder(job.id), report))
+    pruning = replace(experiment, measures=(), keep=keep)
+    stage = next(run(pruning, store.folder(job.id), report))
     recorded, repruned = job.facts.get("weights"), stage.facts["weights"]
     store.update(job.id, facts=job.facts | {"remade": repruned})
     if recorded is None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ..data.examples import Examples
 from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
@@ -24,7 +25,7 @@ from ..methods import METHODS
 from ..models import devices, replay
 from ..models.checkpoints import difference, folders, loading, verification
 from ..models.compact import refuse_compact
-from ..models.devices import matrix_precision, seed_everything
+from ..models.devices import device_of, matrix_precision, seed_everything
 from ..models.inference import predict
 from ..plugins import Method, Report, Rows, subrange
 from ..pruning import pipeline
@@ -114,8 +115,8 @@ def run_attack_chunk(
 def preload() -> None:
     """Load the demo's dense model before the first job."""
     if (folders.BUNDLED["demo"] / "config.json").is_file():
-        content = json.dumps(hash_checkpoint("demo"))
-        _dense("demo", content, str(devices.pick_device("auto")))
+        device = str(devices.pick_device("auto"))
+        _dense("demo", json.dumps(hash_checkpoint("demo")), device)
 
 
 @lru_cache(maxsize=1)  # a sweep loads its dense model once and measures it once
@@ -128,6 +129,40 @@ def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
 def _shared(frame: str, data: DataReader) -> tuple[Task, dict[Any, Any]]:
     """Return the task and the memo in which measures cache results of the dense model."""
     return data(), {}
+
+
+def prune_copy(
+    method: Method,
+    dense: nn.Module,
+    tokenizer: Any,
+    sample: Examples,
+    seed: int,
+    batch_size: int,
+    max_length: int,
+    report: Report,
+) -> tuple[nn.Module, Rows]:
+    """Return a copy of the dense model pruned on calibration examples, and the tables."""
+    calibration_batches = [
+        *batches(
+            tokenizer,
+            sample,
+            batch_size,
+            max_length=max_length,
+            device=device_of(dense),
+            labelled=sample.labels is not None,
+        )
+    ]
+    augmentation = AdversarialAugmentation(
+        dense, tokenizer, sample, calibration_batches, seed=seed, max_length=max_length
+    )
+    return pipeline.prune(
+        method,
+        dense,
+        [batch for batch, _ in calibration_batches],
+        report=report,
+        methods=METHODS,
+        copier=augmentation,
+    )
 
 
 class _Runner:
@@ -182,14 +217,15 @@ class _Runner:
                 max_length=experiment.max_length,
             )
             self.memo["verified"] = True
-        self.shared = None
-        if shared:
-            self.shared = DenseCache(shared, frame + json.dumps(data.key), self.device).get
+        self.shared = (
+            DenseCache(shared, frame + json.dumps(data.key), self.device).get if shared else None
+        )
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 
     def stage(self, name: str, report: Report) -> Stage:
         """Run one stage; if the device runs out of memory, restart it with half the batch size."""
-        pruned = self._load_pruned() if name != PRUNE else None
+        if name != PRUNE and self.pruned is None:  # an earlier run has pruned it
+            self.pruned = loading.load(str(self.folder / "checkpoint"))[0].to(self.device)
         while True:
             # seeded here, after all loading, and not once per run: a resumed run equals an
             # uninterrupted one
@@ -201,11 +237,7 @@ class _Runner:
             started = time.perf_counter()
             try:
                 with matrix_precision(self.experiment.tf32):
-                    rows = (
-                        self._prune(report)
-                        if pruned is None
-                        else self._measure(name, pruned, report)
-                    )
+                    rows = self._prune(report) if name == PRUNE else self._measure(name, report)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
@@ -226,44 +258,24 @@ class _Runner:
     def _prune(self, report: Report) -> Rows:
         method = self.experiment.method
         assert method is not None, "only a run with a method has a prune stage"
-        sample = self.task.calibration
-        labelled = sample.labels is not None
-        length, seed = self.experiment.max_length, self.experiment.seed
-        calibration_batches = [
-            *batches(
-                self.tokenizer,
-                sample,
-                self.batch_size,
-                max_length=length,
-                device=self.device,
-                labelled=labelled,
-            )
-        ]
-        augmentation = AdversarialAugmentation(
-            self.dense,
-            self.tokenizer,
-            sample,
-            calibration_batches,
-            seed=seed,
-            max_length=length,
-        )
-        model, rows = pipeline.prune(
+        self.pruned, rows = prune_copy(
             self._at_task_length(method),
             self.dense,
-            [batch for batch, _ in calibration_batches],
+            self.tokenizer,
+            sample=self.task.calibration,
+            seed=self.experiment.seed,
+            batch_size=self.batch_size,
+            max_length=self.experiment.max_length,
             report=report,
-            methods=METHODS,
-            copier=augmentation,
         )
-        self.pruned = model
         part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
         shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
         if self.experiment.keep == "full":
-            loading.save(model, self.tokenizer, part)
-            self.weights = difference.weights_hash(model)
+            loading.save(self.pruned, self.tokenizer, part)
+            self.weights = difference.weights_hash(self.pruned)
         else:
             self.weights = difference.save(
-                model, self.dense, self.experiment.checkpoint, folder=part
+                self.pruned, self.dense, self.experiment.checkpoint, folder=part
             )
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)  # atomic: a partial checkpoint never appears
@@ -280,18 +292,13 @@ class _Runner:
             self.memo["length"] = sum(map(len, rows)) / len(rows)
         return replace(method, length=self.memo["length"])
 
-    def _load_pruned(self) -> nn.Module:
-        """Return the pruned model, loaded if an earlier run has pruned it."""
-        if self.pruned is None:
-            self.pruned = loading.load(str(self.folder / "checkpoint"))[0].to(self.device)
-        return self.pruned
-
-    def _measure(self, name: str, pruned: nn.Module, report: Report) -> Rows:
+    def _measure(self, name: str, report: Report) -> Rows:
+        assert self.pruned is not None, "pruned or loaded before"
         measure = next(each for each in self.experiment.measures if each.name == name)
         experiment = self.experiment
         pair = Pair(
             self.dense,
-            pruned,
+            self.pruned,
             self.tokenizer,
             task=self.task,
             seed=experiment.seed,
@@ -305,14 +312,9 @@ class _Runner:
         )
         return measure.measure(pair, report)
 
-    def _target_notes(self) -> list[str]:
-        """Return how close the run came to its target (speedup, latency or size)."""
-        budget = self.rows.get("budget")
-        if budget is None or "said" not in budget:
-            return []
-        return budget["said"].tolist()
-
     def _facts(self) -> dict[str, Any]:
+        # how close the run came to its target (speedup, latency or size)
+        target_notes = self.rows.get("budget", {}).get("said", [])
         facts: dict[str, Any] = {
             "device": str(self.device),
             "device_title": devices.device_title(self.device),
@@ -322,7 +324,7 @@ class _Runner:
             "pairs": self.task.evaluation.pairs is not None,
             "metric": self.task.metric,
             "label_names": list(self.task.label_names),
-            "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *self._target_notes()],
+            "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *target_notes],
             "labels": self.task.label_map,
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),
@@ -340,6 +342,5 @@ class _Runner:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error means out of memory; PyTorch has no exception class for the CPU's memory."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return "can't allocate memory" in str(error)
+    is_known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return is_known or "can't allocate memory" in str(error)

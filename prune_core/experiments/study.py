@@ -47,8 +47,7 @@ def demo_experiments() -> list[Experiment]:
     plain = [
         Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)
     ]
-    robust = [replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1])]
-    return [*plain, *robust]
+    return [*plain, *(replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1]))]
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,10 @@ class Sweep:
 
     def _methods(self) -> list[Method]:
         settings: list[dict[str, Any]] = [
-            {"sparsity": value} for value in _list(self.sparsities, "sparsities")
+            *({"sparsity": value} for value in _list(self.sparsities, "sparsities")),
+            *({"pattern": value} for value in _list(self.patterns, "patterns")),
+            *(self._target(entry) for entry in _list(self.targets, "targets")),
         ]
-        settings += [{"pattern": value} for value in _list(self.patterns, "patterns")]
-        settings += [self._target(entry) for entry in _list(self.targets, "targets")]
         methods = self._named(self.methods, "methods")
         names = [name for name, _ in methods]
         for key, option, removes in (
@@ -161,10 +160,8 @@ class Sweep:
         """Parse entries such as `akr` or `akr: {solver: admm}` to (name, options)."""
         parsed = []
         for entry in _list(entries, key):
-            name: Any = entry
-            options: Any = {}
-            if isinstance(entry, dict) and len(entry) == 1:
-                [(name, options)] = entry.items()
+            is_pair = isinstance(entry, dict) and len(entry) == 1
+            name, options = next(iter(entry.items())) if is_pair else (entry, {})
             if not isinstance(name, str) or not isinstance(options or {}, dict):
                 raise PruneError(
                     f"{key}: {entry!r} is not understood; write a name, or "
@@ -172,7 +169,7 @@ class Sweep:
                 )
             name = current_name(name)
             common = current_options(name, self.options.get(name) or {})
-            parsed.append((name, {**common, **current_options(name, options or {})}))
+            parsed.append((name, common | current_options(name, options or {})))
         return parsed
 
 

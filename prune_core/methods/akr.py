@@ -104,9 +104,9 @@ class AKR(LayerwiseMethod):
         only for patterns and high sparsities.
         """
         high = bool(self.pattern) or self.sparsity >= 0.8
-        use_residual = self.residual == "on" or (self.residual == "auto" and high)
         optional = {
-            "carry": self.adaptive_weights and use_residual,
+            "carry": self.adaptive_weights
+            and (self.residual == "on" or (self.residual == "auto" and high)),
             "dense_gram": not self.adaptive_hessian,
             "fisher": self.fisher,
         }
@@ -130,20 +130,23 @@ class AKR(LayerwiseMethod):
         base = fit if dense_gram is None else fit.once("dense", lambda: InputStatistics(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
-            count = count_of(self.sparsity, target.shape[1])
-            pruned = exact_obs(target, base.inverse(self.damping), count, group=self.keep_of)
+            pruned = exact_obs(
+                target,
+                base.inverse(self.damping),
+                count_of(self.sparsity, target.shape[1]),
+                group=self.keep_of,
+            )
             if G is not None:
                 pruned = refit(pruned, target, H, steps=self.refit_steps, G=G)
             return pruned, used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
-            inputs = base.once("spectrum", lambda: spectrum(H))
             outputs = fit.outputs and fit.outputs.spectrum()
             rows = rows if outputs is None else 1.0
             pruned = (
                 admm(
                     target * rows,
-                    inputs,
+                    base.once("spectrum", lambda: spectrum(H)),
                     lambda scores: self.choose(scores, per_row=False),
                     steps=self.rounds,
                     outputs=outputs,
@@ -187,8 +190,9 @@ class AKR(LayerwiseMethod):
         # inputs that are constant over examples are left out of the fit
         varies = (stats.diagonal > ROUNDING * raw.diagonal).to(x)
         assert stats.cross is not None, "given above"
-        gram = stats.gram * torch.outer(varies, varies)
-        stats = replace(stats, gram=gram, cross=stats.cross * varies)
+        stats = replace(
+            stats, gram=stats.gram * torch.outer(varies, varies), cross=stats.cross * varies
+        )
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
         if fits_bias:
             linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, centered=stats))

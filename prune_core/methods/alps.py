@@ -39,9 +39,11 @@ class ALPS(LayerwiseMethod):
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """min tr((W−W̄)H(W−W̄)ᵀ) over masks and weights."""
         H, _, used = stats.damped(self.damping)
-        inputs = stats.once("spectrum", lambda: spectrum(H))
         pruned = admm(
-            weight, inputs, lambda scores: self.choose(scores, per_row=False), steps=self.rounds
+            weight,
+            stats.once("spectrum", lambda: spectrum(H)),
+            lambda scores: self.choose(scores, per_row=False),
+            steps=self.rounds,
         )
         return Solved(refit(pruned, weight, H, steps=self.refit_steps), bias, used)
 

@@ -66,8 +66,7 @@ def exchange(
     error = (expected * gone).sum(1, keepdim=True)
     back, away = gone.clone(), ~gone  # weights that may still move
     for _ in range(cycles):
-        sign = error.sign()
-        helps = expected * sign
+        helps = expected * error.sign()
         at = torch.where(back, helps / variance, -endless).argmax(1, keepdim=True)
         off = torch.where(away & (helps < 0), scores, endless).argmin(1, keepdim=True)
         possible = (

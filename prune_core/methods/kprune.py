@@ -133,12 +133,15 @@ class KPrune(UnitMethod):
                 sub, kept, dense, pruned=pruned, solve=self.refit if self.tune else None
             )
             knowledge_loss.follow(place, sub)
-            facts = {
-                "predictive": knowledge[0][0],
-                "representational": knowledge[0][1],
-                "score": scores[0],
-            }
-            plan.settle(sub, kept, damping, threshold=result.threshold, **facts)
+            plan.settle(
+                sub,
+                kept,
+                damping,
+                predictive=knowledge[0][0],
+                representational=knowledge[0][1],
+                score=scores[0],
+                threshold=result.threshold,
+            )
         report(1.0, "pruned")
         rows = plan.rows()
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
@@ -167,25 +170,23 @@ class KPrune(UnitMethod):
             rows = replace(self, length=length, lambda_pred=weight)._once(
                 student, some, part, budget=budget, choose=choose
             )
-            pairs = zip(unseen, targets, strict=True)
             divergences = [
                 divergence(
                     student, model_outputs(student, batch), teacher, temperature=self.temperature
                 )
-                for batch, teacher in pairs
+                for batch, teacher in zip(unseen, targets, strict=True)
             ]
             return torch.cat(divergences), student, rows
 
-        turns = [
-            subrange(report, turn / PART / cost, (turn + 1) / PART / cost)
-            for turn in range(len(TRIES))
-        ]
         trials = [
-            pruned(weight, seen, turn, best)[0] for weight, turn in zip(weights, turns, strict=True)
+            pruned(
+                weight, seen, subrange(report, turn / PART / cost, (turn + 1) / PART / cost), best
+            )[0]
+            for turn, weight in enumerate(weights)
         ]
         difference = trials[0] - trials[1]  # per example
-        significant = difference.mean() > 2 * difference.std() / len(difference) ** 0.5
-        place, whole = int(significant), subrange(report, 1 - 1 / cost, 1.0)
+        place = int(difference.mean() > 2 * difference.std() / len(difference) ** 0.5)
+        whole = subrange(report, 1 - 1 / cost, 1.0)
         choose = self.choice(model, batches, subrange(report, 1 - 1 / cost, 1 - 1 / cost))
         result = pruned(weights[place], batches, whole, choose)
         if place == 0 and result[0].sum() > trials[0].sum():

@@ -131,8 +131,7 @@ def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding
         return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
     if task_type_of(model) == "token":
         # ignores IGNORED, -100
-        packed = padding.pack(labels[..., None])[:, 0]
-        return F.cross_entropy(outputs, packed, reduction="sum")
+        return F.cross_entropy(outputs, padding.pack(labels[..., None])[:, 0], reduction="sum")
     ends = 2 if task_type_of(model) == "span" else 1  # mean over start and end of a span
     return F.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="sum") / ends
 

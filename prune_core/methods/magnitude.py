@@ -52,7 +52,8 @@ class Magnitude(WeightMethod):
         for count, (linear, mask) in enumerate(zip(layers, masks, strict=True), start=1):
             linear.weight.masked_fill_(mask.view_as(linear.weight), 0)
             report(count / len(layers), f"matrix {count} of {len(layers)}")
-        rows = pd.DataFrame(sparsity_by_projection(model))
         return {
-            "prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(layers))
+            "prune": pd.DataFrame(sparsity_by_projection(model)).assign(
+                damping=0.0, seconds=(time.perf_counter() - started) / len(layers)
+            )
         }

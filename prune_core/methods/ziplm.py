@@ -19,6 +19,7 @@ from ..pruning.layerwise import damping_option
 from ..pruning.streams import spread, stream
 from ..pruning.targets import UnitBudget
 from ..pruning.unit_obs import UnitRegression, fit
+from ..pruning.unit_walk import add_features
 from ..pruning.unitwise import Ranking, UnitMethod, UnitPlan
 
 SHRINK = 0.9  # fraction of neurons that stays from one level to the next
@@ -163,10 +164,9 @@ class ZipLM(UnitMethod):
         seen: dict[tuple[int, ...], float] = {}
         for turn in range(self.trials):
             draw = torch.rand(len(plan.subs), dtype=torch.float64)
-            keep = torch.zeros(len(plan.subs), dtype=torch.bool)
             if turn >= first:
-                keep = torch.rand(len(plan.subs)) >= MUTATED
-            tried = torch.where(keep, coefficients, draw) if turn else coefficients
+                draw = torch.where(torch.rand(len(plan.subs)) >= MUTATED, coefficients, draw)
+            tried = draw if turn else coefficients
             places = cheapest(
                 [
                     (prices, value * errors)
@@ -200,11 +200,7 @@ def features_grams(
     ]
     for step, place in enumerate(path):
         report(step / len(path), f"inputs of block {subs[place].index + 1}")
-        for i, padding in enumerate(dense.paddings):
-            x = dense.inputs[i]
-            A = subs[place].features(x, padding)
-            grams[place].addmm_(A.T, A)
-            dense.inputs[i] = dense.keep(subs[place].norm(subs[place].close(A, x)))
+        add_features(subs[place], grams[place], dense)
     return grams
 
 

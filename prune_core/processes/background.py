@@ -65,8 +65,7 @@ def state(folder: Path) -> CommandState | None:
         return None
     line = last_line(folder / LOG)
     percentage, percent, message = line.partition("%")
-    has_progress = percent and percentage.strip().isdigit()
-    progress = int(percentage) / 100 if has_progress else 0.0
+    progress = int(percentage) / 100 if percent and percentage.strip().isdigit() else 0.0
     if Lock(folder / LOCK).is_held():
         return CommandState("running", progress, message.strip() or "starting")
     code = (folder / EXIT).read_text().strip() if (folder / EXIT).is_file() else ""

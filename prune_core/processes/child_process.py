@@ -21,9 +21,12 @@ class ChildProcess:
         # files, not pipes: nobody reads before the end, and a full pipe would block the process;
         # they stay open as long as the process runs
         self.stdout, self.stderr = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
-        command = [sys.executable, "-m", *arguments]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self.stdout,
+            stderr=self.stderr,
         )
 
     @property

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import PruneError
 from ..paths import ROOT
+from ..queue.jobs import last_line
 
 COMMAND = [sys.executable, "-m", "prune_core.processes.inspector_server"]
 TIMEOUT = 180.0  # seconds for a response; the first request includes imports and loading
@@ -161,8 +162,7 @@ class Inspector:
             # if the process has ended, the listening thread reports it
             with suppress(BrokenPipeError):
                 message = {"id": id, "request": request, **arguments}
-                process.stdin.write(json.dumps(message) + "\n")
-                process.stdin.flush()
+                print(json.dumps(message), file=process.stdin, flush=True)
 
     def _start_process(self) -> subprocess.Popen[str]:
         """Return the server's process, started if needed."""
@@ -197,11 +197,7 @@ class Inspector:
         with self._lock:
             if self._process is process:
                 self._process = None
+        reason = last_line(self.log, "it was killed")
+        message = f"The inspector process stopped: {reason}. Try again to start a new one."
         for callback in callbacks.values():
-            callback({"error": self._end_message()})
-
-    def _end_message(self) -> str:
-        text = self.log.read_text(errors="replace") if self.log.is_file() else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        reason = lines[-1] if lines else "it was killed"
-        return f"The inspector process stopped: {reason}. Try again to start a new one."
+            callback({"error": message})

@@ -159,8 +159,10 @@ class InspectorServer:
     ) -> dict[str, Any]:
         """Apply a function to one checkpoint; a PruneError is returned as its message."""
         try:
-            result = function(*self.models.get(checkpoint), **arguments)
-            return {"checkpoint": checkpoint, **result}
+            return {
+                "checkpoint": checkpoint,
+                **function(*self.models.get(checkpoint), **arguments),
+            }
         except PruneError as error:
             return {"checkpoint": checkpoint, "error": str(error)}
 

@@ -44,7 +44,7 @@ class RobustPlan(NamedTuple):
         """
         for index in range(self.plain + self.freelb):
             is_freelb = index >= self.plain
-            recipe = {
+            yield {
                 "name": f"freelb-{index - self.plain + 1}" if is_freelb else f"plain-{index + 1}",
                 "checkpoint": self.checkpoint,
                 "learning_rate": (3e-5, 5e-5)[index % 2],
@@ -52,10 +52,8 @@ class RobustPlan(NamedTuple):
                 "dropout": 0,
                 "seed": index + 1,
                 "examples": self.examples,
+                **({"adversarial": "freelb"} if is_freelb else {}),
             }
-            if is_freelb:
-                recipe["adversarial"] = "freelb"
-            yield recipe
 
     def seconds(self) -> float:
         """Estimate the training time on two cores."""

@@ -68,10 +68,8 @@ def by_outliers(fractions: Sequence[float], sparsity: float) -> list[float]:
     """
     values = np.array(fractions, float)
     spread = values.max() - values.min()
-    lower = np.zeros(len(values))
-    if spread:
-        lower = (values - values.min()) / spread * 2 * REACH
-    return [float(value) for value in np.clip(sparsity + lower.mean() - lower, 0.0, 0.99)]
+    lower = (values - values.min()) / (spread or 1.0) * 2 * REACH
+    return np.clip(sparsity + lower.mean() - lower, 0.0, 0.99).tolist()
 
 
 def by_error(
@@ -105,4 +103,4 @@ def by_error(
             high, prices[1] = chosen, price
     most, fewest = low @ n, high @ n
     blend = (total - fewest) / (most - fewest) if most > fewest else 0.0
-    return [float(value) for value in 1 - (blend * low + (1 - blend) * high)]
+    return (1 - (blend * low + (1 - blend) * high)).tolist()

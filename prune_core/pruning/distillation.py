@@ -65,15 +65,29 @@ def distill(
         parameter.requires_grad_(id(parameter) not in frozen)
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     started, initial = time.perf_counter(), _copy(tuned)
-    losses = {"loss": _mean(model, dense, learn), "held": _mean(model, dense, held)}
-    evaluations = [{"passes": 0, "rate": 0.0, "seconds": 0.0, **losses}]
+    evaluations = [
+        {
+            "passes": 0,
+            "rate": 0.0,
+            "seconds": 0.0,
+            "loss": _mean(model, dense, learn),
+            "held": _mean(model, dense, held),
+        }
+    ]
 
     def evaluate(learner: _Learner, passes: int) -> float:
         loss = learner.once()
         held_loss = learner.at_mean(lambda: _mean(model, dense, held))
         seconds = time.perf_counter() - started
-        row = {"passes": passes, "rate": learner.rate, "seconds": seconds}
-        evaluations.append({**row, "loss": loss, "held": held_loss})
+        evaluations.append(
+            {
+                "passes": passes,
+                "rate": learner.rate,
+                "seconds": seconds,
+                "loss": loss,
+                "held": held_loss,
+            }
+        )
         report(
             min(1.0, seconds / (60 * minutes)),
             f"distilled {passes} passes, held-out loss {evaluations[0]['held']:.3f} → "
@@ -93,10 +107,9 @@ def distill(
         if (held_loss := evaluate(learner, passes)) < lowest:
             lowest, best, since_best = held_loss, _copy(learner.mean), -1
         since_best += 1
-        if since_best >= PATIENCE and passes >= warm_up_passes:
-            break
         seconds = evaluations[-1]["seconds"]
-        if seconds + seconds / len(evaluations) > 60 * minutes:  # another pass would take too long
+        is_late = seconds + seconds / len(evaluations) > 60 * minutes  # with another pass
+        if is_late or (since_best >= PATIENCE and passes >= warm_up_passes):
             break
     _put(tuned, best)
     for parameter, requires_grad in zip(model.parameters(), required, strict=True):

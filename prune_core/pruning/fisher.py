@@ -34,13 +34,12 @@ class Fisher:
 
     def of(self, part: str) -> OutputFisher | None:
         """G of a projection, or None if no Fisher was computed for it."""
-        worth = self.worth(part)
-        if worth is None:
+        gram = self.outputs.get(part)
+        if gram is None:
             return None
-        gram = self.outputs[part]
         if gram.dim() == 1:
-            return OutputFisher(worth, None, lambda: None)
-        return OutputFisher(worth, gram, lambda: self._spectra[part])
+            return OutputFisher(gram, None, lambda: None)
+        return OutputFisher(gram.diagonal(), gram, lambda: self._spectra[part])
 
     def worth(self, part: str) -> Tensor | None:
         """(outputs,) diagonal of G, or None."""
@@ -102,14 +101,9 @@ def fisher(
                     wide = g.shape[1] > stack[index].linears[part].in_features
                     gram[part] = gram.get(part, 0) + (g.square().sum(0) if wide else g.T @ g)
             count += len(by_pass[0][0])  # tokens
-    passes = len(order) // len(stack)
+    count *= len(order) // len(stack)  # passes
     return [
-        Fisher(
-            {
-                part: shrink_toward_diagonal(gram / (count * passes))
-                for part, gram in of_block.items()
-            }
-        )
+        Fisher({part: shrink_toward_diagonal(gram / count) for part, gram in of_block.items()})
         for of_block in grams
     ]
 

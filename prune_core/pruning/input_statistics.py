@@ -100,30 +100,22 @@ class InputStatistics:
         """Statistics of centered inputs, for fits with a free bias."""
         if "centered" not in self.memo:
             mean, dense_mean = self.total / self.tokens, self.dense_total / self.tokens
-            gram = self.gram - torch.outer(self.total, mean)
-            cross = None if self.cross is None else self.cross - torch.outer(self.dense_total, mean)
-            dense_gram = (
-                None
-                if self.dense_gram is None
-                else self.dense_gram - torch.outer(self.dense_total, dense_mean)
-            )
-            carry = carry_mean = None
-            if self.carry is not None and self.carry_total is not None:
-                carry, carry_mean = (
-                    self.carry - torch.outer(self.carry_total, mean),
-                    self.carry_total / self.tokens,
-                )
             self.memo["centered"] = InputStatistics(
-                gram,
-                cross,
+                self.gram - torch.outer(self.total, mean),
+                _center(self.cross, self.dense_total, mean),
                 mean,
                 dense_total=dense_mean,
-                carry=carry,
-                carry_total=carry_mean,
+                carry=_center(self.carry, self.carry_total, mean),
+                carry_total=None if self.carry_total is None else self.carry_total / self.tokens,
                 tokens=1,
-                dense_gram=dense_gram,
+                dense_gram=_center(self.dense_gram, self.dense_total, dense_mean),
             )
         return replace(self.memo["centered"], outputs=self.outputs)
+
+
+def _center(product: Tensor | None, total: Tensor | None, mean: Tensor) -> Tensor | None:
+    """Sum of products of centered inputs, from that of the inputs."""
+    return None if product is None or total is None else product - torch.outer(total, mean)
 
 
 def _sum(left: Tensor | None, right: Tensor | None) -> Tensor | None:

@@ -39,18 +39,16 @@ def projection_sparsities(
             )
         return [dict.fromkeys(PROJECTIONS, value) for value in each]
     if allocation == "owl":
-        fractions = []
-        for block, sums in _walk("diagonal", stack, dense, report=report):
-            read = [
-                (part, stats.diagonal)
-                for parts, stats in zip(GROUPS, sums, strict=True)
-                for part in parts
-            ]
-            fractions.append(
-                outliers(
-                    [(block.linears[part].weight.float(), diagonal) for part, diagonal in read]
-                )
+        fractions = [
+            outliers(
+                [
+                    (block.linears[part].weight.float(), stats.diagonal)
+                    for parts, stats in zip(GROUPS, sums, strict=True)
+                    for part in parts
+                ]
             )
+            for block, sums in _walk("diagonal", stack, dense, report=report)
+        ]
         return [dict.fromkeys(PROJECTIONS, value) for value in by_outliers(fractions, sparsity)]
     kept = kept_fractions(sparsity)
     curves, sizes = [], []

@@ -79,11 +79,10 @@ class LayerwiseMethod(WeightMethod):
         except ValueError:
             listed = []
         if not listed or not all(0 <= share <= 0.99 for share in listed):
-            hint = (
-                "write uniform, error, owl, or a sparsity from 0 to 0.99 for every block, joined "
-                "by commas"
+            raise PruneError(
+                f"{self.name}: allocation is {self.allocation!r}; write uniform, error, owl, or a "
+                "sparsity from 0 to 0.99 for every block, joined by commas."
             )
-            raise PruneError(f"{self.name}: allocation is {self.allocation!r}; {hint}.")
         return listed
 
     @property
@@ -107,16 +106,14 @@ class LayerwiseMethod(WeightMethod):
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
         """Hook after the last block, for methods with both streams."""
 
+    @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         """Prune in place. The table `prune` has one row per weight matrix."""
-        with torch.no_grad():
-            return {"prune": pd.DataFrame(_walk(self, model, batches, report=report))}
+        return {"prune": pd.DataFrame(_walk(self, model, batches, report=report))}
 
 
-def _report_group(
-    report: Report, index: int, blocks: int, group: int, parts: Sequence[str]
-) -> None:
-    names = ", ".join(parts).replace("_", " ")
+def _report_group(report: Report, index: int, blocks: int, group: int) -> None:
+    names = ", ".join(GROUPS[group]).replace("_", " ")
     report((index + group / len(GROUPS)) / blocks, f"block {index + 1} of {blocks}: {names}")
 
 
@@ -167,7 +164,6 @@ def _walk(
         method.finish(model, dense, pruned)
     report(1.0, "pruned")
     kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one synchronization for all
-    results = zip(rows, kept, linears(model), watch.laps()[1::2], strict=True)
     return [
         {
             "block": row["block"],
@@ -176,7 +172,9 @@ def _walk(
             "damping": row["damping"],
             "seconds": seconds,
         }
-        for row, count, (_, _, linear), seconds in results
+        for row, count, (_, _, linear), seconds in zip(
+            rows, kept, linears(model), watch.laps()[1::2], strict=True
+        )
     ]
 
 
@@ -189,7 +187,7 @@ def _walk_block(
     pruned: Stream,
     dense: Stream | None,
     solve: Solve,
-    report_group: Callable[[int, Sequence[str]], None],
+    report_group: Callable[[int], None],
     same: bool,
 ) -> Iterator[list[dict[str, Any]]]:
     """Prune group by group; yields the rows of each. `same`: the streams are still equal."""
@@ -199,7 +197,7 @@ def _walk_block(
     for path in filter(None, (dense, pruned, ahead)):
         path.enter(block)
     for group, parts in enumerate(GROUPS):
-        report_group(group, parts)
+        report_group(group)
         stats = collect(
             method.needs,
             ahead or pruned,
@@ -218,7 +216,7 @@ def _walk_shared(
     pruned: Stream,
     dense: Stream | None,
     solve: Solve,
-    report_group: Callable[[int, Sequence[str]], None],
+    report_group: Callable[[int], None],
     same: bool,
 ) -> Iterator[list[dict[str, Any]]]:
     """Prune a block that is used several times, once, with the inputs of all its passes through
@@ -228,8 +226,8 @@ def _walk_shared(
     for turn in range(block.passes):
         for path in filter(None, (dense, ahead)):
             path.enter(block)
-        for group, parts in enumerate(GROUPS):
-            report_group(group, parts)
+        for group in range(len(GROUPS)):
+            report_group(group)
             stats = collect(
                 method.needs, ahead, None if same else dense, onto_residual=group in ONTO_RESIDUAL
             )

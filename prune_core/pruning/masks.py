@@ -31,8 +31,8 @@ def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
             np.partition(flat.numpy(), count - 1, axis=-1)[..., count - 1 : count]
         )
         mask = flat <= last
-        rows = flat.numel() // flat.shape[-1]
-        if np.count_nonzero(mask.numpy()) == count * rows:  # no ties at the threshold
+        # no ties at the threshold
+        if np.count_nonzero(mask.numpy()) == count * (flat.numel() // flat.shape[-1]):
             return mask.reshape(scores.shape)
     else:
         last = flat.topk(count, dim=-1, largest=False, sorted=False).values.amax(-1, keepdim=True)

@@ -4,7 +4,6 @@ distillation.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from torch import nn
 
@@ -36,13 +35,21 @@ def prune(
     model = copy.deepcopy(dense).eval()
     # raises PruneError for too few examples before pruning starts
     parts = split_batches(batches) if method.distil else None
-    tuning = 0.4 if method.distil_adversarial else 0.3  # start of distillation in the progress
     pruning = subrange(report, 0.0, 0.3) if parts else report
     if isinstance(method, UnitMethod) and method.second_stage:
         rows = method.prune(model, batches, subrange(pruning, 0.0, 0.6))
         _check_finite(model, method)
-        second_stage = _second_stage(method, methods)
-        apply_second_stage(model, second_stage, batches, report=subrange(pruning, 0.6, 1.0))
+        pattern = method.second_stage_pattern
+        second_stage = build(
+            methods,
+            method.second_stage,
+            {"pattern": pattern} if pattern else {"sparsity": method.second_stage_sparsity},
+        )
+        # single weights of the compact model, which is fitted to its own outputs, not to those of
+        # the model before units were removed
+        small = compact_model(model)
+        second_stage.prune(small, batches, subrange(pruning, 0.6, 1.0))
+        expand_into(small, model)
         rows["prune"] = rows["prune"].assign(
             sparsity=[row["sparsity"] for row in sparsity_by_projection(model)]
         )
@@ -54,30 +61,8 @@ def prune(
     if method.distil_adversarial:
         assert copier, "the caller has the examples"
         parts = split_batches(batches, copier(model, subrange(report, 0.3, 0.4)))
-    return model, rows | {
-        "distil": distill(model, dense, *parts, method.distil, subrange(report, tuning, 1.0))
-    }
-
-
-def _second_stage(method: UnitMethod, methods: Mapping[str, type[Method]]) -> Method:
-    if method.second_stage_pattern:
-        options: dict[str, Any] = {"pattern": method.second_stage_pattern}
-    else:
-        options = {"sparsity": method.second_stage_sparsity}
-    return build(methods, method.second_stage, options)
-
-
-def apply_second_stage(
-    model: nn.Module, method: Method, batches: Sequence[Batch], report: Report
-) -> None:
-    """Prune single weights of the compact model, then write its weights back into `model`.
-
-    The compact model is fitted to its own outputs, not to those of the model before units were
-    removed.
-    """
-    small = compact_model(model)
-    method.prune(small, batches, report)
-    expand_into(small, model)
+    tuning = subrange(report, 0.4 if method.distil_adversarial else 0.3, 1.0)
+    return model, rows | {"distil": distill(model, dense, *parts, method.distil, tuning)}
 
 
 def _check_finite(model: nn.Module, method: Method) -> None:

@@ -32,9 +32,9 @@ def add_damping(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
         factor, failed = torch.linalg.cholesky_ex(H)
         if bool((failed == 0) & torch.isfinite(factor).all()):  # the only synchronization
             return H, factor, used
-    advice = "use more calibration sentences or raise damping"
     raise PruneError(
-        f"The input statistics cannot be inverted, even with damping {used:g}; {advice}."
+        f"The input statistics cannot be inverted, even with damping {used:g}; use more "
+        "calibration sentences or raise damping."
     )
 
 
@@ -83,9 +83,8 @@ def jointly(keep: int, group: int) -> Choose:
                 list(combinations(range(group), group - keep)), device=w.device
             )
         ways = on[w.device]  # (sets, removed)
-        inverse = U.T @ U
         # (sets, removed, removed); never singular, as U is invertible
-        blocks = torch.linalg.inv_ex(inverse[ways[:, :, None], ways[:, None, :]]).inverse
+        blocks = torch.linalg.inv_ex((U.T @ U)[ways[:, :, None], ways[:, None, :]]).inverse
         gone = w[:, ways].transpose(0, 1)  # (sets, rows, removed)
         best = ways[((gone @ blocks) * gone).sum(-1).argmin(0)]
         return torch.zeros_like(w, dtype=torch.bool).scatter_(1, best, True)

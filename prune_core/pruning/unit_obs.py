@@ -70,11 +70,10 @@ class UnitRegression:
         """
         removed = list[Tensor]()
         while (left := int(self.kept.sum())) > count:
-            changes = self.changes().masked_fill(~self.kept, torch.inf)
-            removed.append(changes.argsort(stable=True)[: min(together, left - count)])
+            order = self.changes().masked_fill(~self.kept, torch.inf).argsort(stable=True)
+            removed.append(order[: min(together, left - count)])
             self.flip(removed[-1])
-        none = torch.zeros(0, dtype=torch.long, device=self.kept.device)
-        return torch.cat([none, *removed])
+        return torch.cat([torch.zeros(0, dtype=torch.long, device=self.kept.device), *removed])
 
     def exchange(self, most: int, together: int = 1) -> int:
         """Local search: swap the least important kept units with the most useful removed ones while

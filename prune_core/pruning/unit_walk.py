@@ -27,9 +27,9 @@ def refit_sublayer(
     if sub.block.passes > 1:
         return _refit_shared(sub, kept, dense, pruned=pruned, solve=solve)
     if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed yet
-        pairs = zip(dense.inputs, dense.paddings, strict=True)
         dense.inputs = [
-            dense.keep(sub.norm(sub.close(sub.features(x, padding), x))) for x, padding in pairs
+            dense.keep(sub.norm(sub.close(sub.features(x, padding), x)))
+            for x, padding in zip(dense.inputs, dense.paddings, strict=True)
         ]
         pruned.inputs = list(dense.inputs)
         return 0.0
@@ -94,12 +94,17 @@ def _shared_gram(sub: Sublayer, dense: Stream) -> Tensor:
         ]
         for _ in range(sub.block.passes):
             for each, gram in zip(both, dense.shared, strict=True):
-                for i, padding in enumerate(dense.paddings):
-                    x = dense.inputs[i]
-                    A = each.features(x, padding)
-                    gram.addmm_(A.T, A)
-                    dense.inputs[i] = dense.keep(each.norm(each.close(A, x)))
+                add_features(each, gram, dense)
     return dense.shared[sub.kind == "neuron"]
+
+
+def add_features(sub: Sublayer, gram: Tensor, dense: Stream) -> None:
+    """Add AᵀA of the features of a sub-layer to a gram, and advance the dense stream through it."""
+    for i, padding in enumerate(dense.paddings):
+        x = dense.inputs[i]
+        A = sub.features(x, padding)
+        gram.addmm_(A.T, A)
+        dense.inputs[i] = dense.keep(sub.norm(sub.close(A, x)))
 
 
 def sublayer_moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tensor]:

@@ -206,14 +206,11 @@ class UnitMethod(Method):
         The compact model is timed after every trial, until it is within NEAR of the target or TURNS
         trials are done.
         """
-        if self.bytes:
-            whole = sum(tensor.nbytes for tensor in model.state_dict().values())
-            return self.remove(
-                model, batches, report, bytes_budget(sublayers(model), self.bytes, whole)
-            )
-        if not (self.speedup or self.latency_ms):
-            return self.remove(model, batches, report, None)
-        return self._prune_to_time(model, batches, report)
+        if self.speedup or self.latency_ms:
+            return self._prune_to_time(model, batches, report)
+        whole = sum(tensor.nbytes for tensor in model.state_dict().values())
+        budget = bytes_budget(sublayers(model), self.bytes, whole) if self.bytes else None
+        return self.remove(model, batches, report, budget)
 
     def _prune_to_time(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         at = (self.at_batch, self.at_length)
@@ -227,8 +224,9 @@ class UnitMethod(Method):
         budgeted = target
         for turn in range(TURNS):
             part = subrange(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
-            budget = latency_budget(sublayers(model), table, budgeted)
-            rows = self.remove(model, batches, part, budget)
+            rows = self.remove(
+                model, batches, part, latency_budget(sublayers(model), table, budgeted)
+            )
             seconds, other_load = time_interleaved(
                 [dense, compact_model(model)], tokens, PASSES, report=no_report
             )
@@ -241,15 +239,16 @@ class UnitMethod(Method):
             if turn < TURNS - 1:
                 model.load_state_dict(dense.state_dict())
         load = disturbance(other_load) or disturbance(table.other_load)
-        facts = {
-            "turns": turn + 1,
-            "latency": after,
-            "speedup": before / after,
-            "off": reached / target - 1,
-            "other_load": other_load,
-            "said": self._time_note(before, after, reached / target - 1, load),
+        return rows | {
+            "budget": rows["budget"].assign(
+                turns=turn + 1,
+                latency=after,
+                speedup=before / after,
+                off=reached / target - 1,
+                other_load=other_load,
+                said=self._time_note(before, after, reached / target - 1, load),
+            )
         }
-        return rows | {"budget": rows["budget"].assign(**facts)}
 
     def _target_seconds(self, table: Latency) -> float:
         return table.whole / self.speedup if self.speedup else self.latency_ms / 1e3
@@ -376,11 +375,10 @@ class UnitPlan:
     def rows(self) -> Rows:
         """Tables `prune` (one row per matrix), `unit` (one per unit) and `budget`."""
         prune = pd.DataFrame(sparsity_by_projection(self.model))
-        outputs = [
+        prune[["damping", "seconds"]] = [
             self._output.get(key, (0.0, 0.0))
             for key in zip(prune["block"], prune["part"], strict=True)
         ]
-        prune[["damping", "seconds"]] = outputs
         remaining, total = flops(self.model, self.length)
         budget = {
             "length": self.length,

@@ -50,18 +50,16 @@ def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[i
     pick_device(experiment.device)  # raises for a missing device here rather than in a worker
     key = experiment.key()
     if not again:
-        if same := store.find(key, experiment.study):
-            return same.id, True
-        if existing := find_finished(store, experiment):
+        existing = store.find(key, experiment.study) or find_finished(store, experiment)
+        if existing:
             return existing.id, True
-    seconds = sum(estimate_seconds(experiment).values())
     id = store.submit(
         experiment.to_dict(),
         experiment.label,
         key,
         experiment.study,
         experiment.device,
-        estimate=seconds,
+        estimate=sum(estimate_seconds(experiment).values()),
     )
     ensure_worker(experiment.device, store)
     return id, False
@@ -72,17 +70,14 @@ def find_finished(store: Store, experiment: Experiment) -> Job | None:
     key = experiment.key()
     for study in (experiment.study, None):
         job = store.find(key, study)
-        if job is None or job.status != Status.DONE:
-            continue
-        if job.study == experiment.study:
-            return job
-        return store.job(store.copy(job.id, experiment.study))
+        if job is not None and job.status == Status.DONE:
+            is_here = job.study == experiment.study
+            return job if is_here else store.job(store.copy(job.id, experiment.study))
     return None
 
 
-def ensure_worker(device: str, store: Store | None = None) -> None:
+def ensure_worker(device: str, store: Store) -> None:
     """Start a worker for the device unless it has one; an idle worker preloads the demo models."""
-    store = store or Store()
     lock = device_lock(store, device)
     if not lock.acquire() or lock.file is None:
         return
@@ -155,11 +150,11 @@ def oom_kills() -> int:
     return sum(int(line.split()[1]) for line in counts.splitlines() if line.startswith("oom_kill "))
 
 
-def last_line(log: Path) -> str:
+def last_line(log: Path, default: str = "(empty)") -> str:
     """Return the last non-empty line of a log; progress bars separate lines by carriage returns."""
     text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1] if lines else "(empty)"
+    return lines[-1] if lines else default
 
 
 def cancel(store: Store, id: int) -> None:

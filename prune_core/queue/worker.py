@@ -68,9 +68,7 @@ class Progress:
         self.extra_report = extra_report
         self.seconds = estimate_seconds(experiment)
         self.remaining = [name for name in stages(experiment) if name not in job.done]
-        self.progress, self.message = job.progress, ""
-        self.stage_started = time.monotonic()
-        self.stage_start = job.progress  # progress at the start of the current stage
+        self.message = ""
         self.cancelled = threading.Event()
         self._finished = threading.Event()
         self._logged = (0.0, "")
@@ -102,8 +100,8 @@ class Progress:
         """Record the stage that begins in the store and in the log."""
         left = sum(self.seconds[name] for name in self.remaining)
         self.stage_started = time.monotonic()
-        self.stage_start = 1 - left / sum(self.seconds.values())
-        self.progress = self.stage_start
+        # progress at the start of the stage, and now
+        self.stage_start = self.progress = 1 - left / sum(self.seconds.values())
         self.store.update(self.id, stage=self.stage)
         self.log(f"{self.stage}: started" if self.stage else "all stages finished")
 
@@ -170,13 +168,12 @@ def run_job(
         with Progress(store, job, experiment, give_up, extra_report) as progress:
             if may_defer and _defers(store, job.id, experiment, progress=progress):
                 return store.job(job.id)
-            known = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
             for stage in run(
                 experiment,
                 folder,
                 progress.report,
                 done=job.done,
-                known=known,
+                known={name: store.rows(name, [job.id]) for name in store.tables(job.id)},
                 batch_size=job.facts.get("batch_size", 0),
             ):
                 store.add_rows(
@@ -227,7 +224,14 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     """
     store = Store()
     if not _device_key(device):
-        _refuse(store, device)
+        # resumed jobs of a device that this machine lacks; submitted ones are checked before
+        while refused := store.claim([device], "nobody"):
+            store.finish(
+                refused.id,
+                Status.FAILED,
+                f"There is no device {device!r} on this machine; submit it again for auto or cpu.",
+                "nobody",
+            )
         return
     faulthandler.enable()  # a crash in compiled code leaves its trace in the log
     given = device_lock(store, device)
@@ -290,17 +294,6 @@ def _claim_gpu(device: str) -> list[str]:
 def _source_time() -> float:
     """Return when the package's sources were last modified."""
     return max(file.stat().st_mtime for file in PACKAGE.rglob("*.py"))
-
-
-def _refuse(store: Store, device: str) -> None:
-    """Fail resumed jobs of a device that this machine lacks; submitted ones are checked before."""
-    while job := store.claim([device], "nobody"):
-        store.finish(
-            job.id,
-            Status.FAILED,
-            f"There is no device {device!r} on this machine; submit it again for auto or cpu.",
-            "nobody",
-        )
 
 
 def _names(device: str) -> list[str]:

@@ -61,9 +61,9 @@ def from_row(row: Mapping[str, Any]) -> Job:
 def _read(columns: tuple[Any, ...]) -> Job:
     values = dict(zip(COLUMNS, columns, strict=True))
     values.update({name: json.loads(values[name]) for name in JSON})
-    values["experiment"] = current_experiment(values["experiment"])
-    values["seconds"] = {current_name(name): value for name, value in values["seconds"].items()}
     values.update(
+        experiment=current_experiment(values["experiment"]),
+        seconds={current_name(name): value for name, value in values["seconds"].items()},
         done=tuple(map(current_name, values["done"])),
         cancel=bool(values["cancel"]),
         deferred=bool(values["deferred"]),

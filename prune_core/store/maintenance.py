@@ -91,8 +91,7 @@ def recover(path: Path, folder: Path) -> dict[str, tuple[int, int]]:
 
 def _page_errors(db: sqlite3.Connection) -> list[str]:
     try:
-        checked = db.execute("PRAGMA quick_check(20)")
-        return [message for (message,) in checked if message != "ok"]
+        return [message for (message,) in db.execute("PRAGMA quick_check(20)") if message != "ok"]
     except sqlite3.DatabaseError as error:
         return [str(error)]
 

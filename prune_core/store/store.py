@@ -154,7 +154,7 @@ class Store:
     def cancel(self, id: int) -> None:
         """Cancel a queued job at once; request a running job to stop."""
         with self.write() as db:
-            status = self._status(db, id)
+            status = self._job(db, id).status
             if status == Status.QUEUED:
                 db.execute(
                     "UPDATE job SET status = ?, finished = ? WHERE id = ?",
@@ -169,7 +169,7 @@ class Store:
     def resume(self, id: int) -> None:
         """Queue a failed or cancelled job again; its finished stages are not repeated."""
         with self.write() as db:
-            status = self._status(db, id)
+            status = self._job(db, id).status
             if status not in (Status.FAILED, Status.CANCELLED):
                 raise PruneError(
                     f"Job {id} is {status}; only a failed or cancelled job can be resumed."
@@ -184,13 +184,12 @@ class Store:
     def requeue(self, id: int) -> None:
         """Queue a failed job again, once; its facts record the error."""
         with self.write() as db:
-            job = from_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            job = self._job(db, id)
             if job.status == Status.FAILED and "again" not in job.facts:
-                facts = json.dumps(job.facts | {"again": job.error})
                 db.execute(
                     "UPDATE job SET status = ?, worker = '', error = '', message = 'retrying', "
                     "finished = NULL, deferred = 0, facts = ? WHERE id = ?",
-                    (Status.QUEUED, facts, id),
+                    (Status.QUEUED, json.dumps(job.facts | {"again": job.error}), id),
                 )
 
     # -- reading --------------------------------------------------------------------------------
@@ -198,10 +197,7 @@ class Store:
     def job(self, id: int) -> Job:
         """Return one job by its ID."""
         with self.read() as db:
-            row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
-        if row is None:
-            raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
-        return from_row(row)
+            return self._job(db, id)
 
     def jobs(self, study: str | None = None) -> list[Job]:
         """Return all jobs, or those of a study, oldest first."""
@@ -222,22 +218,19 @@ class Store:
 
     def find(self, key: str, study: str | None = None) -> Job | None:
         """Return the newest job with that key that is queued, running or done."""
-        where = "key = ? AND status IN ('queued', 'running', 'done')"
-        values: tuple[str, ...] = (key,)
-        if study is not None:
-            where += " AND study = ?"
-            values = (key, study)
         with self.read() as db:
             row = db.execute(
-                f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values
+                "SELECT * FROM job WHERE key = ? AND status IN ('queued', 'running', 'done') "
+                "AND study = COALESCE(?, study) ORDER BY id DESC LIMIT 1",
+                (key, study),
             ).fetchone()
         return from_row(row) if row else None
 
     def tables(self, id: int) -> list[str]:
         """Return the names of the tables of a job so far, in the order in which they were added."""
         with self.read() as db:
-            query = "SELECT name FROM rows WHERE job = ? ORDER BY rowid"
-            return [current_name(row["name"]) for row in db.execute(query, (id,))]
+            results = db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))
+            return [current_name(row["name"]) for row in results]
 
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
         """Concatenate one table of several jobs, in the order of `jobs`; empty if none has it.
@@ -287,14 +280,13 @@ class Store:
         """Return the checkpoint of a job: its folder if pruned, the original one if dense."""
         if not job.experiment.get("method"):
             return job.experiment["checkpoint"]
-        path = self.folder(job.id) / "checkpoint"
         if not self.has_weights(job.id):
             raise PruneError(
                 f"The pruned weights of job {job.id} ({job.label}) are not here: they were not "
                 f"saved, or were freed; run python -m prune_core reprune {job.id} to re-prune from "
                 "the seed."
             )
-        return str(path)
+        return str(self.folder(job.id) / "checkpoint")
 
     # -- running --------------------------------------------------------------------------------
 
@@ -357,16 +349,15 @@ class Store:
         """Save a finished stage in one transaction: its tables, its duration and new facts."""
         packed = [(id, name, pack(frame)) for name, frame in tables.items()]
         with self.write() as db:
-            job = from_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            job = self._job(db, id)
             db.executemany(
                 "INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", packed
             )
-            done = json.dumps([*(name for name in job.done if name != stage), stage])
-            times = json.dumps({**job.seconds, stage: seconds})
-            known = json.dumps({**job.facts, **facts})
+            done = [*(name for name in job.done if name != stage), stage]
+            columns = (done, {**job.seconds, stage: seconds}, {**job.facts, **facts})
             db.execute(
                 "UPDATE job SET done = ?, seconds = ?, facts = ? WHERE id = ?",
-                (done, times, known, id),
+                (*map(json.dumps, columns), id),
             )
 
     def finish(self, id: int, status: str, error: str, worker: str) -> bool:
@@ -400,11 +391,11 @@ class Store:
             rows = [tuple(row) for row in db.execute(query, (last,))]
         return pd.DataFrame(rows, columns=["at", "who", "what", "study", "job"])
 
-    def _status(self, db: sqlite3.Connection, id: int) -> str:
-        row = db.execute("SELECT status FROM job WHERE id = ?", (id,)).fetchone()
+    def _job(self, db: sqlite3.Connection, id: int) -> Job:
+        row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
-        return row["status"]
+        return from_row(row)
 
 
 def _identity(job: Job) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +49,11 @@ def overview(store: Store) -> list[StudySummary]:
 
 
 def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> StudySummary:
-    statuses: dict[str, int] = {}
-    for job in jobs:
-        statuses[job.status] = statuses.get(job.status, 0) + 1
     return StudySummary(
         name,
         tags,
         len(jobs),
-        statuses=statuses,
+        statuses=Counter(job.status for job in jobs),
         checkpoints=_distinct(job.experiment["checkpoint"] for job in jobs),
         tasks=_distinct(job.experiment["source"]["task"] for job in jobs),
         labels=_distinct(job.label for job in jobs),
@@ -84,13 +82,18 @@ def size(folders: Iterable[Path]) -> int:
     return sum(size for size, links, seen in by_inode.values() if seen >= links)
 
 
+def _new_name(store: Store, name: str, what: str) -> str:
+    name = name.strip()
+    if not name:
+        raise PruneError(f"The {what} needs a name.")
+    if name in store.studies():
+        raise PruneError(f"The study {name!r} exists already; choose another name.")
+    return name
+
+
 def rename(store: Store, name: str, to: str) -> None:
     """Rename a study; the new name must not exist."""
-    to = to.strip()
-    if not to:
-        raise PruneError("The study needs a name.")
-    if to in store.studies():
-        raise PruneError(f"The study {to!r} exists already; choose another name.")
+    to = _new_name(store, to, "study")
     jobs = _require_idle(store, name)
     with store.write() as db:
         for job in jobs:
@@ -105,11 +108,7 @@ def rename(store: Store, name: str, to: str) -> None:
 
 def clone(store: Store, name: str, to: str) -> None:
     """Copy the finished runs of a study under another name; weights are hard links."""
-    to = to.strip()
-    if not to:
-        raise PruneError("The copy needs a name.")
-    if to in store.studies():
-        raise PruneError(f"The study {to!r} exists already; choose another name.")
+    to = _new_name(store, to, "copy")
     done = [job for job in _require_idle(store, name) if job.status == Status.DONE]
     if not done:
         raise PruneError(f"The study {name!r} has no finished run to copy.")
