@@ -369,12 +369,14 @@ def test_summary_counts():
 
 def test_import_offline_prepares_private_files(tmp_path):
     code = (
-        "import socket\n"
+        "import logging, socket\n"
+        "before = logging.getLogger('transformers')\n"
         "def refuse(*_, **__): raise SystemExit('touched the network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from prune_core.attacks.recipes import RECIPES\n"
         "import nltk, os\n"
         "print(len(nltk.corpus.stopwords.words('english')), 'TA_CACHE_DIR' in os.environ)\n"
+        "assert not before.disabled, 'textattack disables all loggers on import'\n"
     )
     environment = {
         **os.environ,

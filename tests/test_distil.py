@@ -44,6 +44,7 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
 @pytest.fixture(autouse=True)
 def few_passes(monkeypatch):
     monkeypatch.setattr(distillation, "PATIENCE", 2)
+    monkeypatch.setattr(distillation, "RATES", (1e-4, 1e-3))
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_small_file_with_large_content_is_refused(tmp_path, monkeypatch):
         tmp_path / "a.parquet", compression="gzip"
     )
     for name in ("a.csv.gz", "a.zip", "a.xlsx", "a.parquet"):
-        with pytest.raises(PruneError, match="unpacked; take a sample"):
+        with pytest.raises(PruneError, match="uncompressed; take a sample"):
             tables.read(str(tmp_path / name))
     monkeypatch.undo()
     monkeypatch.setattr(tables, "MAX_ROWS", 10)

@@ -427,7 +427,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
         close(logits(small), logits(model)) and (tmp_path / "small" / "prunescope.json").is_file()
     )
     assert run("run", "--checkpoint", tmp_path / "small", "--method", "wanda") == 2
-    assert "is shrunk already" in capsys.readouterr().err
+    assert "is already compact (shrunk)" in capsys.readouterr().err
     assert (
         run(
             "run",

@@ -60,10 +60,16 @@ def load_textattack() -> None:
     if cache.is_relative_to(home):
         _write_once(cache / MARKER, "")
         os.environ["TA_CACHE_DIR"] = str(cache)
+    existing = [
+        each for each in logging.root.manager.loggerDict.values() if hasattr(each, "disabled")
+    ]
+    enabled = [logger for logger in existing if not logger.disabled]
     try:
         with flair_or_stand_in():
             import textattack
     finally:
+        for logger in enabled:
+            logger.disabled = False  # textattack configures logging, which disables all others
         for name, value in environment.items():
             os.environ.pop(name, None)
             if value is not None:

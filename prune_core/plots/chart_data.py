@@ -25,7 +25,8 @@ def _frames(trace: Any) -> Iterator[pd.DataFrame]:
         cells = [(across[j], upwards[i], value) for (i, j), value in np.ndenumerate(z)]
         yield pd.DataFrame(cells, columns=["x", "y", "z"]).assign(series=trace.name or "")
         return
-    if trace.x is None or trace.y is None or trace.mode == "text" or _is_invisible(trace):
+    is_text = trace.type == "scatter" and trace.mode == "text"
+    if trace.x is None or trace.y is None or is_text or _is_invisible(trace):
         return
     frame = pd.DataFrame({"series": trace.name or "", "x": list(trace.x), "y": list(trace.y)})
     for name in ("x", "y"):
