@@ -127,6 +127,7 @@ class Options:
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     summary: ClassVar[str] = ""  # one line for cards and `prune_core methods`
+    version: ClassVar[int] = 1  # part of the key of a stage: raised when its results change
 
     def __post_init__(self) -> None:
         for spec in fields(self):
