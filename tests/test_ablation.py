@@ -22,23 +22,23 @@ GAINS = {1: 0.0, 2: -0.02, 3: 0.03, 4: -0.01}
 
 
 def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
-    """Four forms at two sparsities with two seeds.
+    """Runs of four forms at two sparsities with two seeds.
 
     The second seed is better by one point and its differences are twice as large.
     """
     rows, plans = [], {}
-    for asked in (0.5, 0.7):
+    for sparsity in (0.5, 0.7):
         for seed in (0, 1):
             for form, options in FORMS.items():
                 job = len(plans)
-                plans[job] = options | {"sparsity": asked, "pattern": ""}
+                plans[job] = options | {"sparsity": sparsity, "pattern": ""}
                 accuracy = 0.8 + 0.01 * seed + GAINS[form] * (1 + seed)
                 rows.append(
                     {
                         "job": job,
                         "method": "akr",
                         "family": "AKR",
-                        "asked": asked,
+                        "asked": sparsity,
                         "pattern": "",
                         "seed": seed,
                         "accuracy": accuracy,
@@ -65,15 +65,15 @@ def test_labels_name_changed_options(tmp_path: Path) -> None:
     for options in (FULL, FULL | {"bias": False}, FULL):
         plan = {"method": {"name": "akr", "options": options | {"sparsity": 0.5}}, "seed": 0}
         store.submit(plan, "AKR 50%", str(options), "s", "cpu", worker="nobody")
-    full, changed, again = models_of(store.jobs("s"))
+    full, changed, repeated = models_of(store.jobs("s"))
     assert (changed.label, changed.form, changed.family) == (
         "AKR 50% · without bias",
         "without bias",
         "AKR",
     )
     assert (
-        (full.form, again.form) == ("", "")
-        and full.label != again.label
+        (full.form, repeated.form) == ("", "")
+        and full.label != repeated.label
         and full.label.startswith("AKR 50% · job ")
     )
     table = pd.DataFrame(
@@ -86,10 +86,10 @@ def test_labels_name_changed_options(tmp_path: Path) -> None:
                 "asked": 0.5,
                 "accuracy": accuracy,
             }
-            for model, accuracy in ((full, 0.8), (changed, 0.1), (again, 0.9))
+            for model, accuracy in ((full, 0.8), (changed, 0.1), (repeated, 0.9))
         ]
     )
-    line = plots.against_sparsity(table, [full, changed, again], headline("accuracy")[0]).data[0]
+    line = plots.against_sparsity(table, [full, changed, repeated], headline("accuracy")[0]).data[0]
     assert list(line.y) == pytest.approx([0.85])
 
 
@@ -112,12 +112,12 @@ def test_chart_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
 
 def test_runs_without_newer_options_have_the_same_form():
     old, new = FULL, FULL | {"distil": 0.0, "distil_adversarial": False}
-    tuned, attacked = (
-        FULL | {"distil": 5.0, "distil_adversarial": copies} for copies in (False, True)
+    distilled, augmented = (
+        FULL | {"distil": 5.0, "distil_adversarial": adversarial} for adversarial in (False, True)
     )
     assert ablation.form_labels({1: old, 2: new}) == {1: "", 2: ""}
     labels = ablation.form_labels(
-        {1: old, 2: new, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}}
+        {1: old, 2: new, 3: distilled, 4: augmented, 5: FULL | {"distil": 5.0}}
     )
     assert (
         labels[1] == labels[2]

@@ -117,13 +117,13 @@ def test_other_groups_are_refused(groups):
 
 
 @pytest.mark.parametrize("entry", ["ada@lab.org", "@lab.org", "group:ml-team", "anyone"])
-@pytest.mark.parametrize("stated", [False, "false", "False", 0, ""])
-def test_an_unverified_address_is_refused(entry, stated):
+@pytest.mark.parametrize("unverified", [False, "false", "False", 0, ""])
+def test_an_unverified_address_is_refused(entry, unverified):
     claims = {"email": "ada@lab.org", "groups": ["ml-team"]}
     assert AllowList((entry,)).admits(claims)
     assert AllowList((entry,)).admits({**claims, "email_verified": True})
     assert AllowList((entry,)).admits({**claims, "email_verified": "true"})
-    assert not AllowList((entry,)).admits({**claims, "email_verified": stated})
+    assert not AllowList((entry,)).admits({**claims, "email_verified": unverified})
 
 
 def test_an_empty_allow_list_admits_nobody():
@@ -133,7 +133,7 @@ def test_an_empty_allow_list_admits_nobody():
 @pytest.mark.parametrize(
     "entry", ["lab.org", "ada", "@", "ada@", "a@b@c", "ada @lab.org", "group:", "*"]
 )
-def test_a_malformed_entry_is_named(entry, capsys):
+def test_a_malformed_entry_is_quoted_in_the_message(entry, capsys):
     assert repr(entry) in refusal(capsys, "--allow", entry)
 
 
@@ -144,9 +144,9 @@ def test_a_login_needs_an_allow_list_and_the_message_names_the_flags(tmp_path, c
     set_up_login(tmp_path)
     message = refusal(capsys)
     assert "accounts.google.com" in message
-    advised = re.findall(r"--allow (\S+?)[,;. ]*(?=\s|$)", message)
-    assert advised == ["ada@lab.example.org", "@lab.example.org", "group:NAME", "anyone"]
-    for entry in advised:
+    suggested = re.findall(r"--allow (\S+?)[,;. ]*(?=\s|$)", message)
+    assert suggested == ["ada@lab.example.org", "@lab.example.org", "group:NAME", "anyone"]
+    for entry in suggested:
         os.environ[access.ALLOW] = entry
         Access.from_environment().check()
 
@@ -198,11 +198,11 @@ def test_a_proxy_secret_must_be_private_and_one_word(mode, text, tmp_path, capsy
     message = refusal(capsys, "--user-header", "X-User", "--proxy-secret-file", str(file))
     if mode != 0o600:
         assert f"mode {mode:o}" in message
-        advice = re.search(r"run (chmod 600 \S+)\.$", message.strip())[1]
-        subprocess.run(shlex.split(advice), check=True)
+        command = re.search(r"run (chmod 600 \S+)\.$", message.strip())[1]
+        subprocess.run(shlex.split(command), check=True)
     else:
-        advice = re.search(r"python (-c '.+?' > \S+)$", message.strip())[1]
-        subprocess.run(f"{shlex.quote(sys.executable)} {advice}", shell=True, check=True)
+        command = re.search(r"python (-c '.+?' > \S+)$", message.strip())[1]
+        subprocess.run(f"{shlex.quote(sys.executable)} {command}", shell=True, check=True)
     assert access.proxy_secret(file)
 
 
@@ -217,7 +217,7 @@ def test_the_token_is_private_and_reused(home):
 
 
 @pytest.mark.parametrize("damage", ["mode", "empty"])
-def test_a_token_that_others_may_know_is_refused_and_the_advice_works(damage, home):
+def test_an_unsafe_token_file_is_refused_and_the_suggested_fix_works(damage, home):
     token = access.access_token(home)
     if damage == "mode":
         (home / "token").chmod(0o644)
@@ -225,9 +225,9 @@ def test_a_token_that_others_may_know_is_refused_and_the_advice_works(damage, ho
         (home / "token").write_text("")
     with pytest.raises(
         PruneError, match=r"rm \S+token, and the next start makes a new one"
-    ) as refused:
+    ) as excinfo:
         access.access_token(home)
-    subprocess.run(["rm", re.search(r"rm (\S+?),", str(refused.value))[1]], check=True)
+    subprocess.run(["rm", re.search(r"rm (\S+?),", str(excinfo.value))[1]], check=True)
     assert access.access_token(home) != token
 
 
@@ -274,7 +274,7 @@ def browser():
     "path", ["/", "/compare", "/media/x.png", "/_stcore/upload_file/1/2", "/_stcore/health/x"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-def test_without_the_token_every_request_gets_the_form(browser, path, method):
+def test_every_request_without_the_token_gets_the_token_form(browser, path, method):
     response = browser.request(method, path)
     assert (
         response.status_code == 403
@@ -289,9 +289,9 @@ def test_the_health_check_is_open(browser):
 
 def test_a_websocket_needs_the_cookie(browser):
     stream = "ws://127.0.0.1:8501/_stcore/stream"
-    with pytest.raises(WebSocketDisconnect) as refused, browser.websocket_connect(stream):
+    with pytest.raises(WebSocketDisconnect) as excinfo, browser.websocket_connect(stream):
         pass
-    assert refused.value.code == 1008
+    assert excinfo.value.code == 1008
     browser.get(f"/?token={TOKEN}")
     with browser.websocket_connect(stream) as socket:
         assert socket.receive()["code"] == 1000
@@ -372,15 +372,15 @@ def test_the_form_echoes_nothing_as_html(browser):
 
 @pytest.mark.parametrize("mode", ["token", "no token"])
 def test_streamlit_run_prints_one_url_that_opens(mode, home, tmp_path):
-    off = {access.NO_TOKEN: "" if mode == "token" else "1"}
-    with served(home, APP, tmp_path / "log", **off) as (address, _):
+    settings = {access.NO_TOKEN: "" if mode == "token" else "1"}
+    with served(home, APP, tmp_path / "log", **settings) as (address, _):
         printed = re.findall(r"https?://\S+", (tmp_path / "log").read_text())
         assert len(printed) == 1 and printed[0].startswith(f"{address}/")
         assert len((tmp_path / "log").read_text().strip().splitlines()) == 1
-        place = printed[0].removeprefix(f"{address}")
-        assert place == (f"/?token={access.access_token(home)}" if mode == "token" else "/")
+        path = printed[0].removeprefix(f"{address}")
+        assert path == (f"/?token={access.access_token(home)}" if mode == "token" else "/")
         connection = http.client.HTTPConnection(address.removeprefix("http://"))
-        connection.request("GET", place)
+        connection.request("GET", path)
         response = connection.getresponse()
         response.read()
         assert response.status == (303 if mode == "token" else 200)
@@ -414,7 +414,7 @@ def test_serve_and_the_bare_command_print_the_url_too(command, home, tmp_path):
 # -- reverse proxy ------------------------------------------------------------------------------
 
 
-def proxied(monkeypatch, secret="", **settings):
+def proxy_client(monkeypatch, secret="", **settings):
     monkeypatch.setenv(access.USER_HEADER, "X-User")
     for name, value in settings.items():
         monkeypatch.setenv(getattr(access, name), value)
@@ -434,8 +434,8 @@ def proxied(monkeypatch, secret="", **settings):
         {"X-User": "ada@lab.org", "X-Other": "right"},
     ],
 )
-def test_without_secret_and_user_every_request_gets_the_same_refusal(headers, monkeypatch):
-    browser = proxied(monkeypatch, "right", CONTACT="ops@lab.org")
+def test_every_request_without_secret_and_user_gets_the_same_refusal(headers, monkeypatch):
+    browser = proxy_client(monkeypatch, "right", CONTACT="ops@lab.org")
     response = browser.get("/compare", headers=headers)
     assert (
         response.status_code == 403
@@ -444,22 +444,22 @@ def test_without_secret_and_user_every_request_gets_the_same_refusal(headers, mo
     )
     assert response.text == browser.get("/compare").text
     with (
-        pytest.raises(WebSocketDisconnect) as closed,
+        pytest.raises(WebSocketDisconnect) as excinfo,
         browser.websocket_connect("/_stcore/stream", headers=headers),
     ):
         pass
-    assert closed.value.code == 1008
+    assert excinfo.value.code == 1008
 
 
 def test_a_second_user_header_is_refused(monkeypatch):
     headers = [("X-User", "admin@lab.org"), ("X-User", "eve@evil.org")]
-    assert proxied(monkeypatch).get("/", headers=headers[:1]).text == "inside"
-    assert proxied(monkeypatch).get("/", headers=headers).status_code == 403
+    assert proxy_client(monkeypatch).get("/", headers=headers[:1]).text == "inside"
+    assert proxy_client(monkeypatch).get("/", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("header", ["X-Proxy-Secret", "X-Lab"])
 def test_with_secret_and_user_requests_pass(header, monkeypatch):
-    browser = proxied(monkeypatch, "right", SECRET_HEADER=header)
+    browser = proxy_client(monkeypatch, "right", SECRET_HEADER=header)
     assert browser.get("/", headers={"X-User": "ada@lab.org", header: "right"}).text == "inside"
     assert browser.get("/_stcore/health").text == "inside"
 
@@ -513,7 +513,7 @@ def test_a_refused_user_sees_the_contact_and_is_recorded_once(tmp_path, monkeypa
     ]
 
 
-def test_an_unverified_user_gets_the_reason(tmp_path, monkeypatch):
+def test_an_unverified_user_sees_the_reason(tmp_path, monkeypatch):
     set_up_login(tmp_path)
     monkeypatch.setenv(access.ALLOW, "@lab.org")
     at = app(email="ada@lab.org", email_verified=False)

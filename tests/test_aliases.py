@@ -63,7 +63,9 @@ def test_a_study_file_with_former_keys_is_read(tmp_path):
         "measures: [accuracy, forms]\noptions: {forms: {attacked: 2}}\n"
     )
     experiments = load(file)
-    assert [each.checkpoint for each in experiments] == ["demo"] * 2 + ["demo-robust"] * 2
+    assert [experiment.checkpoint for experiment in experiments] == ["demo"] * 2 + [
+        "demo-robust"
+    ] * 2
     assert experiments[1].method.second_stage == "akr"
     assert experiments[1].measures[1].attack_examples == 2
 

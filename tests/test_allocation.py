@@ -1,6 +1,4 @@
-"""Sharing out a total sparsity: the total holds, and the least of errors is found where it is
-known.
-"""
+"""Sparsity allocation: the total is met, and a matrix whose error grows slowly is pruned more."""
 
 import pytest
 import torch
@@ -9,11 +7,11 @@ from prune_core.pruning.allocation import by_error, error_curve, kept_fractions
 
 
 def exponential(rate: float, kept: list[float]) -> list[float]:
-    """An error that falls with every kept weight; its best shares are known by Lagrange."""
-    return [float(torch.exp(torch.tensor(-rate * share))) for share in kept]
+    """Return an error that decays exponentially with the kept fraction of the weights."""
+    return [float(torch.exp(torch.tensor(-rate * fraction))) for fraction in kept]
 
 
-def test_equal_matrices_get_equal_shares() -> None:
+def test_equal_matrices_get_equal_sparsity() -> None:
     kept = kept_fractions(0.8)
     assert by_error(
         [exponential(3, kept)] * 3, kept, [100, 100, 100], sparsity=0.8
@@ -21,18 +19,18 @@ def test_equal_matrices_get_equal_shares() -> None:
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.875, 0.95])
-def test_the_total_is_as_asked_whatever_the_curves_and_sizes(sparsity: float) -> None:
-    dice = torch.Generator().manual_seed(0)
+def test_total_sparsity_is_met_for_any_error_curves_and_sizes(sparsity: float) -> None:
+    rng = torch.Generator().manual_seed(0)
     kept, sizes = kept_fractions(sparsity), [100, 400, 400, 50]
-    curves = [sorted(torch.rand(len(kept), generator=dice).tolist(), reverse=True) for _ in sizes]
-    found = by_error(curves, kept, sizes, sparsity=sparsity)
-    assert sum(share * n for share, n in zip(found, sizes, strict=True)) == pytest.approx(
-        sparsity * sum(sizes)
-    )
-    assert all(0 <= share <= 1 - min(kept) + 1e-9 for share in found)
+    curves = [sorted(torch.rand(len(kept), generator=rng).tolist(), reverse=True) for _ in sizes]
+    sparsities = by_error(curves, kept, sizes, sparsity=sparsity)
+    assert sum(
+        fraction * n for fraction, n in zip(sparsities, sizes, strict=True)
+    ) == pytest.approx(sparsity * sum(sizes))
+    assert all(0 <= fraction <= 1 - min(kept) + 1e-9 for fraction in sparsities)
 
 
-def test_a_matrix_whose_error_hardly_grows_gives_more() -> None:
+def test_matrix_with_flatter_error_curve_is_pruned_more() -> None:
     kept = kept_fractions(0.8)
     steep, flat = by_error(
         [exponential(8, kept), [0.01 * error for error in exponential(8, kept)]],
@@ -43,22 +41,22 @@ def test_a_matrix_whose_error_hardly_grows_gives_more() -> None:
     assert steep < 0.8 < flat
 
 
-def test_a_curve_falls_to_zero_where_everything_is_kept() -> None:
-    dice = torch.Generator().manual_seed(0)
-    x = torch.randn(200, 16, generator=dice)
-    found = error_curve(torch.randn(8, 16, generator=dice), x.T @ x, [0.25, 0.5, 1.0])
-    assert found == sorted(found, reverse=True) and found[0] < 1 and found[-1] < 1e-6
+def test_error_curve_decreases_to_zero_at_zero_sparsity() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 16, generator=rng)
+    errors = error_curve(torch.randn(8, 16, generator=rng), x.T @ x, [0.25, 0.5, 1.0])
+    assert errors == sorted(errors, reverse=True) and errors[0] < 1 and errors[-1] < 1e-6
 
 
-def test_where_outputs_have_a_worth_a_curve_is_in_its_unit() -> None:
-    dice = torch.Generator().manual_seed(0)
+def test_error_curve_scales_with_the_fisher_weight_of_outputs() -> None:
+    rng = torch.Generator().manual_seed(0)
     x, weight, kept = (
-        torch.randn(200, 16, generator=dice),
-        torch.randn(8, 16, generator=dice),
+        torch.randn(200, 16, generator=rng),
+        torch.randn(8, 16, generator=rng),
         [0.25, 0.5],
     )
     H = x.T @ x
-    whole = float(((weight @ H) * weight).sum())
+    energy = float(((weight @ H) * weight).sum())
     assert error_curve(weight, H, kept, worth=torch.full((8,), 3.0)) == pytest.approx(
-        [3 * whole * share for share in error_curve(weight, H, kept)]
+        [3 * energy * error for error in error_curve(weight, H, kept)]
     )

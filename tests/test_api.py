@@ -145,12 +145,12 @@ def test_run_returns_tables_and_writes_nothing_without_a_folder(tmp_path, monkey
         (lambda m, t: pc.prune(m, "demo", ["a"]), "The tokenizer is a str"),
     ],
 )
-def test_user_errors_are_messages(dense, call, message):
+def test_user_errors_raise_prune_error_with_a_message(dense, call, message):
     with pytest.raises(pc.PruneError, match=message):
         call(dense, tiny.tokenizer())
 
 
-def test_compare_notes_how_the_data_was_read_and_evaluates_its_split(dense, tmp_path):
+def test_compare_evaluates_the_split_and_notes_how_the_data_was_read(dense, tmp_path):
     dense.config.id2label = {0: "negative", 1: "positive"}
     rows = pd.DataFrame(
         {
@@ -226,10 +226,10 @@ def test_the_example_runs(tmp_path):
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, str(ROOT / "examples" / "prune_in_memory.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     assert (
-        "AKR" in done.stdout
-        and "inherited" in done.stdout
+        "AKR" in process.stdout
+        and "inherited" in process.stdout
         and (tmp_path / "reconstruction.html").is_file()
     )

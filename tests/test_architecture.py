@@ -24,9 +24,7 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path, only_top: bool = False) -> frozenset[str]:
-    """Dotted names of everything that a file imports; with `only_top`, what importing it
-    imports.
-    """
+    """Dotted names of everything that a file imports; with `only_top`, outside functions only."""
     package = list(path.relative_to(ROOT).parts[:-1])
     names: set[str] = set()
     for node in _executed_on_import(tree(path)) if only_top else ast.walk(tree(path)):
@@ -52,7 +50,7 @@ def _executed_on_import(node: ast.AST):
 
 
 def uses(path: Path, *packages: str, only_top: bool = False) -> set[str]:
-    """What the file imports of these packages."""
+    """Modules of these packages that the file imports."""
     prefixes = tuple(f"{package}." for package in packages)
     return {
         imported
@@ -63,7 +61,7 @@ def uses(path: Path, *packages: str, only_top: bool = False) -> set[str]:
 
 def violations(paths, check) -> dict[str, set[str]]:
     """Files for which `check` returns something."""
-    return {name(path): found for path in paths if (found := check(path))}
+    return {name(path): result for path in paths if (result := check(path))}
 
 
 def test_files_are_found():
@@ -95,14 +93,14 @@ ORDER = (
     "cli",
     "top",
 )
-TOP = ("__init__.py", "__main__.py", "api.py")  # what a person calls: they may fetch anything
+TOP = ("__init__.py", "__main__.py", "api.py")  # public entry points: they may import anything
 
 
 def folder(path: Path) -> str:
-    where = path.relative_to(ROOT / "prune_core")
-    if len(where.parts) > 1:
-        return where.parent.as_posix()
-    return "top" if where.name in TOP else "ground"
+    relative = path.relative_to(ROOT / "prune_core")
+    if len(relative.parts) > 1:
+        return relative.parent.as_posix()
+    return "top" if relative.name in TOP else "ground"
 
 
 def target(module: str) -> str | None:
@@ -138,7 +136,7 @@ def test_there_are_no_import_cycles():
         if folder(path) != "top" and path.name != "__init__.py"
     }
     imported = {
-        module: {found for found in imports(path) if found in files} - {module}
+        module: {dependency for dependency in imports(path) if dependency in files} - {module}
         for module, path in files.items()
     }
     for module in imported:
@@ -273,7 +271,7 @@ def test_class_names_are_unique():
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
     ]
-    assert not {each for each in names if names.count(each) > 1}
+    assert not {name for name in names if names.count(name) > 1}
 
 
 def test_no_exception_is_ignored_and_only_four_files_catch_all():
@@ -299,7 +297,7 @@ def test_no_exception_is_ignored_and_only_four_files_catch_all():
 
 
 def requirements() -> list[str]:
-    """The lines of both lists that `make app` installs."""
+    """Lines of both requirements files that `make app` installs."""
     files = (ROOT / "requirements.txt", ROOT / "requirements-no-deps.txt")
     lines = [line for file in files for line in file.read_text().splitlines()]
     return [line for line in lines if not line.startswith("#")]
@@ -318,11 +316,11 @@ def test_requirements_are_pinned_and_cover_what_is_imported():
     lines = requirements()
     assert all("==" in line for line in lines)
     pinned = {line.split("==")[0].lower().replace("-", "_") for line in lines}
-    pinned |= {"openvino", "nncf", "ray"}  # heavy and rare: pinned with what the tests need
+    pinned |= {"openvino", "nncf", "ray"}  # large and optional: pinned with the test requirements
     names = {"yaml": "pyyaml", "umap": "umap_learn", "sklearn": "scikit_learn"}
     names |= {"onnx_ir": "onnxscript", "starlette": "streamlit"}  # their dependencies
     # users install trackers themselves: the tests replace them; flair requires transformers below 5
-    own = {
+    excluded = {
         "flair",
         "prune_core",
         "pages",
@@ -332,5 +330,5 @@ def test_requirements_are_pinned_and_cover_what_is_imported():
         *sys.stdlib_module_names,
         "__future__",
     }
-    used = {found.split(".")[0] for path in [*CORE, *PAGES] for found in imports(path)} - own
+    used = {module.split(".")[0] for path in [*CORE, *PAGES] for module in imports(path)} - excluded
     assert {names.get(package, package) for package in used} <= pinned

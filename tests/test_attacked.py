@@ -20,7 +20,7 @@ ROWS = pd.DataFrame(
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    """Job 1 has attacked the file train.csv, job 2 has attacked nothing."""
+    """A store in which job 1 has attacked train.csv and job 2 has attacked nothing."""
     store = Store(tmp_path)
     for key in ("one", "two"):
         plan = {

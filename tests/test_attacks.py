@@ -1,6 +1,4 @@
-"""The attack engine gives TextAttack's own outcomes, keeps to its budgets, survives odd texts
-and needs no network.
-"""
+"""The attack engine: equal outcomes to TextAttack, budgets, unusual texts, no network access."""
 
 import os
 import random
@@ -26,16 +24,16 @@ from prune_core.models.devices import seed_everything
 from prune_core.paths import ROOT
 from prune_core.plugins import no_report
 
-NAMED = [
+NAMED_ENTITIES = [
     "Michael Johnson spent 12 days in New York and he didn't like it.",
     "There is no film by Will Reading that I'd see 3 times in China.",
 ]
 NAMES = [
     name for name, entry in CATALOGUE.items() if not missing(entry)
-]  # PWWS where there is a WordNet
+]  # PWWS only if WordNet is installed
 SEED = 3
-WIDE = AttackBudget(queries=10**6, seconds=10**6)
-ODD = {
+UNLIMITED = AttackBudget(queries=10**6, seconds=10**6)
+UNUSUAL_TEXTS = {
     "empty": "",
     "spaces": "   ",
     "one word": "Dreadful",
@@ -49,46 +47,53 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def victim():
-    """A random BERT with the real tokenizer, and the sentences labelled as it sees them, so that
-    all but one are attacked.
+    """A random BERT with the real tokenizer, and texts labelled with its predictions.
+
+    One label is incorrect, so that this example is skipped.
     """
     from prune_core.attacks.victim import Victim
 
     model, tokenizer = tiny.model(), tiny.tokenizer()
     tokenizer.model_max_length = 64
-    texts = [*tiny.SENTENCES[:6], *NAMED]
-    labels = Victim(model, tokenizer, nothing)(texts).argmax(-1).tolist()
+    texts = [*tiny.SENTENCES[:6], *NAMED_ENTITIES]
+    labels = Victim(model, tokenizer, no_op)(texts).argmax(-1).tolist()
     labels[1] = 1 - labels[1]
     return model, tokenizer, Examples(texts, labels=labels)
 
 
-def nothing() -> None: ...
+def no_op() -> None: ...
 
 
 def attack(
-    victim, recipe=NAMES[0], examples=None, budget=WIDE, report=no_report, model=None, most=4
+    victim,
+    recipe=NAMES[0],
+    examples=None,
+    budget=UNLIMITED,
+    report=no_report,
+    model=None,
+    concurrency=4,
 ):
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
     reporter = ProgressReporter(report)
     examples = examples or victim[2]
-    asked = Victim(model or victim[0], victim[1], reporter.report_if_due)
-    found = engine.run(
+    wrapped = Victim(model or victim[0], victim[1], reporter.report_if_due)
+    outcomes = engine.run(
         recipe,
-        asked,
+        wrapped,
         reporter,
         examples=examples,
         indices=range(len(examples)),
         budget=budget,
         seed=SEED,
-        concurrency=most,
+        concurrency=concurrency,
     )
-    return sorted(found, key=lambda outcome: outcome.example)
+    return sorted(outcomes, key=lambda outcome: outcome.example)
 
 
 @pytest.mark.parametrize("recipe", NAMES)
-def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
+def test_outcomes_match_textattack(victim, recipe):
     from textattack.attack_results import SkippedAttackResult
     from textattack.models.wrappers import HuggingFaceModelWrapper
 
@@ -100,12 +105,12 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     model, tokenizer, examples = victim
     wrapper = HuggingFaceModelWrapper(model, tokenizer)
     wrapper.get_grad = Victim(
-        model, tokenizer, nothing
-    ).get_grad  # its own leaves dropout on, which no two runs agree on
-    reference = RECIPES[recipe](wrapper, Encoder(torch.device("cpu"), nothing))
+        model, tokenizer, no_op
+    ).get_grad  # TextAttack's leaves dropout on, which is not reproducible
+    reference = RECIPES[recipe](wrapper, Encoder(torch.device("cpu"), no_op))
     budget = (
-        AttackBudget(queries=300, seconds=10**6) if recipe == "LEAP" else WIDE
-    )  # a swarm asks many thousand times
+        AttackBudget(queries=300, seconds=10**6) if recipe == "LEAP" else UNLIMITED
+    )  # particle swarms need many thousand queries
     reference.goal_function.query_budget = budget.queries
     ours = attack(victim, recipe, budget=budget)
     for index, outcome in enumerate(ours):
@@ -122,37 +127,41 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     assert {"skipped", "success"} <= {outcome.outcome for outcome in ours}
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_our_text_edits_as_textattacks_does(name):
+@pytest.mark.parametrize("name", UNUSUAL_TEXTS)
+def test_fast_attacked_text_matches_textattack(name):
     from textattack.shared import AttackedText
 
     from prune_core.attacks.attacked_text import FastAttackedText
 
-    mine, reference = (
-        FastAttackedText(OrderedDict(text=ODD[name]), Clock(nothing)),
-        AttackedText(ODD[name]),
+    fast, reference = (
+        FastAttackedText(OrderedDict(text=UNUSUAL_TEXTS[name]), Clock(no_op)),
+        AttackedText(UNUSUAL_TEXTS[name]),
     )
-    assert mine.words == reference.words
-    for index in range(len(mine.words)):
+    assert fast.words == reference.words
+    for index in range(len(fast.words)):
         for new in ("", "x", "two words", "hy-phen", "-", "Ünï"):
-            a, b = (text.replace_word_at_index(index, new) for text in (mine, reference))
-            for again in (False, True):
-                assert a.text == b.text and a.words == b.words
+            actual, expected = (
+                text.replace_word_at_index(index, new) for text in (fast, reference)
+            )
+            for edited_twice in (False, True):
+                assert actual.text == expected.text and actual.words == expected.words
                 for key in ("modified_indices", "newly_modified_indices"):
-                    assert a.attack_attrs[key] == b.attack_attrs[key]
+                    assert actual.attack_attrs[key] == expected.attack_attrs[key]
                 assert (
-                    a.attack_attrs["original_index_map"].tolist()
-                    == b.attack_attrs["original_index_map"].tolist()
+                    actual.attack_attrs["original_index_map"].tolist()
+                    == expected.attack_attrs["original_index_map"].tolist()
                 )
-                if again or not a.words:
+                if edited_twice or not actual.words:
                     break
-                a, b = (text.replace_word_at_index(0, "first one") for text in (a, b))
+                actual, expected = (
+                    text.replace_word_at_index(0, "first one") for text in (actual, expected)
+                )
 
 
 @pytest.mark.parametrize("recipe", NAMES)
-def test_odd_texts_end_in_rows(victim, recipe):
+def test_unusual_texts_produce_rows(victim, recipe):
     texts = [
-        *ODD.values(),
+        *UNUSUAL_TEXTS.values(),
         "this <SPLIT> is <SPLIT> odd",
         " ".join(random.Random(0).choices(tiny.SENTENCES[2].split(), k=2000)),
     ]
@@ -169,95 +178,100 @@ def test_odd_texts_end_in_rows(victim, recipe):
     assert time.perf_counter() - started < 30
 
 
-def test_sentence_pairs_change_only_the_text(victim):
+def test_only_the_first_text_of_a_pair_is_perturbed(victim):
     examples = Examples(tiny.SENTENCES[:3], pairs=tiny.SENTENCES[3:6], labels=[0, 0, 0])
-    both = attack(victim, examples=examples) + attack(
+    rows = attack(victim, examples=examples) + attack(
         victim, examples=Examples(examples.texts, examples.pairs, [1, 1, 1])
     )
-    tried = [row for row in both if row.outcome in ("success", "failed")]
-    assert len(tried) == 3 and not any(row.outcome == "error" for row in both)
+    attacked = [row for row in rows if row.outcome in ("success", "failed")]
+    assert len(attacked) == 3 and not any(row.outcome == "error" for row in rows)
     assert all(
         "\n" not in row.perturbed and len(row.perturbed.split()) == len(row.text.split())
-        for row in tried
+        for row in attacked
     )
 
 
-def test_budgets_are_kept(victim):
-    few = attack(victim, budget=AttackBudget(queries=5))
-    assert all(row.queries <= 5 for row in few)
-    assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
-    late = attack(victim, budget=AttackBudget(seconds=1e-9))
+def test_budgets_are_enforced(victim):
+    few_queries = attack(victim, budget=AttackBudget(queries=5))
+    assert all(row.queries <= 5 for row in few_queries)
+    assert any("query budget of 5" in row.note for row in few_queries if row.outcome == "failed")
+    no_time = attack(victim, budget=AttackBudget(seconds=1e-9))
     notes = {
         "failed": "Stopped by the time budget of 1e-09 s.",
         "skipped": "Misclassified before the attack.",
     }
-    assert {row.outcome for row in late} == set(notes) and all(
-        row.note == notes[row.outcome] for row in late
+    assert {row.outcome for row in no_time} == set(notes) and all(
+        row.note == notes[row.outcome] for row in no_time
     )
-    gentle = attack(victim, budget=AttackBudget(share=0.1))
+    few_words = attack(victim, budget=AttackBudget(share=0.1))
     assert all(
         row.words_changed <= max(1, -(-len(row.text.split()) // 10))
-        for row in gentle
+        for row in few_words
         if row.words_changed is not None
     )
 
 
-def test_an_example_that_raises_is_a_row_and_the_run_goes_on(victim):
-    class Broken(torch.nn.Module):
+def test_nan_logits_are_recorded_as_an_error_and_the_run_continues(victim):
+    class NaNLogits(torch.nn.Module):
         def __init__(self, model):
             super().__init__()
             self.model, self.config = model, model.config
 
         def forward(self, **batch):
             output = self.model(**batch)
-            odd = (batch["input_ids"] == victim[1].convert_tokens_to_ids("plot")).any(1)
-            output.logits[odd] = float("nan")
+            affected = (batch["input_ids"] == victim[1].convert_tokens_to_ids("plot")).any(1)
+            output.logits[affected] = float("nan")
             return output
 
-    rows = attack(victim, model=Broken(victim[0]))
+    rows = attack(victim, model=NaNLogits(victim[0]))
     assert [row.outcome == "error" for row in rows] == ["plot" in text for text in victim[2].texts]
-    bad = next(row for row in rows if row.outcome == "error")
-    assert "NaN or infinite" in bad.note and bad.perturbed is None
+    failed = next(row for row in rows if row.outcome == "error")
+    assert "NaN or infinite" in failed.note and failed.perturbed is None
 
 
 @pytest.mark.parametrize("recipe", NAMES)
-def test_outcomes_are_the_same_however_many_are_attacked_at_once(victim, recipe):
-    one, *others = (
-        [vars(row) | {"seconds": 0} for row in attack(victim, recipe, most=most)]
-        for most in (1, 3, 100)
+def test_outcomes_do_not_depend_on_concurrency(victim, recipe):
+    sequential, *concurrent = (
+        [vars(row) | {"seconds": 0} for row in attack(victim, recipe, concurrency=concurrency)]
+        for concurrency in (1, 3, 100)
     )
-    rounded = ("original_probabilities", "perturbed_probabilities")  # other batches round otherwise
-    for other in others:
-        for a, b in zip(one, other, strict=True):
-            assert all(a[key] == pytest.approx(b[key], abs=1e-5) for key in rounded)
-            assert {**a, **dict.fromkeys(rounded)} == {**b, **dict.fromkeys(rounded)}
+    rounded = ("original_probabilities", "perturbed_probabilities")  # rounding depends on the batch
+    for rows in concurrent:
+        for expected, actual in zip(sequential, rows, strict=True):
+            assert all(expected[key] == pytest.approx(actual[key], abs=1e-5) for key in rounded)
+            assert {**expected, **dict.fromkeys(rounded)} == {**actual, **dict.fromkeys(rounded)}
 
 
-def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
+def test_concurrent_searches_share_batches_and_keep_their_rng_state():
     rounds = []
 
     def double(texts):
         rounds.append(list(texts))
         return [2 * text for text in texts]
 
-    def work(times: int) -> list[float]:
+    def search(times: int) -> list[float]:
         return [random.random() + query_model(double, [times, turn])[0] for turn in range(times)]
 
-    def alone(times: int) -> list[float]:
+    def run_alone(times: int) -> list[float]:
         random.seed(times)
         return [random.random() + 2 * times for _ in range(times)]
 
     searches = [
-        Search(lambda times=times: work(times), Clock(nothing), times) for times in (2, 1, 3)
+        Search(lambda times=times: search(times), Clock(no_op), times) for times in (2, 1, 3)
     ]
-    assert sorted(run_concurrently(searches, 2), key=len) == [alone(1), alone(2), alone(3)]
+    assert sorted(run_concurrently(searches, 2), key=len) == [
+        run_alone(1),
+        run_alone(2),
+        run_alone(3),
+    ]
     # the third starts as soon as the second has ended
     assert rounds == [[2, 0, 1, 0], [2, 1, 3, 0], [3, 1], [3, 2]]
 
 
-def test_an_error_of_torch_in_a_search_can_be_caught():
-    """Torch's errors walk the C stack, which ended the whole process where a search was begun
-    deeper than it was resumed.
+def test_torch_errors_in_a_search_can_be_caught():
+    """Regression test: torch's errors walk the C stack.
+
+    That crashed the process if a search was started at a greater stack depth than it was resumed.
     """
 
     def work() -> str:
@@ -269,15 +283,15 @@ def test_an_error_of_torch_in_a_search_can_be_caught():
         return query_model(list, ["caught"])[0]
 
     assert (
-        list(run_concurrently([Search(work, Clock(nothing), 0) for _ in range(4)], 4))
+        list(run_concurrently([Search(work, Clock(no_op), 0) for _ in range(4)], 4))
         == ["caught"] * 4
     )
 
 
-def test_cancel_passes_through_a_search(victim, monkeypatch):
+def test_cancellation_propagates_through_a_search(victim, monkeypatch):
     monkeypatch.setattr(
         "prune_core.attacks.budget._INTERVAL", 0
-    )  # the attacks here are over too soon to be noticed
+    )  # report every time: these attacks are too short
     calls = []
 
     def report(progress, message):
@@ -289,19 +303,19 @@ def test_cancel_passes_through_a_search(victim, monkeypatch):
         attack(victim, report=report)
 
 
-def test_same_seed_same_outcomes_and_the_global_generator_is_left_alone(victim):
+def test_outcomes_are_seeded_and_the_global_rng_is_unchanged(victim):
     random.seed(11)
     before = random.getstate()
-    one, two = ([vars(row) | {"seconds": 0} for row in attack(victim)] for _ in range(2))
-    assert one == two and random.getstate() == before
+    first, second = ([vars(row) | {"seconds": 0} for row in attack(victim)] for _ in range(2))
+    assert first == second and random.getstate() == before
 
 
-TOTAL = (
+SUMMARY_COLUMNS = (
     "recipe n accuracy accuracy_low accuracy_high under_attack under_attack_low under_attack_high "
     "success_rate success_low "
     "success_high attacked succeeded failed skipped errored words_changed queries precision seconds"
 )
-SINGLE = (
+EXAMPLE_COLUMNS = (
     "recipe example outcome text label perturbed original_prediction perturbed_prediction "
     "original_probabilities "
     "perturbed_probabilities words_changed share_changed queries seconds note pair perturbed_pair "
@@ -309,19 +323,24 @@ SINGLE = (
 )
 
 
-def test_tables_and_the_same_sample_for_every_recipe():
+def test_table_columns_and_one_sample_for_all_recipes():
     pair = tiny.pair(tiny.model(), tiny.model(seed=1))
     tables = Attack(examples=5, word_examples=3).measure(pair, no_report)
-    total, single = tables["attack"], tables["attack_example"]
-    assert list(total.columns) == TOTAL.split() and list(single.columns) == SINGLE.split()
+    summary, examples = tables["attack"], tables["attack_example"]
+    assert (
+        list(summary.columns) == SUMMARY_COLUMNS.split()
+        and list(examples.columns) == EXAMPLE_COLUMNS.split()
+    )
     names = ["DeepWordBug", "TextFooler (MiniLM)"]
-    assert total.recipe.tolist() == names and total.n.tolist() == [5, 3]
-    letters, words = (single[single.recipe == name].example.tolist() for name in names)
-    assert letters[:3] == words
-    assert (total.accuracy >= total.under_attack).all()
+    assert summary.recipe.tolist() == names and summary.n.tolist() == [5, 3]
+    character_sample, word_sample = (
+        examples[examples.recipe == name].example.tolist() for name in names
+    )
+    assert character_sample[:3] == word_sample
+    assert (summary.accuracy >= summary.under_attack).all()
 
 
-def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path):
+def test_missing_resources_are_reported_before_anything_runs(monkeypatch, tmp_path):
     monkeypatch.setattr("prune_core.attacks.requirements.WORDNET_FILES", tmp_path)
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -336,35 +355,35 @@ def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path
     assert Attack(recipes="Pruthi,DeepWordBug,Pruthi").recipes == "Pruthi, DeepWordBug"
 
 
-def test_half_precision_is_an_option_that_leaves_the_model_alone(victim):
+def test_half_precision_attacks_leave_the_model_unchanged(victim):
     model = tiny.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    single = Attack(recipes="DeepWordBug", examples=4, precision="bf16").measure(
+    rows = Attack(recipes="DeepWordBug", examples=4, precision="bf16").measure(
         tiny.pair(model, model), no_report
     )["attack_example"]
-    assert len(single) == 4 and (single.outcome != "error").all()
+    assert len(rows) == 4 and (rows.outcome != "error").all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_summary_counts():
     class Row:
-        def __init__(self, outcome, share=None):
-            self.outcome, self.share_changed, self.queries = outcome, share, 10
+        def __init__(self, outcome, fraction=None):
+            self.outcome, self.share_changed, self.queries = outcome, fraction, 10
 
     rows = [Row("success", 0.2), Row("success", 0.4), Row("failed"), Row("skipped"), Row("error")]
-    got = summarize(rows)
-    assert (got["n"], got["attacked"], got["succeeded"], got["errored"]) == (5, 3, 2, 1)
+    totals = summarize(rows)
+    assert (totals["n"], totals["attacked"], totals["succeeded"], totals["errored"]) == (5, 3, 2, 1)
     assert (
-        got["accuracy"] == 0.75
-        and got["under_attack"] == 0.25
-        and got["success_rate"] == pytest.approx(2 / 3)
+        totals["accuracy"] == 0.75
+        and totals["under_attack"] == 0.25
+        and totals["success_rate"] == pytest.approx(2 / 3)
     )
     assert (
-        got["words_changed"] == pytest.approx(0.3)
-        and got["success_low"] < 2 / 3 < got["success_high"]
+        totals["words_changed"] == pytest.approx(0.3)
+        and totals["success_low"] < 2 / 3 < totals["success_high"]
     )
-    nothing = summarize([Row("skipped")])
-    assert nothing["success_rate"] is None and nothing["attacked"] == 0
+    all_skipped = summarize([Row("skipped")])
+    assert all_skipped["success_rate"] is None and all_skipped["attacked"] == 0
 
 
 def test_import_offline_prepares_private_files(tmp_path):
@@ -384,7 +403,7 @@ def test_import_offline_prepares_private_files(tmp_path):
         "HOME": str(tmp_path),
         "NLTK_DATA": str(tmp_path / "none"),
     }
-    run = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env=environment,
@@ -392,8 +411,8 @@ def test_import_offline_prepares_private_files(tmp_path):
         text=True,
         timeout=300,
     )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [str(len(resources.stopwords())), "False"]
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == [str(len(resources.stopwords())), "False"]
     assert (
         tmp_path / "attacks" / "nltk_data" / "corpora" / "stopwords" / "english"
     ).stat().st_mode & 0o077 == 0
@@ -405,44 +424,52 @@ def test_stop_words_are_function_words():
     assert not words & {"never", "nothing", "empty", "good", "film"}
 
 
-def test_neighbour_table_keeps_antonyms_out():
+def test_neighbour_table_excludes_antonyms():
     table = neighbours.load()
-    near = {
+    nearest = {
         word: [other for other, _ in table.of(word)]
         for word in ("happy", "movie", "good", "bad", "boring")
     }
-    assert "glad" in near["happy"] and "film" in near["movie"][:5] and "dull" in near["boring"]
-    assert "bad" not in near["good"] and "good" not in near["bad"]
+    assert (
+        "glad" in nearest["happy"]
+        and "film" in nearest["movie"][:5]
+        and "dull" in nearest["boring"]
+    )
+    assert "bad" not in nearest["good"] and "good" not in nearest["bad"]
     assert neighbours.TABLE.stat().st_size <= 8e6 and len(table.words) == 20_000
-    assert all(0.5 <= a[1] <= 1 for a in table.of("film", 5)) and table.of("qwxyz") == []
+    assert (
+        all(0.5 <= neighbour[1] <= 1 for neighbour in table.of("film", 5))
+        and table.of("qwxyz") == []
+    )
     similarities = [similarity for _, similarity in table.of("film")]
     assert similarities == sorted(similarities, reverse=True)
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "nltk_data"
-OUTCOMES = """
+OUTCOMES_SCRIPT = """
 import sys, tiny
 from test_attacks import attack
 from prune_core.attacks.engine import load_textattack
 from prune_core.data.examples import Examples
 import nltk
 model, tokenizer = tiny.model(), tiny.tokenizer()
-found = attack((model, tokenizer), "DeepWordBug", Examples(tiny.SENTENCES[:6], labels=[0] * 6))
-found += attack((model, tokenizer), "DeepWordBug", Examples(tiny.SENTENCES[:6], labels=[1] * 6))
-print([(row.outcome, row.perturbed) for row in found])
+outcomes = attack((model, tokenizer), "DeepWordBug", Examples(tiny.SENTENCES[:6], labels=[0] * 6))
+outcomes += attack((model, tokenizer), "DeepWordBug", Examples(tiny.SENTENCES[:6], labels=[1] * 6))
+print([(row.outcome, row.perturbed) for row in outcomes])
 """
 
 
-def test_the_stop_words_are_the_published_ones():
+def test_stop_words_are_those_published_by_nltk():
     words = resources.stopwords()
     assert len(words) == len(set(words)) == 179 and {"not", "don't", "wouldn"} <= set(words)
     assert not {"never", "nothing", "without"} & set(words)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="NLTK's own data is not beside this checkout")
-def test_outcomes_are_those_of_nltks_own_list(tmp_path):
-    """The bundled list in one process, NLTK's download in another; NLTK reads only what nobody
-    else may write.
+@pytest.mark.skipif(not SHARED.is_dir(), reason="NLTK's own data is not next to this checkout")
+def test_outcomes_match_those_with_nltks_own_stop_words(tmp_path):
+    """Compare the bundled list with NLTK's download, each in its own process.
+
+    NLTK reads only files that no other user may write.
     """
     shutil.copytree(SHARED, tmp_path / "nltk")
     for path in [tmp_path / "nltk", *(tmp_path / "nltk").rglob("*")]:
@@ -450,16 +477,16 @@ def test_outcomes_are_those_of_nltks_own_list(tmp_path):
     assert (
         SHARED / "corpora" / "stopwords" / "english"
     ).read_text().split() == resources.stopwords()
-    said = []
-    for own in ({}, {"NLTK_DATA": str(tmp_path / "nltk")}):
+    outputs = []
+    for settings in ({}, {"NLTK_DATA": str(tmp_path / "nltk")}):
         paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-        done = subprocess.run(
-            [sys.executable, "-c", OUTCOMES],
+        process = subprocess.run(
+            [sys.executable, "-c", OUTCOMES_SCRIPT],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": paths, **own},
+            env={**os.environ, "PYTHONPATH": paths, **settings},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr[-2000:]
-        said.append(done.stdout)
-    assert said[0] == said[1] and "success" in said[0]
+        assert process.returncode == 0, process.stderr[-2000:]
+        outputs.append(process.stdout)
+    assert outputs[0] == outputs[1] and "success" in outputs[0]

@@ -1,6 +1,4 @@
-"""Benchmarks: the GPU check as a bare machine would run it, what becomes of a section that
-fails, and the one way to score.
-"""
+"""Benchmarks: the GPU check without optional packages, failed sections, scores and tables."""
 
 import importlib
 import json
@@ -55,7 +53,7 @@ importlib.util.find_spec = find_spec
 """
 
 
-def test_it_runs_on_a_bare_machine_and_leaves_every_table(tmp_path):
+def test_gpu_check_writes_every_table_without_optional_packages(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [
@@ -70,38 +68,42 @@ def test_it_runs_on_a_bare_machine_and_leaves_every_table(tmp_path):
         "--patience",
         "10",
     ]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    found = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert done.returncode == 0, (done.stdout, done.stderr)
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    report = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert process.returncode == 0, (process.stdout, process.stderr)
     assert {
-        name: section["status"] for name, section in found["sections"].items()
+        name: section["status"] for name, section in report["sections"].items()
     } == dict.fromkeys(gpu.SECTIONS, "Done")
-    assert {"device", "date", "commit"} <= set(found["about"]) and {
+    assert {"device", "date", "commit"} <= set(report["about"]) and {
         "python",
         "torch",
         "transformers",
-    } <= set(found["about"]["versions"])
-    right = found["sections"]["right"]["rows"]
-    assert len([row for row in right if row["table"] == "methods"]) == 3
-    told = {
+    } <= set(report["about"]["versions"])
+    correctness = report["sections"]["right"]["rows"]
+    assert len([row for row in correctness if row["table"] == "methods"]) == 3
+    results = {
         row["measure"]: row.get("passes", row.get("left out"))
-        for row in right
+        for row in correctness
         if row["table"] == "measures"
     }
-    assert told.pop("Accuracy").endswith("is not installed here.")
-    assert told == {"Reconstruction error": True, "Embedding drift": True, "Cost and speed": True}
-    quick = [row for row in found["sections"]["fast"]["rows"] if row["table"] == "methods"]
-    assert len(quick) == 14 and all(row["ratio"] > 0 for row in quick)
-    profiles = [row for row in found["sections"]["fast"]["rows"] if row["table"] == "profiles"]
+    assert results.pop("Accuracy").endswith("is not installed here.")
+    assert results == {
+        "Reconstruction error": True,
+        "Embedding drift": True,
+        "Cost and speed": True,
+    }
+    speed = [row for row in report["sections"]["fast"]["rows"] if row["table"] == "methods"]
+    assert len(speed) == 14 and all(row["ratio"] > 0 for row in speed)
+    profiles = [row for row in report["sections"]["fast"]["rows"] if row["table"] == "profiles"]
     assert profiles and all(len(row["ten longest"]) == 10 for row in profiles)
-    page = (tmp_path / "out" / "gpu.md").read_text()
+    markdown = (tmp_path / "out" / "gpu.md").read_text()
     assert (
-        page.count("###") == len(gpu.SECTIONS)
-        and "Left out: textattack is not installed here" in page
+        markdown.count("###") == len(gpu.SECTIONS)
+        and "Left out: textattack is not installed here" in markdown
     )
 
 
-def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch):
+def test_failed_and_slow_sections_report_their_status(monkeypatch):
     failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
     assert (
         failed["status"].startswith("Failed: Device 'cuda:7' is not available on this machine")
@@ -115,48 +117,46 @@ def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch
 
 
 @pytest.mark.parametrize("name", ["wanda", "sparsegpt", "akr", "akr_plus"])
-def test_floors_count_the_matrix_products_that_are_made(name):
-    """Against torch's own counter, which sees products but no factorisations and no sweeps."""
+def test_flop_counts_match_torchs_counter(name):
+    """Torch's counter includes matrix products, but neither factorizations nor sweeps."""
     model = tiny.model()
     batches = [
         batch | {"labels": torch.arange(len(batch["input_ids"])) % 2}
         for batch in tiny.calibration(batch_size=12)
     ]
     method = build(METHODS, name, {"sparsity": 0.5})
-    work = flops(method, model, batches)
-    in_place = lambda total, a, b, out_shape=None, **_: 2 * a[0] * a[1] * b[1]  # noqa: E731  torch counts no sums into a matrix
+    counts = flops(method, model, batches)
+    in_place = lambda total, a, b, out_shape=None, **_: 2 * a[0] * a[1] * b[1]  # noqa: E731  torch does not count in-place addmm_
     with (
         FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter,
         sdpa_kernel(SDPBackend.MATH),
     ):
         method.prune(model, batches, no_report)
-    products = sum(
+    expected = sum(
         count
-        for purpose, count in work.items()
+        for purpose, count in counts.items()
         if purpose not in ("invert", "sweep", "eigenvectors")
     )
-    assert 0.7 < products / counter.get_total_flops() < 1.3
+    assert 0.7 < expected / counter.get_total_flops() < 1.3
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem
 )
-def test_every_benchmark_is_found_and_understands_its_arguments(path, monkeypatch, capsys):
-    """Up to its parser: what it measures takes too long here."""
+def test_every_benchmark_can_be_imported_and_has_a_parser(path, monkeypatch, capsys):
+    """Only up to the parser: the measurements take too long for a test."""
     module = importlib.import_module(f"benchmarks.{path.stem}")
     if not hasattr(module, "main"):
-        assert path.stem in ("bench", "dashboard", "floors"), "the others are commands"
+        assert path.stem in ("bench", "dashboard", "floors"), "every other module is a command"
         return
     monkeypatch.setattr(sys, "argv", [path.stem, "--help"])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as excinfo:
         module.main()
-    assert ended.value.code == 0 and "usage:" in capsys.readouterr().out
+    assert excinfo.value.code == 0 and "usage:" in capsys.readouterr().out
 
 
-def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
-    """The benchmarks' one way to prune and score, against the accuracy measure's own figure on
-    the same sample.
-    """
+def test_bench_score_equals_the_accuracy_measure(tmp_path):
+    """Compare the score of `Bench` with that of the accuracy measure on the same sample."""
     demo = pd.read_csv(ROOT / "assets" / "demo" / "reviews.csv")
     for split, rows in (
         (name, demo[demo["split"] == name].head(60)) for name in ("calibration", "evaluation")
@@ -167,31 +167,34 @@ def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
     )
     pruned, rows, seconds = bench.pruned("magnitude", {"sparsity": 0.5}, bench.draw(20, 0))
     model, tokenizer = bench.loaded
-    measured = (
+    expected = (
         Accuracy()
         .measure(Pair(model, pruned, tokenizer, task=bench.task), no_report)["accuracy"]["score"]
         .item()
     )
     assert (
-        bench.score(pruned) == pytest.approx(100 * measured)
+        bench.score(pruned) == pytest.approx(100 * expected)
         and seconds > 0
         and len(rows["prune"]) == 36
     )
 
 
-def test_the_headline_of_a_study_that_has_only_begun_is_a_table():
+def test_headline_table_of_an_incomplete_study():
     texts = pd.MultiIndex.from_product([range(4), [0]], names=["example", "draw"])
-    right = [1.0, 1.0, 1.0, 0.0]
+    correct = [1.0, 1.0, 1.0, 0.0]
     plain, soup = (
-        pd.DataFrame({"accuracy": right, "DeepWordBug": under}, index=texts)
-        for under in ([0.0] * 4, [1.0, 1.0, 0.0, 0.0])
+        pd.DataFrame({"accuracy": correct, "DeepWordBug": under_attack}, index=texts)
+        for under_attack in ([0.0] * 4, [1.0, 1.0, 0.0, 0.0])
     )
-    begun = {
+    results = {
         (PLAIN, DENSE, 0.0): plain,
         (SOUP, DENSE, 0.0): soup,
         (PLAIN, "akr", 0.7): plain,
         (SOUP, "akr", 0.7): soup,
     }
-    said = table(begun, ["DeepWordBug"])
-    assert "| AKR 70% | 1 | 75.0 | 75.0 | 0.0 | 50.0 | +50.0 (" in said
-    assert "AKR 70% from the soup, less the plain dense model" in said and "SparseGPT" not in said
+    markdown = table(results, ["DeepWordBug"])
+    assert "| AKR 70% | 1 | 75.0 | 75.0 | 0.0 | 50.0 | +50.0 (" in markdown
+    assert (
+        "AKR 70% from the soup, less the plain dense model" in markdown
+        and "SparseGPT" not in markdown
+    )

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: demo, charts on every page, own data, and attacks."""
+"""The dashboard in a real browser: demo, charts on every page, user data, and attacks."""
 
 import time
 from contextlib import contextmanager
@@ -17,16 +17,16 @@ PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one
 
 pytest.importorskip(
     "playwright.sync_api",
-    reason="the browser walk needs playwright: pip install -r requirements-test.txt",
+    reason="browser tests need playwright: pip install -r requirements-test.txt",
 )
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="the browser walk needs chromium: apt-get install chromium"
+    CHROMIUM is None, reason="browser tests need chromium: apt-get install chromium"
 )
 
 
 @pytest.fixture
 def server(home):
-    """Serve the dashboard on a free port with its own store; it ends with the test."""
+    """Serve the dashboard on a free port with an empty store until the test ends."""
     # one thread: more are slower for matrices this small
     with served(home, ["tests/tiny_app.py"], home.parent / "server.log", OMP_NUM_THREADS="1") as (
         address,
@@ -76,9 +76,7 @@ def open_page(server, name: str, height: int = 900):
                 "pages send requests to their own server only"
             )
         except BaseException:
-            print(
-                page.locator("body").inner_text()
-            )  # the visible text, for the report of the failure
+            print(page.locator("body").inner_text())  # the visible text, for the failure report
             raise
 
 
@@ -100,7 +98,7 @@ def test_overview_url_redirects_to_start_page(server, home):
 def test_demo_runs_and_every_page_shows_charts(server, home):
     with open_page(
         server, "Layers"
-    ) as page:  # the first request is a link to a page, which must not start it as its own app
+    ) as page:  # the first request is for a page, which must not be started as a separate app
         page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()
         page.get_by_role("heading", name="What does pruning cost?").wait_for()
         page.get_by_role("button", name="Run the demo study").click()
@@ -129,15 +127,15 @@ def test_demo_runs_and_every_page_shows_charts(server, home):
         assert page.locator(".sentence del").count() and problems(page) == 0
 
 
-# tests/test_strangers.py runs all four from the command line
-@pytest.mark.parametrize("who", ["an NLI model with swapped labels", "a French tagger"])
-def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, who):
+# tests/test_strangers.py runs all four cases from the command line
+@pytest.mark.parametrize("case", ["an NLI model with swapped labels", "a French tagger"])
+def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, case):
     """An external checkpoint folder and an uploaded file work without conversion."""
-    stranger = strangers.ALL[who](tmp_path)
+    external = strangers.ALL[case](tmp_path)
     with open_page(server, "Prune") as page:
-        fill(page, "checkpoint", str(stranger.folder))
+        fill(page, "checkpoint", str(external.folder))
         pick(page, "task", "Your own file")
-        upload(page, str(stranger.file))
+        upload(page, str(external.file))
         for name in (
             "use-method-sparsegpt",
             "use-method-akr",
@@ -145,7 +143,7 @@ def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, who)
             "use-measure-cost",
         ):
             page.locator(f".st-key-{name} label").first.click()
-        if stranger.kind == "classification":
+        if external.kind == "classification":
             page.locator(".st-key-use-measure-attack label").first.click()
         page.get_by_text(" calibration and ").first.wait_for()
         assert problems(page) == 0, page.locator(
@@ -158,10 +156,10 @@ def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, who)
         wait_for_charts(page, 2)
         assert problems(page) == 0
         metric = Store(home).rows("accuracy", [1]).iloc[0]["metric"]
-        assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), (
+        assert metric == ("entity_f1" if external.kind == "token" else "accuracy"), (
             "labels are detected on the page"
         )
-        if who == "an NLI model with swapped labels":
+        if case == "an NLI model with swapped labels":
             apply_label_order(page, home)
 
 

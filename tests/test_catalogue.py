@@ -1,6 +1,4 @@
-"""The catalogue keeps its promise: every published attack by name, what it needs found or said,
-and the originals run on their files.
-"""
+"""The attack catalogue: names, required resources, and recipes that need downloads."""
 
 import hashlib
 import pickle
@@ -19,7 +17,7 @@ from prune_core.attacks.catalogue import CATALOGUE, FEW_WORDS, missing
 from prune_core.attacks.flair_stand_in import flair_or_stand_in
 from prune_core.models.devices import seed_everything
 
-PROMISED = {
+PUBLISHED = {
     "TextFooler",
     "TextBugger",
     "BERT-Attack",
@@ -43,28 +41,28 @@ PROMISED = {
 USE = requirements.USE.what
 
 
-def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
+def test_every_published_attack_is_listed_with_a_recipe_or_a_reason():
     from prune_core.attacks.recipes import RECIPES
 
-    assert {name.split(" (")[0] for name in CATALOGUE} == PROMISED
+    assert {name.split(" (")[0] for name in CATALOGUE} == PUBLISHED
     assert set(RECIPES) == {name for name, entry in CATALOGUE.items() if not entry.cannot}
     for name, entry in CATALOGUE.items():
-        assert bool(entry.replaces) == ("(" in name), "a replaced part is in the name"
-        lacking = [resource for resource in entry.needs if not resource.present]
-        assert bool(missing(entry)) == bool(entry.cannot or lacking)
-        assert all(resource.name in missing(entry) for resource in lacking)
+        assert bool(entry.replaces) == ("(" in name), "a replaced component is named in parentheses"
+        missing_resources = [resource for resource in entry.needs if not resource.present]
+        assert bool(missing(entry)) == bool(entry.cannot or missing_resources)
+        assert all(resource.name in missing(entry) for resource in missing_resources)
     assert len({resource.key for resource in requirements.RESOURCES}) == len(
         requirements.RESOURCES
-    ), "fetch finds each by its key"
+    ), "fetch identifies resources by key"
 
 
-def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tmp_path):
+def test_recipes_available_without_downloads(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "prune_core.attacks.requirements.CHECKS",
         dict.fromkeys(requirements.CHECKS, lambda _: False),
     )
-    able = {name for name, entry in CATALOGUE.items() if not missing(entry)}
-    assert able == {
+    available = {name for name, entry in CATALOGUE.items() if not missing(entry)}
+    assert available == {
         "DeepWordBug",
         "Pruthi",
         "Checklist (word lists)",
@@ -76,7 +74,7 @@ def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tm
 
 
 @pytest.mark.parametrize("resource", requirements.RESOURCES, ids=lambda resource: resource.name)
-def test_a_resource_is_present_when_its_files_are(resource, monkeypatch, tmp_path):
+def test_a_resource_is_present_if_its_files_exist(resource, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (
         "NLTK_DATA",
@@ -116,13 +114,13 @@ def test_a_resource_is_present_when_its_files_are(resource, monkeypatch, tmp_pat
     assert resource.present
 
 
-def test_recipes_with_a_flair_tagger_say_how_to_install_it(monkeypatch):
+def test_recipes_that_need_flair_state_how_to_install_it(monkeypatch):
     monkeypatch.setattr("prune_core.attacks.requirements.find_spec", lambda _: None)
     for name in ("CLARE", "Checklist", "PSO"):
         assert "pip install flair==" in missing(CATALOGUE[name])
 
 
-def test_without_flair_its_tagger_is_an_error_and_no_module_of_that_name_is_left(monkeypatch):
+def test_missing_flair_raises_and_leaves_no_stand_in_module(monkeypatch):
     monkeypatch.setitem(sys.modules, "flair", None)  # importing it raises ImportError
     with flair_or_stand_in():
         from flair.models import SequenceTagger
@@ -148,13 +146,13 @@ def victim():
     return Victim(model, tokenizer, lambda: None)
 
 
-def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
+def outcomes(victim, recipe, concurrency, queries=300, texts=tiny.SENTENCES[:4]):
     from prune_core.attacks import engine
     from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.data.examples import Examples
 
     examples = Examples(texts, labels=victim(texts).argmax(-1).tolist())
-    found = engine.run(
+    rows = engine.run(
         recipe,
         victim,
         ProgressReporter(lambda *_: None),
@@ -162,17 +160,13 @@ def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
         indices=range(len(texts)),
         budget=AttackBudget(queries, 1e6),
         seed=3,
-        concurrency=most,
+        concurrency=concurrency,
     )
-    return sorted(found, key=lambda outcome: outcome.example)
+    return sorted(rows, key=lambda outcome: outcome.example)
 
 
-def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
-    victim, monkeypatch, tmp_path
-):
-    """IGA needs one download: word vectors, here a few random ones in the files that TextAttack
-    reads.
-    """
+def test_iga_with_local_word_vectors_matches_textattack(victim, monkeypatch, tmp_path):
+    """IGA needs word vectors: use random ones in the files that TextAttack reads."""
     from textattack.attack_recipes import IGAWang2019
     from textattack.attack_results import SuccessfulAttackResult
 
@@ -181,10 +175,12 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
     words = sorted({word.strip(".,").lower() for text in tiny.SENTENCES for word in text.split()})
     folder = tmp_path / "word_embeddings" / "paragramcf"
     folder.mkdir(parents=True)
-    dice = np.random.default_rng(0)
-    np.save(folder / "paragram.npy", dice.normal(0, 0.1, (len(words), 8)).astype(np.float32))
-    near = np.stack([np.concatenate(([i], dice.choice(len(words), 50))) for i in range(len(words))])
-    np.save(folder / "nn.npy", near)
+    rng = np.random.default_rng(0)
+    np.save(folder / "paragram.npy", rng.normal(0, 0.1, (len(words), 8)).astype(np.float32))
+    nearest = np.stack(
+        [np.concatenate(([i], rng.choice(len(words), 50))) for i in range(len(words))]
+    )
+    np.save(folder / "nn.npy", nearest)
     (folder / "wordlist.pickle").write_bytes(
         pickle.dumps({word: i for i, word in enumerate(words)})
     )
@@ -195,27 +191,25 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
     monkeypatch.setattr("textattack.shared.utils.install.TEXTATTACK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("textattack.shared.utils.GLOBAL_OBJECTS", {})
     assert not missing(CATALOGUE["IGA"])
-    together, alone = outcomes(victim, "IGA", 64), outcomes(victim, "IGA", 1)
+    concurrent, sequential = outcomes(victim, "IGA", 64), outcomes(victim, "IGA", 1)
     reference = IGAWang2019.build(victim)
     reference.goal_function.query_budget = 300
-    for index, (one, other) in enumerate(zip(together, alone, strict=True)):
+    for index, (outcome, sequential_outcome) in enumerate(zip(concurrent, sequential, strict=True)):
         seed_everything(example_seed(3, index))
-        result = reference.attack(one.text, one.label)
+        result = reference.attack(outcome.text, outcome.label)
         assert (
-            (one.perturbed, one.queries)
-            == (other.perturbed, other.queries)
+            (outcome.perturbed, outcome.queries)
+            == (sequential_outcome.perturbed, sequential_outcome.queries)
             == (result.perturbed_text(), result.num_queries)
         )
-        assert one.outcome == (
+        assert outcome.outcome == (
             "success" if isinstance(result, SuccessfulAttackResult) else "failed"
-        ), one.note
-    assert "success" in {outcome.outcome for outcome in together}
+        ), outcome.note
+    assert "success" in {outcome.outcome for outcome in concurrent}
 
 
-def test_the_masked_model_originals_run_and_load_their_models_once(victim, monkeypatch):
-    """BAE and BERT-Attack on a random masked model, encoder and tagger: what they do is
-    TextAttack's, that they run is ours.
-    """
+def test_masked_lm_attacks_run_and_load_their_models_once(victim, monkeypatch):
+    """Run BAE and BERT-Attack with a random masked language model, encoder and tagger."""
     from transformers import BertConfig, BertForMaskedLM
 
     loads = []
@@ -226,10 +220,10 @@ def test_the_masked_model_originals_run_and_load_their_models_once(victim, monke
     swap = "textattack.transformations.word_swaps.word_swap_masked_lm"
 
     def encoder(texts):
-        letters = [
+        counts = [
             np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256) for text in texts
         ]
-        return SimpleNamespace(numpy=lambda: np.stack(letters).astype(np.float32))
+        return SimpleNamespace(numpy=lambda: np.stack(counts).astype(np.float32))
 
     monkeypatch.setattr(
         f"{swap}.AutoModelForMaskedLM",
@@ -249,48 +243,48 @@ def test_the_masked_model_originals_run_and_load_their_models_once(victim, monke
     )
     monkeypatch.setattr("nltk.pos_tag", lambda words, **_: [(word, "NOUN") for word in words])
     for recipe in ("BAE", "BERT-Attack"):
-        found = outcomes(victim, recipe, 64, queries=60)
-        assert {outcome.outcome for outcome in found} <= {"success", "failed"}, [
-            outcome.note for outcome in found
+        rows = outcomes(victim, recipe, 64, queries=60)
+        assert {outcome.outcome for outcome in rows} <= {"success", "failed"}, [
+            outcome.note for outcome in rows
         ]
     assert loads == ["bert-base-uncased", USE] * 2
 
 
-def test_input_reduction_keeps_the_answer_and_counts_what_is_left(victim):
+def test_input_reduction_keeps_the_prediction_and_counts_remaining_words(victim):
     from prune_core.attacks.resources import stopwords
 
-    found = outcomes(victim, "Input reduction", 64, queries=500, texts=[*tiny.SENTENCES, "Bad."])
-    for outcome in found:
+    rows = outcomes(victim, "Input reduction", 64, queries=500, texts=[*tiny.SENTENCES, "Bad."])
+    for outcome in rows:
         assert outcome.perturbed_prediction == outcome.original_prediction == outcome.label
-        left = [
+        remaining = [
             word
             for word in outcome.perturbed.replace(",", " ").replace(".", " ").split()
             if word.lower() not in stopwords()
         ]
         assert (outcome.outcome == "success") == (
-            outcome.words_changed > 0 and len(left) <= FEW_WORDS
+            outcome.words_changed > 0 and len(remaining) <= FEW_WORDS
         ), outcome.perturbed
-    assert {outcome.outcome for outcome in found} == {"success", "failed"}
+    assert {outcome.outcome for outcome in rows} == {"success", "failed"}
 
 
-def test_names_and_places_come_from_lists_and_ordinary_words_stay(victim):
+def test_listed_names_and_locations_are_swapped_and_other_words_kept(victim):
     from textattack.shared import AttackedText
 
     from prune_core.attacks.components import ListedLocations, ListedNames, Numbers
 
-    def changed(swap, text):
+    def swapped(swap, text):
         random.seed(0)
         np.random.seed(0)
         return [new.text for new in swap(AttackedText(text))]
 
     text = "Will Christopher leave New York for Reading in 12 days?"
-    names, places = changed(ListedNames(), text), changed(ListedLocations(), text)
+    names, locations = swapped(ListedNames(), text), swapped(ListedLocations(), text)
     assert len(names) == 3 and all(
         new.startswith("Will ") and new.endswith(" leave New York for Reading in 12 days?")
         for new in names
     )
-    assert len(places) == 3 and all(
+    assert len(locations) == 3 and all(
         new.startswith("Will Christopher leave ") and "York" not in new and "Reading" in new
-        for new in places
+        for new in locations
     )
-    assert changed(Numbers(), "5² is " + "9" * 25) == [] and len(changed(Numbers(), text)) == 3
+    assert swapped(Numbers(), "5² is " + "9" * 25) == [] and len(swapped(Numbers(), text)) == 3

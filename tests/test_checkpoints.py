@@ -1,6 +1,4 @@
-"""Checkpoints as people have them: found, read with every weight accounted for, or one sentence;
-never random in silence.
-"""
+"""Loading checkpoints in many layouts: all weights are loaded, or a message says why not."""
 
 import json
 from pathlib import Path
@@ -19,8 +17,8 @@ def dense() -> torch.nn.Module:
     return tiny.model()
 
 
-def saved(folder: Path, model: torch.nn.Module, state: dict | None = None) -> Path:
-    """A folder of save_pretrained, or one whose weights are a pickle of `state`."""
+def save_checkpoint(folder: Path, model: torch.nn.Module, state: dict | None = None) -> Path:
+    """Save a model as save_pretrained does, or with a pickle of `state` as its weights."""
     loading.save(model, tiny.tokenizer(), folder)
     if state is not None:
         (folder / "model.safetensors").unlink()
@@ -28,37 +26,37 @@ def saved(folder: Path, model: torch.nn.Module, state: dict | None = None) -> Pa
     return folder
 
 
-def same(folder: Path | str, model: torch.nn.Module) -> list[str]:
-    """Every weight is the model's; what was said of the folder."""
-    again, _ = loading.load(str(folder))
+def check_loaded(folder: Path | str, model: torch.nn.Module) -> list[str]:
+    """Check that every weight loads exactly, and return the notes on the folder."""
+    loaded, _ = loading.load(str(folder))
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], tensor, atol=0, rtol=0)
-    return again.notes
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0, rtol=0)
+    return loaded.notes
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
-def test_prefixes_of_wrapped_models_are_stripped_and_said(dense, tmp_path, prefix) -> None:
-    folder = saved(
+def test_prefixes_of_wrapped_models_are_stripped_and_noted(dense, tmp_path, prefix) -> None:
+    folder = save_checkpoint(
         tmp_path, dense, {prefix + name: tensor for name, tensor in dense.state_dict().items()}
     )
-    assert any(repr(prefix) in note for note in same(folder, dense)) == bool(prefix)
+    assert any(repr(prefix) in note for note in check_loaded(folder, dense)) == bool(prefix)
 
 
-def test_a_prefix_is_stripped_of_safetensors_too_and_not_of_a_family_that_has_it(tmp_path) -> None:
+def test_prefixes_in_safetensors_are_stripped_unless_native_to_the_family(tmp_path) -> None:
     from safetensors.torch import save_file
 
-    modern = tiny.model("modernbert")  # whose own names begin with "model."
-    assert same(saved(tmp_path / "own", modern), modern) == []
-    folder = saved(tmp_path / "wrapped", modern)
+    modern = tiny.model("modernbert")  # its native names begin with "model."
+    assert check_loaded(save_checkpoint(tmp_path / "native", modern), modern) == []
+    folder = save_checkpoint(tmp_path / "wrapped", modern)
     save_file(
         {f"module.{name}": tensor.clone() for name, tensor in modern.state_dict().items()},
         folder / "model.safetensors",
     )
-    assert "'module.'" in same(folder, modern)[0]
+    assert "'module.'" in check_loaded(folder, modern)[0]
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (
             lambda state: {k: v for k, v in state.items() if ".layer.1." not in k},
@@ -82,55 +80,55 @@ def test_a_prefix_is_stripped_of_safetensors_too_and_not_of_a_family_that_has_it
         ),
     ],
 )
-def test_no_weight_is_random_in_silence(dense, tmp_path, change, words) -> None:
-    with pytest.raises(PruneError, match=words):
-        loading.load(str(saved(tmp_path, dense, change(dense.state_dict()))))
+def test_missing_and_unexpected_weights_raise(dense, tmp_path, change, message) -> None:
+    with pytest.raises(PruneError, match=message):
+        loading.load(str(save_checkpoint(tmp_path, dense, change(dense.state_dict()))))
 
 
-def test_harmless_extras_are_listed(dense, tmp_path) -> None:
+def test_harmless_extra_weights_are_noted(dense, tmp_path) -> None:
     extras = {
         "bert.embeddings.position_ids": torch.arange(130)[None],
         "cls.predictions.bias": torch.ones(4),
     }
     assert (
         "cls.predictions.bias"
-        in same(saved(tmp_path, dense, dense.state_dict() | extras), dense)[0]
+        in check_loaded(save_checkpoint(tmp_path, dense, dense.state_dict() | extras), dense)[0]
     )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_and_sharded_weights(dense, tmp_path, dtype) -> None:
+def test_half_precision_and_sharded_weights_are_loaded(dense, tmp_path, dtype) -> None:
     import copy
 
-    half = copy.deepcopy(dense).to(dtype)
-    half.save_pretrained(tmp_path, max_shard_size="200KB")
+    half_precision = copy.deepcopy(dense).to(dtype)
+    half_precision.save_pretrained(tmp_path, max_shard_size="200KB")
     tiny.tokenizer().save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    same(tmp_path, half.float())
+    check_loaded(tmp_path, half_precision.float())
     sorted(tmp_path.glob("*.safetensors"))[0].unlink()
     with pytest.raises(PruneError, match="which is missing"):
         loading.load(str(tmp_path))
 
 
-def test_a_file_cut_short_is_a_sentence(dense, tmp_path) -> None:
-    file = saved(tmp_path / "safe", dense) / "model.safetensors"
+def test_truncated_weight_files_raise_a_one_line_error(dense, tmp_path) -> None:
+    file = save_checkpoint(tmp_path / "safe", dense) / "model.safetensors"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    pickle = saved(tmp_path / "bin", dense, dense.state_dict()) / "pytorch_model.bin"
+    pickle = save_checkpoint(tmp_path / "bin", dense, dense.state_dict()) / "pytorch_model.bin"
     pickle.write_bytes(pickle.read_bytes()[: pickle.stat().st_size // 2])
     for folder in (tmp_path / "safe", tmp_path / "bin"):
-        with pytest.raises(PruneError, match="truncated|cannot be read") as told:
+        with pytest.raises(PruneError, match="truncated|cannot be read") as excinfo:
             loading.load(str(folder))
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(excinfo.value)
 
 
-def edited(folder: Path, **changes) -> str:
+def edit_config(folder: Path, **changes) -> str:
     config = json.loads((folder / "config.json").read_text()) | changes
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"hidden_size": 10_000_000}, "GB for weights .hidden_size 10,000,000."),
         ({"vocab_size": 20_000}, "its tokenizer has 30,522 tokens, its embedding 20,000"),
@@ -154,31 +152,37 @@ def edited(folder: Path, **changes) -> str:
         ({"is_decoder": True}, "decoder"),
     ],
 )
-def test_a_configuration_that_does_not_fit_is_a_sentence(dense, tmp_path, changes, words) -> None:
-    with pytest.raises(PruneError, match=words):
-        loading.load(edited(saved(tmp_path, dense), **changes))
+def test_a_configuration_that_does_not_match_the_weights_raises(
+    dense, tmp_path, changes, message
+) -> None:
+    with pytest.raises(PruneError, match=message):
+        loading.load(edit_config(save_checkpoint(tmp_path, dense), **changes))
 
 
-def test_families_say_what_they_do_not_support(tmp_path) -> None:
-    for family, changes, words in (
+def test_unsupported_configurations_of_a_family_raise(tmp_path) -> None:
+    for family, changes, message in (
         ("albert", {"inner_group_num": 2}, "inner_group_num"),
         ("deberta-v2", {"conv_kernel_size": 3}, "convolution"),
     ):
-        with pytest.raises(PruneError, match=words):
-            loading.load(edited(saved(tmp_path / family, tiny.model(family)), **changes))
+        with pytest.raises(PruneError, match=message):
+            loading.load(
+                edit_config(save_checkpoint(tmp_path / family, tiny.model(family)), **changes)
+            )
 
 
-def test_a_trainers_output_and_an_outer_folder(dense, tmp_path) -> None:
+def test_trainer_output_and_nested_folders_are_resolved(dense, tmp_path) -> None:
     for step in (500, 1500):
-        saved(tmp_path / f"checkpoint-{step}", dense if step == 500 else tiny.model(seed=1))
-    assert "checkpoint-1500 is used, the last one" in same(tmp_path, tiny.model(seed=1))[0]
+        save_checkpoint(
+            tmp_path / f"checkpoint-{step}", dense if step == 500 else tiny.model(seed=1)
+        )
+    assert "checkpoint-1500 is used, the last one" in check_loaded(tmp_path, tiny.model(seed=1))[0]
     (tmp_path / "checkpoint-1500" / "trainer_state.json").write_text(
         json.dumps({"best_model_checkpoint": "/elsewhere/checkpoint-500"})
     )
-    assert "checkpoint-500 is used, the best one" in same(tmp_path, dense)[0]
-    saved(tmp_path / "outer" / "files" / "model", dense)
-    assert "found in files/model" in same(tmp_path / "outer", dense)[0]
-    saved(tmp_path / "outer" / "other", dense)
+    assert "checkpoint-500 is used, the best one" in check_loaded(tmp_path, dense)[0]
+    save_checkpoint(tmp_path / "outer" / "files" / "model", dense)
+    assert "found in files/model" in check_loaded(tmp_path / "outer", dense)[0]
+    save_checkpoint(tmp_path / "outer" / "other", dense)
     with pytest.raises(PruneError, match=r"contains 2 models \(files/model, other\)"):
         loading.load(str(tmp_path / "outer"))
     (tmp_path / "empty").mkdir()
@@ -186,7 +190,7 @@ def test_a_trainers_output_and_an_outer_folder(dense, tmp_path) -> None:
         loading.load(str(tmp_path / "empty"))
 
 
-def test_a_sentence_transformers_folder_says_what_it_lacks(dense, tmp_path) -> None:
+def test_a_sentence_transformers_folder_is_refused(dense, tmp_path) -> None:
     dense.bert.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     (tmp_path / "modules.json").write_text("[]")
@@ -202,7 +206,7 @@ def test_a_sentence_transformers_folder_says_what_it_lacks(dense, tmp_path) -> N
 
 def test_an_adapter_is_merged(dense, tmp_path) -> None:
     peft = pytest.importorskip("peft")
-    base = saved(tmp_path / "base", dense)
+    base = save_checkpoint(tmp_path / "base", dense)
     model, _ = loading.load(str(base))
     settings = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])
     adapted = peft.get_peft_model(model, settings)
@@ -222,26 +226,28 @@ def test_an_adapter_is_merged(dense, tmp_path) -> None:
     )
 
 
-def test_checkpoints_are_found_to_be_offered(dense, tmp_path, monkeypatch) -> None:
-    saved(tmp_path / "models" / "mine", dense)
+def test_known_checkpoints_are_listed_from_local_and_hub_folders(
+    dense, tmp_path, monkeypatch
+) -> None:
+    save_checkpoint(tmp_path / "models" / "mine", dense)
     dense.bert.save_pretrained(tmp_path / "models" / "bare")
-    saved(tmp_path / "hub" / "models--someone--reviews" / "snapshots" / "abc", dense)
+    save_checkpoint(tmp_path / "hub" / "models--someone--reviews" / "snapshots" / "abc", dense)
     monkeypatch.setenv("PRUNESCOPE_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     assert folders.known_checkpoints() == [str(tmp_path / "models" / "mine"), "someone/reviews"]
 
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "token", "regression", "span"])
-def test_the_kind_is_the_heads(kind, tmp_path) -> None:
-    folder = saved(tmp_path, tiny.model(kind=kind))
+def test_task_type_is_detected_from_the_head(kind, tmp_path) -> None:
+    folder = save_checkpoint(tmp_path, tiny.model(kind=kind))
     model, _ = loading.load(str(folder))
     config = loading.describe(str(folder)).config
     assert replay.task_type_of(model) == loading.task_type_of(config) == kind
     assert weights.keys(folder)
 
 
-def adapter(folder: Path, base: Path, **config: object) -> Path:
-    """A LoRA adapter with a head, trained on what lies in `base`."""
+def save_adapter(folder: Path, base: Path, **config: object) -> Path:
+    """Save a LoRA adapter with a head for the model in `base`."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
@@ -256,64 +262,64 @@ def adapter(folder: Path, base: Path, **config: object) -> Path:
     return folder
 
 
-def test_adapters_with_their_base_must_hold_every_weight(dense, tmp_path) -> None:
+def test_adapter_and_base_must_contain_every_weight(dense, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 
-    base = saved(tmp_path / "base", dense)
-    good = adapter(tmp_path / "good", base)
-    expected = loading.load(str(good))[0].state_dict()
-    old = adapter(tmp_path / "old", base)  # as PEFT wrote before safetensors
-    torch.save(load_file(old / "adapter_model.safetensors"), old / "adapter_model.bin")
-    (old / "adapter_model.safetensors").unlink()
-    for name, tensor in loading.load(str(old))[0].state_dict().items():
+    base = save_checkpoint(tmp_path / "base", dense)
+    complete = save_adapter(tmp_path / "good", base)
+    expected = loading.load(str(complete))[0].state_dict()
+    legacy = save_adapter(tmp_path / "old", base)  # PEFT's format before safetensors
+    torch.save(load_file(legacy / "adapter_model.safetensors"), legacy / "adapter_model.bin")
+    (legacy / "adapter_model.safetensors").unlink()
+    for name, tensor in loading.load(str(legacy))[0].state_dict().items():
         torch.testing.assert_close(tensor, expected[name], atol=0, rtol=0)
-    weights_of = load_file(good / "adapter_model.safetensors")
-    for lost, words in (
+    weights_of = load_file(complete / "adapter_model.safetensors")
+    for removed, message in (
         ("classifier", "no weights of the head"),
         ("layer.1.", "the adapter lacks .*layer.1.*lora_A"),
     ):
-        broken = adapter(tmp_path / lost.strip("."), base)
-        left = {name: tensor for name, tensor in weights_of.items() if lost not in name}
-        save_file(left, broken / "adapter_model.safetensors")
-        with pytest.raises(PruneError, match=words):
+        broken = save_adapter(tmp_path / removed.strip("."), base)
+        remaining = {name: tensor for name, tensor in weights_of.items() if removed not in name}
+        save_file(remaining, broken / "adapter_model.safetensors")
+        with pytest.raises(PruneError, match=message):
             loading.load(str(broken))
-    dense.bert.save_pretrained(
-        tmp_path / "bare"
-    )  # a base without a head; its pooler is not saved either
+    dense.bert.save_pretrained(tmp_path / "bare")  # a base without a head and without a pooler
     state = {
         name: tensor
         for name, tensor in load_file(tmp_path / "bare" / "model.safetensors").items()
         if "pooler" not in name
     }
     save_file(state, tmp_path / "bare" / "model.safetensors", metadata={"format": "pt"})
-    lacking = adapter(tmp_path / "random", tmp_path / "bare")
+    incomplete = save_adapter(tmp_path / "random", tmp_path / "bare")
     with pytest.raises(
         PruneError, match=r"neither the adapter nor its base .* contains .*pooler\.dense"
     ):
-        loading.load(str(lacking))
-    whole = adapter(tmp_path / "whole", tmp_path / "bare", modules_to_save=["classifier", "pooler"])
-    assert loading.load(str(whole))[0].notes  # what the message advises
+        loading.load(str(incomplete))
+    with_pooler = save_adapter(
+        tmp_path / "whole", tmp_path / "bare", modules_to_save=["classifier", "pooler"]
+    )
+    assert loading.load(str(with_pooler))[0].notes  # as the message suggests
 
 
-def test_old_names_of_layer_norms_are_read_under_a_prefix_too(dense, tmp_path) -> None:
-    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+def test_legacy_layer_norm_names_are_read_with_a_prefix(dense, tmp_path) -> None:
+    legacy_names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     state = {f"module.{name}": tensor for name, tensor in dense.state_dict().items()}
-    for new, before in old.items():
-        state = {name.replace(new, before): tensor for name, tensor in state.items()}
-    assert "'module.'" in same(saved(tmp_path, dense, state), dense)[0]
+    for current, legacy in legacy_names.items():
+        state = {name.replace(current, legacy): tensor for name, tensor in state.items()}
+    assert "'module.'" in check_loaded(save_checkpoint(tmp_path, dense, state), dense)[0]
 
 
-def test_an_attention_kernel_that_is_not_here_falls_back_with_a_note(dense, tmp_path) -> None:
-    folder = saved(tmp_path, dense)
+def test_a_missing_attention_kernel_falls_back_with_a_note(dense, tmp_path) -> None:
+    folder = save_checkpoint(tmp_path, dense)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "_attn_implementation": "flash_attention_2"})
     )
-    assert "'flash_attention_2'" in same(folder, dense)[0]
+    assert "'flash_attention_2'" in check_loaded(folder, dense)[0]
 
 
-def test_equal_label_names_are_told_apart(dense, tmp_path) -> None:
-    folder = saved(tmp_path, dense)
+def test_duplicate_label_names_are_made_unique(dense, tmp_path) -> None:
+    folder = save_checkpoint(tmp_path, dense)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "id2label": {"0": "other", "1": "other"}})
@@ -326,10 +332,10 @@ def test_equal_label_names_are_told_apart(dense, tmp_path) -> None:
 
 
 class Pickled(torch.nn.Module):
-    """A module that somebody pickles whole."""
+    """A module to pickle as a whole."""
 
 
-FOREIGN = {
+FOREIGN_FORMATS = {
     "onnx": ({"model.onnx": b"x"}, {}, "an ONNX export .*checkpoint that it was exported from"),
     "onnx in a folder": ({"onnx/model_quantized.onnx": b"x"}, {}, "an ONNX export"),
     "openvino": (
@@ -360,32 +366,32 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("name", FOREIGN)
-def test_folders_that_hold_something_else_say_what_it_is(name, dense, tmp_path) -> None:
-    files, config, words = FOREIGN[name]
-    folder = saved(tmp_path, dense)
+@pytest.mark.parametrize("name", FOREIGN_FORMATS)
+def test_foreign_formats_are_recognized_and_refused(name, dense, tmp_path) -> None:
+    files, config, message = FOREIGN_FORMATS[name]
+    folder = save_checkpoint(tmp_path, dense)
     if files and name != "setfit":
         (folder / "model.safetensors").unlink()
     for file, content in files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_bytes(content)
-    written = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(written | config))
-    with pytest.raises(PruneError, match=words) as refused:
+    original = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(original | config))
+    with pytest.raises(PruneError, match=message) as excinfo:
         loading.load(str(folder))
-    assert "save it again with save_pretrained" not in str(refused.value)
+    assert "save it again with save_pretrained" not in str(excinfo.value)
     (folder / "config.json").unlink()
     if files and name != "setfit":
-        with pytest.raises(PruneError, match=words):
+        with pytest.raises(PruneError, match=message):
             loading.load(str(folder))
 
 
-def test_pickles_of_whole_models_and_of_quantized_weights_are_recognised(dense, tmp_path) -> None:
-    whole = saved(tmp_path / "whole", dense, {})
+def test_pickled_models_and_quantized_weights_are_refused(dense, tmp_path) -> None:
+    whole = save_checkpoint(tmp_path / "whole", dense, {})
     torch.save(dense, whole / "pytorch_model.bin")
     with pytest.raises(PruneError, match=r"a whole pickled model .*torch\.nn\.modules"):
         loading.load(str(whole))
-    int8 = saved(
+    int8 = save_checkpoint(
         tmp_path / "int8",
         dense,
         torch.ao.quantization.quantize_dynamic(dense, {torch.nn.Linear}, torch.qint8).state_dict(),
@@ -394,8 +400,8 @@ def test_pickles_of_whole_models_and_of_quantized_weights_are_recognised(dense, 
         loading.load(str(int8))
 
 
-def test_git_lfs_pointers_say_so(dense, tmp_path) -> None:
-    folder = saved(tmp_path, dense)
+def test_git_lfs_pointers_are_refused(dense, tmp_path) -> None:
+    folder = save_checkpoint(tmp_path, dense)
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
     (folder / "model.safetensors").write_bytes(pointer)
     with pytest.raises(
@@ -408,42 +414,44 @@ def test_git_lfs_pointers_say_so(dense, tmp_path) -> None:
     ("family", "kind"),
     [("bert", "span"), ("roberta", "classification"), ("distilbert", "classification")],
 )
-def test_a_missing_class_is_known_by_the_weights_where_they_tell(family, kind, tmp_path) -> None:
+def test_a_missing_architecture_is_inferred_from_the_weights(family, kind, tmp_path) -> None:
     model = tiny.model(family, kind=kind)
-    folder = saved(tmp_path, model)
-    edited(folder, architectures=None)
-    assert "lists no architectures; according to its weights it is" in same(folder, model)[0]
-    edited(folder, architectures=[type(model).__name__])
-    assert same(folder, model) == []
+    folder = save_checkpoint(tmp_path, model)
+    edit_config(folder, architectures=None)
+    assert (
+        "lists no architectures; according to its weights it is" in check_loaded(folder, model)[0]
+    )
+    edit_config(folder, architectures=[type(model).__name__])
+    assert check_loaded(folder, model) == []
 
 
-def test_following_the_question_for_a_class_works(dense, tmp_path) -> None:
-    folder = saved(tmp_path, dense)
-    edited(folder, architectures=None)
+def test_adding_the_requested_architecture_resolves_the_error(dense, tmp_path) -> None:
+    folder = save_checkpoint(tmp_path, dense)
+    edit_config(folder, architectures=None)
     with pytest.raises(PruneError, match="architectures"):
         loading.load(str(folder))
-    edited(folder, architectures=["BertForSequenceClassification"])
-    assert same(folder, dense) == []
+    edit_config(folder, architectures=["BertForSequenceClassification"])
+    assert check_loaded(folder, dense) == []
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module."])
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
-def test_weights_in_a_trainers_dictionary_are_read(dense, tmp_path, prefix, key) -> None:
+def test_weights_nested_in_a_training_checkpoint_are_read(dense, tmp_path, prefix, key) -> None:
     state = {prefix + name: tensor for name, tensor in dense.state_dict().items()}
-    same(saved(tmp_path, dense, {"epoch": 3, key: state}), dense)
+    check_loaded(save_checkpoint(tmp_path, dense, {"epoch": 3, key: state}), dense)
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
-def test_names_without_the_base_models_prefix_are_read(dense, tmp_path, prefix) -> None:
+def test_weight_names_without_the_base_model_prefix_are_read(dense, tmp_path, prefix) -> None:
     state = {name.removeprefix("bert."): tensor for name, tensor in dense.state_dict().items()}
-    folder = saved(
+    folder = save_checkpoint(
         tmp_path / "bin", dense, {prefix + name: tensor for name, tensor in state.items()}
     )
-    assert same(folder, dense)
+    assert check_loaded(folder, dense)
     with pytest.raises(PruneError, match=r"lacks weights .*classifier"):
         loading.load(
             str(
-                saved(
+                save_checkpoint(
                     tmp_path / "bare",
                     dense,
                     {name: t for name, t in state.items() if "classifier" not in name},
@@ -452,10 +460,10 @@ def test_names_without_the_base_models_prefix_are_read(dense, tmp_path, prefix) 
         )
 
 
-def test_a_wrapped_model_of_other_sizes_is_a_sentence(dense, tmp_path) -> None:
-    folder = saved(
+def test_a_wrapped_model_with_mismatched_shapes_raises(dense, tmp_path) -> None:
+    folder = save_checkpoint(
         tmp_path, dense, {f"module.{name}": tensor for name, tensor in dense.state_dict().items()}
     )
-    edited(folder, id2label={"0": "a", "1": "b", "2": "c"})
+    edit_config(folder, id2label={"0": "a", "1": "b", "2": "c"})
     with pytest.raises(PruneError, match=r"classifier\.\w+ .*shape .*by its config.json"):
         loading.load(str(folder))

@@ -60,8 +60,8 @@ def test_methods_are_listed_without_transformers():
         "import sys; from prune_core.cli.arguments import main; main(['methods']); main(['jobs']); "
         "sys.exit('transformers' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
-    assert run.returncode == 0
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert process.returncode == 0
 
 
 def test_jobs_are_listed_without_torch():
@@ -69,8 +69,8 @@ def test_jobs_are_listed_without_torch():
         "import sys; from prune_core.cli.arguments import main; main(['jobs']); "
         "sys.exit('torch' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
-    assert run.returncode == 0
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert process.returncode == 0
 
 
 def test_run_end_to_end_on_a_local_file(checkpoint, tmp_path, capsys):
@@ -94,15 +94,15 @@ def test_run_end_to_end_on_a_local_file(checkpoint, tmp_path, capsys):
     output = capsys.readouterr()
     assert "AKR 50%" in output.out and "Accuracy" in output.out and "prune:" in output.err
     assert run(*arguments, "--json", tmp_path / "two.json") == 0
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert set(one) >= {"experiment", "versions", "seconds", "rows"}
-    assert set(one["seconds"]) == {"prune", "accuracy", "reconstruction"}
-    assert one["experiment"]["method"]["options"]["bias"] is False
+    first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert set(first) >= {"experiment", "versions", "seconds", "rows"}
+    assert set(first["seconds"]) == {"prune", "accuracy", "reconstruction"}
+    assert first["experiment"]["method"]["options"]["bias"] is False
     # rows of prune include their duration
-    assert {name: rows for name, rows in one["rows"].items() if name != "prune"} == {
-        name: rows for name, rows in two["rows"].items() if name != "prune"
+    assert {name: rows for name, rows in first["rows"].items() if name != "prune"} == {
+        name: rows for name, rows in second["rows"].items() if name != "prune"
     }
-    assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
+    assert Store().records(1) == first["rows"] and Store().job(1).study == "Command line"
     model, _ = loading.load(str(tmp_path / "pruned"))
     assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in replay.sparsity_by_projection(model))
     assert (
@@ -156,7 +156,7 @@ def test_ctrl_c_cancels_the_job(fake, capsys, monkeypatch):
 
 def test_a_running_command_can_be_cancelled_from_another_process(tmp_path):
     options = [*("--measure", "nap"), *("--set", "nap.seconds=60"), *("--set", "nap.reports=no")]
-    started = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, fakes.__file__, "run", *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -164,9 +164,9 @@ def test_a_running_command_can_be_cancelled_from_another_process(tmp_path):
     )
     store = Store()
     while not any(job.stage == "nap" for job in store.jobs()):
-        assert started.poll() is None
+        assert process.poll() is None
     assert run("cancel", 1) == 0
-    assert started.wait(5) == 130 and store.job(1).status == Status.CANCELLED
+    assert process.wait(5) == 130 and store.job(1).status == Status.CANCELLED
 
 
 def test_a_sweep_is_a_grid_and_finished_runs_are_not_recomputed(fake, tmp_path, capsys):

@@ -14,16 +14,18 @@ from prune_core.models.inference import contention
 from prune_core.models.inference.contention import Clocks, Contention
 
 
-def measured(monkeypatch, threads, cores, seconds, busy, own):
-    """The load when all processes used `busy` and this one `own` processor seconds."""
-    clocks = iter([Clocks(5.0, 100.0, 10.0), Clocks(5.0 + seconds, 100.0 + busy, 10.0 + own)])
+def measured_load(monkeypatch, threads, cores, seconds, total, this_process):
+    """Return the load by other processes from the CPU seconds of all and of this process."""
+    clocks = iter(
+        [Clocks(5.0, 100.0, 10.0), Clocks(5.0 + seconds, 100.0 + total, 10.0 + this_process)]
+    )
     monkeypatch.setattr(contention, "_read", lambda: next(clocks))
     monkeypatch.setattr(contention, "_cores", lambda: cores)
     return Contention(threads).other_load()
 
 
 @pytest.mark.parametrize(
-    "threads, cores, seconds, busy, own, load",
+    "threads, cores, seconds, total, this_process, load",
     [
         (2, 2, 10.0, 20.0, 14.0, 0.6),  # a busy neighbor of two threads on two cores
         (2, 2, 10.0, 20.0, 19.6, 0.04),  # idle daemons
@@ -43,11 +45,11 @@ def measured(monkeypatch, threads, cores, seconds, busy, own):
         (2, 2, 10.0, 0.0, 20.0, np.nan),  # a system that reports no processor times
     ],
 )
-def test_the_load_is_what_does_not_fit_on_spare_cores(
-    monkeypatch, threads, cores, seconds, busy, own, load
+def test_load_is_processor_time_that_does_not_fit_on_spare_cores(
+    monkeypatch, threads, cores, seconds, total, this_process, load
 ):
-    assert measured(
-        monkeypatch, threads, cores, seconds=seconds, busy=busy, own=own
+    assert measured_load(
+        monkeypatch, threads, cores, seconds=seconds, total=total, this_process=this_process
     ) == pytest.approx(load, abs=1e-9, nan_ok=True)
 
 
@@ -56,24 +58,24 @@ def test_without_psutil_the_load_is_unknown(monkeypatch):
     assert np.isnan(Contention(1).other_load())
 
 
-def test_a_busy_process_on_every_core_is_noticed():
-    spin = [
+def test_busy_processes_on_every_core_are_detected():
+    processes = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
         for _ in range(contention._cores() + 1)
     ]
     try:
-        time.sleep(0.5)  # they start
-        watch, end = Contention(contention._cores()), time.perf_counter() + 1.5
+        time.sleep(0.5)  # until they have started
+        monitor, end = Contention(contention._cores()), time.perf_counter() + 1.5
         while time.perf_counter() < end:
             pass
-        assert contention.disturbance(watch.other_load())
+        assert contention.disturbance(monitor.other_load())
     finally:
-        for process in spin:
+        for process in processes:
             process.kill()
             process.wait()
 
 
-def test_a_clause_only_above_the_threshold():
+def test_disturbance_is_reported_only_from_the_threshold_on():
     assert [contention.disturbance(load) for load in (None, np.nan, 0.0, contention.DISTURBED)] == [
         ""
     ] * 4

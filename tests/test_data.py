@@ -1,4 +1,4 @@
-"""Data sources: what is read, what is drawn, and the one sentence that each mistake gets."""
+"""Data sources: file formats, sampling, and error messages for invalid data."""
 
 import bz2
 import gzip
@@ -23,13 +23,13 @@ LABELS = ("negative", "positive")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONG = "a film that is long enough to calibrate with, word after word"
 
-ENDINGS = (
+EXTENSIONS = (
     *(".csv", ".tsv", ".txt", ".json", ".jsonl"),
     *(".conll", ".parquet", ".arrow", ".gz"),
 )
 
 
-def written(tmp_path: Path, rows: list[dict], name: str = "reviews.csv") -> str:
+def write_table(tmp_path: Path, rows: list[dict], name: str = "reviews.csv") -> str:
     path = tmp_path / name
     table = pd.DataFrame(rows)
     {
@@ -46,7 +46,7 @@ def reviews(count: int = 12) -> list[dict]:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_every_format_gives_the_same_examples(tmp_path: Path, name: str) -> None:
-    task = tasks.load(DataSource(written(tmp_path, reviews(), name)), LABELS)
+    task = tasks.load(DataSource(write_table(tmp_path, reviews(), name)), LABELS)
     both = sorted(task.calibration.texts + task.evaluation.texts)
     assert both == sorted(row["text"] for row in reviews())
     assert not set(task.calibration.texts) & set(task.evaluation.texts)
@@ -56,25 +56,25 @@ def test_every_format_gives_the_same_examples(tmp_path: Path, name: str) -> None
     )
 
 
-def test_columns_are_chosen_and_words_are_labels_too(tmp_path: Path) -> None:
+def test_columns_can_be_selected_and_labels_can_be_words(tmp_path: Path) -> None:
     rows = [
         {"a": LONG, "b": f"second {i}", "mood": ("Positive", "negative")[i % 2]} for i in range(9)
     ]
-    path = written(tmp_path, rows)
+    path = write_table(tmp_path, rows)
     task = tasks.load(DataSource(path, text="a", text_pair="b", label="mood"), LABELS)
     assert task.evaluation.pairs and task.evaluation.pairs[0].startswith("second")
     assert set(task.evaluation.labels) == {0, 1}
 
 
 def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
-    own = written(tmp_path, [{"text": LONG}, {"text": "short"}], "calibration.jsonl")
-    task = tasks.load(DataSource(written(tmp_path, reviews()), calibration=own), LABELS)
+    calibration = write_table(tmp_path, [{"text": LONG}, {"text": "short"}], "calibration.jsonl")
+    task = tasks.load(DataSource(write_table(tmp_path, reviews()), calibration=calibration), LABELS)
     assert task.calibration.texts == [LONG, "short"] and task.calibration.labels is None
     assert len(task.evaluation) == 12
 
 
 @pytest.mark.parametrize(
-    ("rows", "source", "words"),
+    ("rows", "source", "message"),
     [
         (
             [{"text": " ", "label": i % 2} for i in range(4)],
@@ -106,14 +106,14 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
         (reviews(), {"labels": "nonsense"}, "write value=label"),
     ],
 )
-def test_a_mistake_in_the_rows_is_a_sentence(
-    tmp_path: Path, rows: list[dict], source: dict, words: str
+def test_invalid_rows_and_options_raise(
+    tmp_path: Path, rows: list[dict], source: dict, message: str
 ) -> None:
-    with pytest.raises(PruneError, match=words.replace("\\\\", "\\")):
-        tasks.load(DataSource(written(tmp_path, rows), **source), LABELS)
+    with pytest.raises(PruneError, match=message.replace("\\\\", "\\")):
+        tasks.load(DataSource(write_table(tmp_path, rows), **source), LABELS)
 
 
-def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_rows_without_a_text_or_label_are_dropped_and_counted(tmp_path: Path) -> None:
     rows = [
         *reviews(40),
         {"text": " ", "label": 1},
@@ -122,7 +122,7 @@ def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
         {"text": "NA", "label": 1},
         {"text": "null", "label": 0},
     ]
-    task = tasks.load(DataSource(written(tmp_path, rows)), LABELS)
+    task = tasks.load(DataSource(write_table(tmp_path, rows)), LABELS)
     texts = task.calibration.texts + task.evaluation.texts
     assert len(texts) == 42 and {"NA", "null"} <= set(texts)
     assert {"1 row without a text left out.", "2 rows without a label left out."} <= set(task.notes)
@@ -131,8 +131,8 @@ def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "columns", [{"text": LONG}, {"text": LONG, "label": -1}, {"text": LONG, "label": None}]
 )
-def test_no_labels_is_a_normal_case(tmp_path: Path, columns: dict) -> None:
-    task = tasks.load(DataSource(written(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
+def test_unlabelled_data_is_supported(tmp_path: Path, columns: dict) -> None:
+    task = tasks.load(DataSource(write_table(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
     assert (
         task.evaluation.labels is None
         and task.metric == "same_label"
@@ -150,8 +150,8 @@ TABLE = [
 ]
 
 
-def cells(separator: str, quote: bool = True) -> str:
-    def guard(cell):
+def delimited_table(separator: str, quote: bool = True) -> str:
+    def escape(cell):
         return (
             '"' + cell.replace('"', '""') + '"'
             if quote and (separator in cell or '"' in cell)
@@ -159,50 +159,52 @@ def cells(separator: str, quote: bool = True) -> str:
         )
 
     return "".join(
-        f"{guard(text)}{separator}{label}\n" for text, label in [("sentence", "label"), *TABLE]
+        f"{escape(text)}{separator}{label}\n" for text, label in [("sentence", "label"), *TABLE]
     )
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_separators_and_encodings_are_found(tmp_path: Path, separator: str, encoding: str) -> None:
+def test_separators_and_encodings_are_detected(
+    tmp_path: Path, separator: str, encoding: str
+) -> None:
     file = tmp_path / "a.csv"
-    file.write_bytes(cells(separator).replace("\n", "\r\n").encode(encoding))
-    found = tables.read(str(file))
-    assert list(found.rows.itertuples(index=False, name=None)) == TABLE
-    assert ("Windows-1252" in found.description) == (encoding == "cp1252") and (
-        "separated" in found.description
+    file.write_bytes(delimited_table(separator).replace("\n", "\r\n").encode(encoding))
+    table = tables.read(str(file))
+    assert list(table.rows.itertuples(index=False, name=None)) == TABLE
+    assert ("Windows-1252" in table.description) == (encoding == "cp1252") and (
+        "separated" in table.description
     ) == (separator != ",")
 
 
-@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zip"])
-def test_packed_files_are_unpacked(tmp_path: Path, ending: str) -> None:
-    file, content = tmp_path / f"a.tsv.{ending}", cells("\t").encode()
-    if ending == "zip":
-        with zipfile.ZipFile(file, "w") as packed:
-            packed.writestr("a.tsv", content)
+@pytest.mark.parametrize("extension", ["gz", "bz2", "xz", "zip"])
+def test_compressed_files_are_read(tmp_path: Path, extension: str) -> None:
+    file, content = tmp_path / f"a.tsv.{extension}", delimited_table("\t").encode()
+    if extension == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.tsv", content)
     else:
         file.write_bytes(
-            {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[ending](content)
+            {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[extension](content)
         )
     assert list(tables.read(str(file)).rows["sentence"]) == [text for text, _ in TABLE]
 
 
-def test_quotes_may_be_text(tmp_path: Path) -> None:
-    """As in GLUE's own files, where a cell that begins with a quote does not end with one."""
+def test_unbalanced_quotes_are_read_as_text(tmp_path: Path) -> None:
+    """In GLUE's files, a cell that begins with a quote does not have to end with one."""
     file = tmp_path / "a.tsv"
     file.write_text(
         'sentence\tlabel\n"a fine film\t1\nnot a "fine" film\t0\n"fine" is the word\t1\n"who '
         'knows"\t0\n'
     )
-    found = tables.read(str(file))
-    assert list(found.rows["sentence"]) == [
+    table = tables.read(str(file))
+    assert list(table.rows["sentence"]) == [
         '"a fine film',
         'not a "fine" film',
         '"fine" is the word',
         '"who knows"',
     ]
-    assert found.form.quotes == "no" and len(found.rows) == 4
+    assert table.form.quotes == "no" and len(table.rows) == 4
 
 
 @pytest.mark.parametrize(
@@ -220,17 +222,17 @@ def test_quotes_may_be_text(tmp_path: Path) -> None:
         ("sentence\na fine film to see\na dull one indeed\n", "yes", 1),
     ],
 )
-def test_a_header_that_is_missing_is_noticed(
+def test_a_missing_header_is_detected(
     tmp_path: Path, content: str, header: str, width: int
 ) -> None:
     file = tmp_path / "a.txt"
     file.write_text(content)
-    found = tables.read(str(file))
-    assert (found.form.header, len(found.rows.columns)) == (header, width)
-    assert len(found.rows) == len(content.splitlines()) - (header == "yes")
+    table = tables.read(str(file))
+    assert (table.form.header, len(table.rows.columns)) == (header, width)
+    assert len(table.rows) == len(content.splitlines()) - (header == "yes")
 
 
-def test_what_is_found_can_be_told_otherwise(tmp_path: Path) -> None:
+def test_the_detected_dialect_can_be_overridden(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes("a;b\ncaf\xe9;1\n".encode("cp1252"))
     assert list(tables.read(str(file), Dialect(";", "cp1252", "no")).rows["column 1"]) == [
@@ -273,14 +275,14 @@ SQUAD = {
         {f"id {i}": record for i, record in enumerate(RECORDS)},
     ],
 )
-def test_json_of_every_shape(tmp_path: Path, content: object) -> None:
+def test_every_json_layout_is_read(tmp_path: Path, content: object) -> None:
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert (
         tables.read(str(tmp_path / "a.json")).rows[["text", "label"]].to_dict("records") == RECORDS
     )
 
 
-def test_json_lines_nested_fields_and_squad(tmp_path: Path) -> None:
+def test_json_lines_nested_fields_and_squad_are_read(tmp_path: Path) -> None:
     (tmp_path / "lines.json").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     assert len(tables.read(str(tmp_path / "lines.json")).rows) == 4
     (tmp_path / "nested.jsonl").write_text(
@@ -292,15 +294,15 @@ def test_json_lines_nested_fields_and_squad(tmp_path: Path) -> None:
         DataSource(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS
     ).evaluation.labels
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
-    found = tables.read(str(tmp_path / "squad.json")).rows
-    assert list(found["question"]) == ["When?", "Who?"] and found["answers"].iloc[0] == {
+    rows = tables.read(str(tmp_path / "squad.json")).rows
+    assert list(rows["question"]) == ["When?", "Who?"] and rows["answers"].iloc[0] == {
         "text": ["1902"],
         "answer_start": [22],
     }
-    assert found["answers"].iloc[1]["text"] == []
+    assert rows["answers"].iloc[1]["text"] == []
 
 
-def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
+def test_excel_arrow_and_saved_dataset_folders_are_read(tmp_path: Path) -> None:
     from datasets import ClassLabel, Dataset, DatasetDict
 
     pd.DataFrame(RECORDS).to_excel(tmp_path / "a.xlsx", index=False)
@@ -320,14 +322,14 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
         assert task.label_map == {
             "negative": 0,
             "positive": 1,
-        }  # by name: the data counts them the other way round
+        }  # by name: the dataset has the reverse order
     assert (
         len(tasks.load(DataSource(str(tmp_path / "both"), split="train"), LABELS).evaluation) == 8
     )
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet"])
-def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
+def test_splits_are_selected_by_a_split_column(name, tmp_path):
     rows = pd.DataFrame(RECORDS * 6).assign(Split=["train"] * 12 + ["test"] * 12)
     path = str(tmp_path / name)
     write = {
@@ -335,8 +337,8 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
         ".parquet": lambda: rows.to_parquet(path),
     }
     write.get(name[1:], lambda: rows.to_json(path, orient="records", lines=name.endswith("l")))()
-    asked = tables.read(path, part="test").rows
-    assert len(asked) == 12 and set(asked["Split"]) == {"test"}
+    selected = tables.read(path, part="test").rows
+    assert len(selected) == 12 and set(selected["Split"]) == {"test"}
     task = tasks.load(DataSource(path), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 12)
     assert "Split 'train' is used for calibration and 'test' for evaluation" in " ".join(task.notes)
@@ -348,29 +350,29 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     assert tasks.load(DataSource(path, split="test"), LABELS).evaluation == task.evaluation
     assert (
         len(tasks.load(DataSource(path, split="train"), LABELS).evaluation) == 8
-    )  # a third calibrates
+    )  # a third is used for calibration
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
     rows.to_excel(tmp_path / "a.xlsx", index=False)
     (tmp_path / "key.json").write_text(json.dumps({"rows": rows.to_dict("records")}))
-    for alone in (
+    for single in (
         "a.xlsx",
         "key.json",
-    ):  # one sheet, one key: what the note advises works there too
-        assert len(tables.read(str(tmp_path / alone), part="test").rows) == 12
+    ):  # one sheet or one key: the suggested split works too
+        assert len(tables.read(str(tmp_path / single), part="test").rows) == 12
     rows.drop(columns="Split").to_csv(tmp_path / "plain.csv", index=False)
     (tmp_path / "lists.json").write_text('[["good", 1], ["bad", 0]]')
-    for plain in ("plain.csv", "lists.json"):
+    for without_splits in ("plain.csv", "lists.json"):
         with pytest.raises(PruneError, match="single table"):
-            tables.read(str(tmp_path / plain), part="test")
+            tables.read(str(tmp_path / without_splits), part="test")
 
 
-def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_dataset_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     from prune_core.data import hub
 
-    made = datasets.Dataset.from_list(RECORDS * 3).cast_column(
+    dataset = datasets.Dataset.from_list(RECORDS * 3).cast_column(
         "label", datasets.ClassLabel(names=["positive", "negative"])
     )
     hub._splits.cache_clear()
@@ -378,7 +380,7 @@ def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         datasets,
         "load_dataset",
-        lambda path, config, split: made if split == "train" else made.select(range(6)),
+        lambda path, config, split: dataset if split == "train" else dataset.select(range(6)),
     )
     task = tasks.load(DataSource("someone/reviews", config="en"), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 6) and "split 'test'" in " ".join(
@@ -386,44 +388,44 @@ def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert (
         len(tasks.load(DataSource("someone/reviews", split="train"), LABELS).evaluation) == 8
-    )  # a third calibrates: train cannot be both
+    )  # a third is used for calibration, as train cannot serve for both
     hub._splits.cache_clear()
 
 
-def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
-    empty, broken, odd, two = (
+def test_unreadable_files_raise(tmp_path: Path) -> None:
+    empty, broken, unknown, multiple = (
         tmp_path / name for name in ("empty.csv", "broken.jsonl", "notes.docx", "two.zip")
     )
     empty.write_text("")
     broken.write_text(json.dumps({"text": "a"}) + "\n{oops\n")
-    odd.write_bytes(b"PK\x03\x04\x00\x00")
-    with zipfile.ZipFile(two, "w") as packed:
-        packed.writestr("a.csv", "a")
-        packed.writestr("b.csv", "b")
+    unknown.write_bytes(b"PK\x03\x04\x00\x00")
+    with zipfile.ZipFile(multiple, "w") as archive:
+        archive.writestr("a.csv", "a")
+        archive.writestr("b.csv", "b")
     (tmp_path / "not.xlsx").write_bytes(b"no")
     (tmp_path / "not.parquet").write_bytes(b"no")
-    for path, words in (
+    for path, message in (
         (empty, "empty"),
         (broken, "line 2 is not JSON"),
-        (odd, "unknown table format"),
-        (two, "contains 2 files"),
+        (unknown, "unknown table format"),
+        (multiple, "contains 2 files"),
         (tmp_path / "not.xlsx", "cannot be read as .xlsx"),
         (tmp_path / "not.parquet", "cannot be read as .parquet"),
         (tmp_path, "a folder without a dataset"),
         (tmp_path / "gone.csv", "no such file"),
     ):
-        with pytest.raises(PruneError, match=words):
+        with pytest.raises(PruneError, match=message):
             tables.read(str(path))
 
 
-def test_random_bytes_are_a_table_or_a_sentence(tmp_path: Path) -> None:
+def test_random_bytes_give_a_table_or_a_one_line_error(tmp_path: Path) -> None:
     import random
 
-    dice = random.Random(0)
+    rng = random.Random(0)
     for count in range(40):
-        file = tmp_path / f"{count}{dice.choice(ENDINGS)}"
+        file = tmp_path / f"{count}{rng.choice(EXTENSIONS)}"
         file.write_bytes(
-            bytes(dice.choice(b'a",;\t\n{}[]:\xe9\xff\x00 -1') for _ in range(dice.randint(1, 300)))
+            bytes(rng.choice(b'a",;\t\n{}[]:\xe9\xff\x00 -1') for _ in range(rng.randint(1, 300)))
         )
         try:
             assert len(tables.read(str(file)).rows)
@@ -431,22 +433,22 @@ def test_random_bytes_are_a_table_or_a_sentence(tmp_path: Path) -> None:
             assert "\n" not in str(error)
 
 
-def test_a_model_with_other_labels_is_asked_about(tmp_path: Path) -> None:
+def test_labels_that_do_not_match_the_model_raise(tmp_path: Path) -> None:
     rows = [
         {"text": LONG, "label": name} for name in ("World", "Sports", "Business", "Sci/Tech") * 3
     ]
     with pytest.raises(
         PruneError, match=r"The file has 4 .*World.* the model 2 labels \(negative, positive\)"
     ):
-        tasks.load(DataSource(written(tmp_path, rows)), LABELS)
+        tasks.load(DataSource(write_table(tmp_path, rows)), LABELS)
 
 
-def test_an_unreachable_hub_is_a_sentence() -> None:
+def test_an_unreachable_hub_raises() -> None:
     with pytest.raises(PruneError, match="sst2: the Hub cannot be reached"):
         tasks.load(DataSource("sst2"), LABELS)
 
 
-def test_the_demo_is_what_it_promises() -> None:
+def test_demo_data_is_unique_balanced_and_large_enough() -> None:
     task = tasks.load(DataSource(), LABELS)
     assert len(task.calibration) == 256 and len(task.calibration) + len(task.evaluation) >= 600
     texts = task.calibration.texts + task.evaluation.texts
@@ -457,34 +459,34 @@ def test_the_demo_is_what_it_promises() -> None:
 
 def test_samples_are_seeded_and_keep_their_order() -> None:
     pool = tasks.load(DataSource(), LABELS).evaluation
-    one, again, other = (pool.sample(20, seed) for seed in (1, 1, 2))
-    assert one == again != other and len(one) == 20
-    assert [pool.texts.index(text) for text in one.texts] == sorted(
-        pool.texts.index(text) for text in one.texts
+    first, repeated, other = (pool.sample(20, seed) for seed in (1, 1, 2))
+    assert first == repeated != other and len(first) == 20
+    assert [pool.texts.index(text) for text in first.texts] == sorted(
+        pool.texts.index(text) for text in first.texts
     )
 
 
-def test_batches_hold_every_example_once_with_little_padding() -> None:
-    found = list(
+def test_batches_contain_every_example_once_with_little_padding() -> None:
+    batches = list(
         tokens.batches(
             tiny.tokenizer(), tiny.examples(3), 5, max_length=64, device=torch.device("cpu")
         )
     )
-    assert sorted(index for _, indices in found for index in indices) == list(range(36))
-    padding = sum(int((batch["attention_mask"] == 0).sum()) for batch, _ in found)
-    assert padding < 0.1 * sum(batch["attention_mask"].numel() for batch, _ in found)
-    cut = next(
+    assert sorted(index for _, indices in batches for index in indices) == list(range(36))
+    padding = sum(int((batch["attention_mask"] == 0).sum()) for batch, _ in batches)
+    assert padding < 0.1 * sum(batch["attention_mask"].numel() for batch, _ in batches)
+    truncated = next(
         iter(
             tokens.batches(
                 tiny.tokenizer(), tiny.examples(), 12, max_length=6, device=torch.device("cpu")
             )
         )
     )[0]
-    assert cut["input_ids"].shape == (12, 6)
+    assert truncated["input_ids"].shape == (12, 6)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data sets are not beside this checkout")
-def test_real_files_load() -> None:
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real datasets are not next to this checkout")
+def test_real_datasets_load() -> None:
     task = tasks.load(DataSource(str(SHARED / "sst2" / "validation.parquet")), LABELS)
     assert len(task.calibration) + len(task.evaluation) == 872
     news = tasks.load(
@@ -497,17 +499,19 @@ def test_real_files_load() -> None:
     assert tasks.load(pairs, KNOWN_TASKS["mrpc"].labels).evaluation.pairs
 
 
-def test_a_nested_field_is_no_column_of_its_own(tmp_path: Path) -> None:
+def test_nested_fields_are_flattened_into_dotted_columns(tmp_path: Path) -> None:
     rows = [{"tweet": {"text": f"fine phone {i}"}, "user": {"label": i % 2}} for i in range(9)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert list(tables.read(str(tmp_path / "a.jsonl")).rows) == ["tweet.text", "user.label"]
-    task = tasks.load(DataSource(str(tmp_path / "a.jsonl")), LABELS)  # found by their looks
+    task = tasks.load(
+        DataSource(str(tmp_path / "a.jsonl")), LABELS
+    )  # columns detected by their content
     assert task.evaluation.texts[0].startswith("fine phone") and task.evaluation.labels
 
 
 @pytest.mark.parametrize("name", ["reviews", "reviews.dat", "reviews.text.gz"])
-def test_another_ending_is_read_as_it_looks(tmp_path: Path, name: str) -> None:
-    content = cells("\t").encode()
+def test_unknown_extensions_are_read_by_content(tmp_path: Path, name: str) -> None:
+    content = delimited_table("\t").encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     assert list(tables.read(str(tmp_path / name)).rows["sentence"]) == [text for text, _ in TABLE]
     (tmp_path / "records.data").write_text(json.dumps(RECORDS))
@@ -518,14 +522,18 @@ def test_another_ending_is_read_as_it_looks(tmp_path: Path, name: str) -> None:
     assert list(tables.read(str(tmp_path / "rows.jsonl")).rows) == ["column 1", "column 2"]
 
 
-def test_bytes_and_nullable_columns_of_parquet_are_text_and_none(tmp_path: Path) -> None:
+def test_parquet_bytes_are_read_as_text_and_nulls_as_none(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     texts = [f"{LONG} é {i}".encode() for i in range(4)]
-    for kind in (pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())):
+    for arrow_type in (pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())):
         plain = pa.array(texts, pa.binary())
-        column = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+        column = (
+            plain.dictionary_encode()
+            if pa.types.is_dictionary(arrow_type)
+            else plain.cast(arrow_type)
+        )
         words = pa.array([[b"a", b"b"]] * 4, pa.list_(pa.binary()))
         pq.write_table(pa.table({"text": column, "words": words}), tmp_path / "a.parquet")
         rows = tables.read(str(tmp_path / "a.parquet")).rows
@@ -538,11 +546,11 @@ def test_bytes_and_nullable_columns_of_parquet_are_text_and_none(tmp_path: Path)
         {"text": pd.array(["a", None], "string"), "n": pd.array([1, None], "Int64")}
     )
     nullable.to_parquet(tmp_path / "c.parquet")
-    found = tables.read(str(tmp_path / "c.parquet")).rows
-    assert found["text"].tolist() == ["a", None] and found["n"].tolist() == [1, None]
+    rows = tables.read(str(tmp_path / "c.parquet")).rows
+    assert rows["text"].tolist() == ["a", None] and rows["n"].tolist() == [1, None]
 
 
-OLD = {
+LEGACY_TEXTS = {
     "cp1250": (
         "Zażółć gęślą jaźń, miłość",
         "Výborný film, příliš žluťoučký kůň",
@@ -562,25 +570,27 @@ OLD = {
 }
 
 
-@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name in OLD for text in OLD[name]])
-def test_old_encodings_are_told_apart(encoding: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "text"), [(name, text) for name in LEGACY_TEXTS for text in LEGACY_TEXTS[name]]
+)
+def test_legacy_encodings_are_detected(encoding: str, text: str) -> None:
     assert (
         decode(f"text,label\n{text},1\n".encode(encoding), "", "a.csv")[0]
         == f"text,label\n{text},1\n"
     )
 
 
-def test_a_few_wrong_bytes_are_named_and_rare_encodings_are_not_guessed() -> None:
-    good = "".join(f"café número {i}\n" for i in range(20)).encode()
+def test_invalid_bytes_are_reported_and_rare_encodings_are_not_guessed() -> None:
+    valid = "".join(f"café número {i}\n" for i in range(20)).encode()
     with pytest.raises(
         PruneError,
         match=r"line 21: the byte 0xe9 is not UTF-8.*'caf. noir'.*--encoding, such as cp1252",
-    ) as told:
-        decode(good + b"caf\xe9 noir\n" + good, "", "a.csv")
-    assert "\n" not in str(told.value)
+    ) as excinfo:
+        decode(valid + b"caf\xe9 noir\n" + valid, "", "a.csv")
+    assert "\n" not in str(excinfo.value)
     with pytest.raises(PruneError, match="truncated: it ends inside a character"):
-        decode(good + "é".encode()[:1], "", "a.csv")
-    assert decode(good.decode().encode("utf-32"), "", "a.csv")[0] == good.decode()
+        decode(valid + "é".encode()[:1], "", "a.csv")
+    assert decode(valid.decode().encode("utf-32"), "", "a.csv")[0] == valid.decode()
     with pytest.raises(PruneError, match="cannot be detected"):
         decode("ภาพยนตร์เรื่องนี้ดีมาก\n".encode("tis_620"), "", "a.csv")
     with pytest.raises(
@@ -590,18 +600,18 @@ def test_a_few_wrong_bytes_are_named_and_rare_encodings_are_not_guessed() -> Non
         decode("text\nKöln ³u schön fa¹n größe und übel\n".encode("cp1252"), "", "a.csv")
 
 
-def test_content_counts_more_than_the_name(tmp_path: Path) -> None:
+def test_file_content_takes_precedence_over_the_extension(tmp_path: Path) -> None:
     table = pd.DataFrame(RECORDS)
     table.to_excel(tmp_path / "a.xlsx", index=False)
     table.to_parquet(tmp_path / "a.parquet")
     table.to_feather(tmp_path / "a.feather")
     table.to_csv(tmp_path / "plain.csv", index=False)
-    packed = {"gzip.csv": gzip.compress, "bzip.txt": bz2.compress, "xz.tsv": lzma.compress}
-    for name, pack in packed.items():
-        (tmp_path / name).write_bytes(pack((tmp_path / "plain.csv").read_bytes()))
+    compressed = {"gzip.csv": gzip.compress, "bzip.txt": bz2.compress, "xz.tsv": lzma.compress}
+    for name, compress in compressed.items():
+        (tmp_path / name).write_bytes(compress((tmp_path / "plain.csv").read_bytes()))
     for name in ("a.xlsx", "a.parquet", "a.feather"):
         (tmp_path / f"{name[2:]}.csv").write_bytes((tmp_path / name).read_bytes())
-    for name in (*packed, "xlsx.csv", "parquet.csv", "feather.csv"):
+    for name in (*compressed, "xlsx.csv", "parquet.csv", "feather.csv"):
         assert tables.read(str(tmp_path / name)).rows["text"].tolist() == table["text"].tolist(), (
             name
         )
@@ -616,8 +626,8 @@ def test_the_sheet_with_most_rows_is_read(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
         pd.DataFrame({"Export of": ["reviews"]}).to_excel(book, sheet_name="Info", index=False)
         pd.DataFrame(RECORDS).to_excel(book, sheet_name="Rows", index=False)
-    found = tables.read(str(tmp_path / "a.xlsx"))
-    assert len(found.rows) == 4 and found.description == "sheet 'Rows' of 2"
+    table = tables.read(str(tmp_path / "a.xlsx"))
+    assert len(table.rows) == 4 and table.description == "sheet 'Rows' of 2"
 
 
 GERMEVAL = (
@@ -631,7 +641,7 @@ KAGGLE = (
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "description"),
     [
         ("a.conll", GERMEVAL, "word in cell 2 and tag in cell 3"),
         ("a.txt", GERMEVAL, "word in cell 2"),
@@ -654,13 +664,15 @@ KAGGLE = (
         ),
     ],
 )
-def test_one_word_per_line_or_row(tmp_path: Path, name: str, content: str, words: str) -> None:
+def test_files_with_one_word_per_line_or_row_are_grouped_into_sentences(
+    tmp_path: Path, name: str, content: str, description: str
+) -> None:
     (tmp_path / name).write_text(content)
-    found = tables.read(str(tmp_path / name))
-    assert found.rows["tokens"].tolist() == SENTENCES and words in found.description
+    table = tables.read(str(tmp_path / name))
+    assert table.rows["tokens"].tolist() == SENTENCES and description in table.description
     assert (
-        found.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]]
-        and found.rows.index.name == "line"
+        table.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]]
+        and table.rows.index.name == "line"
     )
     task = tasks.load(
         DataSource(str(tmp_path / name), calibration=str(tmp_path / name)),
@@ -670,7 +682,7 @@ def test_one_word_per_line_or_row(tmp_path: Path, name: str, content: str, words
     assert task.evaluation.labels == [[1, 0], [0, 3]]
 
 
-def test_hashtags_are_words_and_running_numbers_without_tags_are_refused(tmp_path: Path) -> None:
+def test_hashtags_are_words_and_word_numbers_without_tags_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("#bonn B-LOC\nis O\n\n# O\nyes O\n")
     assert tables.read(str(tmp_path / "a.conll")).rows["tokens"].tolist() == [
         ["#bonn", "is"],
@@ -687,7 +699,7 @@ def test_hashtags_are_words_and_running_numbers_without_tags_are_refused(tmp_pat
     assert "tokens" not in tables.read(str(tmp_path / "c.csv")).rows
 
 
-def test_titles_above_the_columns_of_a_sheet_are_an_error_with_the_row(tmp_path: Path) -> None:
+def test_a_title_above_the_column_names_of_a_sheet_raises(tmp_path: Path) -> None:
     rows = [
         ["Reviews of 2024", None],
         ["text", "label"],

@@ -92,22 +92,22 @@ def sampled(rng, n: int, broken: float, fixed: float) -> pd.DataFrame:
     return predictions(rng.integers(0, 2, n), outcome <= 1, (outcome == 0) | (outcome == 2))
 
 
-def count_shipped(limits_policy: Policy, measured) -> int:
+def count_shipped(limits_policy: Policy, items) -> int:
     return sum(
-        deployment_check.decision(deployment_check.check(verdict, limits_policy))
+        deployment_check.decision(deployment_check.check(item, limits_policy))
         == deployment_check.SHIP
-        for verdict in measured
+        for item in items
     )
 
 
 def attacks(outcomes: np.ndarray) -> pd.DataFrame:
-    message = np.where(outcomes, "success", "failed")
+    outcome = np.where(outcomes, "success", "failed")
     return pd.DataFrame(
         {
             "recipe": "DeepWordBug",
-            "example": range(len(message)),
-            "text": TEXTS[: len(message)],
-            "outcome": message,
+            "example": range(len(outcome)),
+            "text": TEXTS[: len(outcome)],
+            "outcome": outcome,
         }
     )
 
@@ -143,8 +143,8 @@ def at_attack_limit(rng):
 def timed(rng, pruned: np.ndarray, dense: np.ndarray) -> Evidence:
     rows = [
         {"model": name, "turn": i, "seconds": s}
-        for name, own in (("dense", dense), ("pruned", pruned))
-        for i, s in enumerate(own)
+        for name, times in (("dense", dense), ("pruned", pruned))
+        for i, s in enumerate(times)
     ]
     cost = pd.DataFrame(
         {
@@ -183,16 +183,14 @@ def test_false_ship_rate_is_at_most_alpha(case):
     limits_policy = Policy(LIMITS[case])
     repetitions = (
         4 * REPETITIONS if case is at_speed_limit else REPETITIONS
-    )  # the true rate is 4.6%: 1,000 repetitions are too few
-    measured = count_shipped(limits_policy, (case(rng) for _ in range(repetitions)))
-    assert measured <= repetitions // 20, f"{measured} of {repetitions}"
+    )  # the true rate is 4.6%: 1,000 repetitions are too few to confirm it
+    shipped = count_shipped(limits_policy, (case(rng) for _ in range(repetitions)))
+    assert shipped <= repetitions // 20, f"{shipped} of {repetitions}"
 
 
-def test_false_ship_rate_of_calibration_limit(
-    monkeypatch,
-):
+def test_false_ship_rate_of_calibration_limit_is_at_most_alpha(monkeypatch):
     monkeypatch.setattr(evidence_of, "RESAMPLES", 120)
-    rng, false = np.random.default_rng(0), 0
+    rng, shipped = np.random.default_rng(0), 0
     for _ in range(REPETITIONS):
         confidence = rng.uniform(0.55, 0.9, 300)
         labels = (rng.random(300) < confidence).astype(
@@ -205,8 +203,8 @@ def test_false_ship_rate_of_calibration_limit(
                 for side, values in confidences.items()
             }
         )
-        false += count_shipped(Policy({"calibration_error": 6}), [evidence(rows)])
-    assert false <= REPETITIONS // 20, f"{false} of {REPETITIONS}"
+        shipped += count_shipped(Policy({"calibration_error": 6}), [evidence(rows)])
+    assert shipped <= REPETITIONS // 20, f"{shipped} of {REPETITIONS}"
 
 
 @pytest.mark.parametrize(
@@ -214,11 +212,11 @@ def test_false_ship_rate_of_calibration_limit(
 )
 def test_false_stop_rate_is_at_most_alpha(case):
     rng = np.random.default_rng(1)
-    answers = [
+    decisions = [
         deployment_check.decision(deployment_check.check(case(rng), Policy(LIMITS[case])))
         for _ in range(REPETITIONS)
     ]
-    assert answers.count(deployment_check.STOP) <= REPETITIONS // 20
+    assert decisions.count(deployment_check.STOP) <= REPETITIONS // 20
 
 
 @pytest.mark.parametrize("n", [20, 60, 150])
@@ -226,22 +224,24 @@ def test_false_stop_rate_is_at_most_alpha(case):
 def test_paired_bound_has_exact_coverage(n, margin):
     """Computed over every possible sample, without simulation."""
     for fixed in (0.0, 0.01, 0.05, 0.2):
-        broken, wrong = fixed + margin, 0.0
+        broken, error_rate = fixed + margin, 0.0
         for b in range(n + 1):
             for x in range(n - b + 1):
                 if fixed == 0 and x:
                     continue
-                chance = (
+                log_probability = (
                     lgamma(n + 1)
                     - lgamma(b + 1)
                     - lgamma(x + 1)
                     - lgamma(n - b - x + 1)
                     + b * log(broken)
                 )
-                chance += (x * log(fixed) if x else 0) + (n - b - x) * log(1 - fixed - broken)
-                if chance > -14 and paired_bounds(b, x, n, alpha=0.05)[0] > -margin:
-                    wrong += np.exp(chance)
-        assert wrong <= 0.05
+                log_probability += (x * log(fixed) if x else 0) + (n - b - x) * log(
+                    1 - fixed - broken
+                )
+                if log_probability > -14 and paired_bounds(b, x, n, alpha=0.05)[0] > -margin:
+                    error_rate += np.exp(log_probability)
+        assert error_rate <= 0.05
 
 
 def test_bounds_of_proportions_and_quantiles_match_references():
@@ -254,12 +254,12 @@ def test_bounds_of_proportions_and_quantiles_match_references():
     assert quantile_bounds(np.arange(10.0), 0.5, 0.05) == (1.0, 8.0)
 
 
-def test_needed_examples_decide_in_most_samples():
+def test_needed_sample_size_gives_a_decision_in_most_samples():
     rng = np.random.default_rng(2)
     limits_policy = Policy({"accuracy_loss": 2})
-    place = np.arange(200)
+    index = np.arange(200)
     first = deployment_check.check(
-        evidence(predictions(np.zeros(200, int), place < 180, (place < 179) | (place > 198))),
+        evidence(predictions(np.zeros(200, int), index < 180, (index < 179) | (index > 198))),
         limits_policy,
     )
     needs = first[0].needs
@@ -279,33 +279,33 @@ def test_needed_examples_decide_in_most_samples():
 
 
 def test_unlabelled_data_is_tested_by_changed_predictions():
-    same = predictions(np.zeros(500, int), np.ones(500, bool), np.ones(500, bool)).assign(
+    unchanged = predictions(np.zeros(500, int), np.ones(500, bool), np.ones(500, bool)).assign(
         label=None
     )
-    measured = evidence(same, metric="same_label")
+    measured = evidence(unchanged, metric="same_label")
     assert (
         deployment_check.decision(
             deployment_check.check(measured, Policy({"accuracy_loss": 1, "agreement": 97}))
         )
         == deployment_check.SHIP
     )
-    other = evidence(same.assign(pruned=1 - same["dense"]), metric="same_label")
-    loss, agreement = deployment_check.check(other, Policy({"accuracy_loss": 1, "agreement": 97}))
+    changed = evidence(unchanged.assign(pruned=1 - unchanged["dense"]), metric="same_label")
+    loss, agreement = deployment_check.check(changed, Policy({"accuracy_loss": 1, "agreement": 97}))
     assert (
         loss.answer == deployment_check.INCONCLUSIVE
         and "no labels" in loss.detail
         and agreement.answer == deployment_check.VIOLATED
     )
     assert (
-        set(evidence_of.flipped_predictions(other)["what"]) == {"changed"}
-        and evidence_of.slice_table(other, policy.default_policy("classification")).empty
+        set(evidence_of.flipped_predictions(changed)["what"]) == {"changed"}
+        and evidence_of.slice_table(changed, policy.default_policy("classification")).empty
     )
 
 
 def test_missing_measurements_are_inconclusive():
     measured = evidence()
     verdicts = deployment_check.check(
-        measured, Policy({name: verdict.usual for name, verdict in CRITERIA.items()})
+        measured, Policy({name: criterion.usual for name, criterion in CRITERIA.items()})
     )
     assert {verdict.answer for verdict in verdicts} == {deployment_check.INCONCLUSIVE} and all(
         "run it with the measure" in verdict.detail for verdict in verdicts
@@ -314,10 +314,10 @@ def test_missing_measurements_are_inconclusive():
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
     assert latency.answer == deployment_check.INCONCLUSIVE and speed.answer == deployment_check.MET
     assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.detail
-    old = deployment_check.check(
+    without_timing = deployment_check.check(
         replace(times, tables={**times.tables, "timing": EMPTY}), Policy({"speedup": 1.5})
     )
-    assert "measure again (python -m prune_core remeasure 1 cost)" in old[0].detail
+    assert "measure again (python -m prune_core remeasure 1 cost)" in without_timing[0].detail
 
 
 def test_attacks_with_different_settings_are_not_compared():
@@ -333,13 +333,13 @@ def test_attacks_with_different_settings_are_not_compared():
     def with_plan(plan):
         return replace(measured.job, experiment=plan)
 
-    alike, other = (
+    comparable, different = (
         replace(measured, job=with_plan(plans[0]), dense=with_plan(plan)) for plan in plans[1:]
     )
     limits_policy = Policy({"attack_success": 3})
     assert (
-        deployment_check.check(alike, limits_policy)[0].n == 200
-        and "different settings" in deployment_check.check(other, limits_policy)[0].detail
+        deployment_check.check(comparable, limits_policy)[0].n == 200
+        and "different settings" in deployment_check.check(different, limits_policy)[0].detail
     )
 
 
@@ -388,8 +388,8 @@ def test_every_task_type_uses_its_metric(monkeypatch, kind, metric, label, dense
         "Inconclusive: with n = 100, the limit can be neither met"
     )
     assert f"This sample rules out {tight.rules_out}; the limit is 0.1 points" in message
-    flips = evidence_of.flipped_predictions(measured)
-    assert flips.empty if kind == "regression" else len(flips) in (1, 2)
+    flipped = evidence_of.flipped_predictions(measured)
+    assert flipped.empty if kind == "regression" else len(flipped) in (1, 2)
 
 
 def test_slices_by_keyword_label_and_column(tmp_path):
@@ -561,8 +561,8 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
 
 
 def test_inconclusive_limit_states_what_is_ruled_out():
-    place = np.arange(440)
-    measured = evidence(predictions(np.zeros(440, int), place < 397, (place < 390) | (place > 436)))
+    index = np.arange(440)
+    measured = evidence(predictions(np.zeros(440, int), index < 397, (index < 390) | (index > 436)))
     limits_policy = Policy({"accuracy_loss": 1, "agreement": 97})
     loss, agreement = verdicts = deployment_check.check(measured, limits_policy)
     assert (

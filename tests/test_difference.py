@@ -109,15 +109,15 @@ def test_repruning_a_dense_baseline_is_refused(dense, capsys) -> None:
     assert run("reprune", 1) == 2 and "dense baseline" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("who", ["a German intent classifier", "a French tagger"])
-def test_an_export_has_a_model_card_for_the_hub(who, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("case", ["a German intent classifier", "a French tagger"])
+def test_an_export_has_a_model_card_for_the_hub(case, tmp_path, capsys) -> None:
     from huggingface_hub import ModelCard
 
-    stranger = strangers.ALL[who](tmp_path)
+    external = strangers.ALL[case](tmp_path)
     options = [
-        *("--checkpoint", stranger.folder),
-        *("--task", stranger.file),
-        *stranger.arguments,
+        *("--checkpoint", external.folder),
+        *("--task", external.file),
+        *external.arguments,
         *("--calibration-size", 8),
         *("--method", "wanda"),
         *("--measure", "accuracy"),

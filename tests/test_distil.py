@@ -1,6 +1,4 @@
-"""Tuning after pruning: what was cut stays cut, nothing is lost on what is held apart, and keys
-and labels say what was done.
-"""
+"""Distillation after pruning: zeros, held-out loss, adversarial examples, keys and labels."""
 
 import copy
 from dataclasses import replace
@@ -27,22 +25,22 @@ from prune_core.queue import jobs
 from prune_core.store.store import Store
 
 
-def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0, **options):
+def distilled(family="bert", kind="classification", method="magnitude", minutes=1.0, **options):
     dense = tiny.model(family, kind=kind)
-    chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
+    pruning_method = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
     model, rows = pipeline.prune(
-        chosen, dense, tiny.calibration(family), report=no_report, methods=METHODS
+        pruning_method, dense, tiny.calibration(family), report=no_report, methods=METHODS
     )
     assert_declared(rows)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), (
-        "the dense model is as it was"
+        "the dense model must not change"
     )
     return dense, model, rows
 
 
 @pytest.fixture(autouse=True)
-def few_passes(monkeypatch):
+def short_training(monkeypatch):
     monkeypatch.setattr(distillation, "PATIENCE", 2)
     monkeypatch.setattr(distillation, "RATES", (1e-4, 1e-3))
 
@@ -57,41 +55,41 @@ def few_passes(monkeypatch):
         ("bert", "multilabel"),
     ],
 )
-def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
-    dense, model, rows = tuned(family, kind)
-    plain, _ = pipeline.prune(
+def test_distillation_keeps_zeros_and_reduces_held_out_loss(family, kind):
+    dense, model, rows = distilled(family, kind)
+    pruned, _ = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         tiny.calibration(family),
         report=no_report,
         methods=METHODS,
     )
-    for (_, _, one), (_, _, other) in zip(
-        replay.linears(plain), replay.linears(model), strict=True
+    for (_, _, pruned_linear), (_, _, linear) in zip(
+        replay.linears(pruned), replay.linears(model), strict=True
     ):
-        assert torch.equal(one.weight == 0, other.weight == 0)
-    found = rows["distil"]
-    assert found["held"].min() < found["held"].iloc[0] and not any(
-        own.grad is not None for own in model.parameters()
+        assert torch.equal(pruned_linear.weight == 0, linear.weight == 0)
+    history = rows["distil"]
+    assert history["held"].min() < history["held"].iloc[0] and not any(
+        parameter.grad is not None for parameter in model.parameters()
     )
-    _, held = distillation.split_batches(tiny.calibration(family))
-    assert distillation._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), (
-        "the best look is what is kept"
-    )
+    _, held_out = distillation.split_batches(tiny.calibration(family))
+    assert distillation._mean(model, dense, held_out) == pytest.approx(
+        history["held"].min(), rel=1e-4
+    ), "the weights of the best evaluation must be kept"
 
 
 def test_the_same_seed_gives_the_same_weights():
-    one, two = (tuned()[1].state_dict() for _ in range(2))
-    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    first, second = (distilled()[1].state_dict() for _ in range(2))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_a_pattern_and_dead_units_survive():
-    _, model, _ = tuned(method="sparsegpt", pattern="2:4")
+def test_sparsity_patterns_and_pruned_units_are_preserved():
+    _, model, _ = distilled(method="sparsegpt", pattern="2:4")
     weight = next(linear.weight for _, part, linear in replay.linears(model) if part == "ffn_in")
     assert ((weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
     from prune_core.models.compact import compact_model, dead_units
 
-    dense, model, _ = tuned(method="unit_magnitude")
+    dense, model, _ = distilled(method="unit_magnitude")
     assert all(dead_units(model))
     batch = tiny.calibration()[0]
     torch.testing.assert_close(
@@ -99,74 +97,77 @@ def test_a_pattern_and_dead_units_survive():
     )
 
 
-def test_too_few_sentences_are_a_sentence():
-    some = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
+def test_too_few_calibration_examples_raise():
+    too_few = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
     with pytest.raises(PruneError, match="at least 8 calibration examples"):
         pipeline.prune(
             build(METHODS, "magnitude", {"distil": 1}),
             tiny.model(),
-            some,
+            too_few,
             report=no_report,
             methods=METHODS,
         )
 
 
-def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
+def test_distillation_changes_key_label_and_estimate(monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
-    plain, other = (
+    plain, distilled_experiment = (
         Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, "distil": minutes}))
         for minutes in (0, 3)
     )
     assert (
-        plain.key() != other.key()
-        and other.label == "AKR 90% · distilled 3 min"
+        plain.key() != distilled_experiment.key()
+        and distilled_experiment.label == "AKR 90% · distilled 3 min"
         and plain.label == "AKR 90%"
     )
     assert plain.key() == Experiment(method=build(METHODS, "akr", {"sparsity": 0.9})).key()
-    assert estimate_seconds(other)["prune"] == estimate_seconds(plain)["prune"] + 180, (
-        "the plan counts the minutes"
-    )
+    assert (
+        estimate_seconds(distilled_experiment)["prune"] == estimate_seconds(plain)["prune"] + 180
+    ), "the estimate must include the minutes"
     store = Store()
-    for each in (plain, other):
-        jobs.submit(store, replace(each, study="S"))
+    for experiment in (plain, distilled_experiment):
+        jobs.submit(store, replace(experiment, study="S"))
     assert [model.label for model in models_of(store.jobs("S"))] == [
         "AKR 90%",
         "AKR 90% · distilled 3 min",
     ]
 
 
-def copied(batches):
-    """Copies of the first and third sentence of a batch, other words at their ends; of the
-    second batch on, none.
+def adversarial_copies(batches):
+    """Copies of the first and third example of the first batch with two tokens replaced.
+
+    Later batches have no copies.
     """
     first = {name: values[[0, 2]].clone() for name, values in batches[0].items()}
     first["input_ids"][:, 2:4] = 7
     return [(first, torch.tensor([0, 2])), *[None] * (len(batches) - 1)]
 
 
-def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
+def test_adversarial_examples_are_in_the_same_split_as_their_originals():
     batches = tiny.calibration()
-    learn, held = distillation.split_batches(batches, copied(batches))
-    with_copies = [lesson for lesson in learn if lesson.copies is not None]
+    training, held_out = distillation.split_batches(batches, adversarial_copies(batches))
+    augmented = [step for step in training if step.copies is not None]
     assert (
-        len(with_copies) == 1
-        and with_copies[0].of.tolist() == [0, 2]
-        and not any(lesson.copies for lesson in held)
+        len(augmented) == 1
+        and augmented[0].of.tolist() == [0, 2]
+        and not any(step.copies for step in held_out)
     )
-    eighth = 7 - len(
+    row = 7 - len(
         batches[0]["input_ids"]
-    )  # of the second batch, and the first sentence held apart
-    copy_of_it = {name: values[[eighth]] for name, values in batches[1].items()}
-    learn, held = distillation.split_batches(
-        batches, [None, (copy_of_it, torch.tensor([eighth])), *[None] * (len(batches) - 2)]
+    )  # row of the eighth example, the first held-out one, in the second batch
+    copy_of_row = {name: values[[row]] for name, values in batches[1].items()}
+    training, held_out = distillation.split_batches(
+        batches, [None, (copy_of_row, torch.tensor([row])), *[None] * (len(batches) - 2)]
     )
-    assert not any(lesson.copies for lesson in learn)
-    assert torch.equal(held[0].batch["input_ids"][held[0].of], held[0].copies["input_ids"])
+    assert not any(step.copies for step in training)
+    assert torch.equal(
+        held_out[0].batch["input_ids"][held_out[0].of], held_out[0].copies["input_ids"]
+    )
 
 
-def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
+def test_adversarial_loss_is_divergence_from_dense_on_the_original():
     dense, batches = tiny.model(), tiny.calibration()
-    other = pipeline.prune(
+    pruned = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         batches,
@@ -174,48 +175,52 @@ def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
         methods=METHODS,
     )[0]
     with torch.no_grad():
-        lesson = next(
-            lesson
-            for lesson in distillation.split_batches(batches, copied(batches))[0]
-            if lesson.copies is not None
+        step = next(
+            step
+            for step in distillation.split_batches(batches, adversarial_copies(batches))[0]
+            if step.copies is not None
         )
-        plain = distillation._loss(other, dense, distillation.DistillationBatch(lesson.batch))
-        said = other(**lesson.copies).logits.log_softmax(-1)
-        right = dense(**lesson.batch).logits.log_softmax(-1)[lesson.of]
-        expected = plain + (said.exp() * (said - right)).sum() / len(lesson.batch["input_ids"])
+        plain = distillation._loss(pruned, dense, distillation.DistillationBatch(step.batch))
+        log_probabilities = pruned(**step.copies).logits.log_softmax(-1)
+        dense_log_probabilities = dense(**step.batch).logits.log_softmax(-1)[step.of]
+        expected = plain + (
+            log_probabilities.exp() * (log_probabilities - dense_log_probabilities)
+        ).sum() / len(step.batch["input_ids"])
         torch.testing.assert_close(
-            distillation._loss(other, dense, lesson), expected, rtol=1e-5, atol=1e-6
+            distillation._loss(pruned, dense, step), expected, rtol=1e-5, atol=1e-6
         )
 
 
-def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_tuning():
-    asked = [
-        Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, **more}))
-        for more in (
+def test_adversarial_option_changes_the_key_only_with_distillation():
+    experiments = [
+        Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, **options}))
+        for options in (
             {"distil": 3},
             {"distil": 3, "distil_adversarial": True},
             {},
             {"distil_adversarial": True},
         )
     ]
-    assert asked[1].label == "AKR 90% · distilled 3 min with adversarial examples"
-    tuned, attacked, plain, idle = (each.key() for each in asked)
-    assert len({tuned, attacked, plain}) == 3 and idle == plain
+    assert experiments[1].label == "AKR 90% · distilled 3 min with adversarial examples"
+    distilled_key, augmented_key, pruned_key, unused_option_key = (
+        experiment.key() for experiment in experiments
+    )
+    assert len({distilled_key, augmented_key, pruned_key}) == 3 and unused_option_key == pruned_key
 
 
 @pytest.mark.parametrize(
-    "options, kind, said",
+    "options, kind, message",
     [
         ({}, "classification", "number of minutes"),
         ({"distil": 1}, "regression", "cannot be attacked"),
     ],
 )
-def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(options, kind, said):
-    with pytest.raises(PruneError, match=said):
+def test_adversarial_examples_need_distillation_and_a_classification_task(options, kind, message):
+    with pytest.raises(PruneError, match=message):
         check_augmentation(build(METHODS, "akr", options | {"distil_adversarial": True}), kind)
 
 
-def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeypatch):
+def test_adversarial_examples_need_textattack(monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda package: None)
     with pytest.raises(PruneError, match="textattack is not installed"):
         check_augmentation(
@@ -223,33 +228,33 @@ def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeyp
         )
 
 
-def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
+def test_adversarial_examples_flip_correct_predictions_of_the_pruned_model():
     dense, tokenizer = loading.load("demo")
     sample = tasks.load(
         DataSource(), loading.label_names(dense.config), 0, kind="classification"
     ).calibration.sample(24, 0)
-    found = [*batches(tokenizer, sample, 8, max_length=64, device=torch.device("cpu"))]
+    encoded = [*batches(tokenizer, sample, 8, max_length=64, device=torch.device("cpu"))]
     pruned, _ = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
-        [batch for batch, _ in found],
+        [batch for batch, _ in encoded],
         report=no_report,
         methods=METHODS,
     )
-    made = AdversarialAugmentation(dense, tokenizer, sample, found, seed=0, max_length=64)(
+    augmented = AdversarialAugmentation(dense, tokenizer, sample, encoded, seed=0, max_length=64)(
         pruned, no_report
     )
-    flips = 0
+    count = 0
     with torch.no_grad():
-        for (batch, _), copy_of in zip(found, made, strict=True):
-            if copy_of is None:
+        for (batch, _), adversarial in zip(encoded, augmented, strict=True):
+            if adversarial is None:
                 continue
-            copies, rows = copy_of
-            right = dense(**batch).logits.argmax(-1)[rows]
+            copies, rows = adversarial
+            dense_labels = dense(**batch).logits.argmax(-1)[rows]
             assert (
                 pruned(**{name: values[rows] for name, values in batch.items()}).logits.argmax(-1)
-                == right
+                == dense_labels
             ).all()
-            assert (pruned(**copies).logits.argmax(-1) != right).all()
-            flips += len(rows)
-    assert flips
+            assert (pruned(**copies).logits.argmax(-1) != dense_labels).all()
+            count += len(rows)
+    assert count

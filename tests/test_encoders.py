@@ -1,4 +1,4 @@
-"""The replay of blocks says what the model itself says, for every family and with padding."""
+"""Replaying a model block by block: equal outputs for every family and with padding."""
 
 import json
 
@@ -22,55 +22,61 @@ def test_replay_equals_forward(family: str) -> None:
             logits = replay.head(model, *states[-1])
         final = (
             len(states) - 1 if replay.layout(model).final_norm else len(states)
-        )  # transformers shows the last ones behind that norm
-        for (hidden, padding), truth in zip(states[:final], expected.hidden_states, strict=False):
-            torch.testing.assert_close(hidden, padding.pack(truth), atol=1e-5, rtol=1e-4)
+        )  # transformers returns the last hidden states after that norm
+        for (hidden, padding), reference in zip(
+            states[:final], expected.hidden_states, strict=False
+        ):
+            torch.testing.assert_close(hidden, padding.pack(reference), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(logits, expected.logits, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_padding_changes_no_statistic(family: str) -> None:
     model = tiny.model(family)
-    narrow = tiny.calibration(family, batch_size=1)
-    wide = []
-    for batch in narrow:
+    unpadded_batches = tiny.calibration(family, batch_size=1)
+    padded_batches = []
+    for batch in unpadded_batches:
         filler = {key: torch.zeros(1, 7, dtype=value.dtype) for key, value in batch.items()}
-        wide.append({key: torch.cat([value, filler[key]], 1) for key, value in batch.items()})
+        padded_batches.append(
+            {key: torch.cat([value, filler[key]], 1) for key, value in batch.items()}
+        )
     with torch.no_grad():
         for group in range(len(families.GROUPS)):
-            plain, padded = (stream(model, data) for data in (narrow, wide))
-            for path in (plain, padded):
+            plain, padded = (stream(model, data) for data in (unpadded_batches, padded_batches))
+            for activations in (plain, padded):
                 for earlier in range(group):
-                    path.advance(replay.blocks(model)[0], earlier)
-            one, two = (collect("gram", path, None) for path in (plain, padded))
-            assert (
-                one.tokens
-                == two.tokens
-                == sum(int(batch["attention_mask"].sum()) for batch in narrow)
+                    activations.advance(replay.blocks(model)[0], earlier)
+            expected, actual = (
+                collect("gram", activations, None) for activations in (plain, padded)
             )
-            torch.testing.assert_close(one.gram, two.gram, atol=1e-4, rtol=1e-4)
+            assert (
+                expected.tokens
+                == actual.tokens
+                == sum(int(batch["attention_mask"].sum()) for batch in unpadded_batches)
+            )
+            torch.testing.assert_close(expected.gram, actual.gram, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_a_saved_model_loads_again(family: str, tmp_path) -> None:
+def test_a_saved_model_loads_with_equal_weights(family: str, tmp_path) -> None:
     model = tiny.model(family)
     loading.save(model, tiny.tokenizer(), tmp_path)
     assert (tmp_path / "model.safetensors").exists()
-    again, _ = loading.load(str(tmp_path))
+    loaded, _ = loading.load(str(tmp_path))
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], tensor, atol=0, rtol=0)
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "words"),
+    ("checkpoint", "message"),
     [
         ("./nowhere", "no such folder"),
         ("someone/no-such-model", "Hub"),
         (loading.MINILM, "fine-tune it first"),
     ],
 )
-def test_a_wrong_checkpoint_is_a_sentence(checkpoint: str, words: str) -> None:
-    with pytest.raises(PruneError, match=words):
+def test_invalid_checkpoints_raise(checkpoint: str, message: str) -> None:
+    with pytest.raises(PruneError, match=message):
         loading.load(checkpoint)
 
 
@@ -82,7 +88,7 @@ def test_a_decoder_is_refused(tmp_path) -> None:
         loading.load(str(tmp_path))
 
 
-def test_a_missing_tokenizer_is_a_sentence(tmp_path) -> None:
+def test_a_missing_tokenizer_raises(tmp_path) -> None:
     tiny.model().save_pretrained(tmp_path)
     with pytest.raises(PruneError, match="no usable tokenizer"):
         loading.load(str(tmp_path))
@@ -103,7 +109,7 @@ def test_a_pickle_is_never_executed(tmp_path) -> None:
     assert not ran.exists()
 
 
-def test_devices_are_named_not_guessed() -> None:
+def test_unknown_devices_raise() -> None:
     assert devices.pick_device("cpu").type == "cpu"
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(PruneError, match="device"):
@@ -111,16 +117,17 @@ def test_devices_are_named_not_guessed() -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_statistics_taken_once_a_block_are_those_of_its_dense_weights(family: str) -> None:
-    """With recollect off a stream runs ahead through the block: at sparsity 0 nothing differs
-    from collecting as one goes.
+def test_statistics_without_recollect_are_equal_at_zero_sparsity(family: str) -> None:
+    """Without recollect, statistics are collected once per block, before it is pruned.
+
+    At sparsity 0 they equal those collected one weight matrix after another.
     """
     import copy
 
     from prune_core.methods import METHODS
     from prune_core.plugins import build, no_report
 
-    models = []
+    statistics = []
     for recollect in (True, False):
         model = tiny.model(family)
         seen: list[torch.Tensor] = []
@@ -136,7 +143,7 @@ def test_statistics_taken_once_a_block_are_those_of_its_dense_weights(family: st
             method.prune(copy.deepcopy(model), tiny.calibration(family), no_report)
         finally:
             type(method).solve = solve
-        models.append(seen)
-    assert len(models[0]) == len(models[1]) > 0
-    for one, other in zip(*models, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
+        statistics.append(seen)
+    assert len(statistics[0]) == len(statistics[1]) > 0
+    for recollected, collected_once in zip(*statistics, strict=True):
+        torch.testing.assert_close(recollected, collected_once, atol=1e-3, rtol=1e-4)

@@ -28,7 +28,7 @@ def test_a_saved_checkpoint_is_pruned_measured_and_exported(family, tmp_path):
     assert isinstance(rows["reconstruction"], pd.DataFrame) and len(rows["reconstruction"])
 
     loading.save(pruned, tokenizer, tmp_path / "pruned")
-    again, _ = pc.load(tmp_path / "pruned")
+    reloaded, _ = pc.load(tmp_path / "pruned")
     for name, tensor in pruned.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
-    assert to_onnx(again, tokenizer, tmp_path / "model.onnx") < 1e-4
+        torch.testing.assert_close(reloaded.state_dict()[name], tensor, rtol=0, atol=0)
+    assert to_onnx(reloaded, tokenizer, tmp_path / "model.onnx") < 1e-4

@@ -85,15 +85,15 @@ def test_the_key_ignores_the_modification_time_of_a_file(tmp_path):
     assert experiment_on(file).key() == before
 
 
-@pytest.mark.parametrize("settled", [True, False], ids=["remembered", "just written"])
-def test_the_key_changes_with_the_content_at_equal_size_and_time(tmp_path, monkeypatch, settled):
-    if settled:
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "new"])
+def test_the_key_changes_with_the_content_at_equal_size_and_time(tmp_path, monkeypatch, cached):
+    if cached:
         monkeypatch.setattr(content_hashes, "TICK", 0)  # remember the hash of a new file at once
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
     os.utime(file, (1, 1))
     before = experiment_on(file).key()
-    if settled:
+    if cached:
         time.sleep(0.05)  # longer than a tick of the file system's clock
     file.write_text("text,label\nb,0\n")
     os.utime(file, (1, 1))
@@ -116,7 +116,7 @@ def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     assert len(read) == 1
 
 
-def test_a_copied_checkpoint_has_equal_hashes_whatever_other_files_it_has(tmp_path):
+def test_a_copied_checkpoint_has_equal_hashes_despite_unrelated_files(tmp_path):
     first, copy = tmp_path / "a", tmp_path / "b"
     tiny.model().save_pretrained(first)
     tiny.tokenizer().save_pretrained(first)
@@ -198,7 +198,7 @@ def test_labels_of_runs():
         ({"method": None, "measures": ()}, "nothing to do"),
     ],
 )
-def test_invalid_experiments_are_error_messages(options, message):
+def test_invalid_experiments_raise(options, message):
     with pytest.raises(PruneError, match=message):
         Experiment(**{"measures": (fakes.Draw(),), **options})
 

@@ -1,4 +1,4 @@
-"""A fine-tune learns, keeps what is best, and leaves a checkpoint that loads."""
+"""Fine-tuning: accuracy, label names, resuming, and FreeLB adversarial training."""
 
 import json
 from dataclasses import replace
@@ -21,14 +21,14 @@ from prune_core.training.finetune import STATE, TrainingRecipe, finetune
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> str:
-    """A tiny encoder with an old head of another size."""
+    """A tiny encoder whose classification head has another size."""
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     return str(tmp_path / "backbone")
 
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> DataSource:
-    """Three classes that a single word gives away."""
+    """Three classes, each identified by a single word."""
     words = ("bad", "fair", "good")
     rows = [
         {"text": f"{'one more ' * (i % 5)}{words[i % 3]} film", "label": words[i % 3]}
@@ -39,7 +39,7 @@ def reviews(tmp_path: Path) -> DataSource:
 
 
 @pytest.mark.parametrize("average", [0.0, 0.8])
-def test_it_learns_and_the_checkpoint_loads(
+def test_fine_tuning_learns_and_the_checkpoint_loads(
     tmp_path: Path, backbone: str, reviews: DataSource, average: float
 ) -> None:
     recipe = TrainingRecipe(
@@ -53,30 +53,30 @@ def test_it_learns_and_the_checkpoint_loads(
         folder=tmp_path / "out",
         report=lambda progress, _: seen.append(progress),
     )
-    assert card["accuracy"] == max(each["accuracy"] for each in card["history"]) > 0.9
+    assert card["accuracy"] == max(evaluation["accuracy"] for evaluation in card["history"]) > 0.9
     assert seen == sorted(seen) and seen[-1] == 1.0
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("bad", "fair", "good")
     assert json.loads((tmp_path / "out" / "finetune.json").read_text()) == card
 
 
-def test_a_new_heads_labels_bear_the_names_that_are_said(
+def test_a_new_head_has_the_given_label_names(
     tmp_path: Path, backbone: str, reviews: DataSource
 ) -> None:
     rows = pd.read_csv(reviews.task)
     rows["label"] = rows["label"].map({"bad": 0, "fair": 1, "good": 2})
     rows.to_csv(tmp_path / "train.csv", index=False)
-    said = replace(reviews, labels="2=World news,0=Sport,1=leave out")
+    source = replace(reviews, labels="2=World news,0=Sport,1=leave out")
     finetune(
         TrainingRecipe(checkpoint=backbone, epochs=1),
-        said,
-        said,
+        source,
+        source,
         folder=tmp_path / "out",
         report=no_report,
     )
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("Sport", "World news")
-    task = load(said, ("Sport", "World news"))
+    task = load(source, ("Sport", "World news"))
     assert task.counts == {"0": 30, "1": 30, "2": 30} and task.label_map == {
         "0": 0,
         "1": None,
@@ -84,26 +84,26 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(
     }
 
 
-def test_numbers_alone_give_a_new_head_no_names(reviews: DataSource) -> None:
+def test_numeric_labels_get_generic_names(reviews: DataSource) -> None:
     rows = pd.read_csv(reviews.task)
     rows.assign(label=(rows["label"] == "good").astype(int)).to_csv(
         reviews.task, index=False
-    )  # a pair's "same", a text's "spam": unknown
+    )  # the meaning of 1 is unknown: it may be "same" or "spam"
     assert label_names(reviews, "classification") == ("label 0", "label 1")
     assert load(reviews, ("label 0", "label 1")).label_map == {"0": 0, "1": 1}
 
 
-def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: DataSource) -> None:
-    said = replace(reviews, labels="good=0,bad=1,fair=2")
-    names = label_names(said, "classification")
-    assert names == ("good", "bad", "fair") and load(said, names).label_map == {
+def test_numbers_in_a_label_mapping_are_indices(reviews: DataSource) -> None:
+    source = replace(reviews, labels="good=0,bad=1,fair=2")
+    names = label_names(source, "classification")
+    assert names == ("good", "bad", "fair") and load(source, names).label_map == {
         "bad": 1,
         "fair": 2,
         "good": 0,
     }
 
 
-def test_the_demo_sentences_are_not_for_training(
+def test_training_on_the_demo_data_is_refused(
     tmp_path: Path, backbone: str, reviews: DataSource
 ) -> None:
     with pytest.raises(PruneError, match="fine-tune on a known task or your own file"):
@@ -116,11 +116,11 @@ def test_the_demo_sentences_are_not_for_training(
         )
 
 
-def stopping(after: float):
-    """A report whose reader cancels once the run is past that share."""
+def cancel_after(limit: float):
+    """Return a report callback that cancels the run once its progress exceeds `limit`."""
 
     def report(progress: float, message: str) -> None:
-        if progress > after:
+        if progress > limit:
             raise Cancelled
 
     return report
@@ -131,7 +131,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("average", [0.0, 0.8])
-def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, backbone: str, reviews: DataSource, average: float
 ) -> None:
     recipe = TrainingRecipe(
@@ -143,9 +143,9 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
         average=average,
         adversarial="freelb",
     )
-    whole = finetune(recipe, reviews, reviews, folder=tmp_path / "whole", report=no_report)
+    uninterrupted = finetune(recipe, reviews, reviews, folder=tmp_path / "whole", report=no_report)
     with pytest.raises(Cancelled):
-        finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=stopping(after=0.6))
+        finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=cancel_after(0.6))
     card = json.loads((tmp_path / "parts" / "finetune.json").read_text())
     assert (
         not card["finished"]
@@ -161,17 +161,19 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
         report=lambda progress, _: seen.append(progress),
     )
     assert min(seen) > 0.5 and not (tmp_path / "parts" / STATE).exists()
-    for one, other in zip(whole["history"], resumed["history"], strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
-    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    for expected_row, row in zip(uninterrupted["history"], resumed["history"], strict=True):
+        assert {**expected_row, "seconds": 0} == {**row, "seconds": 0}
+    expected, actual = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(expected[key], actual[key]) for key in expected)
     assert (
-        finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=stopping(after=1.0))
+        finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=cancel_after(1.0))
         == resumed
-    ), "a finished one is not made again"
+    ), "a finished run must not be repeated"
 
 
-def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: DataSource) -> None:
+def test_a_folder_with_another_recipe_is_refused(
+    tmp_path: Path, backbone: str, reviews: DataSource
+) -> None:
     finetune(
         TrainingRecipe(checkpoint=backbone, epochs=1),
         reviews,
@@ -192,43 +194,47 @@ def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: DataS
         )
 
 
-def test_a_change_starts_within_the_ball_and_spares_the_padding() -> None:
+def test_initial_perturbation_is_in_the_norm_ball_and_zero_at_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
-    change = freelb.initial_perturbation(mask, 9, norm=0.6)
-    assert not change[1, 1:].any() and change[1, 0].all() and (freelb.norms(change) <= 0.6).all()
+    perturbation = freelb.initial_perturbation(mask, 9, norm=0.6)
     assert (
-        change[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < change[1].abs().max() <= 0.6 / 3
+        not perturbation[1, 1:].any()
+        and perturbation[1, 0].all()
+        and (freelb.norms(perturbation) <= 0.6).all()
+    )
+    assert (
+        perturbation[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < perturbation[1].abs().max() <= 0.6 / 3
     )  # 36 entries, 9 entries
 
 
-def test_a_step_follows_each_sentences_gradient_and_ends_in_the_ball() -> None:
-    change, gradient = (
+def test_ascent_follows_each_gradient_and_stays_in_the_norm_ball() -> None:
+    perturbation, gradient = (
         torch.zeros(3, 1, 2),
         torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]]),
     )
     torch.testing.assert_close(
-        freelb.ascend(change, gradient, 0.5, norm=1.0),
+        freelb.ascend(perturbation, gradient, 0.5, norm=1.0),
         torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]),
     )
-    change[0, 0] = torch.tensor([0.6, 0.8])  # on the ball's edge already
+    perturbation[0, 0] = torch.tensor([0.6, 0.8])  # already on the boundary of the ball
     torch.testing.assert_close(
-        freelb.ascend(change, gradient, 0.5, norm=1.0)[0], torch.tensor([[0.6, 0.8]])
+        freelb.ascend(perturbation, gradient, 0.5, norm=1.0)[0], torch.tensor([[0.6, 0.8]])
     )
-    assert not freelb.ascend(change, gradient, 0.5, norm=0.0).any()
+    assert not freelb.ascend(perturbation, gradient, 0.5, norm=0.0).any()
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
-def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> None:
+def test_gradients_with_zero_norm_equal_plain_gradients(family: str) -> None:
     model, batch = tiny.model(family), tiny.calibration(family)[0]
-    right = torch.arange(len(batch["input_ids"])) % 2
-    loss = lambda: F.cross_entropy(model(**batch).logits, right)  # noqa: E731
+    labels = torch.arange(len(batch["input_ids"])) % 2
+    loss = lambda: F.cross_entropy(model(**batch).logits, labels)  # noqa: E731
     loss().backward()
     plain = {
         name: weight.grad.clone()
         for name, weight in model.named_parameters()
         if weight.grad is not None
     }
-    for steps, norm, same in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
+    for steps, norm, equal in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
         model.zero_grad()
         total = freelb.add_gradients(
             model, batch["attention_mask"], loss, steps=steps, size=0.1, norm=norm
@@ -237,21 +243,21 @@ def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> N
             torch.allclose(weight, dict(model.named_parameters())[name].grad, rtol=1e-3, atol=1e-6)
             for name, weight in plain.items()
         )
-        assert close == same and (abs(total - loss().item()) < 1e-5) == same
+        assert close == equal and (abs(total - loss().item()) < 1e-5) == equal
 
 
-def test_the_change_makes_the_loss_worse_and_its_dropout_is_one_draw() -> None:
+def test_perturbations_increase_the_loss_and_share_one_dropout_mask() -> None:
     model, batch = tiny.model().train(), tiny.calibration()[0]
-    right, seen = torch.arange(len(batch["input_ids"])) % 2, []
+    labels, losses = torch.arange(len(batch["input_ids"])) % 2, []
 
     def loss() -> torch.Tensor:
-        found = F.cross_entropy(model(**batch).logits, right)
-        seen.append(found.item())
-        return found
+        value = F.cross_entropy(model(**batch).logits, labels)
+        losses.append(value.item())
+        return value
 
     freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
-    assert seen[0] == seen[1] == seen[2]
+    assert losses[0] == losses[1] == losses[2]
     freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
-    assert seen[3] != seen[2], "the next step draws anew"
+    assert losses[3] != losses[2], "the next step draws a new mask"
     freelb.add_gradients(model.eval(), batch["attention_mask"], loss, steps=5, size=0.3, norm=2.0)
-    assert seen[-1] > seen[-5]
+    assert losses[-1] > losses[-5]
