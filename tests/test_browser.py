@@ -130,7 +130,7 @@ def test_demo_runs_and_every_page_shows_charts(server, home):
 
 
 # tests/test_strangers.py runs all four from the command line
-@pytest.mark.parametrize("who", ["an NLI model with swapped labels", "a French tagger"])
+@pytest.mark.parametrize("who", ["nli-swapped-labels", "french-ner"])
 def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, who):
     """An external checkpoint folder and an uploaded file work without conversion."""
     stranger = strangers.ALL[who](tmp_path)
@@ -161,7 +161,7 @@ def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, who)
         assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), (
             "labels are detected on the page"
         )
-        if who == "an NLI model with swapped labels":
+        if who == "nli-swapped-labels":
             apply_label_order(page, home)
 
 
