@@ -1,6 +1,6 @@
 """Fake method, measures and model that take no time, so that queue tests wait only for the queue.
 
-As a program it is the command line with the fakes installed, which queue tests start as a worker.
+Run as a script, it is the command line with the fakes installed; queue tests start it as a worker.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Nap(Measure):
 
     name = "nap"
     title = "Nap"
-    summary = "Takes its time"
+    summary = "Sleeps"
     slow: ClassVar[bool] = True
     seconds: float = option(0.0, "How long")
     reports: bool = option(True, "Whether it reports")

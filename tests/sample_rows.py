@@ -36,7 +36,7 @@ ACCURACY = {
     ("akr", 0.3): 0.919,
     ("akr", 0.6): 0.905,
 }
-HARM = {"dense": 0.0, "magnitude": 1.0, "wanda": 0.8, "sparsegpt": 0.6, "akr": 0.35}
+ERROR_SCALE = {"dense": 0.0, "magnitude": 1.0, "wanda": 0.8, "sparsegpt": 0.6, "akr": 0.35}
 TEXTS = (
     "A film that asks little of its audience and gives back even less.",
     "The dialogue is not as clever as it believes, yet the last hour quietly broke my heart.",
@@ -53,10 +53,10 @@ def label(method: str, sparsity: float) -> str:
     return "Dense" if method == "dense" else f"{TITLES[method]} {sparsity:.0%}"
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(fraction: float, n: int) -> tuple[float, float]:
     z = 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
     return middle - half, middle + half
 
 
@@ -65,12 +65,15 @@ def probabilities(confidence: float, prediction: int) -> list[float]:
 
 
 def predictions(method: str, sparsity: float, n: int) -> pd.DataFrame:
-    shared, own = np.random.default_rng(0), np.random.default_rng(abs(hash_of(method, sparsity)))
-    labels = shared.integers(0, 2, n)
-    dense = np.where(shared.random(n) < ACCURACY[("dense", 0.0)], labels, 1 - labels)
-    flip = own.random(n) < (ACCURACY[("dense", 0.0)] - ACCURACY[(method, sparsity)]) * 1.3
+    shared_rng, run_rng = (
+        np.random.default_rng(0),
+        np.random.default_rng(abs(hash_of(method, sparsity))),
+    )
+    labels = shared_rng.integers(0, 2, n)
+    dense = np.where(shared_rng.random(n) < ACCURACY[("dense", 0.0)], labels, 1 - labels)
+    flip = run_rng.random(n) < (ACCURACY[("dense", 0.0)] - ACCURACY[(method, sparsity)]) * 1.3
     pruned = np.where(flip, 1 - dense, dense)
-    sure = 0.55 + 0.44 * shared.random(n)
+    confidence = 0.55 + 0.44 * shared_rng.random(n)
     return pd.DataFrame(
         [
             {
@@ -80,8 +83,8 @@ def predictions(method: str, sparsity: float, n: int) -> pd.DataFrame:
                 "label": int(labels[i]),
                 "dense": int(dense[i]),
                 "pruned": int(pruned[i]),
-                "dense_probabilities": probabilities(sure[i], dense[i]),
-                "pruned_probabilities": probabilities(0.5 + (sure[i] - 0.5) * 0.8, pruned[i]),
+                "dense_probabilities": probabilities(confidence[i], dense[i]),
+                "pruned_probabilities": probabilities(0.5 + (confidence[i] - 0.5) * 0.8, pruned[i]),
             }
             for i in range(n)
         ]
@@ -94,12 +97,15 @@ def hash_of(method: str, sparsity: float) -> int:
 
 def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     n = len(rows)
-    was, now = rows["dense"] == rows["label"], rows["pruned"] == rows["label"]
-    broken, fixed = int((was & ~now).sum()), int((~was & now).sum())
+    dense_correct, pruned_correct = rows["dense"] == rows["label"], rows["pruned"] == rows["label"]
+    broken, fixed = (
+        int((dense_correct & ~pruned_correct).sum()),
+        int((~dense_correct & pruned_correct).sum()),
+    )
     difference = (fixed - broken) / n
     spread = 1.96 * math.sqrt(max(broken + fixed - (fixed - broken) ** 2 / n, 0)) / n
-    dense_low, dense_high = wilson(was.mean(), n)
-    low, high = wilson(now.mean(), n)
+    dense_low, dense_high = wilson(dense_correct.mean(), n)
+    low, high = wilson(pruned_correct.mean(), n)
     tail = sum(math.comb(broken + fixed, k) for k in range(min(broken, fixed) + 1)) / 2 ** (
         broken + fixed
     )
@@ -108,12 +114,12 @@ def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "metric": "accuracy",
                 "n": n,
-                "score": now.mean(),
-                "dense_score": was.mean(),
-                "dense_accuracy": was.mean(),
+                "score": pruned_correct.mean(),
+                "dense_score": dense_correct.mean(),
+                "dense_accuracy": dense_correct.mean(),
                 "dense_low": dense_low,
                 "dense_high": dense_high,
-                "accuracy": now.mean(),
+                "accuracy": pruned_correct.mean(),
                 "low": low,
                 "high": high,
                 "difference": difference,
@@ -129,29 +135,29 @@ def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def harm(method: str, sparsity: float) -> float:
-    return HARM[method] * (sparsity / 0.7) ** 2
+def error_scale(method: str, sparsity: float) -> float:
+    return ERROR_SCALE[method] * (sparsity / 0.7) ** 2
 
 
 def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
-    out, bad = [], harm(method, sparsity)
+    rows, scale = [], error_scale(method, sparsity)
     for block in range(BLOCKS):
-        for place, part in enumerate(PARTS):
-            own = bad * (0.16 + 0.03 * (place % 3) + 0.02 * block)
-            inherited = bad * 0.09 * block * (1.15 if place < 3 else 0.9)
-            out.append(
+        for position, part in enumerate(PARTS):
+            local = scale * (0.16 + 0.03 * (position % 3) + 0.02 * block)
+            inherited = scale * 0.09 * block * (1.15 if position < 3 else 0.9)
+            rows.append(
                 {
                     "block": block,
                     "part": part,
-                    "own": own,
+                    "own": local,
                     "inherited": inherited,
-                    "total": math.hypot(own, inherited),
+                    "total": math.hypot(local, inherited),
                     "cosine": np.nan,
                     "sparsity": sparsity,
                 }
             )
-        total = bad * (0.12 + 0.075 * block)
-        out.append(
+        total = scale * (0.12 + 0.075 * block)
+        rows.append(
             {
                 "block": block,
                 "part": "block",
@@ -162,12 +168,12 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
                 "sparsity": np.nan,
             }
         )
-    return pd.DataFrame(out)
+    return pd.DataFrame(rows)
 
 
 def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
     """Return layers with independent errors and additive changes of log-odds."""
-    errors = [harm(method, sparsity) * (0.1 + 0.02 * block) for block in range(BLOCKS)]
+    errors = [error_scale(method, sparsity) * (0.1 + 0.02 * block) for block in range(BLOCKS)]
     rows = [
         {
             "block": block,
@@ -178,25 +184,27 @@ def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]
         }
         for block, error in enumerate(errors)
     ]
-    shown = predictions(method, sparsity, n)
-    odds = [
-        np.log(np.array(shown[column].tolist()))
+    rows_by_example = predictions(method, sparsity, n)
+    log_odds = [
+        np.log(np.array(rows_by_example[column].tolist()))
         for column in ("dense_probabilities", "pruned_probabilities")
     ]
-    mixed = [odds[0] + (odds[1] - odds[0]) / BLOCKS for _ in range(BLOCKS)]
-    shares = [np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in mixed]
+    mixed_log_odds = [log_odds[0] + (log_odds[1] - log_odds[0]) / BLOCKS for _ in range(BLOCKS)]
+    mixed_probabilities = [
+        np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in mixed_log_odds
+    ]
     examples = {
-        "right": shown["label"],
-        "said_dense": shown["dense_probabilities"],
-        "said_pruned": shown["pruned_probabilities"],
-        "said_blocks": np.stack(shares, 1).tolist(),
+        "right": rows_by_example["label"],
+        "said_dense": rows_by_example["dense_probabilities"],
+        "said_pruned": rows_by_example["pruned_probabilities"],
+        "said_blocks": np.stack(mixed_probabilities, 1).tolist(),
     }
     return {"sensitivity": pd.DataFrame(rows), "sensitivity_example": pd.DataFrame(examples)}
 
 
 def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
-    bad, shared, own = (
-        harm(method, sparsity),
+    scale, shared_rng, run_rng = (
+        error_scale(method, sparsity),
         np.random.default_rng(1),
         np.random.default_rng(hash_of(method, sparsity)),
     )
@@ -205,10 +213,10 @@ def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
             {
                 "block": b,
                 "pooling": pooling,
-                "cka": 1 - bad * 0.03 * (b + 1),
-                "cosine": 1 - bad * 0.04 * (b + 1),
-                "procrustes": bad * 0.06 * (b + 1),
-                "overlap": 1 - bad * 0.09 * (b + 1),
+                "cka": 1 - scale * 0.03 * (b + 1),
+                "cosine": 1 - scale * 0.04 * (b + 1),
+                "procrustes": scale * 0.06 * (b + 1),
+                "overlap": 1 - scale * 0.09 * (b + 1),
                 "k": 10,
                 "n": n,
             }
@@ -221,8 +229,8 @@ def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
     for block in range(BLOCKS):
         for projection in ("pca", "umap") if block == BLOCKS - 1 else ("pca",):
             side = np.where(examples["dense"] == 1, 1.0, -1.0) * (0.4 + 0.5 * block)
-            dense = np.stack([side + shared.normal(0, 0.8, n), shared.normal(0, 1.1, n)], 1)
-            moved = dense * (1 - 0.12 * bad) + own.normal(0, 0.05 + 0.35 * bad, (n, 2))
+            dense = np.stack([side + shared_rng.normal(0, 0.8, n), shared_rng.normal(0, 1.1, n)], 1)
+            moved = dense * (1 - 0.12 * scale) + run_rng.normal(0, 0.05 + 0.35 * scale, (n, 2))
             maps.append(
                 pd.DataFrame(
                     {
@@ -250,8 +258,8 @@ def cost(method: str, sparsity: float) -> pd.DataFrame:
         {
             "model": model,
             "parameters": all_weights,
-            "nonzeros": all_weights - round(share * prunable),
-            "sparsity": share,
+            "nonzeros": all_weights - round(fraction * prunable),
+            "sparsity": fraction,
             "macs": 3.1e8,
             "bytes": 90_900_000,
             "batch": 32,
@@ -263,14 +271,14 @@ def cost(method: str, sparsity: float) -> pd.DataFrame:
             "device": "cpu",
             "note": "Unstructured zeros bring no speed-up on ordinary kernels.",
         }
-        for model, share in (("dense", 0.0), ("pruned", sparsity))
+        for model, fraction in (("dense", 0.0), ("pruned", sparsity))
     ]
     return pd.DataFrame(rows)
 
 
 def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
     summary, examples = [], []
-    clean, bad = ACCURACY[(method, sparsity)], harm(method, sparsity)
+    clean, scale = ACCURACY[(method, sparsity)], error_scale(method, sparsity)
     for recipe, n, strength in (("DeepWordBug", 40, 0.62), ("TextFooler (MiniLM)", 20, 0.78)):
         generator = np.random.default_rng(5)
         rows = [
@@ -281,7 +289,7 @@ def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
                 luck=generator.random(),
                 effort=generator.random(),
                 clean=clean,
-                strength=strength + 0.3 * bad,
+                strength=strength + 0.3 * scale,
             )
             for i in range(n)
         ]
@@ -291,23 +299,23 @@ def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
             int(outcome.get(name, 0)) for name in ("success", "failed", "skipped")
         )
         attacked = succeeded + failed
-        right, still, rate = attacked / n, failed / n, succeeded / attacked
+        accuracy, under_attack, success_rate = attacked / n, failed / n, succeeded / attacked
         (low, high), (under_low, under_high), (rate_low, rate_high) = (
-            wilson(right, n),
-            wilson(still, n),
-            wilson(rate, attacked),
+            wilson(accuracy, n),
+            wilson(under_attack, n),
+            wilson(success_rate, attacked),
         )
         summary.append(
             {
                 "recipe": recipe,
                 "n": n,
-                "accuracy": right,
+                "accuracy": accuracy,
                 "accuracy_low": low,
                 "accuracy_high": high,
-                "under_attack": still,
+                "under_attack": under_attack,
                 "under_attack_low": under_low,
                 "under_attack_high": under_high,
-                "success_rate": rate,
+                "success_rate": success_rate,
                 "success_low": rate_low,
                 "success_high": rate_high,
                 "attacked": attacked,
@@ -324,10 +332,16 @@ def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
 
 
 def _attacked(
-    recipe: str, i: int, right: float, luck: float, effort: float, clean: float, strength: float
+    recipe: str,
+    i: int,
+    difficulty: float,
+    luck: float,
+    effort: float,
+    clean: float,
+    strength: float,
 ) -> dict[str, object]:
-    text, truth = TEXTS[i % len(TEXTS)], i % 2
-    outcome = "skipped" if right > clean else "success" if luck < strength else "failed"
+    text, label = TEXTS[i % len(TEXTS)], i % 2
+    outcome = "skipped" if difficulty > clean else "success" if luck < strength else "failed"
     words = text.split()
     changed = (
         []
@@ -340,7 +354,7 @@ def _attacked(
             if recipe == "DeepWordBug"
             else {"film": "movie"}.get(words[k], "rather")
         )
-    original = truth if outcome != "skipped" else 1 - truth
+    original = label if outcome != "skipped" else 1 - label
     perturbed = 1 - original if outcome == "success" else original
     return {
         "recipe": recipe,
@@ -348,7 +362,7 @@ def _attacked(
         "outcome": outcome,
         "text": text,
         "perturbed": " ".join(words),
-        "label": truth,
+        "label": label,
         "original_prediction": original,
         "perturbed_prediction": perturbed,
         "original_probabilities": probabilities(0.99 - 0.4 * luck, original),
@@ -424,11 +438,12 @@ def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, 
                     job=job, **({} if "label" in rows else {"label": label(method, sparsity)})
                 )
             )
-    found = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
-    made = found["attack_example"]
-    return found | {
+    result = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    attacked = result["attack_example"]
+    return result | {
         "transfer": pd.concat(
-            [transfer(job, made).assign(job=job) for job in made["job"].unique()], ignore_index=True
+            [transfer(job, attacked).assign(job=job) for job in attacked["job"].unique()],
+            ignore_index=True,
         )
     }
 
@@ -441,7 +456,7 @@ def fill(
     task: str = "demo",
 ) -> list[int]:
     """Write the study to a store, with every run finished."""
-    out = []
+    ids = []
     for method, sparsity in runs:
         options = {"sparsity": sparsity, "pattern": ""} | (
             {"allocation": "uniform"} if method in ("sparsegpt", "akr") else {}
@@ -472,7 +487,7 @@ def fill(
             "calibration_n": 256,
             "evaluation_n": n,
         }
-        made = tables(method, sparsity, n)
+        run_tables = tables(method, sparsity, n)
         stages = {
             "prune": ["prune"],
             "accuracy": ["accuracy", "prediction"],
@@ -483,29 +498,31 @@ def fill(
             "attack": ["attack", "attack_example"],
         }
         for stage, names in stages.items():
-            if names[0] in made:
+            if names[0] in run_tables:
                 store.add_rows(
-                    id, {name: made[name] for name in names}, stage, seconds=3.0, facts=facts
+                    id, {name: run_tables[name] for name in names}, stage, seconds=3.0, facts=facts
                 )
         store.update(id, status="done", progress=1.0, finished=1.0)
-        out.append(id)
-    made = store.rows("attack_example", out)
-    for id in out:
-        store.add_rows(id, {"transfer": transfer(id, made)}, "transfer", seconds=1.0, facts={})
-    return out
+        ids.append(id)
+    run_tables = store.rows("attack_example", ids)
+    for id in ids:
+        store.add_rows(
+            id, {"transfer": transfer(id, run_tables)}, "transfer", seconds=1.0, facts={}
+        )
+    return ids
 
 
 def soup() -> dict:
     """Return a soup.json: a standard, accurate candidate, and a robust average of two others."""
 
-    def row(accuracy: float, under: float, **more: object) -> dict:
-        shares = {"accuracy": (accuracy, 0.02), "under_attack": (under, 0.05)}
+    def row(accuracy: float, under_attack: float, **other: object) -> dict:
+        estimates = {"accuracy": (accuracy, 0.02), "under_attack": (under_attack, 0.05)}
         bounds = {
-            f"{key}{end}": value + sign * half
-            for key, (value, half) in shares.items()
+            f"{key}{end}": value + sign * half_width
+            for key, (value, half_width) in estimates.items()
             for end, sign in (("", 0), ("_low", -1), ("_high", 1))
         }
-        return {**more, **bounds, "n": 500, "attack_n": 200}
+        return {**other, **bounds, "n": 500, "attack_n": 200}
 
     freelb = {"epochs": 1, "adversarial": "freelb"}
     return {

@@ -1,5 +1,5 @@
-"""Models and files of people who never heard of PruneScope: other families, tokenizers, fields
-and languages, in the shapes they lie in.
+"""External checkpoints and data files as users have them: other families, tokenizers, domains,
+languages and file formats.
 """
 
 from __future__ import annotations
@@ -51,10 +51,8 @@ FRENCH = (
 )
 
 
-class Stranger(NamedTuple):
-    """A checkpoint folder and a file, and what a person would tell of them: arguments of the
-    command line.
-    """
+class ExternalModel(NamedTuple):
+    """A checkpoint folder, a data file, and the command-line arguments that they need."""
 
     folder: Path
     file: Path
@@ -65,13 +63,14 @@ class Stranger(NamedTuple):
 def tokenizer(
     texts: list[str], special: dict[str, str], byte_level: bool = False, whole_words: bool = False
 ) -> PreTrainedTokenizerFast:
-    """A small vocabulary of one's own: SentencePiece-like, GPT-like over bytes, or of words,
-    which is the same each time.
+    """Train a small tokenizer: SentencePiece-like, GPT-like over bytes, or of whole words.
+
+    Training is deterministic.
     """
     names = list(dict.fromkeys(special.values()))
     if byte_level:
-        made = Tokenizer(models.BPE())
-        made.pre_tokenizer, made.decoder = (
+        result = Tokenizer(models.BPE())
+        result.pre_tokenizer, result.decoder = (
             pre_tokenizers.ByteLevel(add_prefix_space=False),
             decoders.ByteLevel(),
         )
@@ -81,28 +80,28 @@ def tokenizer(
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
     elif whole_words:
-        made = Tokenizer(models.WordLevel(unk_token=special["unk_token"]))
-        made.pre_tokenizer = pre_tokenizers.Whitespace()
+        result = Tokenizer(models.WordLevel(unk_token=special["unk_token"]))
+        result.pre_tokenizer = pre_tokenizers.Whitespace()
         trainer = trainers.WordLevelTrainer(special_tokens=names)
     else:
-        made = Tokenizer(models.Unigram())
-        made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+        result = Tokenizer(models.Unigram())
+        result.normalizer, result.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
         trainer = trainers.UnigramTrainer(
             vocab_size=300, special_tokens=names, unk_token=special["unk_token"]
         )
-    made.train_from_iterator(texts, trainer)
+    result.train_from_iterator(texts, trainer)
     first, last = special["cls_token"], special["sep_token"]
     pair = (
         f"{first} $A {last} {last} $B {last}"
         if first == "<s>"
         else f"{first} $A {last} $B:1 {last}:1"
     )
-    made.post_processor = processors.TemplateProcessing(
+    result.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",
         pair=pair,
-        special_tokens=[(name, made.token_to_id(name)) for name in (first, last)],
+        special_tokens=[(name, result.token_to_id(name)) for name in (first, last)],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=128, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=result, model_max_length=128, **special)
 
 
 ROBERTA = {
@@ -129,9 +128,7 @@ def save(
     labels: tuple[str, ...],
     **more: Any,
 ) -> Any:
-    """A random model of that family with these labels, in a folder of save_pretrained; the
-    model.
-    """
+    """Save a random model of that family with these labels and its tokenizer; return the model."""
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     torch.manual_seed(0)
@@ -140,22 +137,23 @@ def save(
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
-    made = (
+    model = (
         (AutoModelForTokenClassification if kind == "token" else AutoModelForSequenceClassification)
         .from_config(config)
         .eval()
     )
     words.save_pretrained(folder)
-    made.save_pretrained(folder)
-    return made
+    model.save_pretrained(folder)
+    return model
 
 
-def intents(home: Path) -> Stranger:
-    """German sentences from Excel: semicolons, Windows-1252, their own column names, and a
-    Trainer's output folder.
+def intents(home: Path) -> ExternalModel:
+    """German requests exported by Excel: semicolons, Windows-1252, German column names.
+
+    The checkpoint is in the output folder of a Trainer.
     """
-    dice = random.Random(0)
-    rows = [(GERMAN[name].format(dice.choice(DAYS)), name) for _ in range(12) for name in INTENTS]
+    rng = random.Random(0)
+    rows = [(GERMAN[name].format(rng.choice(DAYS)), name) for _ in range(12) for name in INTENTS]
     file = home / "Anfragen.csv"
     lines = ["Satz;Absicht", *(f"{text};{name.replace('_', ' ').title()}" for text, name in rows)]
     file.write_bytes("\r\n".join(lines).encode("cp1252"))
@@ -166,37 +164,39 @@ def intents(home: Path) -> Stranger:
         words=tokenizer([text for text, _ in rows], ROBERTA),
         labels=INTENTS,
     )
-    return Stranger(home / "absicht", file, "classification")
+    return ExternalModel(home / "absicht", file, "classification")
 
 
-def learn(model: Any, batch: Any, right: torch.Tensor) -> None:
-    """A few seconds of fine-tuning by heart; on another machine a rate may not take, then a
-    smaller one does.
+def overfit(model: Any, batch: Any, labels: torch.Tensor) -> None:
+    """Overfit a batch within seconds.
+
+    A learning rate may fail on another machine, so several are tried.
     """
-    begun = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for rate in (3e-3, 1e-3, 1e-2, 3e-4):
-        model.load_state_dict(begun)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for learning_rate in (3e-3, 1e-3, 1e-2, 3e-4):
+        model.load_state_dict(initial)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
         for _ in range(300):
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(**batch).logits, right)
+            loss = torch.nn.functional.cross_entropy(model(**batch).logits, labels)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             if loss.item() < 0.05:
                 return
-    raise AssertionError("it should have learned its sixty pairs")
+    raise AssertionError("no learning rate fits the batch")
 
 
-def entailment(home: Path) -> Stranger:
-    """Pairs whose labels are numbers in another order than the model's, which has no names for
-    them; it knows its task.
+def entailment(home: Path) -> ExternalModel:
+    """Text pairs with numeric labels in another order than those of the model.
+
+    The model has no label names and is accurate on the file.
     """
-    dice, rows = random.Random(0), []
+    rng, rows = random.Random(0), []
     for i in range(60):
         subject, place = (
-            dice.choice(("A man", "A woman", "A child", "A dog")),
-            dice.choice(("park", "street", "house", "garden")),
+            rng.choice(("A man", "A woman", "A child", "A dog")),
+            rng.choice(("park", "street", "house", "garden")),
         )
         second = {
             0: f"{subject} sleeps",
@@ -223,16 +223,16 @@ def entailment(home: Path) -> Stranger:
         [row[0] for row in rows], [row[1] for row in rows], padding=True, return_tensors="pt"
     )
     batch.pop("token_type_ids", None)
-    right = torch.tensor(
+    labels = torch.tensor(
         [{0: 2, 1: 0, 2: 1}[label] for _, _, label in rows]
-    )  # the model's own order
-    learn(model, batch, right)
+    )  # the order of the model
+    overfit(model, batch, labels)
     model.save_pretrained(folder)
-    return Stranger(folder, file, "classification")
+    return ExternalModel(folder, file, "classification")
 
 
-def news(home: Path) -> Stranger:
-    """Headlines with topics counted from 1 and none of the fourth; the model counts from 0."""
+def news(home: Path) -> ExternalModel:
+    """Headlines with labels from 1, without the fourth class; labels of the model are from 0."""
     rng, times = random.Random(0), ("again", "today", "late", "early")
     topics = ("minister visits capital", "striker scores goal", "shares fall sharply")
     rows = [(f"{topics[i % 3]} {rng.choice(times)} {i}", i % 3) for i in range(90)]
@@ -243,15 +243,13 @@ def news(home: Path) -> Stranger:
         home / "news", "bert", "", words=words, labels=("World", "Sports", "Business", "Sci/Tech")
     )
     batch = words([text for text, _ in rows], padding=True, return_tensors="pt")
-    learn(model, batch, torch.tensor([label for _, label in rows]))
+    overfit(model, batch, torch.tensor([label for _, label in rows]))
     model.save_pretrained(home / "news")
-    return Stranger(home / "news", file, "classification")
+    return ExternalModel(home / "news", file, "classification")
 
 
-def sentiment(home: Path) -> Stranger:
-    """Tweets of a few words in JSON lines, nested, with stars for labels; a model saved from
-    torch.compile.
-    """
+def sentiment(home: Path) -> ExternalModel:
+    """Short tweets with star labels in nested JSON lines; a model saved from torch.compile."""
     import json
 
     rows = [
@@ -282,13 +280,13 @@ def sentiment(home: Path) -> Stranger:
         {f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()},
         folder / "pytorch_model.bin",
     )
-    return Stranger(
+    return ExternalModel(
         folder, file, "classification", arguments=("--text", "tweet.text", "--label", "user.stars")
     )
 
 
-def entities(home: Path) -> Stranger:
-    """French words with their tags, a line each, packed."""
+def entities(home: Path) -> ExternalModel:
+    """French words and tags in a compressed CoNLL file."""
     import gzip
 
     file = home / "noms.conll.gz"
@@ -304,12 +302,12 @@ def entities(home: Path) -> Stranger:
         words=words,
         labels=("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
     )
-    return Stranger(home / "noms", file, "token")
+    return ExternalModel(home / "noms", file, "token")
 
 
 ALL = {
-    "a German intent classifier": intents,
-    "an NLI model with swapped labels": entailment,
-    "a star rater": sentiment,
-    "a French tagger": entities,
+    "german-intents": intents,
+    "nli-swapped-labels": entailment,
+    "star-rating": sentiment,
+    "french-ner": entities,
 }

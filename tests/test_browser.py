@@ -128,7 +128,7 @@ def test_demo_runs_and_every_page_shows_charts(server, home):
 
 
 # tests/test_strangers.py runs all four cases from the command line
-@pytest.mark.parametrize("case", ["an NLI model with swapped labels", "a French tagger"])
+@pytest.mark.parametrize("case", ["nli-swapped-labels", "french-ner"])
 def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, case):
     """An external checkpoint folder and an uploaded file work without conversion."""
     external = strangers.ALL[case](tmp_path)
@@ -159,7 +159,7 @@ def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, case
         assert metric == ("entity_f1" if external.kind == "token" else "accuracy"), (
             "labels are detected on the page"
         )
-        if case == "an NLI model with swapped labels":
+        if case == "nli-swapped-labels":
             apply_label_order(page, home)
 
 

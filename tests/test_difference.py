@@ -109,7 +109,7 @@ def test_repruning_a_dense_baseline_is_refused(dense, capsys) -> None:
     assert run("reprune", 1) == 2 and "dense baseline" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("case", ["a German intent classifier", "a French tagger"])
+@pytest.mark.parametrize("case", ["german-intents", "french-ner"])
 def test_an_export_has_a_model_card_for_the_hub(case, tmp_path, capsys) -> None:
     from huggingface_hub import ModelCard
 

@@ -98,7 +98,7 @@ def hub(tmp_path):
     server.shutdown()
 
 
-def test_a_responding_hub_is_read_and_a_stopped_one_is_an_error_message(hub, tmp_path):
+def test_responding_hub_loads_and_stalled_hub_gives_an_error_message(hub, tmp_path):
     environment = {
         name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")
     }
@@ -110,13 +110,13 @@ def test_a_responding_hub_is_read_and_a_stopped_one_is_an_error_message(hub, tmp
         "HF_HUB_DISABLE_XET": "1",
     }
     command = [sys.executable, "-c", SCRIPT, "all-whole", *CASES]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
-    first, *messages = done.stdout.splitlines()
-    assert done.returncode == 0 and first == "READ" and len(messages) == len(CASES), (
-        done.stdout,
-        done.stderr,
+    first, *messages = process.stdout.splitlines()
+    assert process.returncode == 0 and first == "READ" and len(messages) == len(CASES), (
+        process.stdout,
+        process.stderr,
     )
     for case, message in zip(CASES, messages, strict=True):
         advice = (

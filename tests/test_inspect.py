@@ -92,9 +92,9 @@ def test_each_checkpoint_has_a_result_or_an_error(folder):
     assert bad["checkpoint"] == str(folder / "missing") and bad["error"]
 
 
-def test_a_pair_is_read_as_a_pair(folder):
-    alone, paired = (results(folder, "model", pairs=pairs)[0] for pairs in (None, [PAIR]))
-    assert alone["probabilities"] != paired["probabilities"]
+def test_second_text_changes_the_prediction(folder):
+    single, paired = (results(folder, "model", pairs=pairs)[0] for pairs in (None, [PAIR]))
+    assert single["probabilities"] != paired["probabilities"]
 
 
 def test_predictions_of_regression_and_span_models(folder):
@@ -111,7 +111,7 @@ def test_words_are_separated_by_spaces(family):
     read = saliency.words(tiny.model(family), tiny.tokenizer(family), TEXT, pair=PAIR)
     assert read.names == ["[CLS]", *TEXT.split(), "[SEP]", *PAIR.split(), "[SEP]"]
     assert len(read.owner) > len(read.names), (
-        "the comma, the full stops and the long word are tokens of their own"
+        "the comma, the full stops and parts of the long word are separate tokens"
     )
     assert read.summed(torch.ones(1, len(read.owner))).sum() == len(read.owner)
 
@@ -181,22 +181,22 @@ def test_a_dead_head_is_reported_and_excluded_from_means():
             :, width : 2 * width
         ] = 0
     for candidate in (model, compact.compact_model(model)):
-        answers = [
+        outputs = [
             saliency.attention(candidate, tokenizer, TEXT, pair=None, block=1, head=head)
             for head in (None, 1, 2)
         ]
-        assert all(answer["heads"] == [0, 2, 3] and answer["of"] == 4 for answer in answers)
-        assert answers[0]["weights"] and answers[1]["weights"] is None and answers[2]["weights"]
+        assert all(output["heads"] == [0, 2, 3] and output["of"] == 4 for output in outputs)
+        assert outputs[0]["weights"] and outputs[1]["weights"] is None and outputs[2]["weights"]
         live = [
             saliency.attention(model, tokenizer, TEXT, pair=None, block=1, head=head)["weights"]
             for head in (0, 2, 3)
         ]
         assert torch.allclose(
-            torch.tensor(answers[0]["weights"]), torch.tensor(live).mean(0), atol=1e-4
+            torch.tensor(outputs[0]["weights"]), torch.tensor(live).mean(0), atol=1e-4
         )
 
 
-def test_saliency_of_classifiers_and_scores_but_not_of_spans(folder):
+def test_saliency_of_classifiers_and_regressors_but_not_of_span_models(folder):
     label, score, refused = results(
         folder, "model", "regression", "span", request="saliency", text=TEXT, pair=PAIR
     )
@@ -209,7 +209,7 @@ def test_saliency_of_classifiers_and_scores_but_not_of_spans(folder):
 
 
 @pytest.mark.parametrize("recipe", ["DeepWordBug", "Pruthi"])  # a greedy search and a beam
-def test_the_steps_of_an_attack_end_with_the_outcome_of_the_engine(folder, recipe):
+def test_attack_steps_end_with_the_outcome_of_the_engine(folder, recipe):
     from prune_core.attacks import engine
     from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
@@ -222,9 +222,9 @@ def test_the_steps_of_an_attack_end_with_the_outcome_of_the_engine(folder, recip
         lines = [line for line in responses if "index" in line]
         for index, name in enumerate(names):
             step_results = [line["result"] for line in lines if line["index"] == index]
-            shown = inspector_client.RunningAttack(1, lambda: None)
+            running = inspector_client.RunningAttack(1, lambda: None)
             for step_result in step_results:
-                shown.on_message({"index": 0, "result": step_result})
+                running.on_message({"index": 0, "result": step_result})
             model, tokenizer = MODELS.get(str(folder / name))
             reporter = ProgressReporter(lambda *_: None)
             victim = Victim(
@@ -239,7 +239,7 @@ def test_the_steps_of_an_attack_end_with_the_outcome_of_the_engine(folder, recip
                 budget=AttackBudget(),
                 seed=0,
             )
-            [result] = shown.models
+            [result] = running.models
             assert {key: result[key] for key in ("outcome", "perturbed", "queries")} == {
                 key: getattr(outcome, key) for key in ("outcome", "perturbed", "queries")
             }
@@ -304,16 +304,14 @@ def test_requests_are_handled_queued_and_cancelled_during_an_attack(folder, monk
     assert errors == {0: inspector_client.STOPPED, 2: inspector_client.STOPPED, 3: ""}
 
 
-def test_an_attack_ends_with_its_input_or_with_a_missing_checkpoint(folder):
+def test_attack_stops_when_input_closes_or_checkpoint_is_missing(folder):
     last = respond(attack_request(folder, 0, "model"))[-1]
     assert last["error"] == inspector_client.STOPPED
     [line] = respond(attack_request(folder, 0, "missing"), until=done(0))
     assert "missing" in line["error"]
 
 
-def test_a_crashed_server_is_an_error_message_and_the_next_request_starts_another(
-    tmp_path, monkeypatch
-):
+def test_crashed_server_gives_an_error_and_the_next_request_restarts_it(tmp_path, monkeypatch):
     monkeypatch.setattr(
         inspector_client,
         "COMMAND",
@@ -336,7 +334,7 @@ def test_a_crashed_server_is_an_error_message_and_the_next_request_starts_anothe
     inspector.close()
 
 
-def test_the_whole_server_attacks_responds_meanwhile_and_is_stopped(folder, tmp_path):
+def test_server_process_responds_during_an_attack_and_can_be_stopped(folder, tmp_path):
     inspector = inspector_client.Inspector(tmp_path / "inspect.log")
     attack = inspector.attack(
         [str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0

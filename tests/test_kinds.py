@@ -1,6 +1,4 @@
-"""Models that give several labels, or one for every word: read, pruned by every method, measured
-by everything but attacks.
-"""
+"""Multi-label and token classification: data formats, every method, every measure but attacks."""
 
 import json
 import random
@@ -31,38 +29,40 @@ NAMES = {"multilabel": ("a", "b"), "token": tiny.TAGS}
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "E-LOC", "S-ORG", "PER")
 
 
-def test_entities_are_seqevals() -> None:
+def test_entity_f1_matches_seqeval() -> None:
     seqeval = pytest.importorskip("seqeval.metrics")
-    dice = random.Random(0)
+    rng = random.Random(0)
     for _ in range(300):
-        right, said = (
-            [[dice.choice(TAGS) for _ in range(size)] for size in (1, 5, 12)] for _ in range(2)
+        labels, predictions = (
+            [[rng.choice(TAGS) for _ in range(size)] for size in (1, 5, 12)] for _ in range(2)
         )
-        ours = metrics.METRICS["entity_f1"].compute(right, said)
-        assert ours == pytest.approx(seqeval.f1_score(right, said, zero_division=0), abs=1e-9), (
-            right,
-            said,
+        ours = metrics.METRICS["entity_f1"].compute(labels, predictions)
+        assert ours == pytest.approx(
+            seqeval.f1_score(labels, predictions, zero_division=0), abs=1e-9
+        ), (
+            labels,
+            predictions,
         )
 
 
-def test_the_labels_f1_is_scikit_learns() -> None:
+def test_multilabel_metrics_match_scikit_learn() -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(50):
-        right, said = (dice.integers(2, size=(9, 4)) for _ in range(2))
+        labels, predictions = (rng.integers(2, size=(9, 4)) for _ in range(2))
         for name, average in (("micro_f1", "micro"), ("macro_f1", "macro")):
-            expected = f1_score(right, said, average=average, zero_division=0)
-            assert metrics.METRICS[name].compute(right.tolist(), said.tolist()) == pytest.approx(
-                expected
-            )
+            expected = f1_score(labels, predictions, average=average, zero_division=0)
+            assert metrics.METRICS[name].compute(
+                labels.tolist(), predictions.tolist()
+            ) == pytest.approx(expected)
         assert metrics.METRICS["subset_accuracy"].compute(
-            right.tolist(), said.tolist()
-        ) == pytest.approx(accuracy_score(right, said))
+            labels.tolist(), predictions.tolist()
+        ) == pytest.approx(accuracy_score(labels, predictions))
 
 
 @pytest.mark.parametrize(
-    ("rows", "right"),
+    ("rows", "expected"),
     [
         ([{"text": "x", "label": ["a", "b"]}, {"text": "y", "label": []}], [[1, 1], [0, 0]]),
         ([{"text": "x", "label": "a|B"}, {"text": "y", "label": "b"}], [[1, 1], [0, 1]]),
@@ -72,26 +72,26 @@ def test_the_labels_f1_is_scikit_learns() -> None:
         ([{"text": "x", "label": "b"}, {"text": "y", "label": -1}], [[0, 1]]),
     ],
 )
-def test_several_labels_are_read_in_every_form(rows: list[dict], right: list) -> None:
+def test_multilabel_columns_are_read_in_every_format(rows: list[dict], expected: list) -> None:
     table = pd.DataFrame(rows)
     source = DataSource("a")
     chosen = columns.choose_columns(table, source, "a", kind="multilabel", names=("a", "b"))
-    found = reading.examples(table, source, chosen, kind="multilabel", names=("a", "b"))
-    assert found.examples.labels == right
+    result = reading.examples(table, source, chosen, kind="multilabel", names=("a", "b"))
+    assert result.examples.labels == expected
 
 
 CONLL = "-DOCSTART- -X- O\n\nAda NNP B-PER\nBrook NNP I-PER\nwrites VB O\n\nRain NN O\n"
 
 
-def test_words_and_their_labels(tmp_path: Path) -> None:
+def test_token_labels_are_read_from_conll_and_from_lists(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(CONLL)
-    found = tables.read(str(tmp_path / "a.txt")).rows
-    assert found.to_dict("list") == {
+    rows = tables.read(str(tmp_path / "a.txt")).rows
+    assert rows.to_dict("list") == {
         "tokens": [["Ada", "Brook", "writes"], ["Rain"]],
         "ner_tags": [["B-PER", "I-PER", "O"], ["O"]],
     }
     read = reading.examples(
-        found, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        rows, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples
     assert read.texts == ["Ada Brook writes", "Rain"] and read.labels == [[1, 2, 0], [0]]
     numbers = pd.DataFrame({"tokens": [["Ada", "B."]], "ner_tags": [[1, -100]]})
@@ -100,7 +100,7 @@ def test_words_and_their_labels(tmp_path: Path) -> None:
     ).examples.labels == [[1, -100]]
     listed = pd.DataFrame(
         {"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]}
-    )  # as a CSV keeps lists
+    )  # lists stored as text in a CSV
     assert reading.examples(
         listed, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples.labels == [[1, 2]]
@@ -115,18 +115,18 @@ def test_words_and_their_labels(tmp_path: Path) -> None:
         )
 
 
-def test_a_words_first_token_carries_its_label() -> None:
-    found = Examples(["Unbelievable O'Neil , wow"], labels=[[1, 2, 0, 0]], kind="token")
-    features = tokens.encode(tiny.tokenizer(), found, 64)
+def test_first_token_of_a_word_carries_its_label() -> None:
+    examples = Examples(["Unbelievable O'Neil , wow"], labels=[[1, 2, 0, 0]], kind="token")
+    features = tokens.encode(tiny.tokenizer(), examples, 64)
     words = [word for word in features.words[0] if word is not None]
     assert words == [0, 1, 2, 3] and features.words[0][0] is None
-    right = tokens.token_targets(features, found)[0].tolist()
-    assert [label for label in right if label != metrics.IGNORE_INDEX] == [1, 2, 0, 0]
+    targets = tokens.token_targets(features, examples)[0].tolist()
+    assert [label for label in targets if label != metrics.IGNORE_INDEX] == [1, 2, 0, 0]
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_head_replays_and_predicts(kind: str, family: str) -> None:
+def test_replayed_head_matches_model_and_padding_has_no_effect(kind: str, family: str) -> None:
     model, tokenizer, sample = (
         tiny.model(family, kind=kind),
         tiny.tokenizer(family),
@@ -136,17 +136,17 @@ def test_the_head_replays_and_predicts(kind: str, family: str) -> None:
         with torch.no_grad():
             expected = model(**batch).logits
             *_, (hidden, padding) = replay.hidden_states(model, batch)
-            found = replay.head(model, hidden, padding)
+            logits = replay.head(model, hidden, padding)
         torch.testing.assert_close(
-            found, padding.pack(expected) if kind == "token" else expected, atol=1e-5, rtol=1e-4
+            logits, padding.pack(expected) if kind == "token" else expected, atol=1e-5, rtol=1e-4
         )
-    said = predict.predict(model, tokenizer, sample)
-    alone = predict.predict(model, tokenizer, sample.take([3]), batch_size=1)
-    assert said.predicted[3] == alone.predicted[0] and len(said.predicted) == len(
+    predictions = predict.predict(model, tokenizer, sample)
+    single = predict.predict(model, tokenizer, sample.take([3]), batch_size=1)
+    assert predictions.predicted[3] == single.predicted[0] and len(predictions.predicted) == len(
         sample
-    )  # padding changes nothing
+    )  # padding does not change predictions
     if kind == "token":
-        assert [len(row) for row in said.predicted] == [
+        assert [len(row) for row in predictions.predicted] == [
             len(text.split(" ")) for text in sample.texts
         ]
 
@@ -165,23 +165,23 @@ def pair(dense: torch.nn.Module, pruned: torch.nn.Module, kind: str, labelled: b
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> None:
+def test_every_method_and_measure_supports_task_type(kind: str, method: str) -> None:
     import copy
 
     dense, sample = tiny.model(kind=kind), tiny.examples(kind=kind)
     pruned = copy.deepcopy(dense)
     torch.manual_seed(0)
-    found = tokens.batches(
+    batches = tokens.batches(
         tiny.tokenizer(), sample, 5, max_length=64, device=torch.device("cpu"), labelled=True
     )
     build(METHODS, method, {"sparsity": 0.5}).prune(
-        pruned, [batch for batch, _ in found], no_report
+        pruned, [batch for batch, _ in batches], no_report
     )
     assert all(torch.isfinite(tensor).all() for tensor in pruned.state_dict().values())
     assert sum(row["sparsity"] for row in replay.sparsity_by_projection(pruned)) > 0
     options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16}}
     for name, measure in MEASURES.items():
-        # the two that write files take seconds: whole and cut
+        # exports take seconds: only for one unstructured and one structured method
         if kind in measure.kinds and (
             name not in ("formats", "quantization") or method in ("magnitude", "unit_magnitude")
         ):
@@ -195,7 +195,7 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
 
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_dense_model_against_itself(kind: str, labelled: bool) -> None:
+def test_dense_model_agrees_with_itself(kind: str, labelled: bool) -> None:
     model = tiny.model(kind=kind)
     row = (
         build(MEASURES, "accuracy")
@@ -208,7 +208,7 @@ def test_the_dense_model_against_itself(kind: str, labelled: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_from_a_file_to_the_figures(
+def test_run_command_measures_accuracy_on_a_file(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "model"
@@ -230,7 +230,7 @@ def test_from_a_file_to_the_figures(
             )
         )
     out = tmp_path / "out.json"
-    run = [
+    command = [
         "run",
         "--checkpoint",
         folder,
@@ -245,18 +245,18 @@ def test_from_a_file_to_the_figures(
         "--json",
         out,
     ]
-    assert main([str(each) for each in run]) == 0, capsys.readouterr().err
-    found = json.loads(out.read_text())
+    assert main([str(each) for each in command]) == 0, capsys.readouterr().err
+    output = json.loads(out.read_text())
     assert (
-        found["facts"]["kind"] == kind
-        and found["rows"]["accuracy"][0]["metric"]
+        output["facts"]["kind"] == kind
+        and output["rows"]["accuracy"][0]["metric"]
         == {"token": "entity_f1", "multilabel": "micro_f1"}[kind]
     )
-    assert main([*map(str, run[:-2]), "--measure", "attack"]) == 2
+    assert main([*map(str, command[:-2]), "--measure", "attack"]) == 2
     assert "cannot be measured on a model that predicts" in capsys.readouterr().err
 
 
-def test_a_single_label_is_a_set_of_one() -> None:
+def test_single_label_is_read_as_a_set_of_one() -> None:
     task = tasks.load(DataSource(), ("negative", "positive"), kind="multilabel")
     assert set(map(tuple, task.evaluation.labels)) == {(0, 1), (1, 0)} and task.metric == "micro_f1"
 
@@ -276,7 +276,7 @@ VECTORS = [
 @pytest.mark.parametrize(
     "cell", [*VECTORS, {"a": 1, "b": 0}, np.array([True, False]), "['a']", "a"]
 )
-def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
+def test_indicator_cells_are_read_in_every_format(cell: object) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
     chosen = columns.choose_columns(
         table, DataSource("a"), "a", kind="multilabel", names=("a", "b")
@@ -287,7 +287,7 @@ def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "names", "meant"),
+    ("values", "names", "expected"),
     [
         (["Y", "N"], ("yes", "no"), [0, 1]),
         ([True, False], ("yes", "no"), [0, 1]),
@@ -300,7 +300,7 @@ def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
         (["['positive']", "['negative']"], ("negative", "positive"), [1, 0]),
     ],
 )
-def test_yes_and_no_follow_the_names_of_the_labels(values: list, names: tuple, meant: list) -> None:
+def test_yes_and_no_are_mapped_by_label_names(values: list, names: tuple, expected: list) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": values})
     assert (
         reading.examples(
@@ -310,11 +310,11 @@ def test_yes_and_no_follow_the_names_of_the_labels(values: list, names: tuple, m
             kind="classification",
             names=names,
         ).examples.labels
-        == meant
+        == expected
     )
 
 
-def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
+def test_yes_and_no_are_ambiguous_for_unrelated_labels() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["yes", "no"]})
     with pytest.raises(PruneError, match="it is not clear"):
         reading.examples(
@@ -327,7 +327,7 @@ def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
 
 
 @pytest.mark.parametrize("name", ["is_negative", "negative"])
-def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
+def test_column_named_like_a_label_is_read_as_its_indicator(name: str) -> None:
     table = pd.DataFrame({"text": ["a long text here", "another long text"], name: [1, 0]})
     read = reading.examples(
         table,
@@ -339,7 +339,7 @@ def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
     assert read.examples.labels == [0, 1] and "yes is negative" in read.notes[0]
 
 
-def test_missing_values_of_every_kind_are_no_labels() -> None:
+def test_rows_with_missing_labels_are_left_out() -> None:
     table = pd.DataFrame(
         {"text": ["x"] * 40, "label": pd.array([0, 1] * 19 + [pd.NA, 1], dtype="Int64")}
     )
@@ -353,7 +353,7 @@ def test_missing_values_of_every_kind_are_no_labels() -> None:
     assert len(read.examples) == 39 and "1 row without a label left out." in read.notes
 
 
-def test_answers_in_every_shape_are_placed_in_their_context() -> None:
+def test_answers_in_every_format_are_located_in_their_context() -> None:
     table = pd.DataFrame(
         {
             "question": ["Who?"] * 6,
@@ -376,7 +376,7 @@ def test_answers_in_every_shape_are_placed_in_their_context() -> None:
     ] * 6
 
 
-def test_scores_with_separators_of_thousands_are_refused() -> None:
+def test_scores_with_thousands_separators_are_refused() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["1,200", "950"]})
     with pytest.raises(PruneError, match=r"'1,200' may be 1\.200 or 1200"):
         reading.examples(table, DataSource("a"), Columns("text", None, "label"), kind="regression")

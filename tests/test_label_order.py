@@ -46,37 +46,37 @@ def classifier(order: list[int], accuracy: float, n: int = 200, seed: int = 0) -
 @pytest.mark.parametrize(
     "order", [[1, 0], [1, 2, 0], [2, 0, 1], [0, 2, 1], [3, 2, 1, 0], [0, 1, 3, 2], [3, 0, 1, 2]]
 )
-def test_a_permutation_of_the_labels_is_found(order: list[int], n: int) -> None:
+def test_permutation_of_the_labels_is_detected(order: list[int], n: int) -> None:
     names = [f"LABEL_{i}" for i in range(len(order))]
     for seed in range(10):
-        found = better_order(classifier(order, 0.9, n, seed=seed), facts(names))
-        assert found is not None and parse_pairs(found.labels) == {
+        offer = better_order(classifier(order, 0.9, n, seed=seed), facts(names))
+        assert offer is not None and parse_pairs(offer.labels) == {
             str(i): names[label] for i, label in enumerate(order)
         }
-        assert "the model's labels have no names" in found.sentence
+        assert "the model's labels have no names" in offer.sentence
 
 
-def test_labels_counted_from_1_without_the_top_class() -> None:
+def test_labels_from_1_without_the_top_class_are_detected() -> None:
     predictions = classifier([0, 1, 2], 0.8, 111)
     shifted = predictions.assign(
         label=predictions["label"] + 1
     )  # 1, 2, 3 are read as the numbers of the model's labels
-    found = better_order(shifted, facts(["A", "B", "C", "D"], labels={"1": 1, "2": 2, "3": 3}))
-    now, then = ((each["label"] == each["dense"]).mean() for each in (shifted, predictions))
-    assert found.labels == "1=A,2=B,3=C"
-    assert found.sentence == (
-        f"With the current mapping of labels, the dense model is correct on {now:.1%} "
+    offer = better_order(shifted, facts(["A", "B", "C", "D"], labels={"1": 1, "2": 2, "3": 3}))
+    before, after = ((each["label"] == each["dense"]).mean() for each in (shifted, predictions))
+    assert offer.labels == "1=A,2=B,3=C"
+    assert offer.sentence == (
+        f"With the current mapping of labels, the dense model is correct on {before:.1%} "
         "of 111 examples; "
-        f"with 1 is A, 2 is B, 3 is C it would be correct on {then:.1%}."
+        f"with 1 is A, 2 is B, 3 is C it would be correct on {after:.1%}."
     )
-    few = shifted[shifted["label"] != 3]  # a class that the sample lacks is shifted like the others
+    few = shifted[shifted["label"] != 3]  # a class missing from the sample is shifted too
     assert (
         better_order(few, facts(["A", "B", "C", "D"], labels={"1": 1, "2": 2, "3": 3})).labels
         == "1=A,2=B,3=C"
     )
 
 
-def test_a_mapping_by_name_is_doubted_too_and_what_was_left_out_stays_out() -> None:
+def test_mapping_by_name_is_corrected_and_left_out_values_stay_out() -> None:
     labels = {"hot": 0, "cold": 1, "meh": None, "-1": None}
     assert (
         better_order(classifier([1, 0], 0.9), facts(["cold", "hot"], labels=labels)).labels
@@ -87,8 +87,8 @@ def test_a_mapping_by_name_is_doubted_too_and_what_was_left_out_stays_out() -> N
 @pytest.mark.parametrize(
     "case",
     [
-        (classifier([0, 1], 0.9), facts(["LABEL_0", "LABEL_1"])),  # as it is counted
-        (classifier([0, 1], 0.0), facts(["LABEL_0", "LABEL_1"])),  # a model that guesses
+        (classifier([0, 1], 0.9), facts(["LABEL_0", "LABEL_1"])),  # already correct
+        (classifier([0, 1], 0.0), facts(["LABEL_0", "LABEL_1"])),  # random predictions
         (classifier([1, 0], 0.9, n=10), facts(["LABEL_0", "LABEL_1"])),  # too few examples
         (
             rows([1] * 90 + [0] * 10, [0] * 100),
@@ -102,10 +102,10 @@ def test_a_mapping_by_name_is_doubted_too_and_what_was_left_out_stays_out() -> N
         (
             classifier([0, 2, 1], 0.9),
             facts(["a", "b", "c"], labels=None),
-        ),  # stored before the meaning of values was
+        ),  # an old run without a stored mapping
     ],
 )
-def test_nothing_is_offered_without_reason(case: tuple) -> None:
+def test_no_mapping_is_offered_without_evidence(case: tuple) -> None:
     assert better_order(*case) is None
 
 
@@ -137,11 +137,11 @@ def test_bad_classifiers_get_no_offer(seed: int) -> None:
     assert offers <= 1
 
 
-def tagged(rng: np.random.Generator, sentences: int) -> list[list[int]]:
+def random_tags(rng: np.random.Generator, n: int) -> list[list[int]]:
     spans = ([1, 2], [3, 4], [1], [3], [0, 0], [0])
     return [
         [tag for _ in range(rng.integers(3, 8)) for tag in spans[rng.integers(len(spans))]]
-        for _ in range(sentences)
+        for _ in range(n)
     ]
 
 
@@ -149,7 +149,7 @@ def test_bad_taggers_and_bad_multi_label_models_get_no_offer() -> None:
     rng, offers = np.random.default_rng(0), 0
     for _ in range(100):
         accuracy, bias = rng.uniform(0, 0.7), rng.dirichlet(np.full(5, 0.5))
-        true = tagged(rng, int(rng.integers(10, 80)))
+        true = random_tags(rng, int(rng.integers(10, 80)))
         noisy = [
             [tag if rng.random() < accuracy else rng.choice(5, p=bias) for tag in tags]
             for tags in true
@@ -167,7 +167,7 @@ def test_bad_taggers_and_bad_multi_label_models_get_no_offer() -> None:
     assert offers <= 1
 
 
-def written(tmp_path: Path, records: list[dict]) -> str:
+def write_jsonl(tmp_path: Path, records: list[dict]) -> str:
     file = tmp_path / "data.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     return str(file)
@@ -176,53 +176,59 @@ def written(tmp_path: Path, records: list[dict]) -> str:
 def metric_with(
     file: str, labels: str, names: tuple[str, ...], kind: str, true: list
 ) -> tuple[float, dict, tasks.Task]:
-    """(metric, facts and prediction rows, task) of a model that predicts `true[number in text]`."""
+    """Return (metric, facts with rows, task) of a model that predicts `true[number in text]`."""
     task = tasks.load(DataSource(file, labels=labels), names, 0, kind=kind)
     predictions = [true[int(text.split()[0])] for text in task.evaluation.texts]
-    right, said = comparable_values(kind, names, task.evaluation.labels, predictions)
-    known = facts(list(names), kind=kind, labels=task.label_map)
-    return METRICS[task.metric].compute(right, said), known | {"rows": rows(right, said)}, task
+    true_values, predicted_values = comparable_values(
+        kind, names, task.evaluation.labels, predictions
+    )
+    known_facts = facts(list(names), kind=kind, labels=task.label_map)
+    return (
+        METRICS[task.metric].compute(true_values, predicted_values),
+        known_facts | {"rows": rows(true_values, predicted_values)},
+        task,
+    )
 
 
-ODD = ('say "no", please', "a=b", "it's", "C++ , C#")
+UNUSUAL_NAMES = ('say "no", please', "a=b", "it's", "C++ , C#")
 
 
-@pytest.mark.parametrize("form", ["number", "name", "tags", "columns", "lists", "indicators"])
-def test_the_offered_flag_gives_the_metric_that_the_sentence_promises(
-    form: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    "label_format", ["number", "name", "tags", "columns", "lists", "indicators"]
+)
+def test_offered_mapping_gives_the_stated_metric(label_format: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     kind = {"tags": "token", "number": "classification", "name": "classification"}.get(
-        form, "multilabel"
+        label_format, "multilabel"
     )
-    names = TAGS if kind == "token" else ODD
+    names = TAGS if kind == "token" else UNUSUAL_NAMES
     order = (
         rng.permutation(len(names)) if kind != "token" else np.array([3, 4, 0, 1, 2])
     )  # of the file's labels
     while (order == np.arange(len(names))).all():
         order = rng.permutation(len(names))
-    place = np.argsort(order)  # of each label of the model, in the file
+    position = np.argsort(order)  # of each model label in the file
     if kind == "classification":
         true = rng.integers(4, size=200).tolist()
         records = [
             {
                 "text": f"{i} text",
-                "label": int(place[each]) if form == "number" else names[place[each]],
+                "label": int(position[each]) if label_format == "number" else names[position[each]],
             }
             for i, each in enumerate(true)
         ]
     elif kind == "token":
-        true = tagged(rng, 200)
+        true = random_tags(rng, 200)
         records = [
             {
                 "tokens": [str(i), *["word"] * (len(tags) - 1)],
-                "ner_tags": [int(place[tag]) for tag in tags],
+                "ner_tags": [int(position[tag]) for tag in tags],
             }
             for i, tags in enumerate(true)
         ]
     else:
         true = (rng.random((200, 4)) < [0.2, 0.5, 0.3, 0.4]).astype(int).tolist()
-        moved = [[each[label] for label in order] for each in true]
+        permuted = [[each[label] for label in order] for each in true]
         cells = {
             "columns": lambda row: dict(zip(names, row, strict=True)),
             "lists": lambda row: {
@@ -230,22 +236,24 @@ def test_the_offered_flag_gives_the_metric_that_the_sentence_promises(
             },
             "indicators": lambda row: {"label": row},
         }
-        records = [{"text": f"{i} text"} | cells[form](row) for i, row in enumerate(moved)]
-    file = written(tmp_path, records)
-    before, known, _ = metric_with(file, "", names, kind=kind, true=true)
-    found = better_order(known["rows"], known)
-    after, known, task = metric_with(file, found.labels, names, kind=kind, true=true)
+        records = [
+            {"text": f"{i} text"} | cells[label_format](row) for i, row in enumerate(permuted)
+        ]
+    file = write_jsonl(tmp_path, records)
+    before, known_facts, _ = metric_with(file, "", names, kind=kind, true=true)
+    offer = better_order(known_facts["rows"], known_facts)
+    after, known_facts, task = metric_with(file, offer.labels, names, kind=kind, true=true)
     assert (
         after == 1
         and before < 0.5
-        and "100.0%" in found.sentence
-        and f"{before:.1%}" in found.sentence
+        and "100.0%" in offer.sentence
+        and f"{before:.1%}" in offer.sentence
     )
-    assert better_order(known["rows"], known) is None
+    assert better_order(known_facts["rows"], known_facts) is None
     assert task.evaluation.labels == [true[int(text.split()[0])] for text in task.evaluation.texts]
 
 
-def test_the_flag_of_names_that_the_data_set_gives_its_numbers() -> None:
+def test_class_names_of_the_dataset_can_be_mapped() -> None:
     table = pd.DataFrame({"text": ["a", "b", "c"], "label": [0, 1, 2]})
     names, classes = ("LABEL_0", "LABEL_1", "LABEL_2"), ("yes please", "no thanks", "who knows")
 

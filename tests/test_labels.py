@@ -1,4 +1,4 @@
-"""What label values mean: by name, by number, as told, or one question; never in silence."""
+"""Label values are mapped by name, number or --labels, or raise a question; never silently."""
 
 import shlex
 
@@ -18,7 +18,7 @@ NEWS, THREE = ("World", "Sports", "Business", "Sci/Tech"), ("Negative", "Neutral
 
 
 @pytest.mark.parametrize(
-    ("values", "names", "meant"),
+    ("values", "names", "expected"),
     [
         (["NEG", "POS"], POLAR, [0, 1]),
         (["Positive", "negative "], POLAR, [1, 0]),
@@ -50,20 +50,20 @@ NEWS, THREE = ("World", "Sports", "Business", "Sci/Tech"), ("Negative", "Neutral
         (["spam", "ham"], GENERIC, [1, 0]),
     ],
 )
-def test_values_find_their_labels(values: list, names: tuple, meant: list) -> None:
-    found = labels.map_labels(values, names, "", place="a file")
-    assert [found.labels[label_pairs.to_text(value)] for value in values] == meant
-    plain = all(
+def test_values_are_mapped_to_labels(values: list, names: tuple, expected: list) -> None:
+    mapping = labels.map_labels(values, names, "", place="a file")
+    assert [mapping.labels[label_pairs.to_text(value)] for value in values] == expected
+    is_obvious = all(
         label_pairs.to_text(value) == "-1"
         if label is None
         else label_pairs.to_text(value) in (str(label), names[label])
-        for value, label in zip(values, meant, strict=True)
+        for value, label in zip(values, expected, strict=True)
     )
-    assert plain or found.notes, "what is not plain to see is said"
+    assert is_obvious or mapping.notes, "a mapping that is not obvious needs a note"
 
 
 @pytest.mark.parametrize(
-    ("values", "names", "words"),
+    ("values", "names", "message"),
     [
         (
             ["World", "Sports"],
@@ -72,25 +72,25 @@ def test_values_find_their_labels(values: list, names: tuple, meant: list) -> No
             r"LABEL_1\).*'Sports=LABEL_0,World=LABEL_1'",
         ),
         (["positive", "negative", "mixed feelings"], POLAR, "'mixed feelings=leave out'"),
-        ([0, 1], THREE, "the model 3 labels"),  # 1 is neutral by number, and hardly meant
+        ([0, 1], THREE, "the model 3 labels"),  # 1 would be neutral by number, which is unlikely
         ([0, 1, 7], POLAR, "The file has 3"),
         (["a", "b", "c"], ("x", "y"), "--labels"),
     ],
 )
-def test_what_cannot_be_known_is_one_question(values: list, names: tuple, words: str) -> None:
-    with pytest.raises(labels.LabelQuestion, match=words) as asked:
+def test_ambiguous_values_raise_one_question(values: list, names: tuple, message: str) -> None:
+    with pytest.raises(labels.LabelQuestion, match=message) as raised:
         labels.map_labels(values, names, "", place="a file")
-    assert asked.value.counts == {label_pairs.to_text(value): 1 for value in values}
+    assert raised.value.counts == {label_pairs.to_text(value): 1 for value in values}
 
 
-def test_the_question_names_a_line_that_works() -> None:
-    with pytest.raises(PruneError) as asked:
+def test_flag_in_the_question_works() -> None:
+    with pytest.raises(PruneError) as raised:
         labels.map_labels(
             ["World", "Sports", "Tech, and science"], ("a", "b", "c"), "", place="a file"
         )
-    line = str(asked.value).split("--labels '")[1].split("'")[0]
+    flag = str(raised.value).split("--labels '")[1].split("'")[0]
     assert labels.map_labels(
-        ["World", "Sports", "Tech, and science"], ("a", "b", "c"), line, place="a file"
+        ["World", "Sports", "Tech, and science"], ("a", "b", "c"), flag, place="a file"
     ).labels == {
         "Sports": 0,
         "Tech, and science": 1,
@@ -98,17 +98,19 @@ def test_the_question_names_a_line_that_works() -> None:
     }
 
 
-def test_what_is_told_wins_and_survives_as_text() -> None:
-    told = {"NEG": "positive", "POS": "negative", "?": "leave out", "a=b, c": "positive"}
-    assert label_pairs.parse_pairs(label_pairs.format_pairs(told)) == told
-    found = labels.map_labels(
-        ["NEG", "POS", "?", "a=b, c"], POLAR, label_pairs.format_pairs(told), place="a file"
+def test_explicit_mapping_takes_precedence_and_round_trips_as_text() -> None:
+    explicit = {"NEG": "positive", "POS": "negative", "?": "leave out", "a=b, c": "positive"}
+    assert label_pairs.parse_pairs(label_pairs.format_pairs(explicit)) == explicit
+    mapping = labels.map_labels(
+        ["NEG", "POS", "?", "a=b, c"], POLAR, label_pairs.format_pairs(explicit), place="a file"
     )
-    assert found.labels == {"NEG": 1, "POS": 0, "?": None, "a=b, c": 1}
-    assert "NEG is positive" in " ".join(found.notes) and "? is leave out" in " ".join(found.notes)
+    assert mapping.labels == {"NEG": 1, "POS": 0, "?": None, "a=b, c": 1}
+    assert "NEG is positive" in " ".join(mapping.notes) and "? is leave out" in " ".join(
+        mapping.notes
+    )
 
 
-def test_more_labels_than_the_data_has_are_said() -> None:
+def test_label_without_rows_is_noted() -> None:
     assert "no row has the label Neutral" in " ".join(
         labels.map_labels(["pos", "neg"], THREE, "", place="a file").notes
     )
@@ -140,11 +142,11 @@ def test_more_labels_than_the_data_has_are_said() -> None:
 )
 def test_different_names_are_never_merged(names: tuple) -> None:
     assert labels.map_labels(names, names, "", place="a file").labels == {
-        name: place for place, name in enumerate(names)
+        name: index for index, name in enumerate(names)
     }
-    flag = label_pairs.format_pairs({name: names[place - 1] for place, name in enumerate(names)})
-    turned = labels.map_labels(names, names, flag, place="a file").labels
-    assert turned == {name: (place - 1) % len(names) for place, name in enumerate(names)}
+    flag = label_pairs.format_pairs({name: names[index - 1] for index, name in enumerate(names)})
+    rotated = labels.map_labels(names, names, flag, place="a file").labels
+    assert rotated == {name: (index - 1) % len(names) for index, name in enumerate(names)}
 
 
 @pytest.mark.parametrize(
@@ -157,17 +159,17 @@ def test_different_names_are_never_merged(names: tuple) -> None:
         (["12"], ("1-2", "3-4")),
     ],
 )
-def test_a_name_that_is_another_one_is_a_question(values: list, names: tuple) -> None:
+def test_similar_but_different_name_raises_a_question(values: list, names: tuple) -> None:
     with pytest.raises(labels.LabelQuestion):
         labels.map_labels(values, names, "", place="a file")
 
 
-def test_one_odd_value_among_many_is_a_question_about_that_value() -> None:
+def test_one_unknown_value_among_many_raises_a_question_about_it() -> None:
     with pytest.raises(
         labels.LabelQuestion, match=r"means \(1 of 1,001 rows\).*--labels 'label=leave out'"
-    ) as asked:
+    ) as raised:
         labels.map_labels([0, 1] * 500 + ["label"], POLAR, "", place="a file")
-    flag = str(asked.value).split("--labels '")[1].split("'")[0]
+    flag = str(raised.value).split("--labels '")[1].split("'")[0]
     assert labels.map_labels([0, 1] * 500 + ["label"], POLAR, flag, place="a file").labels == {
         "0": 0,
         "1": 1,
@@ -192,14 +194,14 @@ NAMES = st.lists(
     extra=st.text(min_size=1, max_size=8).filter(lambda n: n.strip() == n and "\n" not in n),
     data=st.data(),
 )
-def test_what_is_proposed_gives_what_it_says(names: list, extra: str, data: st.DataObject) -> None:
-    """Exact names are right; what is asked has a flag, which works and moves no value that was
-    certain.
-    """
+def test_proposed_flag_gives_the_stated_mapping(
+    names: list, extra: str, data: st.DataObject
+) -> None:
+    """Exact names map to themselves; a proposed flag works and changes no unambiguous value."""
     values = data.draw(st.permutations(names)) + data.draw(
         st.lists(st.sampled_from(names), max_size=5)
     )
-    exact = {label_pairs.to_text(name): place for place, name in enumerate(names)}
+    exact = {label_pairs.to_text(name): index for index, name in enumerate(names)}
     if (
         len(exact) == len(names)
         and "-1" not in exact
@@ -207,14 +209,14 @@ def test_what_is_proposed_gives_what_it_says(names: list, extra: str, data: st.D
     ):
         assert labels.map_labels(values, names, "", place="a file").labels == exact
     try:
-        found = labels.map_labels([*values, extra], names, "", place="a file").labels
-    except labels.LabelQuestion as asked:
-        flag = shlex.split(str(asked).split("Set it with ")[-1].split(" or on the Prune page")[0])[
-            1
-        ]
-        found = labels.map_labels([*values, extra], names, flag, place="a file").labels
+        mapping = labels.map_labels([*values, extra], names, "", place="a file").labels
+    except labels.LabelQuestion as question:
+        flag = shlex.split(
+            str(question).split("Set it with ")[-1].split(" or on the Prune page")[0]
+        )[1]
+        mapping = labels.map_labels([*values, extra], names, flag, place="a file").labels
         for value, label in label_pairs.parse_pairs(flag).items():
-            assert found[value] == labels._parse_label(label, names, "")
+            assert mapping[value] == labels._parse_label(label, names, "")
     if len(exact) == len(names) and "-1" not in exact:
-        for name, place in exact.items():
-            assert found.get(name, place) == place or labels._number(name) is not None
+        for name, index in exact.items():
+            assert mapping.get(name, index) == index or labels._number(name) is not None

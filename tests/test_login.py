@@ -18,7 +18,7 @@ from benchmarks.dashboard import APP, CHROMIUM, chromium, served
 from prune_core import access
 from prune_core.store.store import Store
 
-PATIENCE = 120_000  # ms
+TIMEOUT = 120_000  # ms
 
 
 class Provider(BaseHTTPRequestHandler):
@@ -120,7 +120,7 @@ def login_page(provider, tmp_path, **claims):
             f'server_metadata_url = "{provider}/.well-known/openid-configuration"\n'
         )
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.goto(f"{address}/studies")
         page.get_by_role("button", name="Log in").wait_for()
         assert "All your studies" not in page.inner_text("body")
@@ -141,7 +141,7 @@ def test_a_logged_in_user_sees_pages_and_is_recorded(provider, tmp_path):
 
 
 @needs_chromium
-def test_a_group_of_the_id_token_admits(provider, tmp_path):
+def test_group_in_the_id_token_grants_access(provider, tmp_path):
     with login_page(
         provider, tmp_path, email="bob@elsewhere.example", groups=["staff", "ml-team"]
     ) as page:
@@ -176,7 +176,7 @@ def test_a_browser_needs_the_token_once_also_after_a_link_from_another_site(tmp_
     with served(home, APP, log, **{access.NO_TOKEN: ""}) as (address, _), chromium() as browser:
         token = access.access_token(home)
         page = browser.new_context().new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.goto(f"{address}/compare?study=x")
         page.get_by_label("Access token").fill("wrong")
         page.get_by_role("button", name="Open").click()
@@ -195,7 +195,7 @@ def follow(link, context):
     That site is localhost, not 127.0.0.1.
     """
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(TIMEOUT)
     page.route(
         "http://localhost:1/",
         lambda route: route.fulfill(body=f'<a href="{link}">link</a>', content_type="text/html"),
@@ -229,7 +229,7 @@ async def element_types(address, **headers):
                 return elements
 
 
-def test_a_proxy_names_the_user_and_others_see_no_page(tmp_path):
+def test_proxy_header_identifies_the_user_and_is_required(tmp_path):
     with served(
         tmp_path / "home", APP, tmp_path / "log", **{access.USER_HEADER: "X-Forwarded-User"}
     ) as (address, _):

@@ -1,5 +1,6 @@
-"""Broken inputs of every kind end in a sentence or are read as what they are: the benchmark's
-corpus, inputs made up here, addresses.
+"""Malformed inputs are read correctly or give an error message, never a traceback.
+
+Inputs are the corpus of the benchmark, generated inputs and invalid query parameters.
 """
 
 import json
@@ -20,7 +21,7 @@ from prune_core.paths import ROOT
 from prune_core.queue import jobs
 from prune_core.store.store import Store
 
-FEW = settings(
+SETTINGS = settings(
     max_examples=40,
     deadline=None,
     derandomize=True,
@@ -28,25 +29,25 @@ FEW = settings(
 )
 
 
-def test_the_corpus(tmp_path, monkeypatch, capsys):
+def test_corpus_has_no_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     counts = malformed.run(tmp_path)
     assert sum(counts.values()) >= 350
-    assert not sum(count for (_, became), count in counts.items() if became == "traceback"), (
+    assert not sum(count for (_, outcome), count in counts.items() if outcome == "traceback"), (
         capsys.readouterr().out
     )
     assert all(counts[kind, "sentence"] for kind in dict.fromkeys(kind for kind, _ in counts))
 
 
-def ends_well(attempt):
-    """A sentence, or an answer."""
+def assert_no_traceback(attempt):
+    """Pass if `attempt` returns or raises a PruneError with a message."""
     try:
         attempt()
     except PruneError as error:
         assert str(error).strip() and "Traceback" not in str(error)
 
 
-@FEW
+@SETTINGS
 @given(
     content=st.binary(max_size=300),
     suffix=st.sampled_from(
@@ -65,10 +66,10 @@ def ends_well(attempt):
         ]
     ),
 )
-def test_bytes_as_a_data_file(content, suffix, tmp_path):
+def test_random_bytes_as_data_file(content, suffix, tmp_path):
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(content)
-    ends_well(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
+    assert_no_traceback(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
 
 
 CELLS = st.one_of(
@@ -81,7 +82,7 @@ CELLS = st.one_of(
 )
 
 
-@FEW
+@SETTINGS
 @given(
     rows=st.lists(
         st.dictionaries(
@@ -90,13 +91,13 @@ CELLS = st.one_of(
         max_size=8,
     )
 )
-def test_rows_of_any_cells(rows, tmp_path):
+def test_rows_of_random_cells(rows, tmp_path):
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
-    ends_well(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
+    assert_no_traceback(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
 
 
-WORDS = st.sampled_from(
+STUDY_KEYS = st.sampled_from(
     [
         "study",
         "checkpoint",
@@ -111,7 +112,7 @@ WORDS = st.sampled_from(
         "evaluation_size",
     ]
 )
-PLAIN = st.recursive(
+VALUES = st.recursive(
     st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=8), st.booleans()),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
@@ -120,25 +121,25 @@ PLAIN = st.recursive(
 )
 
 
-@FEW
-@given(plan=st.dictionaries(WORDS, PLAIN, max_size=4))
-def test_studies_of_any_shape(plan, tmp_path):
+@SETTINGS
+@given(plan=st.dictionaries(STUDY_KEYS, VALUES, max_size=4))
+def test_studies_of_random_structure(plan, tmp_path):
     file = tmp_path / "study.yaml"
     file.write_text(json.dumps(plan))
-    ends_well(lambda: study.load(file))
+    assert_no_traceback(lambda: study.load(file))
 
 
-@FEW
+@SETTINGS
 @given(
     limits=st.dictionaries(
-        st.sampled_from([*policy.CRITERIA, "slices", "confidence", "x"]), PLAIN, max_size=4
+        st.sampled_from([*policy.CRITERIA, "slices", "confidence", "x"]), VALUES, max_size=4
     )
 )
-def test_policies_of_any_shape(limits):
-    ends_well(lambda: policy.parse(json.dumps(limits), "policy.yaml"))
+def test_policies_of_random_structure(limits):
+    assert_no_traceback(lambda: policy.parse(json.dumps(limits), "policy.yaml"))
 
 
-ADDRESSES = [
+QUERIES = [
     {"study": "none such"},
     {"study": "<script>alert(1)</script>"},
     {"models": "x,y,-1,999999999999999999999"},
@@ -154,18 +155,18 @@ ADDRESSES = [
 @pytest.mark.parametrize(
     "page", ["overview", "compare", "layers", "drift", "attack", "deploy", "inspect", "studies"]
 )
-def test_addresses_that_lead_nowhere_show_the_page_all_the_same(page, tmp_path, monkeypatch):
+def test_page_opens_with_invalid_query_parameters(page, tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     before = Store(tmp_path).jobs()
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     at.run()
     at.switch_page(f"pages/{page}.py")
-    for address in ADDRESSES:
+    for query in QUERIES:
         for name in list(at.query_params):
             del at.query_params[name]
-        for name, value in address.items():
+        for name, value in query.items():
             at.query_params[name] = value
         at.run()
-        assert not at.exception, (address, at.exception)
+        assert not at.exception, (query, at.exception)
     assert Store(tmp_path).jobs() == before and Path(tmp_path).is_dir()

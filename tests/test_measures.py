@@ -1,4 +1,4 @@
-"""One contract for all measures, and the dense model against itself."""
+"""Contract tests for all measures, and the dense model compared with itself."""
 
 import copy
 import os
@@ -89,7 +89,7 @@ def assert_evaluation_indices(tables: dict[str, pd.DataFrame], texts: list[str])
         assert set(frame["example"]) <= known, f"{name} has examples without a text"
 
 
-def test_drift_samples_from_all_of_the_evaluation_set() -> None:
+def test_drift_samples_from_the_whole_evaluation_set() -> None:
     tables = rows("drift", examples=8)
     indices = tables["drift_example"]["example"].tolist()
     assert len(indices) == 8 and indices == sorted(indices) and max(indices) > 7
@@ -110,7 +110,7 @@ def test_same_seed_same_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_cancelling_report_stops_it(name: str) -> None:
+def test_cancelling_report_stops_measure(name: str) -> None:
     def stop(progress: float, message: str) -> None:
         raise Cancelled
 
@@ -118,7 +118,7 @@ def test_a_cancelling_report_stops_it(name: str) -> None:
         rows(name, report=stop)
 
 
-def test_dense_against_itself_lost_nothing() -> None:
+def test_dense_against_itself_has_no_loss() -> None:
     accuracy = rows("accuracy", None)["accuracy"].iloc[0]
     assert accuracy.agreement == accuracy.p_value == 1
     assert accuracy.divergence == accuracy.broken == accuracy.fixed == accuracy.difference == 0
@@ -133,17 +133,17 @@ def test_dense_against_itself_lost_nothing() -> None:
     )
 
 
-def test_own_and_inherited_error_know_their_places() -> None:
+def test_first_matrix_inherits_no_error_and_later_ones_do() -> None:
     table = rows("reconstruction")["reconstruction"].set_index(["block", "part"])
     first = table.loc[(0, "query")]
     assert (
         first.inherited == 0 and first.own == first.total > 0
-    )  # nothing lies below the first Linear
+    )  # nothing precedes the first Linear
     assert table.loc[(1, "query")].inherited > 0
     assert abs(table.loc[(0, "value")].sparsity - 0.6) < 0.01
 
 
-def test_reconstruction_is_the_norm_it_says() -> None:
+def test_reconstruction_error_of_a_zeroed_matrix_is_one() -> None:
     dense, pruned = tiny.model(), tiny.model()
     with torch.no_grad():
         pruned.bert.encoder.layer[0].attention.self.query.weight.zero_()
@@ -157,63 +157,63 @@ def test_reconstruction_is_the_norm_it_says() -> None:
 
 
 def test_sensitivity_exchanges_one_block_at_a_time() -> None:
-    """Against the encoder with that block's module exchanged, by its own forward pass."""
+    """Compare with a forward pass of the encoder with that block's module exchanged."""
     dense, pruned = tiny.model(), tiny.model()
     build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], no_report)
     pair = tiny.pair(dense, pruned)
     tables = build(MEASURES, "sensitivity").measure(pair, no_report)
-    found, said = tables["sensitivity"], tables["sensitivity_example"]
-    whole = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
-    assert np.allclose(said.said_dense.tolist(), whole, atol=1e-5)
+    layers, examples = tables["sensitivity"], tables["sensitivity_example"]
+    dense_probabilities = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
+    assert np.allclose(examples.said_dense.tolist(), dense_probabilities, atol=1e-5)
     assert np.allclose(
-        said.said_pruned.tolist(),
+        examples.said_pruned.tolist(),
         predict(pruned, pair.tokenizer, pair.task.evaluation).probabilities,
         atol=1e-5,
     )
     for index in range(2):
         mixed = copy.deepcopy(dense)
         mixed.bert.encoder.layer[index] = pruned.bert.encoder.layer[index]
-        alone = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
+        expected = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
         assert np.allclose(
-            [each[index] for each in said.said_blocks], alone, atol=1e-5
-        ) and not np.allclose(alone, whole, atol=1e-5)
+            [each[index] for each in examples.said_blocks], expected, atol=1e-5
+        ) and not np.allclose(expected, dense_probabilities, atol=1e-5)
     assert (
-        np.allclose(found.sparsity, 0.6, atol=0.01)
-        and (found.error > 0).all()
-        and (found.together > found.error).all()
+        np.allclose(layers.sparsity, 0.6, atol=0.01)
+        and (layers.error > 0).all()
+        and (layers.together > layers.error).all()
     )
     assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(
         axis=None
-    ), "dense costs nothing"
+    ), "the dense model has no error"
 
 
-def test_distances_know_rotation_scale_and_noise() -> None:
-    dice = torch.Generator().manual_seed(0)
-    X = torch.randn(60, 8, generator=dice)
-    rotation = torch.linalg.qr(torch.randn(8, 8, generator=dice))[0]
-    turned = distances(X, 3 * X @ rotation, 5)
+def test_distances_are_invariant_to_rotation_and_scale_but_not_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(60, 8, generator=generator)
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
+    rotated = distances(X, 3 * X @ rotation, 5)
     assert (
-        turned["cka"] == pytest.approx(1, abs=1e-4)
-        and turned["procrustes"] < 1e-3
-        and turned["overlap"] == 1
+        rotated["cka"] == pytest.approx(1, abs=1e-4)
+        and rotated["procrustes"] < 1e-3
+        and rotated["overlap"] == 1
     )
-    other = distances(X, torch.randn(60, 8, generator=dice), 5)
-    assert other["cka"] < 0.5 and other["procrustes"] > 0.5 and other["overlap"] < 0.4
+    random = distances(X, torch.randn(60, 8, generator=generator), 5)
+    assert random["cka"] < 0.5 and random["procrustes"] > 0.5 and random["overlap"] < 0.4
 
 
-def test_umap_places_the_same_points_twice() -> None:
+def test_umap_is_reproducible() -> None:
     one, two = (rows("drift", umap=True)["drift_map"] for _ in range(2))
     umap = one[one.projection == "umap"]
     assert len(umap) == 16 and set(umap.block) == {1}
     assert np.array_equal(one[["x", "y"]], two[["x", "y"]])
 
 
-def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
+def test_too_few_examples_for_the_neighbors_is_an_error() -> None:
     with pytest.raises(PruneError, match="too few for 50 neighbors"):
         rows("drift", neighbors=50)
 
 
-def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
+def test_adversarial_drift_uses_successful_attacks_only() -> None:
     dense, pruned = tiny.model(), tiny.model()
     build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], no_report)
 
@@ -225,32 +225,33 @@ def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
             "perturbed_pair": None,
         }
 
-    won = [
-        row(place, "success", f"changed {text}") for place, text in enumerate(tiny.SENTENCES[:3])
+    succeeded = [
+        row(index, "success", f"changed {text}") for index, text in enumerate(tiny.SENTENCES[:3])
     ]
-    lost = [row(5, outcome, "not this one") for outcome in ("failed", "skipped", "error")]
+    unsuccessful = [row(5, outcome, "not this one") for outcome in ("failed", "skipped", "error")]
     pair = replace(
-        tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])}
+        tiny.pair(dense, pruned),
+        rows={"attack_example": pd.DataFrame([*succeeded, succeeded[0], *unsuccessful])},
     )
     assert adversarial_examples(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
     tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(
         pair, no_report
     )
     assert_declared(tables)
-    found = tables["drift_adversarial"]
+    drift = tables["drift_adversarial"]
     assert (
-        set(found.columns) == set(COLUMNS["drift"].split())
-        and (found.n == 3).all()
-        and (found.k == 2).all()
+        set(drift.columns) == set(COLUMNS["drift"].split())
+        and (drift.n == 3).all()
+        and (drift.k == 2).all()
     )
-    assert (found.cosine != tables["drift"].cosine).all()
-    none = replace(pair, rows={"attack_example": pd.DataFrame(lost)})
+    assert (drift.cosine != tables["drift"].cosine).all()
+    without_success = replace(pair, rows={"attack_example": pd.DataFrame(unsuccessful)})
     assert "drift_adversarial" not in build(
         MEASURES, "drift", {**SMALL["drift"], "adversarial": True}
-    ).measure(none, no_report)
+    ).measure(without_success, no_report)
 
 
-def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
+def test_adversarial_drift_uses_the_perturbed_second_text_of_a_pair() -> None:
     pair = tiny.pair(tiny.model(), tiny.model())
     examples = replace(pair.task.evaluation, pairs=list(pair.task.evaluation.texts))
     rows = pd.DataFrame(
@@ -261,22 +262,22 @@ def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
             "perturbed_pair": ["one", "other"],
         }
     )
-    found = adversarial_examples(
+    perturbed = adversarial_examples(
         replace(pair, task=replace(pair.task, evaluation=examples), rows={"attack_example": rows})
     )
-    assert found.texts == ["the same"] * 2 and found.pairs == ["one", "other"]
+    assert perturbed.texts == ["the same"] * 2 and perturbed.pairs == ["one", "other"]
 
 
-def test_divergence_is_the_mean_over_examples_of_p_log_p_over_q() -> None:
+def test_divergence_is_the_mean_kl_divergence_over_examples() -> None:
     assert divergence([[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]) == pytest.approx(
         0.5 * np.log(4 / 3) / 2
     )
     assert np.isnan(divergence([[0.5, 0.5]], [[np.nan, np.nan]])), (
-        "a broken model is not one that agrees"
+        "NaN probabilities are not agreement"
     )
 
 
-def test_accuracy_counts_what_broke() -> None:
+def test_accuracy_counts_broken_and_fixed_predictions() -> None:
     row = summary("accuracy", 2, [0, 0, 1, 1], dense=[0, 0, 1, 0], pruned=[0, 1, 1, 1])
     assert (row["broken"], row["fixed"], row["agreement"], row["difference"]) == (1, 1, 0.5, 0.0)
     assert row["difference_low"] < 0 < row["difference_high"] and row["p_value"] == 1.0
@@ -291,34 +292,38 @@ def test_statistics_have_textbook_values() -> None:
     assert difference == pytest.approx(-0.15) and low < -0.15 < high < 0
 
 
-def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
+def test_exported_formats_agree_with_model_and_int8_is_smaller() -> None:
     from prune_core.models.export.formats import FORMATS
 
-    found = rows("formats", formats=", ".join(FORMATS))["formats"].set_index(["model", "form"])
-    assert list(found.index) == [
+    table = rows("formats", formats=", ".join(FORMATS))["formats"].set_index(["model", "form"])
+    assert list(table.index) == [
         (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMATS)
     ]
     for model in ("dense", "pruned"):
-        own = found.loc[model]
-        assert own.loc["ONNX fp32", "agreement"] == own.loc["PyTorch fp32", "agreement"]
-        assert own.loc["ONNX fp32", "divergence"] == pytest.approx(
-            own.loc["PyTorch fp32", "divergence"], abs=1e-6
+        rows_of_model = table.loc[model]
+        assert (
+            rows_of_model.loc["ONNX fp32", "agreement"]
+            == rows_of_model.loc["PyTorch fp32", "agreement"]
+        )
+        assert rows_of_model.loc["ONNX fp32", "divergence"] == pytest.approx(
+            rows_of_model.loc["PyTorch fp32", "divergence"], abs=1e-6
         )
         assert (
-            own.loc["ONNX int8", "divergence"] != own.loc["ONNX fp32", "divergence"]
-        )  # it was rounded
-        assert own.loc["ONNX int8", "bytes"] < own.loc["ONNX fp32", "bytes"]
+            rows_of_model.loc["ONNX int8", "divergence"]
+            != rows_of_model.loc["ONNX fp32", "divergence"]
+        )  # weights are rounded
+        assert rows_of_model.loc["ONNX int8", "bytes"] < rows_of_model.loc["ONNX fp32", "bytes"]
         for form in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
-            assert 0 < own.loc[form, "bytes"] < own.loc["ONNX fp32", "bytes"]
-        assert own.loc["OpenVINO fp32", "divergence"] == pytest.approx(
-            own.loc["PyTorch fp32", "divergence"], abs=1e-6
+            assert 0 < rows_of_model.loc[form, "bytes"] < rows_of_model.loc["ONNX fp32", "bytes"]
+        assert rows_of_model.loc["OpenVINO fp32", "divergence"] == pytest.approx(
+            rows_of_model.loc["PyTorch fp32", "divergence"], abs=1e-6
         )
-    assert found.loc[
+    assert table.loc[
         ("dense", "PyTorch fp32"), ["agreement", "divergence", "speedup"]
     ].tolist() == [1, 0, 1]
 
 
-def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
+def test_attack_outcomes_of_onnx_session_and_its_model_are_equal(tmp_path) -> None:
     from prune_core.models.export.formats import FORMATS, ONNX, ExportSource
 
     dense = tiny.model()
@@ -330,8 +335,8 @@ def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None
         {"examples": 4, "recipes": "DeepWordBug", "query_budget": 60, "precision": "fp32"},
     )
     one, two = (
-        attack.measure(replace(pair, pruned=own, memo={}), no_report)["attack_example"]
-        for own in (dense, session)
+        attack.measure(replace(pair, pruned=model, memo={}), no_report)["attack_example"]
+        for model in (dense, session)
     )
     assert (
         one["outcome"].tolist() == two["outcome"].tolist()
@@ -340,53 +345,53 @@ def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None
     assert rows("formats", attack_examples=3)["formats"]["attacked"].tolist() == [3] * 6
 
 
-def test_openvino_and_nncf_report_to_nobody(tmp_path) -> None:
+def test_openvino_and_nncf_send_no_telemetry(tmp_path) -> None:
     program = """
 import socket, sys
 from pathlib import Path
 import tiny
 from prune_core.models.export.formats import FORMATS, OPENVINO_INT8, ExportSource
-def nobody(*arguments, **named):
-    raise SystemExit("asked for a connection")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = nobody
+def refuse(*arguments, **keywords):
+    raise SystemExit("tried to open a connection")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 calibration = [next(iter(tiny.calibration()))]
 source = ExportSource(tiny.model(), tiny.tokenizer(), Path(sys.argv[1]), calibration)
 FORMATS[OPENVINO_INT8](source)
-import openvino.tools.ovc.telemetry_utils as told
-assert told.tm.__name__ == "openvino.tools.ovc.telemetry_stub", told.tm
+import openvino.tools.ovc.telemetry_utils as telemetry
+assert telemetry.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry.tm
 """
     folder, root = Path(tiny.__file__).parent, Path(tiny.__file__).parents[1]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{folder}:{root}"},
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert process.returncode == 0, process.stderr[-2000:]
 
 
 @pytest.mark.parametrize("form", ["ONNX int8", "ONNX int8 static"])
-@pytest.mark.parametrize("broken", [loud_neurons, loud_heads])
-def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
+@pytest.mark.parametrize("damage", [loud_neurons, loud_heads])
+def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) -> None:
     dense, blocks = tiny.model(), (0, 1)
     with torch.no_grad():
-        dense.classifier.weight *= 50  # so that it is sure of something, by what attention says
+        dense.classifier.weight *= 50  # confident predictions that depend on attention
         for block in blocks:
             dense.bert.encoder.layer[block].attention.output.dense.weight *= 30
-    own = broken(dense, blocks)
-    # beside itself, and not beside `dense`: a large neuron that a bias takes back costs fp32
-    # digits, how many hangs on the processor
-    pair = tiny.pair(own, copy.deepcopy(own), copies=2)
-    found = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
+    damaged = damage(dense, blocks)
+    # compared with itself, not with `dense`: a large neuron that a bias cancels costs fp32
+    # precision, by an amount that depends on the processor
+    pair = tiny.pair(damaged, copy.deepcopy(damaged), copies=2)
+    tables = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
         pair, no_report
     )
-    part = "attention.output.dense" if broken is loud_heads else "output.dense"
-    proposed = found["quantization"].loc[found["quantization"]["proposed"], "part"].tolist()
+    name = "attention.output.dense" if damage is loud_heads else "output.dense"
+    proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "part"].tolist()
     assert (
-        set(proposed) >= {f"bert.encoder.layer.{block}.{part}" for block in blocks}
+        set(proposed) >= {f"bert.encoder.layer.{block}.{name}" for block in blocks}
         and len(proposed) <= 5
     )
-    fp32, int8, repaired = found["repair"].to_dict("records")
+    fp32, int8, repaired = tables["repair"].to_dict("records")
     assert (
         fp32["own_divergence"] == 0 and repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
     )
@@ -396,13 +401,13 @@ def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
     )
 
 
-def test_the_grid_of_latencies_is_declared() -> None:
+def test_latency_grid_is_declared() -> None:
     tables = rows("cost", grid=True)
     assert_declared(tables)
     assert len(tables["latency"]) == 18
 
 
-def test_cost_counts_by_hand() -> None:
+def test_cost_matches_manual_count() -> None:
     table = rows("cost")["cost"].set_index("model")
     dense, pruned = table.loc["dense"], table.loc["pruned"]
     per_block = 4 * 32 * 32 + 2 * 32 * 64

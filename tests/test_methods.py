@@ -1,4 +1,4 @@
-"""One contract for all pruning methods, and the exact cases of AKR."""
+"""Contract tests for all pruning methods, and exact small cases."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ WEIGHTS = [name for name in METHODS if name not in UNITS]
 
 
 def calibration(family: str = "bert") -> list[dict[str, torch.Tensor]]:
-    """The tiny sentences with labels, which some methods need."""
+    """Return the tiny examples with labels, which some methods need."""
     return [
         batch | {"labels": torch.arange(len(batch["input_ids"])) % 2}
         for batch in tiny.calibration(family)
@@ -51,42 +51,44 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_reaches_the_sparsity_asked_for_and_stays_finite(
+def test_reaches_the_requested_sparsity_and_stays_finite(
     name: str, family: str, sparsity: float
 ) -> None:
     model = pruned(name, tiny.model(family), sparsity=sparsity)
-    found = [row["sparsity"] for row in replay.sparsity_by_projection(model)]
-    if name == "akr_plus":  # which shares the total out among the matrices
-        every = torch.cat([weight.flatten() for weight in weights(model).values()])
-        found = [float((every == 0).float().mean())]
-    # rows round down: of 32 columns that is at most 1/32
-    assert all(sparsity - 1 / 32 <= share <= sparsity + 1e-6 for share in found)
+    sparsities = [row["sparsity"] for row in replay.sparsity_by_projection(model)]
+    if name == "akr_plus":  # which allocates the total sparsity among the matrices
+        all_weights = torch.cat([weight.flatten() for weight in weights(model).values()])
+        sparsities = [float((all_weights == 0).float().mean())]
+    # counts per row are rounded down: at most 1/32 of 32 columns
+    assert all(sparsity - 1 / 32 <= fraction <= sparsity + 1e-6 for fraction in sparsities)
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "4:8", "1:4", "16:32"])
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_patterns_hold_in_every_group(name: str, pattern: str) -> None:
+def test_pattern_holds_in_every_group(name: str, pattern: str) -> None:
     keep, group = map(int, pattern.split(":"))
     for weight in weights(pruned(name, tiny.model(), pattern=pattern)).values():
         assert ((weight != 0).unflatten(-1, (-1, group)).sum(-1) == keep).all()
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_touches_nothing_else_and_leaves_no_trace(name: str) -> None:
+def test_changes_only_linear_layers_and_leaves_no_hooks(name: str) -> None:
     model = tiny.model()
     options = {"refit_head": False, "bias": False} if name in ("akr", "akr_plus") else {}
-    after = pruned(name, model, **options)
-    linears = [linear for _, _, linear in replay.linears(after)]
-    # with a whole unit goes its bias
+    result = pruned(name, model, **options)
+    linears = [linear for _, _, linear in replay.linears(result)]
+    # the bias of a unit is removed with it
     allowed = {id(linear.weight) for linear in linears} | (
         {id(linear.bias) for linear in linears} if name in UNITS else set()
     )
-    for (key, old), new in zip(model.named_parameters(), after.parameters(), strict=True):
+    for (key, old), new in zip(model.named_parameters(), result.parameters(), strict=True):
         assert old.shape == new.shape
         if id(new) not in allowed:
             assert torch.equal(old, new), key
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in after.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in result.modules()
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -105,7 +107,7 @@ def test_sparsity_zero_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_reports_rise_to_one_and_a_cancelling_report_stops_it(name: str) -> None:
+def test_progress_rises_to_one_and_a_cancelling_report_stops_method(name: str) -> None:
     seen: list[float] = []
     rows = build(METHODS, name).prune(
         tiny.model(), calibration(), lambda progress, _: seen.append(progress)
@@ -124,31 +126,31 @@ def test_reports_rise_to_one_and_a_cancelling_report_stops_it(name: str) -> None
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_options_survive_json_and_refuse_nonsense(name: str) -> None:
+def test_options_round_trip_as_json_and_invalid_values_are_refused(name: str) -> None:
     method = build(METHODS, name, {"sparsity": 0.6})
     assert build(METHODS, name, json.loads(json.dumps(method.to_dict()))) == method
     assert method.title and method.summary and method.paper and "60%" in method.label
     assert all(spec["help"] for spec in option_specs(METHODS[name]))
-    for options, words in (
+    for options, message in (
         ({"sparsity": 3}, "between 0.0 and 0.99"),
         ({"sparsity": float("nan")}, "between"),
         ({"sparsity": "lots"}, "must be a number"),
         ({"sparsty": 0.5}, "Did you mean 'sparsity'"),
         *([({"pattern": "4:2"}, "N:M with 0 < N < M")] if name in WEIGHTS else []),
     ):
-        with pytest.raises(PruneError, match=words):
+        with pytest.raises(PruneError, match=message):
             build(METHODS, name, options)
 
 
-def test_a_wrong_name_suggests_the_right_one() -> None:
+def test_misspelled_method_name_suggests_the_correct_one() -> None:
     with pytest.raises(PruneError, match="Did you mean 'sparsegpt'"):
         build(METHODS, "sparsgpt")
 
 
-def test_global_magnitude_meets_the_total_not_each_matrix() -> None:
-    found = pruned("magnitude", tiny.model(), sparsity=0.5, scope="global")
-    every = torch.cat([weight.flatten() for weight in weights(found).values()])
-    assert abs(float((every == 0).float().mean()) - 0.5) < 1e-3
+def test_global_magnitude_reaches_the_total_sparsity() -> None:
+    model = pruned("magnitude", tiny.model(), sparsity=0.5, scope="global")
+    all_weights = torch.cat([weight.flatten() for weight in weights(model).values()])
+    assert abs(float((all_weights == 0).float().mean()) - 0.5) < 1e-3
     with pytest.raises(PruneError, match="cannot be global"):
         build(METHODS, "magnitude", {"scope": "global", "pattern": "2:4"})
 
@@ -160,35 +162,32 @@ def test_akr_exact_removes_the_requested_number_of_weights_in_each_row() -> None
 
 @pytest.mark.parametrize("solver", ["blocked", "exact", "admm"])
 def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
-    """Nothing is inherited and nothing removed, so every fit returns the weights it started
-    from.
-    """
+    """With no inherited error and nothing removed, every fit returns the original weights."""
     model = tiny.model()
-    after = pruned("akr", model, sparsity=0.0, solver=solver)
+    result = pruned("akr", model, sparsity=0.0, solver=solver)
     with torch.no_grad():
         for batch in tiny.calibration():
             torch.testing.assert_close(
-                after(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4
+                result(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4
             )
 
 
 def test_akr_inherits_less_error_than_sparsegpt() -> None:
-    """The point of the method: outputs of the whole encoder stay nearer to the dense model's."""
+    """Hidden states of the last layer stay closer to those of the dense model."""
     model = tiny.model()
-    far = {
-        name: far_from(model, pruned(name, model, sparsity=0.5)) for name in ("sparsegpt", "akr")
+    distance = {
+        name: distance_to_dense(model, pruned(name, model, sparsity=0.5))
+        for name in ("sparsegpt", "akr")
     }
-    assert far["akr"] < far["sparsegpt"]
+    assert distance["akr"] < distance["sparsegpt"]
 
 
-def test_akr_makes_up_for_what_the_residual_lacks() -> None:
-    """Where the missing part is a linear map of the layer's own input, weights and bias take it
-    in whole.
-    """
-    dice = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(shape, generator=dice, dtype=torch.float64)  # noqa: E731
-    x, weight, lack, offset = draw(500, 8), draw(6, 8), draw(6, 8), draw(6)
-    gap = x @ lack.T + offset
+def test_akr_absorbs_a_linear_residual_error() -> None:
+    """If the residual error is a linear map of the layer's input, weights and bias absorb it."""
+    generator = torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    x, weight, gap_weight, offset = normal(500, 8), normal(6, 8), normal(6, 8), normal(6)
+    gap = x @ gap_weight.T + offset
     stats = InputStatistics(
         x.T @ x,
         x.T @ x,
@@ -199,23 +198,23 @@ def test_akr_makes_up_for_what_the_residual_lacks() -> None:
         tokens=len(x),
     ).centered()
     fitted, _ = adaptive_weight(weight, stats, 0.0)
-    torch.testing.assert_close(fitted, weight + lack)
+    torch.testing.assert_close(fitted, weight + gap_weight)
     torch.testing.assert_close(
         fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), centered=stats), offset
     )
 
 
-def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
+def test_akr_residual_reduces_the_error_of_the_last_layer() -> None:
     model = tiny.model()
     batch = tiny.calibration()[0]
     *_, (dense, _) = replay.hidden_states(model, batch)
-    far = {}
+    distance = {}
     for residual in ("on", "off"):
-        *_, (after, _) = replay.hidden_states(
+        *_, (hidden, _) = replay.hidden_states(
             pruned("akr", model, sparsity=0.7, residual=residual), batch
         )
-        far[residual] = (after - dense).norm()
-    assert far["on"] < far["off"]
+        distance[residual] = (hidden - dense).norm()
+    assert distance["on"] < distance["off"]
     modes = [
         AKR(sparsity=0.7),
         AKR(sparsity=0.8),
@@ -226,7 +225,7 @@ def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
 
 
 @pytest.mark.parametrize("name", ["wanda", "sparsegpt"])
-def test_the_refit_keeps_the_mask_and_comes_nearer_to_the_dense_outputs(name: str) -> None:
+def test_refit_keeps_the_mask_and_reduces_the_output_error(name: str) -> None:
     model = tiny.model()
     plain, refitted = (
         pruned(name, model, sparsity=0.7),
@@ -234,13 +233,13 @@ def test_the_refit_keeps_the_mask_and_comes_nearer_to_the_dense_outputs(name: st
     )
     first = [
         next(iter(weights(each).values())) for each in (plain, refitted)
-    ]  # the first matrix sees the same inputs in both
+    ]  # the first matrix has the same inputs in both
     assert torch.equal(first[0] == 0, first[1] == 0) and not torch.equal(*first)
-    assert far_from(model, refitted) < far_from(model, plain)
+    assert distance_to_dense(model, refitted) < distance_to_dense(model, plain)
 
 
-def far_from(dense: torch.nn.Module, model: torch.nn.Module) -> float:
-    """How far the last hidden states are from the dense model's."""
+def distance_to_dense(dense: torch.nn.Module, model: torch.nn.Module) -> float:
+    """Return the squared distance of the last hidden states from those of the dense model."""
     pairs = [
         [list(replay.hidden_states(each, batch))[-1][0] for each in (dense, model)]
         for batch in tiny.calibration()
@@ -251,7 +250,7 @@ def far_from(dense: torch.nn.Module, model: torch.nn.Module) -> float:
 @pytest.mark.parametrize(
     "off", ["adaptive_hessian", "adaptive_weights", "recollect", "bias", "refit_head"]
 )
-def test_each_part_of_akr_can_be_switched_off(off: str) -> None:
+def test_each_component_of_akr_can_be_disabled(off: str) -> None:
     full, without = (
         pruned("akr", tiny.model(), sparsity=0.8, **options) for options in ({}, {off: False})
     )
@@ -261,7 +260,7 @@ def test_each_part_of_akr_can_be_switched_off(off: str) -> None:
     )
 
 
-def test_akr_without_its_parts_is_sparsegpt() -> None:
+def test_akr_without_its_components_is_sparsegpt() -> None:
     bare = {
         "adaptive_weights": False,
         "bias": False,
@@ -276,27 +275,29 @@ def test_akr_without_its_parts_is_sparsegpt() -> None:
     )
 
 
-def test_statistics_taken_once_for_a_block_are_those_of_its_dense_weights() -> None:
-    """So nothing of a block knows of its own pruning: Q, K and V of the first block are the same
-    in both, others are not.
+def test_statistics_collected_once_per_block_are_those_of_dense_weights() -> None:
+    """Statistics collected once per block do not depend on the pruning of that block.
+
+    Without and with recollection, Q, K and V of the first block are equal, other matrices differ.
     """
-    anew, once = (
+    recollected, once = (
         weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False)
     )
     assert all(
-        torch.equal(anew[f"0.{part}"], once[f"0.{part}"]) for part in ("query", "key", "value")
+        torch.equal(recollected[f"0.{part}"], once[f"0.{part}"])
+        for part in ("query", "key", "value")
     )
-    assert any(not torch.equal(anew[key], once[key]) for key in anew)
+    assert any(not torch.equal(recollected[key], once[key]) for key in recollected)
 
 
 @pytest.mark.parametrize("name", ["wanda", "akr"])
-def test_a_list_gives_every_block_its_own_sparsity(name: str) -> None:
+def test_allocation_list_sets_the_sparsity_of_each_block(name: str) -> None:
     rows = build(METHODS, name, {"allocation": "0.25, 0.75"}).prune(
         tiny.model(), calibration(), no_report
     )["prune"]
-    found = rows.groupby("block")["sparsity"].mean().tolist()
+    sparsities = rows.groupby("block")["sparsity"].mean().tolist()
     assert (
-        found == pytest.approx([0.25, 0.75])
+        sparsities == pytest.approx([0.25, 0.75])
         and build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
     )
 
@@ -312,22 +313,22 @@ def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"allocation": "lots"}, "write uniform, error, owl, or a sparsity"),
         ({"allocation": "0.5, 1.2"}, "from 0 to 0.99"),
         ({"allocation": "0.5, 0.6, 0.7"}, "lists 3 blocks, but the model has 2"),
     ],
 )
-def test_allocations_that_cannot_be_are_refused(options: dict[str, str], words: str) -> None:
-    with pytest.raises(PruneError, match=words):
+def test_invalid_allocations_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(PruneError, match=message):
         pruned("sparsegpt", tiny.model(), **options)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
-    """Never per batch (but to find its real tokens), never per column, and no more than a few
-    times a group of matrices.
+def test_gpu_synchronizations_do_not_grow_with_the_number_of_batches(name: str) -> None:
+    """Synchronizations: none per batch except to find its non-padding tokens, none per column, and
+    only a few per group of matrices.
     """
     counts = []
     for size in (2, 6):
@@ -340,24 +341,23 @@ def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
     assert counts[0] == counts[1] <= 7 * groups
 
 
-def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> None:
-    """Its inputs' centered statistics are rounding, which no fit may take for knowledge; the
-    bias answers for the mean.
+def test_refit_of_a_head_with_constant_inputs_keeps_its_weights() -> None:
+    """Centered input statistics are then rounding errors, which the refit must ignore; the bias
+    corrects the mean.
     """
-    linear, alike, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
-    before, said = linear.weight.detach().clone(), linear(x).mean(0)
+    linear, constant, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
+    before, dense_mean = linear.weight.detach().clone(), linear(x).mean(0)
     with torch.no_grad():
-        AKR()._refit(linear, x, alike.repeat(20, 1) * (1 + 1e-7 * torch.randn(20, 1)))
+        AKR()._refit(linear, x, constant.repeat(20, 1) * (1 + 1e-7 * torch.randn(20, 1)))
         torch.testing.assert_close(linear.weight, before)
-        torch.testing.assert_close(linear(alike), said)
+        torch.testing.assert_close(linear(constant), dense_mean)
 
 
-# -- what the methods are measured against: exact small cases
-# ------------------------------------------------------
+# exact small cases
 
 
 def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs that hang together, (200, columns), and a weight."""
+    """Return correlated inputs (200, columns) and a weight (rows, columns)."""
     torch.manual_seed(0)
     return torch.randn(200, columns) @ torch.randn(
         columns, columns
@@ -368,67 +368,71 @@ def stats_of(x: torch.Tensor) -> InputStatistics:
     return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
 
 
-def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
+def test_ria_scores_weights_relative_to_row_and_column() -> None:
     weight = torch.tensor([[4.0, -1.0], [2.0, 0.5]])
-    # by row and column: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5 = 1.47, 0.87, 1.13,
-    # 0.53; roots of the inputs: 1, 2
-    for share, left in (
+    # relative to row and column sums: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5
+    # = 1.47, 0.87, 1.13, 0.53; square roots of the inputs: 1, 2
+    for sparsity, expected in (
         (0.25, [[4.0, -1.0], [2.0, 0.0]]),
         (0.5, [[4.0, -1.0], [0.0, 0.0]]),
     ):  # 1.47, 1.73, 1.13, 1.07 with the inputs
-        method = build(METHODS, "ria", {"sparsity": share})
+        method = build(METHODS, "ria", {"sparsity": sparsity})
         assert (
             method.solve(
                 weight, torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
             ).weight.tolist()
-            == left
+            == expected
         )
-    bare = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(
+    without_inputs = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(
         weight, torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
     )
-    assert bare.weight.tolist() == [[4.0, 0.0], [2.0, 0.0]]
+    assert without_inputs.weight.tolist() == [[4.0, 0.0], [2.0, 0.0]]
 
 
-def test_dsnot_exchanges_what_lowers_the_mean_error_and_keeps_the_count() -> None:
-    # one row: what is gone sums to +5; the 4 comes back, and of the two negative ones the one of
-    # least score goes
-    expected = torch.tensor([[4.0, 1.0, -1.0, -2.0, 3.0]])
-    gone = torch.tensor([[True, True, False, False, False]])
+def test_dsnot_exchanges_reduce_the_mean_error_and_keep_the_count() -> None:
+    # one row: the pruned inputs sum to +5; the 4 is restored, and of the two negative inputs the
+    # one with the lower score is pruned
+    contributions = torch.tensor([[4.0, 1.0, -1.0, -2.0, 3.0]])
+    is_pruned = torch.tensor([[True, True, False, False, False]])
     scores = torch.tensor([[1.0, 1.0, 9.0, 8.0, 7.0]])
-    even, none = torch.ones(5), torch.zeros_like(gone)
-    assert exchange(gone, scores, expected, variance=even, cycles=1, threshold=0.1).tolist() == [
-        [False, True, False, True, False]
-    ]
-    assert (
-        exchange(gone, scores, expected, variance=even, cycles=50, threshold=5.0).tolist()
-        == gone.tolist()
-    ), "small enough as it is"
-    assert (
-        exchange(none, scores, expected, variance=even, cycles=50, threshold=0.1).tolist()
-        == none.tolist()
-    ), "nothing is gone"
+    variance, nothing_pruned = torch.ones(5), torch.zeros_like(is_pruned)
     assert exchange(
-        gone,
+        is_pruned, scores, contributions, variance=variance, cycles=1, threshold=0.1
+    ).tolist() == [[False, True, False, True, False]]
+    assert (
+        exchange(
+            is_pruned, scores, contributions, variance=variance, cycles=50, threshold=5.0
+        ).tolist()
+        == is_pruned.tolist()
+    ), "the error is below the threshold"
+    assert (
+        exchange(
+            nothing_pruned, scores, contributions, variance=variance, cycles=50, threshold=0.1
+        ).tolist()
+        == nothing_pruned.tolist()
+    ), "nothing is pruned"
+    assert exchange(
+        is_pruned,
         scores,
-        expected,
+        contributions,
         variance=torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]),
         cycles=1,
         threshold=0.1,
-    )[0, 0], "a restless input counts for less"
+    )[0, 0], "an input of high variance has a smaller weight"
     x, weight = inputs_and_weight()
-    found = (
+    results = (
         build(METHODS, name, {"sparsity": 0.5}).solve(weight, torch.zeros(12), stats_of(x))
         for name in ("wanda", "dsnot")
     )
-    plain, better = (each.weight for each in found)
-    assert torch.equal((plain == 0).sum(1), (better == 0).sum(1))
-    error = lambda found: (x.mean(0) @ (weight - found).T).abs().mean()  # noqa: E731
-    assert error(better) < 0.7 * error(plain)
+    wanda, dsnot = (each.weight for each in results)
+    assert torch.equal((wanda == 0).sum(1), (dsnot == 0).sum(1))
+    error = lambda fitted: (x.mean(0) @ (weight - fitted).T).abs().mean()  # noqa: E731
+    assert error(dsnot) < 0.7 * error(wanda)
 
 
-def test_careful_solvers_lose_less_of_a_layers_outputs() -> None:
+def test_second_order_solvers_have_a_lower_output_error() -> None:
     x, weight = inputs_and_weight()
-    lost = {}
+    error = {}
     stats = stats_of(x)
     pruned_weights = {
         name: build(METHODS, name, {"sparsity": 0.6}).fit(weight, torch.zeros(12), stats).weight
@@ -436,26 +440,27 @@ def test_careful_solvers_lose_less_of_a_layers_outputs() -> None:
     }
     inverse = torch.cholesky_inverse(stats.damped(0.01)[1])
     pruned_weights["exact_obs"] = exact_obs(weight, inverse, int(0.6 * weight.shape[1]))
-    for name, found in pruned_weights.items():
-        assert abs(float((found == 0).float().mean()) - 0.6) < 0.02, name
-        lost[name] = float((x @ (weight - found).T).square().sum())
+    for name, result in pruned_weights.items():
+        assert abs(float((result == 0).float().mean()) - 0.6) < 0.02, name
+        error[name] = float((x @ (weight - result).T).square().sum())
     assert (
-        lost["alps"] < lost["sparsegpt"] < lost["wanda"] and lost["exact_obs"] < lost["sparsegpt"]
-    ), lost
+        error["alps"] < error["sparsegpt"] < error["wanda"]
+        and error["exact_obs"] < error["sparsegpt"]
+    ), error
 
 
-def test_owl_spares_blocks_with_outliers_and_keeps_the_mean() -> None:
+def test_owl_prunes_blocks_with_outliers_less_and_keeps_the_mean() -> None:
     assert by_outliers([0.0, 0.1, 0.2], 0.7) == pytest.approx([0.78, 0.70, 0.62])
     assert by_outliers([0.1, 0.1], 0.7) == [0.7, 0.7]
-    plain = torch.ones(2, 10)
-    assert outliers([(plain, torch.ones(10))]) == 0.0
-    one = plain.clone()
-    one[0, 0] = 100.0  # against a mean of 5.95 times 5
-    assert outliers([(one, torch.ones(10))]) == pytest.approx(1 / 20)
-    found = build(METHODS, "wanda", {"sparsity": 0.5, "allocation": "owl"})
-    rows = found.prune(tiny.model(), calibration(), no_report)["prune"]
-    shares = rows.groupby("block")["sparsity"].mean()
+    without_outlier = torch.ones(2, 10)
+    assert outliers([(without_outlier, torch.ones(10))]) == 0.0
+    with_outlier = without_outlier.clone()
+    with_outlier[0, 0] = 100.0  # above 5 times the mean of 5.95
+    assert outliers([(with_outlier, torch.ones(10))]) == pytest.approx(1 / 20)
+    method = build(METHODS, "wanda", {"sparsity": 0.5, "allocation": "owl"})
+    rows = method.prune(tiny.model(), calibration(), no_report)["prune"]
+    sparsities = rows.groupby("block")["sparsity"].mean()
     # counts of a row are rounded down, and rows here are short
-    assert shares.mean() == pytest.approx(
+    assert sparsities.mean() == pytest.approx(
         0.5, abs=0.03
-    ) and shares.max() - shares.min() == pytest.approx(0.16, abs=0.06)
+    ) and sparsities.max() - sparsities.min() == pytest.approx(0.16, abs=0.06)

@@ -1,6 +1,4 @@
-"""Numbers that are none, and samples that say little: a stated result or a sentence, from every
-method and every measure.
-"""
+"""NaN, infinite and degenerate inputs: every method and measure gives a result or an error."""
 
 import copy
 from functools import cache
@@ -23,40 +21,40 @@ from prune_core.pruning import pipeline
 
 
 @torch.no_grad()
-def changed(what: str) -> torch.nn.Module:
-    """A tiny model with something wrong."""
+def defective_model(defect: str) -> torch.nn.Module:
+    """Return a tiny model with that defect."""
     model = tiny.model()
     for module in model.modules():
-        if what == "dead columns" and isinstance(module, torch.nn.LayerNorm):
+        if defect == "dead columns" and isinstance(module, torch.nn.LayerNorm):
             module.weight[::2] = 0.0
             module.bias[::2] = 0.0
     first = replay.blocks(model)[0].linears["query"].weight
-    if what == "NaN weights":
+    if defect == "NaN weights":
         first[0, 0] = float("nan")
-    elif what == "infinite activations":
+    elif defect == "infinite activations":
         model.bert.embeddings.LayerNorm.weight.fill_(3e38)
-    elif what == "huge activations":
+    elif defect == "huge activations":
         model.bert.embeddings.LayerNorm.weight.mul_(1e4)
-    elif what == "a constant model":
+    elif defect == "constant model":
         model.classifier.weight.zero_()
-    elif what == "all weights zero":
+    elif defect == "all weights zero":
         for _, _, linear in replay.linears(model):
             linear.weight.zero_()
     return model
 
 
 MODELS = (
-    "sound",
+    "none",
     "dead columns",
     "NaN weights",
     "infinite activations",
     "huge activations",
-    "a constant model",
+    "constant model",
     "all weights zero",
 )
 SAMPLES = {
     "usual": tiny.SENTENCES,
-    "one sentence": tiny.SENTENCES[:1],
+    "one example": tiny.SENTENCES[:1],
     "duplicates only": tiny.SENTENCES[:1] * 12,
     "one token": ["Dull"],
 }
@@ -68,66 +66,68 @@ def batches(sample):
     return [{**rows, "labels": torch.arange(len(SAMPLES[sample])) % 2}]
 
 
-CASES = [(what, "usual", 0.5) for what in MODELS]
-CASES += [("sound", sample, 0.5) for sample in SAMPLES]
+CASES = [(defect, "usual", 0.5) for defect in MODELS]
+CASES += [("none", sample, 0.5) for sample in SAMPLES]
 CASES += [
-    (what, "usual", sparsity) for what in ("sound", "dead columns") for sparsity in (0.0, 0.99)
+    (defect, "usual", sparsity) for defect in ("none", "dead columns") for sparsity in (0.0, 0.99)
 ]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_methods(name):
-    for what, sample, sparsity in CASES:
+def test_methods_with_degenerate_inputs(name):
+    for defect, sample, sparsity in CASES:
         try:
-            after, _ = pipeline.prune(
+            pruned, _ = pipeline.prune(
                 build(METHODS, name, {"sparsity": sparsity}),
-                changed(what),
+                defective_model(defect),
                 batches(sample),
                 report=no_report,
                 methods=METHODS,
             )
         except PruneError as error:
-            assert str(error).strip(), (what, sample, sparsity)
+            assert str(error).strip(), (defect, sample, sparsity)
             continue
-        assert all(torch.isfinite(value).all() for value in after.state_dict().values()), (
-            what,
+        assert all(torch.isfinite(value).all() for value in pruned.state_dict().values()), (
+            defect,
             sample,
             sparsity,
         )
-        assert what != "NaN weights", f"{name} prunes {what} without a word"
+        assert defect != "NaN weights", f"{name} prunes {defect} without an error"
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_measures(name):
-    export = name in ("formats", "quantization")  # which takes seconds a model
-    for what in ("infinite activations",) if export else MODELS[1:]:
+def test_measures_of_degenerate_models(name):
+    export = name in ("formats", "quantization")  # which takes seconds per model
+    for defect in ("infinite activations",) if export else MODELS[1:]:
         for count in (12,) if export else (12, 1):
             dense = tiny.model()
-            few = Examples(tiny.SENTENCES[:count], labels=[i % 2 for i in range(count)])
+            evaluation = Examples(tiny.SENTENCES[:count], labels=[i % 2 for i in range(count)])
             try:
                 pair = Pair(
                     dense,
-                    changed(what),
+                    defective_model(defect),
                     tiny.tokenizer(),
-                    task=Task("tiny", ("negative", "positive"), tiny.examples(), evaluation=few),
+                    task=Task(
+                        "tiny", ("negative", "positive"), tiny.examples(), evaluation=evaluation
+                    ),
                 )
                 tables = build(MEASURES, name, SMALL.get(name, {})).measure(pair, no_report)
             except PruneError as error:
-                assert str(error).strip(), (what, count)
+                assert str(error).strip(), (defect, count)
                 continue
-            assert all(len(frame) for frame in tables.values()), (what, count)
-            assert what != "NaN weights", f"{name} measures {what} without a word"
+            assert all(len(frame) for frame in tables.values()), (defect, count)
+            assert defect != "NaN weights", f"{name} measures {defect} without an error"
             infinite = [
                 (table, column)
                 for table, frame in tables.items()
                 for column in frame.select_dtypes("number")
                 if np.isinf(frame[column].to_numpy(float)).any()
             ]
-            assert not infinite, (what, count, infinite)
+            assert not infinite, (defect, count, infinite)
 
 
-def test_a_broken_dense_model_is_said_too():
-    model = changed("infinite activations")
+def test_defective_dense_model_is_reported():
+    model = defective_model("infinite activations")
     pair = Pair(
         model,
         copy.deepcopy(model),

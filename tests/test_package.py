@@ -31,10 +31,10 @@ def pins() -> dict[str, str]:
         name.lower().replace("_", "-"): version
         for name, version in (line.split("==") for line in text.splitlines() if "==" in line)
     }
-    return {name: versions[name] for name in (*plain(), *HEAVY)}
+    return {name: versions[name] for name in (*required_names(), *HEAVY)}
 
 
-def plain() -> list[str]:
+def required_names() -> list[str]:
     lines = [
         line
         for line in (ROOT / "requirements.txt").read_text().splitlines()

@@ -206,11 +206,11 @@ def test_filled_page_shows_charts_and_takeaway(store, page, least):
 def test_inspect_starts_with_first_example_and_names_models(store, monkeypatch):
     for job in sample_rows.fill(store, 40, runs=sample_rows.RUNS[1:3], task="reviews.csv"):
         (store.folder(job) / "checkpoint").mkdir()
-    answers = [
+    outputs = [
         {"labels": ["no", "yes"], "said": [word], "probabilities": [[0.4, 0.6]], "seconds": 0.01}
         for word in ("no", "yes")
     ]
-    monkeypatch.setattr(FakeInspector, "predict", lambda *_: answers)
+    monkeypatch.setattr(FakeInspector, "predict", lambda *_: outputs)
     at = open_page("inspect")
     assert at.text_area(key="text-Text-reviews.csv").value == sample_rows.TEXTS[0]
     assert "Magnitude 50% predicts no; Magnitude 70% does not." in shown_text(

@@ -118,14 +118,14 @@ def test_invalid_file_is_reported(tmp_path, change, message):
 
 
 def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object) -> ComparedStudy:
-    """A study of (method, label, sparsity, seed, accuracy, speed-up)."""
+    """Return a study of runs (method, label, sparsity, seed, accuracy, speed-up)."""
     store = Store()
     for method, label, sparsity, seed, accuracy, speedup in runs:
         options = {
             "sparsity": sparsity,
             **(KPRUNE if method in ("kprune", "kwon") else {"epsilon": 0.01}),
         }
-        made = {
+        experiment = {
             "checkpoint": "demo",
             "source": {"task": "demo"},
             "calibration": 256,
@@ -135,85 +135,94 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
             "method": None if method == "dense" else {"name": method, "options": options},
             **plan,
         }
-        id = store.submit(made, label, f"{method}{sparsity}{seed}", "s", "cpu", worker="nobody")
+        id = store.submit(
+            experiment, label, f"{method}{sparsity}{seed}", "s", "cpu", worker="nobody"
+        )
         facts = {"calibration_n": 256, "evaluation_n": 440, "device_title": "CPU"}
-        judged = {
+        accuracy_row = {
             "metric": "accuracy",
             "score": accuracy,
             "low": accuracy - 0.1,
             "high": accuracy + 0.1,
             "n": 440,
         }
-        lost = {
+        differences_row = {
             "difference": accuracy - 0.9,
             "difference_low": 0.0,
             "difference_high": 0.0,
             "agreement": 1.0,
         }
-        timed = {"model": "pruned", "speedup_measured": speedup, "sparsity": sparsity}
+        cost_row = {"model": "pruned", "speedup_measured": speedup, "sparsity": sparsity}
         store.add_rows(
             id,
-            {"accuracy": pd.DataFrame([judged | lost]), "cost": pd.DataFrame([timed])},
+            {
+                "accuracy": pd.DataFrame([accuracy_row | differences_row]),
+                "cost": pd.DataFrame([cost_row]),
+            },
             "accuracy",
             seconds=1.0,
             facts=facts,
         )
         store.update(id, status=Status.DONE)
-    found = store.jobs("s")
+    stored_jobs = store.jobs("s")
     tables = {
-        name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "cost", "attack")
+        name: store.rows(name, [job.id for job in stored_jobs])
+        for name in ("accuracy", "cost", "attack")
     }
-    return ComparedStudy(found, models_of(found), tables)
+    return ComparedStudy(stored_jobs, models_of(stored_jobs), tables)
 
 
-def drawn_points(key: str, metric: str, own: ComparedStudy, **where: object) -> pd.DataFrame:
+def drawn_points(key: str, metric: str, compared: ComparedStudy, **where: object) -> pd.DataFrame:
     exhibit = exhibits()[key]
     rows = exhibit.figures
     for column, value in where.items():
         rows = rows[rows[column] == value]
-    return points(exhibit, rows, metric, study=own)
+    return points(exhibit, rows, metric, study=compared)
 
 
 def test_seeds_are_averaged_with_their_range():
-    two = [("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · seed 1", 0.5, 1, 0.90, 1.0)]
-    own = study([*two, ("akr", "AKR 70%", 0.7, 0, 0.8, 1.0)])
-    found = drawn_points("akr-table-1", "accuracy", own, task="sst2")
-    ours = found[found["own"]].set_index("x")
+    two_seeds = [
+        ("akr", "AKR 50%", 0.5, 0, 0.88, 1.0),
+        ("akr", "AKR 50% · seed 1", 0.5, 1, 0.90, 1.0),
+    ]
+    compared = study([*two_seeds, ("akr", "AKR 70%", 0.7, 0, 0.8, 1.0)])
+    table = drawn_points("akr-table-1", "accuracy", compared, task="sst2")
+    ours = table[table["own"]].set_index("x")
     assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx(
         [0.89, 0.88, 0.90, 2]
     )
     assert ours.loc[0.7, ["value", "low", "high", "seeds"]].tolist() == pytest.approx(
         [0.8, 0.7, 0.9, 1]
     )
-    assert published_comparison.sample(found) == "1–2 seeds, n = 440 each"
-    assert found.loc[~found["own"] & (found["series"] == "AKR"), "value"].tolist() == pytest.approx(
+    assert published_comparison.sample(table) == "1–2 seeds, n = 440 each"
+    assert table.loc[~table["own"] & (table["series"] == "AKR"), "value"].tolist() == pytest.approx(
         [0.902, 0.8831, 0.856]
     )
 
 
-def test_forms_of_a_method_are_not_averaged():
-    own = study(
+def test_variants_of_a_method_are_not_averaged():
+    compared = study(
         [("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · job 2", 0.5, 1, 0.80, 1.0)]
     )
-    other = own.jobs[1].experiment | {
+    other = compared.jobs[1].experiment | {
         "method": {"name": "akr", "options": {"sparsity": 0.5, "epsilon": 0.1}}
     }
-    jobs = [own.jobs[0], replace(own.jobs[1], experiment=other)]
-    own = replace(own, jobs=jobs, models=models_of(jobs))
-    found = drawn_points("akr-table-1", "accuracy", own, task="sst2")
-    assert sorted(found.loc[found["own"], "series"]) == ["AKR", "AKR (epsilon 0.1)"]
+    jobs = [compared.jobs[0], replace(compared.jobs[1], experiment=other)]
+    compared = replace(compared, jobs=jobs, models=models_of(jobs))
+    table = drawn_points("akr-table-1", "accuracy", compared, task="sst2")
+    assert sorted(table.loc[table["own"], "series"]) == ["AKR", "AKR (epsilon 0.1)"]
 
 
 def test_weight_and_flops_sparsity_are_not_mixed():
     dense, akr = ("dense", "Dense", 0.0, 0, 0.9, 1.0), ("akr", "AKR 50%", 0.5, 0, 0.89, 1.0)
-    own = study([dense, akr, ("kprune", "K-prune −50% FLOPs", 0.5, 0, 0.88, 2.0)])
+    compared = study([dense, akr, ("kprune", "K-prune −50% FLOPs", 0.5, 0, 0.88, 2.0)])
     for key, task, ours, other in (
         ("akr-table-1", "sst2", "AKR", "K-prune"),
         ("kprune-curves", "sst2", "K-prune", "AKR"),
     ):
-        found = drawn_points(key, "accuracy", own, task=task)
-        assert set(found.loc[found["own"], "series"]) == {"Dense", ours}
-        message = differences(exhibits()[key], exhibits()[key].figures, own)
+        table = drawn_points(key, "accuracy", compared, task=task)
+        assert set(table.loc[table["own"], "series"]) == {"Dense", ours}
+        message = differences(exhibits()[key], exhibits()[key].figures, compared)
         assert any(
             sentence.startswith("**Sparsity.**") and other in sentence for sentence in message
         )
@@ -221,17 +230,17 @@ def test_weight_and_flops_sparsity_are_not_mixed():
 
 def test_speedup_and_lead_use_the_papers_budgets():
     runs = [
-        (method, f"{title} −{share:.0%} FLOPs", share, 0, accuracy, 1 / (1 - share))
-        for method, title, lost in (("kprune", "K-prune", 0.05), ("kwon", "Kwon et al.", 0.5))
-        for share in (0.5, 0.8)
-        for accuracy in [0.9 - lost * share]
+        (method, f"{title} −{sparsity:.0%} FLOPs", sparsity, 0, accuracy, 1 / (1 - sparsity))
+        for method, title, loss in (("kprune", "K-prune", 0.05), ("kwon", "Kwon et al.", 0.5))
+        for sparsity in (0.5, 0.8)
+        for accuracy in [0.9 - loss * sparsity]
     ]
-    own = study(runs)
-    fast = drawn_points("kprune-speedups", "speedup", own)
-    fast = fast[fast["own"]]
-    assert fast[["series", "x"]].values.tolist() == [["K-prune", "the bundled film reviews"]]
-    assert fast["value"].iloc[0] == pytest.approx(2.0), "at 80% the loss is four points"
-    lead = drawn_points("kprune-gaps", "lead", own, model="BERT-base")
+    compared = study(runs)
+    speedups = drawn_points("kprune-speedups", "speedup", compared)
+    speedups = speedups[speedups["own"]]
+    assert speedups[["series", "x"]].values.tolist() == [["K-prune", "the bundled film reviews"]]
+    assert speedups["value"].iloc[0] == pytest.approx(2.0), "at 80% the loss is four points"
+    lead = drawn_points("kprune-gaps", "lead", compared, model="BERT-base")
     assert lead.loc[lead["own"], "value"].tolist() == pytest.approx([36.0])
 
 
@@ -239,13 +248,14 @@ def test_matching_study_has_few_differences():
     exhibit = exhibits()["akr-table-1"]
     figures = exhibit.figures[exhibit.figures["task"] == "sst2"]
     runs = [("akr", "AKR 50%", 0.5, seed, 0.88, 1.0) for seed in range(5)]
-    alike = study(runs, checkpoint="textattack/bert-base-uncased-SST-2", source={"task": "sst2"})
-    alike = replace(
-        alike, jobs=[replace(job, facts=job.facts | {"evaluation_n": 872}) for job in alike.jobs]
+    compared = study(runs, checkpoint="textattack/bert-base-uncased-SST-2", source={"task": "sst2"})
+    compared = replace(
+        compared,
+        jobs=[replace(job, facts=job.facts | {"evaluation_n": 872}) for job in compared.jobs],
     )
     sentences = {
         sentence.split(".**")[0].strip("*"): sentence
-        for sentence in differences(exhibit, figures, alike)
+        for sentence in differences(exhibit, figures, compared)
     }
     assert set(sentences) == {"Initial checkpoint", "Attack", "Options of AKR"}
     assert (
@@ -257,14 +267,17 @@ def test_matching_study_has_few_differences():
 def test_differences_name_both_sides():
     store = Store()
     sample_rows.fill(store, 40)
-    found = store.jobs()
-    own = ComparedStudy(
-        found,
-        models_of(found),
-        {name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "attack")},
+    stored_jobs = store.jobs()
+    compared = ComparedStudy(
+        stored_jobs,
+        models_of(stored_jobs),
+        {
+            name: store.rows(name, [job.id for job in stored_jobs])
+            for name in ("accuracy", "attack")
+        },
     )
     message = "\n".join(
-        differences(exhibits()["akr-table-1"], exhibits()["akr-table-1"].figures, own)
+        differences(exhibits()["akr-table-1"], exhibits()["akr-table-1"].figures, compared)
     )
     for part in (
         "BERT-base; this study: the checkpoint demo",
@@ -275,14 +288,14 @@ def test_differences_name_both_sides():
         "a mean of 5 seeds; this study: 1 seed",
     ):
         assert part in message
-    attacked = drawn_points("akr-table-1", "under_attack", own, task="sst2")
+    attacked = drawn_points("akr-table-1", "under_attack", compared, task="sst2")
     assert set(attacked.loc[attacked["own"], "series"]) == {
         "Dense",
         "Magnitude",
         "SparseGPT",
         "AKR",
     }
-    assert not drawn_points("akr-attacks", "under_attack", own, attack="BERT-Attack")[
+    assert not drawn_points("akr-attacks", "under_attack", compared, attack="BERT-Attack")[
         "own"
     ].any(), "results of another attack are not used"
 
@@ -290,31 +303,32 @@ def test_differences_name_both_sides():
 @pytest.mark.parametrize("key", exhibits())
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_exhibit_is_drawn_without_study(key, dark):
-    exhibit, nothing = exhibits()[key], ComparedStudy([], [], {"accuracy": pd.DataFrame()})
+    exhibit, empty = exhibits()[key], ComparedStudy([], [], {"accuracy": pd.DataFrame()})
     for metric in dict.fromkeys(exhibit.figures["metric"]):
-        found = points(exhibit, exhibit.figures, metric, study=nothing)
-        chart = plots.published_comparison(found, published.AXES[metric], exhibit.against, dark)
+        table = points(exhibit, exhibit.figures, metric, study=empty)
+        chart = plots.published_comparison(table, published.AXES[metric], exhibit.against, dark)
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
         edge = chart.layout.xaxis.range and chart.layout.xaxis.range[1]
         assert all(name.x == edge for name in chart.layout.annotations), (
             "names are placed outside the plot area"
         )
-    assert differences(exhibit, exhibit.figures, nothing) == []
+    assert differences(exhibit, exhibit.figures, empty) == []
 
 
 def test_distances_of_original_and_adversarial_examples():
-    own = study([("akr", "AKR 50%", 0.5, 0, 0.88, 1.0)])
+    compared = study([("akr", "AKR 50%", 0.5, 0, 0.88, 1.0)])
     rows = pd.DataFrame(
         [
             {"job": 1, "method": "akr", "pooling": "cls", "block": block, "cosine": 0.9, "n": 30}
             for block in range(6)
         ]
     )
-    own = replace(
-        own, tables={**own.tables, "drift": rows, "drift_adversarial": rows.assign(cosine=0.8)}
+    compared = replace(
+        compared,
+        tables={**compared.tables, "drift": rows, "drift_adversarial": rows.assign(cosine=0.8)},
     )
-    found = drawn_points("akr-table-4", "distance", own)
-    ours = found[found["own"]]
+    table = drawn_points("akr-table-4", "distance", compared)
+    ours = table[table["own"]]
     assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx(
         [0.1, 0.2]
     ) and sorted(set(ours["x"])) == list(range(1, 7))

@@ -1,6 +1,4 @@
-"""Every message that proposes a flag is tested by using it: the mistake, the message, the
-command again with what it says.
-"""
+"""Every error message that proposes a flag is tested by applying the proposal."""
 
 import ast
 import json
@@ -36,12 +34,12 @@ def rows(count: int = 12, text: str = LONG, label: str = "{label}", start: int =
 class Case(NamedTuple):
     """A file that raises a message, and the flags that the message proposes."""
 
-    fragment: str  # of the message, as it stands in the source
+    fragment: str  # of the message, as in the source code
     content: str | bytes
     remedy: tuple[str, ...]
     examples: int  # calibration and evaluation together, with the remedy
     name: str = "rows.csv"
-    flags: tuple[str, ...] = ()  # of the first try
+    flags: tuple[str, ...] = ()  # of the failing command
     checkpoint: str = "demo"
     labelled: bool = True
 
@@ -58,12 +56,12 @@ SPLITS = "text,label,split\n" + "".join(
 TAGS = "".join(
     json.dumps({"tokens": ["Ada", "writes"], "ner_tags": ["B-PER", "O"]}) + "\n" for _ in range(9)
 )
-ASKED = [
+QUESTIONS = [
     {"question": f"When was mill {i} built?", "context": "It was built in 1902.", "answers": "1902"}
     for i in range(9)
 ]
 SCORES = "".join(f'"{LONG} {i}",{i / 3:.2f}\n' for i in range(12))
-MARKS = "".join(f'"{LONG} {i}",{i % 2},{i % 3 % 2}\n' for i in range(12))
+INDICATORS = "".join(f'"{LONG} {i}",{i % 2},{i % 3 % 2}\n' for i in range(12))
 CHINESE = "text,label\n" + "".join(
     f"{'剧情拖沓毫无意义浪费时间' * 5}{chr(0x4E00 + i)},{i % 2}\n" for i in range(12)
 )
@@ -135,10 +133,10 @@ CASES = [
     ),
     Case(
         "Set it with --text and --text-pair",
-        json.dumps(ASKED).replace("context", "passage of text"),
+        json.dumps(QUESTIONS).replace("context", "passage of text"),
         ("--text", "question", "--text-pair", "passage of text"),
         examples=9,
-        name="asked.json",
+        name="questions.json",
         checkpoint="span",
     ),
     Case(
@@ -194,14 +192,14 @@ CASES = [
     ),
     Case(
         "leave these rows out with",
-        "text,negative,positive\n" + MARKS + f'"{LONG}",1,maybe\n',
+        "text,negative,positive\n" + INDICATORS + f'"{LONG}",1,maybe\n',
         ("--bad-rows", "skip"),
         examples=12,
         checkpoint="multilabel",
     ),
     Case(
         "--label - ignores labels",
-        "text,fun,sad\n" + MARKS,
+        "text,fun,sad\n" + INDICATORS,
         ("--label", "-"),
         examples=12,
         checkpoint="multilabel",
@@ -209,28 +207,28 @@ CASES = [
     ),
     Case(
         "use --labels",
-        "text,fun,sad\n" + MARKS,
+        "text,fun,sad\n" + INDICATORS,
         ("--labels", "fun=positive,sad=negative"),
         examples=12,
         checkpoint="multilabel",
     ),
     Case(
         "list them in the model's order with --label",
-        "text,fun,sad\n" + MARKS,
+        "text,fun,sad\n" + INDICATORS,
         ("--label", "sad,fun"),
         examples=12,
         checkpoint="generic",
     ),
     Case(
         "choose one with --label, or use --label -",
-        "text,a,b\n" + MARKS,
+        "text,a,b\n" + INDICATORS,
         ("--label", "a"),
         examples=12,
         flags=("--label", "a,b"),
     ),
     Case(
         "choose one with --label, or use --label -",
-        "text,a,b\n" + MARKS,
+        "text,a,b\n" + INDICATORS,
         ("--label", "-"),
         examples=12,
         flags=("--label", "a,b"),
@@ -246,10 +244,10 @@ CASES = [
     ),
     Case(
         "leave such rows out with --bad-rows",
-        json.dumps([*ASKED, {**ASKED[0], "answers": "1999"}]),
+        json.dumps([*QUESTIONS, {**QUESTIONS[0], "answers": "1999"}]),
         ("--bad-rows", "skip"),
         examples=9,
-        name="asked.json",
+        name="questions.json",
         checkpoint="span",
     ),
     Case("omit --split", "text,label\n" + rows(), (), examples=12, flags=("--split", "test")),
@@ -279,18 +277,18 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """One of each kind, and a multi-label one whose labels have no names."""
-    home, found = tmp_path_factory.mktemp("models"), {"demo": "demo"}
+    """One checkpoint per task type, and a multi-label one without label names."""
+    home, paths = tmp_path_factory.mktemp("models"), {"demo": "demo"}
     for kind in ("multilabel", "token", "regression", "span"):
         model = tiny.model(kind=kind)
         if kind == "multilabel":
             model.config.id2label = {0: "negative", 1: "positive"}
         loading.save(model, tiny.tokenizer(), home / kind)
-        found[kind] = str(home / kind)
+        paths[kind] = str(home / kind)
     model = tiny.model(kind="multilabel")
     model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
     loading.save(model, tiny.tokenizer(), home / "generic")
-    return found | {"generic": str(home / "generic")}
+    return paths | {"generic": str(home / "generic")}
 
 
 def check(checkpoint: str, file: Path, flags: tuple[str, ...]) -> dict:
@@ -303,7 +301,7 @@ def check(checkpoint: str, file: Path, flags: tuple[str, ...]) -> dict:
 @pytest.mark.parametrize(
     "case", CASES, ids=[f"{i} {case.fragment}" for i, case in enumerate(CASES)]
 )
-def test_what_a_message_about_data_proposes_works(
+def test_flag_proposed_by_a_data_message_works(
     case: Case, checkpoints: dict, tmp_path: Path
 ) -> None:
     file = tmp_path / case.name
@@ -313,11 +311,11 @@ def test_what_a_message_about_data_proposes_works(
         file.write_text(CHINESE, encoding="utf-16-le")
     (tmp_path / "other.csv").write_text("text,label\n" + rows())
     try:
-        found = check(checkpoints[case.checkpoint], file, case.flags)
-        said = found.get("error") or " ".join(found["notes"])
+        report = check(checkpoints[case.checkpoint], file, case.flags)
+        message = report.get("error") or " ".join(report["notes"])
     except PruneError as error:
-        said = str(error)
-    assert case.fragment in said
+        message = str(error)
+    assert case.fragment in message
     remedy = tuple(str(tmp_path / "other.csv") if flag == "OTHER" else flag for flag in case.remedy)
     again = check(checkpoints[case.checkpoint], file, remedy)
     assert "error" not in again, again["error"]
@@ -389,30 +387,30 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(
-    ("fragment", "wrong", "right"), COMMANDS, ids=[each[0] for each in COMMANDS]
+    ("fragment", "failing", "proposed"), COMMANDS, ids=[each[0] for each in COMMANDS]
 )
-def test_what_a_message_about_a_command_proposes_works(
-    fragment: str, wrong: list, right: list, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_flag_proposed_by_a_command_message_works(
+    fragment: str, failing: list, proposed: list, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "study.yaml").write_text(
         "{study: s, methods: [magnitude], sparsities: [0.5], evaluation_size: 20, device: cpu}"
     )
     places = {"OUT": str(tmp_path / "out"), "STUDY": str(tmp_path / "study.yaml")}
-    if "1" in wrong[1:2] or "--job" in wrong:  # of jobs: a pruned one and a dense one
+    if "1" in failing[1:2] or "--job" in failing:  # commands on jobs: add a pruned and a dense run
         small = ["--measure", "accuracy", "--evaluation-size", "20", "--device", "cpu"]
         assert main(["run", "--method", "magnitude", *small]) == main(["run", *small]) == 0
     small = (
-        ["--evaluation-size", "20", "--device", "cpu"] if wrong[0] in ("run", "shrink-to") else []
+        ["--evaluation-size", "20", "--device", "cpu"] if failing[0] in ("run", "shrink-to") else []
     )
     capsys.readouterr()
-    assert main([*(places.get(word, word) for word in wrong), *small]) == 2
+    assert main([*(places.get(word, word) for word in failing), *small]) == 2
     assert fragment in " ".join(capsys.readouterr().err.split())
-    assert main([*(places.get(word, word) for word in right), *small]) in (0, 1), (
+    assert main([*(places.get(word, word) for word in proposed), *small]) in (0, 1), (
         capsys.readouterr().err
     )
 
 
-ELSEWHERE = {  # messages whose advice another test follows, or no test can
+TESTED_ELSEWHERE = {  # messages whose advice is tested elsewhere or cannot be tested
     "prune_core/access.py": "tests/test_access.py",
     "prune_core/cli/serve.py": "tests/test_access.py and test_serve.py",
     "prune_core/training": "tests/test_finetune.py and test_soup.py",
@@ -425,13 +423,13 @@ ELSEWHERE = {  # messages whose advice another test follows, or no test can
 }
 
 
-def test_no_message_with_a_flag_is_left_out() -> None:
+def test_every_message_that_proposes_a_flag_is_tested() -> None:
     known = [case.fragment for case in CASES] + [fragment for fragment, *_ in COMMANDS]
-    known += ["no row has a label to train on"]  # below
+    known += ["no row has a label to train on"]  # tested below
     missing = []
     for path in sorted((ROOT / "prune_core").rglob("*.py")):
         name = str(path.relative_to(ROOT))
-        if name.startswith(tuple(ELSEWHERE)):
+        if name.startswith(tuple(TESTED_ELSEWHERE)):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Raise) or node.exc is None:

@@ -1,6 +1,4 @@
-"""A store keeps showing runs of methods that PruneScope no longer has; running them again is an
-error.
-"""
+"""Stored runs of removed methods: they are still shown, and running them again is an error."""
 
 import pytest
 import sample_rows
@@ -29,7 +27,7 @@ def run(request) -> tuple[Store, int, str]:
     return store, id, label
 
 
-def test_it_is_shown_by_its_title(run, tmp_path) -> None:
+def test_removed_method_is_shown_by_its_title(run, tmp_path) -> None:
     store, id, label = run
     model = models_of(store.jobs())[1]
     assert (model.job, model.label, model.family) == (id, label, label.split()[0])
@@ -37,13 +35,13 @@ def test_it_is_shown_by_its_title(run, tmp_path) -> None:
     assert label in (tmp_path / "report.html").read_text()
 
 
-def test_its_pages_open(run, monkeypatch) -> None:
+def test_compare_page_shows_removed_method(run, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
     assert charts(open_page("compare")) > 3
 
 
-def test_running_it_again_names_the_methods_that_exist(run) -> None:
+def test_rerunning_removed_method_lists_available_methods(run) -> None:
     store, id, _ = run
     with pytest.raises(PruneError, match=r"There is no .*Available: magnitude, wanda, sparsegpt"):
         reprune.reprune_job(store, store.job(id), no_report)

@@ -21,8 +21,8 @@ def rows(outcomes: str, job: int = 1) -> pd.DataFrame:
 
 def test_success_counts_commonly_correct_examples():
     dense, pruned = rows("ssffkkfe"), rows("sfsfsfke")
-    found = attack_success.success_rate(dense, pruned)
-    assert (found.n, found.dense, found.pruned, found.difference) == (4, 0.5, 0.5, 0)
+    success = attack_success.success_rate(dense, pruned)
+    assert (success.n, success.dense, success.pruned, success.difference) == (4, 0.5, 0.5, 0)
     accuracy = attack_success.under_attack(dense, pruned)
     assert (
         accuracy.n == 7
@@ -32,15 +32,15 @@ def test_success_counts_commonly_correct_examples():
 
 
 def test_significant_difference_is_described():
-    found = attack_success.success_rate(
+    difference = attack_success.success_rate(
         rows("f" * 60 + "s" * 40), rows("s" * 30 + "f" * 30 + "s" * 40)
     )
     assert (
-        found.p_value < 1e-6
-        and found.difference == pytest.approx(0.3)
-        and found.low < 0.3 < found.high
+        difference.p_value < 1e-6
+        and difference.difference == pytest.approx(0.3)
+        and difference.low < 0.3 < difference.high
     )
-    assert attack_success.describe_difference(found).startswith(
+    assert attack_success.describe_difference(difference).startswith(
         "Attack success is 30 points higher (p < 0.001"
     )
 
@@ -64,13 +64,13 @@ def test_detectable_difference_has_eighty_percent_power():
     import numpy as np
 
     rng, n, missed = np.random.default_rng(0), 200, 2.8 * (0.12 / 200) ** 0.5
-    found = 0
+    detected = 0
     for _ in range(200):
-        gap = rng.choice([1, -1, 0], size=n, p=[(0.12 + missed) / 2, (0.12 - missed) / 2, 0.88])
-        dense = "".join("s" if value < 0 else "f" for value in gap)
-        pruned = "".join("s" if value > 0 else "f" for value in gap)
-        found += attack_success.success_rate(rows(dense), rows(pruned)).p_value < 0.05
-    assert 0.65 < found / 200 < 0.9  # the exact test is slightly conservative
+        change = rng.choice([1, -1, 0], size=n, p=[(0.12 + missed) / 2, (0.12 - missed) / 2, 0.88])
+        dense = "".join("s" if value < 0 else "f" for value in change)
+        pruned = "".join("s" if value > 0 else "f" for value in change)
+        detected += attack_success.success_rate(rows(dense), rows(pruned)).p_value < 0.05
+    assert 0.65 < detected / 200 < 0.9  # the exact test is slightly conservative
 
 
 def test_empty_comparison_is_described():
@@ -81,13 +81,13 @@ def test_empty_comparison_is_described():
 
 
 def test_table_has_one_row_per_model():
-    found = attack_success.table(
+    table = attack_success.table(
         pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3]
     )
-    assert found["job"].tolist() == [2, 3] and found["difference"].tolist() == [0.5, -0.5]
+    assert table["job"].tolist() == [2, 3] and table["difference"].tolist() == [0.5, -0.5]
     assert (
-        found["under_attack_difference"].tolist() == [-0.5, 0.5]
-        and found["verdict"].str.contains("No detectable").all()
+        table["under_attack_difference"].tolist() == [-0.5, 0.5]
+        and table["verdict"].str.contains("No detectable").all()
     )
 
 
@@ -97,11 +97,11 @@ def test_examples_are_paired_by_text():
 
 
 def test_rates_by_group():
-    found = attack_success.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
-    assert found["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0] and found[
+    rates = attack_success.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
+    assert rates["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0] and rates[
         "under_attack"
     ].tolist() == [0.25, 1.0]
-    assert found.loc[2, "success_high"] == pytest.approx(0.5615, abs=1e-4), "Wilson, 0 of 3"
+    assert rates.loc[2, "success_high"] == pytest.approx(0.5615, abs=1e-4), "Wilson, 0 of 3"
 
 
 def test_slices_keep_equal_values_together():
@@ -114,8 +114,8 @@ def test_slices_keep_equal_values_together():
         text=texts, label=[0, 1, 0, 1, 0, 1], original_probabilities=probabilities
     )
     both, names = pd.concat([dense, dense.assign(job=2, outcome="failed")]), ["no", "yes"]
-    found = attack_success.slices(both, [1], names)
-    dense_rows = found[found["job"] == 1]
+    slices = attack_success.slices(both, [1], names)
+    dense_rows = slices[slices["job"] == 1]
     assert dense_rows["slice"].tolist() == [
         "short, ≤ 2",
         "middle, ≤ 4",
@@ -129,7 +129,7 @@ def test_slices_keep_equal_values_together():
     assert dense_rows["n"].tolist() == [3, 1, 2, 3, 3, 2, 2, 2]
     assert (
         dense_rows["succeeded"].tolist() == [2, 0, 1, 2, 1, 1, 1, 1]
-        and not found.loc[found["job"] == 2, "succeeded"].any()
+        and not slices.loc[slices["job"] == 2, "succeeded"].any()
     )
     assert "Confidence of dense" not in set(attack_success.slices(dense, (), names)["kind"])
 
@@ -141,9 +141,9 @@ def test_invalid_successes_count_as_failed():
     )
     outcomes_table["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     outcomes_table.loc[4, "recipe"] = "Letters"
-    found = attack_success.invalid_examples(outcomes_table, 0.8, 0.4, spared=["Letters"])
-    assert found.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
-    valid_only = attack_success.only_valid(outcomes_table, ~found.any(axis=1))
+    invalid = attack_success.invalid_examples(outcomes_table, 0.8, 0.4, spared=["Letters"])
+    assert invalid.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
+    valid_only = attack_success.only_valid(outcomes_table, ~invalid.any(axis=1))
     assert valid_only["outcome"].tolist() == [
         "success",
         "failed",

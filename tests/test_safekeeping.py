@@ -173,7 +173,7 @@ def test_a_full_disk_is_an_error_message_and_finished_stages_stay(tmp_path, monk
     assert len(store.rows("accuracy", [id])) == 500
 
 
-def test_an_impossible_home_is_an_error_message(tmp_path, monkeypatch, capsys):
+def test_invalid_home_folder_is_an_error_message(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "file" / "home"))
     assert main(["jobs"]) == 2

@@ -35,7 +35,7 @@ def filled(store: Store) -> tuple[Store, list]:
         ):
             job = store.job(id)
             rows = store.rows("accuracy", [id])
-            columns_ = rows[
+            accuracy_columns = rows[
                 [
                     c
                     for c in rows
@@ -55,7 +55,7 @@ def filled(store: Store) -> tuple[Store, list]:
             shift = 0.01 * (seed - 1) * (job.experiment["method"] is not None)
             store.add_rows(
                 id,
-                {"accuracy": columns_.assign(score=columns_["score"] + shift)},
+                {"accuracy": accuracy_columns.assign(score=accuracy_columns["score"] + shift)},
                 "accuracy",
                 seconds=1.0,
                 facts={},
@@ -91,9 +91,9 @@ def test_means_have_intervals_over_seeds_and_examples(study):
     models = seeds.merge_seeds(models_of(jobs), jobs)
     model = models[-1]
     single = store.rows("accuracy", [job.id for job in jobs])
-    found = seeds.pooled("accuracy", single, models)
-    assert list(found["job"]) == [model.job for model in (models[2], *models[:2], *models[3:])]
-    row = found[found["job"] == model.job].iloc[0]
+    pooled = seeds.pooled("accuracy", single, models)
+    assert list(pooled["job"]) == [model.job for model in (models[2], *models[:2], *models[3:])]
+    row = pooled[pooled["job"] == model.job].iloc[0]
     model_rows = single[single["job"].isin(model.runs)]
     half = t.ppf(0.975, 2) * 0.01 / np.sqrt(3)  # of scores a point apart
     assert row["score"] == pytest.approx(model_rows["score"].mean())
@@ -168,7 +168,7 @@ def test_code_names_only_existing_tables_methods_and_measures():
     for folder in ("pages", "prune_core", "benchmarks", "tests"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             text = path.read_text(encoding="utf-8")
-            if path.name != "fakes.py":  # has a method of its own
+            if path.name != "fakes.py":  # defines another method
                 entries = re.findall(r"\b(?:METHODS|MEASURES)\[[\"'](\w+)[\"']\]", text)
                 missing += [(path.name, entry) for entry in {*entries} - known]
             if folder != "tests":
@@ -178,16 +178,16 @@ def test_code_names_only_existing_tables_methods_and_measures():
 
 
 def test_values_that_differ_between_seeds_are_dropped(study):
-    """Counts that all seeds share stay integers; a note or a flag of one seed is not the mean's."""
+    """Counts that all seeds share stay integers; notes and flags of a single seed are dropped."""
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     rows = store.rows("cost", [job.id for job in jobs])
     rows["note"] = [f"Without its {job} dead heads." for job in rows["job"]]
-    found = seeds.pooled("cost", rows, models)
-    model_rows = found[found["job"] == models[-1].job]
+    pooled = seeds.pooled("cost", rows, models)
+    model_rows = pooled[pooled["job"] == models[-1].job]
     assert model_rows["note"].isna().all() and (model_rows["device"] == "cpu").all()
     assert model_rows["batch"].tolist() == [32, 32] and pd.api.types.is_integer_dtype(
-        found["batch"]
+        pooled["batch"]
     )
 
 
@@ -196,8 +196,8 @@ def test_adversarial_drift_is_averaged_but_not_p_values(study):
     models = seeds.merge_seeds(models_of(jobs), jobs)
     ids = [job.id for job in jobs]
     rows = store.rows("drift", ids).assign(cosine=lambda each: each["job"] / 100)
-    found = seeds.pooled("drift_adversarial", rows, models)
-    model_rows = found[found["job"] == models[-1].job]
+    drift = seeds.pooled("drift_adversarial", rows, models)
+    model_rows = drift[drift["job"] == models[-1].job]
     assert len(model_rows) == 2 * sample_rows.BLOCKS
     assert model_rows["cosine"].tolist() == pytest.approx(
         [np.mean(models[-1].runs) / 100] * len(model_rows)
@@ -213,8 +213,8 @@ def test_attack_slices_are_averaged(study):
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     outcomes = outcomes[outcomes["recipe"] == "DeepWordBug"]
     runs = attack_success.slices(outcomes, models[0].jobs, ["negative", "positive"])
-    found = seeds.pooled("attack_slice", runs, models)
-    model_rows = found[(found["job"] == models[1].job) & (found["slice"] == "positive")].iloc[0]
+    pooled = seeds.pooled("attack_slice", runs, models)
+    model_rows = pooled[(pooled["job"] == models[1].job) & (pooled["slice"] == "positive")].iloc[0]
     single = runs[runs["job"].isin(models[1].runs) & (runs["slice"] == "positive")]
     assert (
         model_rows["success_rate"] == pytest.approx(single["success_rate"].mean())
@@ -300,15 +300,15 @@ def test_attacks_are_paired_by_seed_and_example():
 
     dense = pd.concat([outcomes(0, "ssff"), outcomes(1, "ffff")])
     pruned = pd.concat([outcomes(0, "sssx"), outcomes(1, "sfff")])
-    found = attack_success.success_rate(dense, pruned)
+    paired = attack_success.success_rate(dense, pruned)
     assert (
-        found.n == 7
-        and found.dense == pytest.approx(2 / 7)
-        and found.pruned == pytest.approx(4 / 7)
+        paired.n == 7
+        and paired.dense == pytest.approx(2 / 7)
+        and paired.pruned == pytest.approx(4 / 7)
     )
-    assert found.low <= found.difference <= found.high
-    alone = attack_success.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
-    assert alone.n == 4, "a model of another seed on the same examples"
+    assert paired.low <= paired.difference <= paired.high
+    other_seed = attack_success.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
+    assert other_seed.n == 4, "a model of another seed on the same examples"
 
 
 def test_report_has_one_row_per_model(study, tmp_path):

@@ -18,7 +18,7 @@ def ran(*arguments: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, strangers.Stranger]:
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, strangers.ExternalModel]:
     """All of them, made once."""
     return {who: make(tmp_path_factory.mktemp("stranger")) for who, make in strangers.ALL.items()}
 
@@ -60,13 +60,13 @@ def test_from_a_folder_and_a_file_to_the_figures(
         assert found["rows"]["accuracy"][0]["n"] == found["facts"]["evaluation_n"] > 0
     said = capsys.readouterr().out
     for note in {
-        "a German intent classifier": (
+        "german-intents": (
             "semicolon-separated, encoding Windows-1252",
             "checkpoint-120 is used",
         ),
-        "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names"),
-        "a star rater": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
-        "a French tagger": ("one word per line",),
+        "nli-swapped-labels": ("tab-separated", "the model's labels have no names"),
+        "star-rating": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
+        "french-ner": ("one word per line",),
     }[who]:
         assert note in said
     assert (
@@ -79,7 +79,7 @@ def test_from_a_folder_and_a_file_to_the_figures(
 def test_the_order_that_is_offered_is_the_right_one(
     known: dict, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = known["an NLI model with swapped labels"]
+    stranger = known["nli-swapped-labels"]
     both = [
         "run",
         "--checkpoint",
@@ -138,7 +138,7 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
 def test_a_mistake_makes_no_job(
     change: list[str], words: str, known: dict, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = known["an NLI model with swapped labels"]
+    stranger = known["nli-swapped-labels"]
     assert (
         ran(
             "run",

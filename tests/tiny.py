@@ -1,6 +1,4 @@
-"""Encoders of two small random blocks and a handful of sentences: what tests run on in place of
-downloads.
-"""
+"""Tiny random encoders and a few example texts, used by tests in place of downloads."""
 
 from __future__ import annotations
 
@@ -91,8 +89,9 @@ CONFIGS = {
 
 
 def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> torch.nn.Module:
-    """A random model of that family and kind; its weights are wide enough for predictions to
-    differ between sentences.
+    """Return a random model of that family and task type.
+
+    Weights are scaled up so that predictions differ between examples.
     """
     torch.manual_seed(seed)
     config = CONFIGS[family]()
@@ -102,35 +101,35 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
     if kind == "token":
         config.id2label = dict(enumerate(TAGS))
     heads = {"span": AutoModelForQuestionAnswering, "token": AutoModelForTokenClassification}
-    made = heads.get(kind, AutoModelForSequenceClassification).from_config(config)
+    network = heads.get(kind, AutoModelForSequenceClassification).from_config(config)
     with torch.no_grad():
-        for _, _, linear in replay.linears(made):
+        for _, _, linear in replay.linears(network):
             linear.weight.mul_(8)
             if linear.bias is not None:
                 linear.bias.normal_(0, 0.1)
-    return made.eval()
+    return network.eval()
 
 
 def tokenizer(family: str = "bert") -> AutoTokenizer:
-    """The bundled backbone's own, fitted to the family as loading does."""
+    """Return the tokenizer of the bundled backbone, prepared for the family as loading does."""
     return prepare_tokenizer(
         AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), CONFIGS[family]()
     )
 
 
 def examples(copies: int = 1, kind: str = "classification") -> Examples:
-    """The sentences with labels that alternate."""
+    """Return the texts with alternating labels."""
     texts = SENTENCES * copies
-    right = {
+    labels = {
         "multilabel": [[i % 2, 1] for i in range(len(texts))],
-        "token": [[place % 3 for place, _ in enumerate(text.split(" "))] for text in texts],
+        "token": [[position % 3 for position, _ in enumerate(text.split(" "))] for text in texts],
         "regression": [float(i % 5) for i in range(len(texts))],
     }
-    return Examples(texts, labels=right.get(kind, [i % 2 for i in range(len(texts))]), kind=kind)
+    return Examples(texts, labels=labels.get(kind, [i % 2 for i in range(len(texts))]), kind=kind)
 
 
 def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, torch.Tensor]]:
-    """The sentences as padded batches."""
+    """Return the texts as padded batches."""
     return [
         batch
         for batch, _ in batches(
@@ -140,6 +139,6 @@ def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, tor
 
 
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, copies: int = 1) -> Pair:
-    """What a measure gets."""
+    """Return the input of a measure."""
     task = Task("tiny", ("negative", "positive"), examples(), evaluation=examples(copies))
     return Pair(dense, pruned, tokenizer(), task=task)
