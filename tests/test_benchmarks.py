@@ -102,13 +102,13 @@ def test_it_runs_on_a_bare_machine_and_leaves_every_table(tmp_path):
 
 
 def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch):
-    failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
+    failed = gpu._run_section("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
     assert (
         failed["status"].startswith("Failed: Device 'cuda:7' is not available on this machine")
         and failed["rows"] == []
     )
     monkeypatch.setattr(fast, "LIMIT", 0.5)
-    stopped = gpu._apart("fast", Namespace(device="cpu", tiny=True, patience=1.0))
+    stopped = gpu._run_section("fast", Namespace(device="cpu", tiny=True, patience=1.0))
     assert (
         stopped["status"] == "Stopped after its 0 s, with what it had" and stopped["seconds"] < 10
     )
@@ -165,7 +165,9 @@ def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
     bench = Bench(
         str(tmp_path / "evaluation.csv"), str(tmp_path / "calibration.csv"), "demo", evaluation=0
     )
-    pruned, rows, seconds = bench.pruned("magnitude", {"sparsity": 0.5}, bench.draw(20, 0))
+    pruned, rows, seconds = bench.pruned(
+        "magnitude", {"sparsity": 0.5}, bench.calibration_sample(20, 0)
+    )
     model, tokenizer = bench.loaded
     measured = (
         Accuracy()
