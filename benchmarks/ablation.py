@@ -1,11 +1,11 @@
-"""What each part of AKR earns, from finished studies of the store, as the table of README.md.
+"""Contribution of each part of AKR, from finished studies in the store, as a Markdown table.
 
     python -m prune_core sweep ablation --wait
     python -m benchmarks.ablation "Ablation, SST-2" "Ablation, AG News" "Ablation, IMDB"
 
-A cell is the difference in accuracy from the full form on the same calibration sentences, in
-points, mean over seeds; the last columns are the divergence from dense (mean KL) over the full
-form's, mean over studies and seeds.
+A cell is the difference in accuracy from the full method on the same calibration examples, in
+points, mean over seeds; the last columns are the divergence from dense (mean KL) relative to that
+of the full method, geometric mean over studies and seeds.
 """
 
 from __future__ import annotations
@@ -22,44 +22,46 @@ from prune_core.store.store import Store
 
 
 def main() -> None:
-    """One table over all studies."""
+    """Print one table for all studies."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="+")
-    found = pd.concat(
+    contributions = pd.concat(
         [of_study(Store(), name).assign(study=name) for name in parser.parse_args().studies]
     )
-    found["level"] = found["asked"].map("{:.1%}".format)
-    points = found.pivot_table(
+    contributions["level"] = contributions["asked"].map("{:.1%}".format)
+    points = contributions.pivot_table(
         index="part", columns=["study", "level"], values="difference", sort=False
     )
-    more = found.pivot_table(index="part", columns="level", values="further", sort=False)
+    divergences = contributions.pivot_table(
+        index="part", columns="level", values="log_divergence", sort=False
+    )
     print(
         "| | "
         + " | ".join(
             [
                 *(f"{study} {level}" for study, level in points.columns),
-                *(f"KL {level}" for level in more.columns),
+                *(f"KL {level}" for level in divergences.columns),
             ]
         )
         + " |"
     )
-    print("|" + "---|" * (1 + len(points.columns) + len(more.columns)))
+    print("|" + "---|" * (1 + len(points.columns) + len(divergences.columns)))
     for part in points.index:
         cells = [f"{100 * value:+.2f}" for value in points.loc[part]] + [
-            f"{np.exp(value):.2f}" for value in more.loc[part]
+            f"{np.exp(value):.2f}" for value in divergences.loc[part]
         ]
         print(f"| {part} | " + " | ".join(cells) + " |")
 
 
 def of_study(store: Store, name: str) -> pd.DataFrame:
-    """A row a part and sparsity: the `difference` in accuracy from the full form, and `further`,
-    that in log divergence from dense.
+    """Return one row per part and sparsity: the `difference` in accuracy from the full method, and
+    `log_divergence`, the difference in log divergence from dense.
     """
     jobs = [job for job in store.jobs(name) if job.done]
     if not jobs:
         raise SystemExit(
-            f"{name}: this store has no finished run of that study; python -m prune_core jobs "
-            "lists them."
+            f"{name}: this store has no finished run of that study; list studies "
+            "with python -m prune_core jobs."
         )
     models, ids = models_of(jobs), [job.id for job in jobs]
     plans = {
@@ -72,11 +74,11 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
         log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"]
     )
     keys = ["part", "asked"]
-    accuracy, further = (
+    accuracy, log_divergence = (
         ablation.option_contributions(runs, plans, key)[[*keys, "difference"]]
         for key in ("accuracy", "log_kl")
     )
-    both = accuracy.merge(further.rename(columns={"difference": "further"}), on=keys)
+    both = accuracy.merge(log_divergence.rename(columns={"difference": "log_divergence"}), on=keys)
     full = runs[~runs["job"].isin(plans)]
     print(
         f"{name}: dense {full['accuracy'].mean():.2%}, n = {full['accuracy_n'].iloc[0]:.0f}, seeds "

@@ -6,9 +6,9 @@ accuracy under attack.
         --variants dense sparsegpt "plain akr" akr akr_plus --threads 1 --attack 100 --precision
         bf16 --out akr_plus.json
 
-Every variant prunes the same draws of calibration sentences, is judged on the same evaluation
-sentences, and attacked on the same ones. Results are kept in the JSON file as they come: the same
-command goes on where it was stopped. Make a checkpoint by
+All variants use the same calibration samples, evaluation examples and attacked examples. Results
+are written to the JSON file after each run, and the same command resumes an interrupted run.
+Create a checkpoint with
 
     python -m prune_core finetune --task ../shared/data/ag_news/train.parquet --validation
     ../shared/data/ag_news/test.parquet \\
@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain akr": (
         "akr",
         {"refit_steps": 0, "residual": "off"},
-    ),  # no more than the paper has, with SparseGPT's sweep
+    ),  # only what is in the paper, with SparseGPT's sweep
     "akr": ("akr", {}),
     "akr_plus": ("akr_plus", {}),
     "akr by error": ("akr", {"allocation": "error"}),
@@ -47,10 +47,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Every task, sparsity, variant and draw; then the table."""
+    """Run every task, sparsity, variant and seed, then print the table."""
     options = arguments()
     torch.set_num_threads(options.threads)
-    found = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    results = json.loads(options.out.read_text()) if options.out.is_file() else {}
     for task, folder in (pair.split("=", 1) for pair in options.checkpoints):
         bench = Bench.of_folder(
             options.data / task,
@@ -68,33 +68,33 @@ def main() -> None:
                         if name == "dense"
                         else f"{task} {name} {sparsity:g} {seed}"
                     )
-                    known = found.setdefault(key, {})
-                    if known and (not options.attack or "under_attack" in known):
+                    result = results.setdefault(key, {})
+                    if result and (not options.attack or "under_attack" in result):
                         continue
                     method, settings = VARIANTS[name]
-                    known.update(
-                        bench.figures(
+                    result.update(
+                        bench.metrics(
                             method,
                             settings | {"sparsity": sparsity},
-                            bench.draw(options.sentences, seed),
+                            bench.calibration_sample(options.sentences, seed),
                         )
                     )
-                    options.out.write_text(json.dumps(found, indent=1))
+                    options.out.write_text(json.dumps(results, indent=1))
                     print(
                         key,
                         {
                             quantity: round(value, 4)
-                            for quantity, value in known.items()
+                            for quantity, value in result.items()
                             if quantity != "held"
                         },
                         flush=True,
                     )
         for sparsity in options.sparsities:
-            table(task, sparsity, found, options=options)
+            table(task, sparsity, results, options=options)
 
 
 def arguments() -> argparse.Namespace:
-    """What to run on what."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--checkpoints",
@@ -106,19 +106,22 @@ def arguments() -> argparse.Namespace:
         "--data",
         type=Path,
         default=Path("../shared/data"),
-        help="TASK/train.parquet, and validation or test beside it",
+        help="folder with TASK/train.parquet and TASK/validation.parquet or test",
     )
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--sparsities", nargs="*", type=float, default=[0.875])
-    parser.add_argument("--seeds", type=int, default=3, help="draws of the calibration sentences")
-    parser.add_argument("--sentences", type=int, default=512, help="of calibration")
-    parser.add_argument("--evaluation", type=int, default=1000, help="sentences to judge by")
+    parser.add_argument("--seeds", type=int, default=3, help="calibration samples")
+    parser.add_argument("--sentences", type=int, default=512, help="calibration examples")
+    parser.add_argument("--evaluation", type=int, default=1000, help="evaluation examples")
     parser.add_argument("--max-length", type=int, default=128, help="tokens")
     parser.add_argument(
-        "--attack", type=int, default=0, help=f"sentences to attack with {RECIPE}; 0 = none"
+        "--attack", type=int, default=0, help=f"examples to attack with {RECIPE}; 0 = none"
     )
     parser.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32", help="of the models under attack"
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="precision of the attacked models",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("akr_plus.json"))
@@ -126,10 +129,13 @@ def arguments() -> argparse.Namespace:
 
 
 def table(
-    task: str, sparsity: float, found: dict[str, dict[str, Any]], options: argparse.Namespace
+    task: str, sparsity: float, results: dict[str, dict[str, Any]], options: argparse.Namespace
 ) -> None:
-    """Mean and standard deviation over the draws, a line for each variant."""
-    print(f"\n{task} at {sparsity:.1%}, {options.seeds} draws of {options.sentences}; mean ± sd")
+    """Print mean and standard deviation over seeds, one line per variant."""
+    print(
+        f"\n{task} at {sparsity:.1%}, {options.seeds} seeds, {options.sentences} examples; "
+        "mean ± sd"
+    )
     print(f"{'':24}{'accuracy':>18}{'KL to dense':>17}{'under attack':>17}{'seconds':>9}")
     for name in options.variants:
         keys = (
@@ -137,7 +143,7 @@ def table(
             if name == "dense"
             else [f"{task} {name} {sparsity:g} {seed}" for seed in range(options.seeds)]
         )
-        rows = [found[key] for key in keys]
+        rows = [results[key] for key in keys]
         accuracy, divergence = spread(rows, "accuracy", ".2%"), spread(rows, "divergence", ".3f")
         attacked = (
             spread(rows, "under_attack", ".1%")
@@ -148,7 +154,7 @@ def table(
 
 
 def spread(rows: list[dict[str, Any]], key: str, style: str) -> str:
-    """Mean ± standard deviation."""
+    """Format mean ± standard deviation."""
     values = [row[key] for row in rows]
     return f"{np.mean(values):{style}} ± {np.std(values):{style}}"
 

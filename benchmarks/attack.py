@@ -1,18 +1,19 @@
-"""Our engine against TextAttack's own Attacker in one run: same recipe, model, seeds and sentences.
+"""PruneScope's attack engine against TextAttack's Attacker: same recipes, model, seeds and
+examples.
 
 Prints a table.
 
     python -m benchmarks.attack --checkpoint ../shared/models/sst2-minilm --task
     ../shared/data/sst2/validation.parquet --keep times.json
     python -m benchmarks.attack --examples 4                 # the demo checkpoint and its own
-    sentences, in a minute or two
+    examples, in a minute or two
     python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json
-    # judge the word table
+    # evaluate the neighbor table
 
-TextAttack's side is its Attacker over its HuggingFaceModelWrapper, which pads to the model's full
-length, its own text class and its own batches of 32; the recipe's replaced parts (the neighbour
-table, MiniLM) are the same on both sides. It takes long: with --keep every sentence's time is
-written down as it comes, and the same command goes on where it was stopped.
+TextAttack is run with its Attacker, its HuggingFaceModelWrapper, which pads to the model's maximum
+length, its text class and its batches of 32; the replaced parts of the recipes (the neighbor table,
+MiniLM) are the same for both. This takes long: with --keep the time of every example is saved, and
+the same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -35,41 +36,41 @@ from prune_core.models import devices
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import no_report
 
-THREE = ["DeepWordBug", "PWWS", "TextFooler (MiniLM)"]
-OURS = {"PruneScope fp32": torch.float32, "PruneScope bf16": torch.bfloat16}
+DEFAULT_RECIPES = ["DeepWordBug", "PWWS", "TextFooler (MiniLM)"]
+PRECISIONS = {"PruneScope fp32": torch.float32, "PruneScope bf16": torch.bfloat16}
 Row = dict[str, Any]  # outcome, text, queries
 
 
 def main() -> None:
-    """Judge the neighbour table, or run both sides for every recipe."""
+    """Evaluate the neighbor table, or run both engines for every recipe."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="demo")
     parser.add_argument("--task", default="demo")
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument(
-        "--recipe", action="append", help=f"one recipe by name; {', '.join(THREE)} by default"
+        "--recipe",
+        action="append",
+        help=f"one recipe by name; {', '.join(DEFAULT_RECIPES)} by default",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--keep", type=Path, help="a JSON file of what is measured already, to go on with"
-    )
-    parser.add_argument("--ours", action="store_true", help="leave TextAttack's side out")
+    parser.add_argument("--keep", type=Path, help="JSON file with finished runs, to resume from")
+    parser.add_argument("--ours", action="store_true", help="skip TextAttack")
     parser.add_argument(
         "--neighbours",
         type=Path,
-        help="a JSON file word -> neighbours to judge assets/neighbours.npz by",
+        help="JSON file word -> neighbors, a reference for assets/neighbours.npz",
     )
     options = parser.parse_args()
     if options.neighbours:
-        judge(json.loads(options.neighbours.read_text()))
+        evaluate_neighbours(json.loads(options.neighbours.read_text()))
     else:
         compare(options)
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Measure what is not kept yet, and print the table."""
-    logging.disable(logging.INFO)  # TextAttack's Attacker turns its messages on again
+    """Run what is not in the cache, and print the table."""
+    logging.disable(logging.INFO)  # TextAttack's Attacker re-enables its messages
     model, tokenizer = loading.load(options.checkpoint)
     device = devices.pick_device(options.device)
     model.to(device)
@@ -77,26 +78,26 @@ def compare(options: argparse.Namespace) -> None:
     examples = load(DataSource(options.task), tuple(names)).evaluation.sample(
         options.examples, options.seed
     )
-    where = (
-        f"{len(examples)} sentences, {devices.device_title(device)}, {torch.get_num_threads()} "
+    setup = (
+        f"{len(examples)} examples, {devices.device_title(device)}, {torch.get_num_threads()} "
         f"torch threads, seed {options.seed}"
     )
-    kept = Kept(options.keep, f"{options.checkpoint}, {options.task}, {where}")
+    cache = RunCache(options.keep, f"{options.checkpoint}, {options.task}, {setup}")
     print(
-        f"| {where} | seconds | processor | queries | times faster | by processor | "
+        f"| {setup} | seconds | processor | queries | times faster | by processor | "
         "same outcome, text and queries | outcomes changed |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for name in options.recipe or THREE:
-        ours(
+    for name in options.recipe or DEFAULT_RECIPES:
+        run_prunescope(
             name,
             model,
             tokenizer,
             examples=examples.take([0]),
             seed=options.seed,
             dtype=torch.float32,
-        )  # tables and encoders load off the clock
-        ours(
+        )  # load tables and encoders before timing
+        run_prunescope(
             name,
             model,
             tokenizer,
@@ -104,29 +105,31 @@ def compare(options: argparse.Namespace) -> None:
             seed=options.seed,
             dtype=torch.bfloat16,
         )
-        found = (
+        runs = (
             {}
             if options.ours
             else {
-                "TextAttack": theirs(
-                    name, model, tokenizer, examples=examples, seed=options.seed, kept=kept
+                "TextAttack": run_textattack(
+                    name, model, tokenizer, examples=examples, seed=options.seed, cache=cache
                 )
             }
         )
-        for system, dtype in OURS.items():
-            if not kept.of(name, system):
-                kept.add(
+        for system, dtype in PRECISIONS.items():
+            if not cache.get(name, system):
+                cache.add(
                     name,
                     system,
-                    ours(name, model, tokenizer, examples=examples, seed=options.seed, dtype=dtype),
+                    run_prunescope(
+                        name, model, tokenizer, examples=examples, seed=options.seed, dtype=dtype
+                    ),
                 )
-            found[system] = kept.of(name, system)[0]
-        for system, run in found.items():
-            print(line(f"{name}, {system}", run, next(iter(found.values()))), flush=True)
+            runs[system] = cache.get(name, system)[0]
+        for system, run in runs.items():
+            print(table_row(f"{name}, {system}", run, next(iter(runs.values()))), flush=True)
 
 
-def line(title: str, run: Row, reference: Row) -> str:
-    """A row of the table, beside the reference's figures."""
+def table_row(title: str, run: Row, reference: Row) -> str:
+    """Return a row of the table, compared with the reference."""
     pairs = list(zip(run["rows"], reference["rows"], strict=True))
     same, changed = (
         sum(a == b for a, b in pairs),
@@ -141,36 +144,36 @@ def line(title: str, run: Row, reference: Row) -> str:
     )
 
 
-class Kept:
-    """Finished runs by recipe and system, in a file where one is named; of TextAttack's, a run a
-    sentence.
+class RunCache:
+    """Finished runs by recipe and system, saved if a path is given; for TextAttack one run per
+    example.
     """
 
     def __init__(self, path: Path | None, setting: str):
         self._path = path
-        self._known: dict[str, Any] = {"setting": setting}
+        self._runs: dict[str, Any] = {"setting": setting}
         if path and path.is_file():
-            self._known = json.loads(path.read_text())
-            if self._known["setting"] != setting:
+            self._runs = json.loads(path.read_text())
+            if self._runs["setting"] != setting:
                 raise SystemExit(
-                    f"{path} is of another run ({self._known['setting']}); name another file with "
-                    "--keep."
+                    f"{path} belongs to another run ({self._runs['setting']}); choose another "
+                    "file with --keep."
                 )
 
-    def of(self, recipe: str, system: str) -> list[Row]:
-        """What is there."""
-        return self._known.get(f"{recipe}, {system}", [])
+    def get(self, recipe: str, system: str) -> list[Row]:
+        """Return the finished runs."""
+        return self._runs.get(f"{recipe}, {system}", [])
 
     def add(self, recipe: str, system: str, run: Row) -> None:
-        """One more, written at once."""
-        self._known.setdefault(f"{recipe}, {system}", []).append(run)
+        """Add a run and save it."""
+        self._runs.setdefault(f"{recipe}, {system}", []).append(run)
         if self._path:
-            self._path.write_text(json.dumps(self._known))
+            self._path.write_text(json.dumps(self._runs))
 
 
 def timed(work: Any) -> Row:
-    """rows, and wall and processor seconds; processor time is the fairer figure on a busy
-    machine (with OMP_NUM_THREADS=1).
+    """Return rows, wall time and CPU time; CPU time is the fairer metric on a busy machine (with
+    OMP_NUM_THREADS=1).
     """
     wall, processor = time.perf_counter(), time.process_time()
     rows = work()
@@ -181,7 +184,7 @@ def timed(work: Any) -> Row:
     }
 
 
-def ours(
+def run_prunescope(
     name: str,
     model: torch.nn.Module,
     tokenizer: object,
@@ -189,7 +192,7 @@ def ours(
     seed: int,
     dtype: torch.dtype,
 ) -> Row:
-    """All sentences in flight together."""
+    """Attack all examples concurrently with PruneScope."""
     from prune_core.attacks import engine
     from prune_core.attacks.budget import AttackBudget, ProgressReporter
     from prune_core.attacks.victim import Victim
@@ -198,7 +201,7 @@ def ours(
         reporter = ProgressReporter(no_report)
         victim = Victim(model, tokenizer, reporter.report_if_due, dtype=dtype)
         budget = AttackBudget(queries=10**6, seconds=10**6)
-        found = engine.run(
+        results = engine.run(
             name,
             victim,
             reporter,
@@ -207,19 +210,24 @@ def ours(
             budget=budget,
             seed=seed,
         )
-        outcomes = sorted(found, key=lambda outcome: outcome.example)
+        outcomes = sorted(results, key=lambda outcome: outcome.example)
         return [
-            {"outcome": each.outcome, "text": each.perturbed, "queries": each.queries}
-            for each in outcomes
+            {"outcome": outcome.outcome, "text": outcome.perturbed, "queries": outcome.queries}
+            for outcome in outcomes
         ]
 
     return timed(work)
 
 
-def theirs(
-    name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int, kept: Kept
+def run_textattack(
+    name: str,
+    model: torch.nn.Module,
+    tokenizer: object,
+    examples: Examples,
+    seed: int,
+    cache: RunCache,
 ) -> Row:
-    """One sentence after the other, those that are not kept yet."""
+    """Attack one example after the other with TextAttack, except those in the cache."""
     import textattack
     from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
     from textattack.models.wrappers import HuggingFaceModelWrapper
@@ -241,7 +249,7 @@ def theirs(
         with (
             redirect_stderr(io.StringIO()),
             redirect_stdout(io.StringIO()),
-        ):  # a progress bar and empty lines a sentence
+        ):  # a progress bar and empty lines per example
             (result,) = textattack.Attacker(attack, dataset, arguments).attack_dataset()
         skipped, succeeded = (
             isinstance(result, SkippedAttackResult),
@@ -256,37 +264,39 @@ def theirs(
             }
         ]
 
-    for index in range(len(kept.of(name, "TextAttack")), len(examples)):
-        kept.add(name, "TextAttack", timed(lambda index=index: work(index)))
-    runs = kept.of(name, "TextAttack")
+    for index in range(len(cache.get(name, "TextAttack")), len(examples)):
+        cache.add(name, "TextAttack", timed(lambda index=index: work(index)))
+    runs = cache.get(name, "TextAttack")
     totals = {clock: sum(run[clock] for run in runs) for clock in ("seconds", "processor")}
     return {"rows": [row for run in runs for row in run["rows"]], **totals}
 
 
-def judge(reference: dict[str, list[str]]) -> None:
-    """How many of a reference table's neighbours ours finds among its first 10 and first 50."""
+def evaluate_neighbours(reference: dict[str, list[str]]) -> None:
+    """Print how many neighbors of a reference table are among our first 10 and first 50."""
     from prune_core.attacks.neighbours import TABLE
     from prune_core.attacks.neighbours import load as load_table
 
     table = load_table()
-    asked = {word: near for word, near in reference.items() if near}
-    known = {word: near for word, near in asked.items() if word in table.index}
+    with_neighbours = {word: neighbours for word, neighbours in reference.items() if neighbours}
+    known = {
+        word: neighbours for word, neighbours in with_neighbours.items() if word in table.index
+    }
     print(
         f"{TABLE.name}: {len(table.words)} words, {TABLE.stat().st_size / 1e6:.1f} MB; "
-        f"{len(known)} of the reference's {len(asked)} words with neighbours "
-        f"({len(known) / len(asked):.0%})"
+        f"{len(known)} of the reference's {len(with_neighbours)} words with neighbours "
+        f"({len(known) / len(with_neighbours):.0%})"
     )
-    for most in (10, 50):
-        whole, inside = [], []
-        for word, near in known.items():
-            found = {other for other, _ in table.of(word, most)}
-            whole.append(len(found & set(near)) / len(near))
-            possible = set(near) & table.index.keys()
+    for count in (10, 50):
+        overlaps, possible_overlaps = [], []
+        for word, neighbours in known.items():
+            nearest = {other for other, _ in table.of(word, count)}
+            overlaps.append(len(nearest & set(neighbours)) / len(neighbours))
+            possible = set(neighbours) & table.index.keys()
             if possible:
-                inside.append(len(found & possible) / len(possible))
+                possible_overlaps.append(len(nearest & possible) / len(possible))
         print(
-            f"overlap@{most}: {statistics.mean(whole):.1%} of the reference's neighbours; "
-            f"{statistics.mean(inside):.1%} of those in the vocabulary"
+            f"overlap@{count}: {statistics.mean(overlaps):.1%} of the reference's neighbours; "
+            f"{statistics.mean(possible_overlaps):.1%} of those in the vocabulary"
         )
 
 

@@ -1,5 +1,6 @@
-"""A dense model and its examples: the one way in which benchmarks prune copies of it and score
-them. Knows no command line.
+"""A dense model and its examples: how all benchmarks prune copies of it and score them.
+
+Has no command line.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ RECIPE = "TextFooler (MiniLM)"
 
 @dataclass(frozen=True)
 class Bench:
-    """One task as two files, and its dense checkpoint."""
+    """A task with two files, and its dense checkpoint."""
 
     evaluation_file: str
     calibration_file: str
     checkpoint: str
-    evaluation: int = 1000  # examples to judge by, 0 = all
+    evaluation: int = 1000  # evaluation examples, 0 = all
     max_length: int = 128
-    metric: str = ""  # the task's own without one
+    metric: str = ""  # "" = the default metric of the task
     device: str = "cpu"
     batch_size: int = 32  # of the calibration sample
-    attack: int = 0  # of these, sentences to attack with RECIPE; 0 = none
-    precision: str = "fp32"  # of the models under attack
+    attack: int = 0  # how many of these to attack with RECIPE; 0 = none
+    precision: str = "fp32"  # of the attacked models
 
     @classmethod
     def of_folder(cls, folder: Path, checkpoint: str, **others: Any) -> Bench:
-        """A folder with train.parquet, and validation.parquet or test.parquet."""
+        """Use a folder with train.parquet and validation.parquet or test.parquet."""
         evaluation = next(
             path
             for name in ("validation", "test")
@@ -75,10 +76,10 @@ class Bench:
 
     @cached_property
     def _dense(self) -> np.ndarray:
-        return self._said(self.loaded[0])
+        return self._probabilities(self.loaded[0])
 
-    def draw(self, sentences: int, seed: int) -> Examples:
-        """A sample of calibration sentences, as an experiment draws it."""
+    def calibration_sample(self, sentences: int, seed: int) -> Examples:
+        """Return a sample of calibration examples, selected as in an experiment."""
         pool = self.task.calibration
         return pool.sample(
             sentences, seed, tokens.long_enough(self.loaded[1], pool, tokens.MIN_CALIBRATION_TOKENS)
@@ -87,10 +88,10 @@ class Bench:
     def pruned(
         self, method: str, settings: Mapping[str, Any], sample: Examples, seed: int = 0
     ) -> tuple[Any, Rows, float]:
-        """(a pruned copy, the method's tables, seconds)."""
+        """Return (pruned copy, tables of the method, seconds)."""
         model, tokenizer = self.loaded
         device = devices.device_of(model)
-        found = tokens.batches(
+        encoded = tokens.batches(
             tokenizer,
             sample,
             self.batch_size,
@@ -98,42 +99,45 @@ class Bench:
             device=device,
             labelled=sample.labels is not None,
         )
-        batches = [batch for batch, _ in found]
+        batches = [batch for batch, _ in encoded]
         devices.seed_everything(seed)
         started = time.perf_counter()
-        copied, rows = pipeline.prune(
+        pruned_model, rows = pipeline.prune(
             build(METHODS, method, settings), model, batches, report=no_report, methods=METHODS
         )
         wait_for_device(device)
-        return copied, rows, time.perf_counter() - started
+        return pruned_model, rows, time.perf_counter() - started
 
     def score(self, model: Any) -> float:
-        """The task's own figure on the evaluation sample, times 100."""
-        said = predict(
+        """Return the task's metric on the evaluation sample, times 100."""
+        predictions = predict(
             model, self.loaded[1], self.task.evaluation, batch_size=64, max_length=self.max_length
         ).predicted
-        return 100 * METRICS[self.task.metric].compute(self.task.evaluation.labels or [], said)
+        return 100 * METRICS[self.task.metric].compute(
+            self.task.evaluation.labels or [], predictions
+        )
 
-    def figures(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
-        """The task's own figure, of classifiers the mean KL divergence from dense, seconds to
-        prune, and where asked for accuracy under attack with the sentences it held on;
-        without a method, of the dense model.
+    def metrics(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
+        """Return the task's metric, the mean KL divergence from dense (classifiers only), seconds
+        to prune and, if `attack` is set, accuracy under attack and which examples withstood it.
+
+        Without a method, the dense model is evaluated.
         """
         pruned, seconds = self.loaded[0], 0.0
         if method:
             pruned, _, seconds = self.pruned(method, settings, sample)
-        found = {
+        result = {
             "accuracy": self.score(pruned) / 100,
-            "divergence": divergence(self._dense, self._said(pruned))
+            "divergence": divergence(self._dense, self._probabilities(pruned))
             if self.task.kind == "classification"
             else float("nan"),
             "seconds": seconds,
         }
         if not self.attack:
-            return found
+            return result
         rows = self.attacked(pruned, self.task, self.attack)
         held = rows["attack_example"].sort_values("example")["outcome"] == "failed"
-        return found | {
+        return result | {
             "under_attack": float(rows["attack"]["under_attack"].iloc[0]),
             "held": held.tolist(),
         }
@@ -141,8 +145,8 @@ class Bench:
     def attacked(
         self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None
     ) -> Rows:
-        """The attack's tables for that many of the task's evaluation sentences; what is done is
-        kept in the folder.
+        """Return the tables of an attack on that many evaluation examples; finished examples are
+        saved in the folder.
         """
         devices.seed_everything(0)
         attack = Attack(
@@ -154,7 +158,7 @@ class Bench:
             no_report,
         )
 
-    def _said(self, model: torch.nn.Module) -> np.ndarray:
+    def _probabilities(self, model: torch.nn.Module) -> np.ndarray:
         return probabilities(
             model, self.loaded[1], self.task.evaluation, batch_size=64, max_length=self.max_length
         )

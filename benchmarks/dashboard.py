@@ -1,5 +1,5 @@
-"""The dashboard on a free port over a store, and the system's Chromium, for whatever walks
-through pages: benchmark, pictures, tests.
+"""Start the dashboard on a free port and the system's Chromium, for benchmarks, screenshots and
+tests.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def served(
     try:
         while not _healthy(address):
             if process.poll() is not None:
-                raise RuntimeError("The dashboard ended by itself; see what `make app` says.")
+                raise RuntimeError("The dashboard exited; see the output of `make app`.")
             time.sleep(0.05)
         yield address, psutil.Process(process.pid)
     finally:
@@ -67,17 +67,17 @@ def served(
         process.wait(timeout=30)
         for lock in (home / "workers").glob(
             "[0-9]*-*.lock"
-        ):  # a worker's lock bears its process number; it outlives the page by design
+        ):  # a lock is named by the worker's process ID; workers outlive the page by design
             _end(int(lock.name.split("-")[0]), started)
 
 
 def _end(worker: int, started: float) -> None:
-    """Stop it, unless it was there before."""
+    """Stop a worker, unless it was running before."""
     try:
         if psutil.Process(worker).create_time() > started:
             os.kill(worker, signal.SIGTERM)
     except (psutil.NoSuchProcess, ProcessLookupError):
-        return  # it has ended by itself
+        return  # it has already exited
 
 
 def _healthy(address: str) -> bool:
@@ -89,7 +89,7 @@ def _healthy(address: str) -> bool:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser of playwright's; needs chromium."""
+    """Yield a Playwright browser; needs chromium."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

@@ -1,7 +1,7 @@
-"""Does the quantisation doctor find what int8 breaks? Two replicas of reports, each the demo model
-with the same answers in fp32.
+"""Does quantization sensitivity find the matrices that int8 breaks? Two replicas of reported
+problems, each the demo model with unchanged outputs in fp32.
 
-`python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 sentences in fp32, in int8
+`python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 examples in fp32, in int8
 and repaired.
 """
 
@@ -29,31 +29,31 @@ from prune_core.plugins import no_report
 
 @torch.no_grad()
 def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
-    """Some blocks' first neuron always says `size`, which the bias behind takes back: dynamic
-    quantisation gives all neurons one range (onnxruntime #9599: a multilingual MiniLM
-    classifier next to random in int8).
+    """The first neuron of some layers always outputs `size`, which the next bias subtracts: dynamic
+    quantization uses one range for all neurons (onnxruntime #9599: a multilingual MiniLM
+    classifier close to random in int8).
     """
-    own = copy.deepcopy(model)
+    changed = copy.deepcopy(model)
     for block in blocks:
-        layer = own.base_model.encoder.layer[block]
+        layer = changed.base_model.encoder.layer[block]
         layer.intermediate.dense.weight[0], layer.intermediate.dense.bias[0] = 0.0, size
         layer.output.dense.bias -= size * layer.output.dense.weight[:, 0]
-    return own
+    return changed
 
 
 @torch.no_grad()
 def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
-    """Some blocks' first four value dimensions are `size` times larger, and the matrix that
-    reads them as much smaller (optimum #151: a small set of matrices, found by leaving out
+    """The first four value dimensions of some layers are `size` times larger, and the columns that
+    read them `size` times smaller (optimum #151: a small set of matrices, found by leaving out
     one at a time).
     """
-    own = copy.deepcopy(model)
+    changed = copy.deepcopy(model)
     for block in blocks:
-        attention = own.base_model.encoder.layer[block].attention
+        attention = changed.base_model.encoder.layer[block].attention
         attention.self.value.weight[:4] *= size
         attention.self.value.bias[:4] *= size
         attention.output.dense.weight[:, :4] /= size
-    return own
+    return changed
 
 
 REPLICAS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], str]] = {
@@ -73,25 +73,25 @@ def main() -> None:
         tokenizer=tokenizer,
     )()
     print(
-        "| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken "
+        "| | format | fp32 | int8 | repaired | recovered | matrices in fp32 | broken ones found "
         "| seconds |\n|" + "---|" * 9
     )
-    for name, (break_it, blocks, part) in REPLICAS.items():
-        broken = break_it(dense, blocks)
+    for name, (modify, blocks, part) in REPLICAS.items():
+        broken = modify(dense, blocks)
         for form in (INT8, STATIC):
             started = time.perf_counter()
             rows = QuantizationSensitivity(format=form).measure(
                 Pair(dense, broken, tokenizer, task=task), no_report
             )
-            whole, lost, repaired = 100 * rows["repair"]["score"]
-            left = rows["doctor"].loc[rows["doctor"]["proposed"], "part"].tolist()
+            fp32, int8, repaired = 100 * rows["repair"]["score"]
+            matrices = rows["quantization"].loc[rows["quantization"]["proposed"], "part"].tolist()
             found = sum(
-                f"encoder.layer.{block}.{part}" in each for each in left for block in blocks
+                f"encoder.layer.{block}.{part}" in matrix for matrix in matrices for block in blocks
             )
-            back = f"{(repaired - lost) / (whole - lost):.0%}" if whole > lost else "–"
+            recovered = f"{(repaired - int8) / (fp32 - int8):.0%}" if fp32 > int8 else "–"
             print(
-                f"| {name} in {len(blocks)} blocks | {form} | {whole:.1f} | {lost:.1f} | "
-                f"{repaired:.1f} | {back} | {len(left)} "
+                f"| {name} in {len(blocks)} layers | {form} | {fp32:.1f} | {int8:.1f} | "
+                f"{repaired:.1f} | {recovered} | {len(matrices)} "
                 f"| {found} of {len(blocks)} | {time.perf_counter() - started:.0f} |",
                 flush=True,
             )

@@ -1,12 +1,12 @@
-"""A night in which everything breaks: workers killed, the server restarted, the disk filled, the
-clock moved; and what became of the jobs.
+"""Fault injection: kill workers, restart the server, fill the disk and set the clock back while
+jobs run, then check all jobs.
 
     python -m benchmarks.faults
 
-The same jobs run once without faults. Then every job must be finished with the same rows, failed
-with a reason, or cancelled; none lost, none there twice. The disk is a small one in memory, which
-needs a system that lets a user mount it (unshare); without, that fault is left out, and the table
-says so.
+The same jobs run once without faults for reference. With faults, every job must be finished with
+the same rows, failed with an error message, or cancelled; no job may be lost or duplicated. The
+disk is a small tmpfs, which requires a system on which users may mount it (unshare); elsewhere,
+this fault is skipped, and the output says so.
 """
 
 from __future__ import annotations
@@ -39,22 +39,23 @@ from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
 
 DISK = 400  # MB
-# a clock set back by a day, for a process that finds this
+# sitecustomize.py that sets the clock of a process back by a day
 SHIFT = "import time\n_now = time.time\ntime.time = lambda: _now() - 86400.0\n"
-WAIT = 900.0  # seconds without any change after which a run is given up
+WAIT = 900.0  # seconds without any change after which the run is aborted
 
 
 def experiments(count: int) -> list[Experiment]:
-    """Quick ones, all different: three methods, and as many sparsities as it takes."""
+    """Return that many quick, distinct experiments with three methods."""
     measures = (
         build(MEASURES, "accuracy", {}),
         build(MEASURES, "reconstruction", {"examples": 8}),
     )
-    names = ("magnitude", "wanda", "akr")
+    method_names = ("magnitude", "wanda", "akr")
     methods = [
-        build(METHODS, names[i % 3], {"sparsity": round(0.3 + 0.01 * i, 2)}) for i in range(count)
+        build(METHODS, method_names[i % 3], {"sparsity": round(0.3 + 0.01 * i, 2)})
+        for i in range(count)
     ]
-    same = {
+    common = {
         "measures": measures,
         "calibration": 32,
         "evaluation": 64,
@@ -62,13 +63,13 @@ def experiments(count: int) -> list[Experiment]:
         "study": "A night",
     }
     return [
-        Experiment(method=method, keep="none" if i % 2 else "difference", **same)
+        Experiment(method=method, keep="none" if i % 2 else "difference", **common)
         for i, method in enumerate(methods)
     ]
 
 
 class Server:
-    """`serve`, and what can happen to it."""
+    """A `serve` process that can be started and stopped."""
 
     def __init__(self, home: Path):
         self.home = home
@@ -97,29 +98,29 @@ class Server:
             self.process.wait(60)
             for child in (
                 children if not kindly else ()
-            ):  # of a killed server, the dashboard stays until its machine or a person ends it
+            ):  # the dashboard of a killed server would keep running
                 if child.is_running() and "streamlit" in child.cmdline():
                     child.kill()
 
 
 def worker(store: Store) -> int | None:
-    """The process of the job at work."""
-    at_work = [job for job in store.jobs() if job.status == Status.RUNNING and job.worker]
-    alive = [job for job in at_work if jobs.process_lock(store, job.worker).is_held()]
+    """Return the process ID of the worker of the running job."""
+    running = [job for job in store.jobs() if job.status == Status.RUNNING and job.worker]
+    alive = [job for job in running if jobs.process_lock(store, job.worker).is_held()]
     return int(alive[0].worker.split("-")[0]) if alive else None
 
 
-def over(store: Store) -> bool:
+def is_over(store: Store) -> bool:
     return all(job.status not in (Status.QUEUED, Status.RUNNING) for job in store.jobs())
 
 
 def wait(store: Store, until: float | None = None) -> None:
-    """To the end, or for that many seconds."""
-    started, changed, before = time.monotonic(), time.monotonic(), None
-    while not over(store):
-        now = [(job.status, job.done, job.message) for job in store.jobs()]
-        if now != before:
-            changed, before = time.monotonic(), now
+    """Wait until all jobs are over, or for that many seconds."""
+    started, changed, previous = time.monotonic(), time.monotonic(), None
+    while not is_over(store):
+        current = [(job.status, job.done, job.message) for job in store.jobs()]
+        if current != previous:
+            changed, previous = time.monotonic(), current
         if until is not None and time.monotonic() - started > until:
             return
         if time.monotonic() - changed > WAIT:
@@ -128,7 +129,7 @@ def wait(store: Store, until: float | None = None) -> None:
 
 
 def without_faults(home: Path, plan: list[Experiment]) -> Store:
-    """The rows to compare with."""
+    """Run all jobs without faults, for the reference rows."""
     store = Store(home)
     for experiment in plan:
         jobs.submit(store, experiment)
@@ -137,48 +138,46 @@ def without_faults(home: Path, plan: list[Experiment]) -> Store:
 
 
 def with_faults(
-    home: Path, plan: list[Experiment], kills: int, restarts: int, disk: bool, dice: random.Random
+    home: Path, plan: list[Experiment], kills: int, restarts: int, disk: bool, rng: random.Random
 ) -> tuple[Store, Counter[str]]:
-    """The night; how often what happened."""
-    store, server, happened = Store(home), Server(home), Counter[str]()
+    """Run all jobs with faults; return the store and how often each fault occurred."""
+    store, server, occurred = Store(home), Server(home), Counter[str]()
     server.start()
     ids = [jobs.submit(store, experiment)[0] for experiment in plan]
-    for id in dice.sample(ids[len(ids) // 2 :], max(1, len(ids) // 10)):
+    for id in rng.sample(ids[len(ids) // 2 :], max(1, len(ids) // 10)):
         jobs.cancel(store, id)
-        happened["jobs cancelled"] += 1
+        occurred["jobs cancelled"] += 1
     faults = ["kill"] * kills + ["restart"] * restarts + ["disk"] * disk
-    dice.shuffle(faults)
+    rng.shuffle(faults)
     clock = Path(tempfile.mkdtemp())
     (clock / "sitecustomize.py").write_text(SHIFT)
     for fault in faults:
-        wait(store, dice.uniform(1.0, 9.0))
+        wait(store, rng.uniform(1.0, 9.0))
         if fault == "kill":
-            while (found := worker(store)) is None and not over(store):
+            while (pid := worker(store)) is None and not is_over(store):
                 time.sleep(0.1)
-            if found is not None:
-                os.kill(found, signal.SIGKILL)
-                happened["workers killed"] += 1
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                occurred["workers killed"] += 1
         elif fault == "restart":
-            kindly = happened["server restarts"] % 2 == 0
+            kindly = occurred["server restarts"] % 2 == 0
             server.stop(kindly)
-            happened["server restarts"] += 1
-            shifted = happened["server restarts"] == 1
+            occurred["server restarts"] += 1
+            shifted = occurred["server restarts"] == 1
             server.start(clock if shifted else None)
-            if shifted and (found := worker(store)) is not None:
-                os.kill(
-                    found, signal.SIGKILL
-                )  # so that the next one has the new clock, as the server has
-                happened["workers killed"] += 1
-                happened["clock set back by a day"] += 1
+            if shifted and (pid := worker(store)) is not None:
+                os.kill(pid, signal.SIGKILL)  # so that the next worker has the server's clock
+                occurred["workers killed"] += 1
+                occurred["clock set back by a day"] += 1
         else:
             _fill(home)
-            happened["disk filled for 10 s"] += 1
+            occurred["disk filled for 10 s"] += 1
             time.sleep(10.0)
             (home.parent / "filler").unlink()
     wait(store)
     server.stop(True)
     shutil.rmtree(clock)
-    return store, happened
+    return store, occurred
 
 
 def _fill(home: Path) -> None:
@@ -187,24 +186,27 @@ def _fill(home: Path) -> None:
             while True:
                 filler.write(bytes(1 << 16))
                 filler.flush()
-        except OSError:  # that is the aim
+        except OSError:  # the disk is full
             return
 
 
-def judged(store: Store, clean: Store, plan: list[Experiment]) -> tuple[Counter[str], list[str]]:
-    """What became of the jobs, and what should not have."""
-    found, wrong = store.jobs(), list[str]()
-    same = {job.key: job for job in clean.jobs()}
-    if sorted(job.key for job in found) != sorted(each.key() for each in plan):
-        wrong.append(
-            f"{len(plan)} jobs were asked for and {len(found)} are there, or one is there twice"
+def check(store: Store, clean: Store, plan: list[Experiment]) -> tuple[Counter[str], list[str]]:
+    """Return the number of jobs by status, and the problems found."""
+    jobs_with_faults, problems = store.jobs(), list[str]()
+    reference = {job.key: job for job in clean.jobs()}
+    if sorted(job.key for job in jobs_with_faults) != sorted(
+        experiment.key() for experiment in plan
+    ):
+        problems.append(
+            f"{len(plan)} jobs were submitted, but the store has "
+            f"{len(jobs_with_faults)}, or a duplicate"
         )
-    for job in found:
+    for job in jobs_with_faults:
         if job.status == Status.FAILED and not job.error:
-            wrong.append(f"job {job.id} failed without a reason")
-        if job.status == Status.DONE and not _equal(store, job, clean, other=same[job.key]):
-            wrong.append(f"job {job.id} has other rows than without faults")
-    return Counter(job.status for job in found), wrong
+            problems.append(f"job {job.id} failed without an error message")
+        if job.status == Status.DONE and not _equal(store, job, clean, other=reference[job.key]):
+            problems.append(f"job {job.id} has different rows than without faults")
+    return Counter(job.status for job in jobs_with_faults), problems
 
 
 def _equal(store: Store, job: Job, clean: Store, other: Job) -> bool:
@@ -223,47 +225,49 @@ def _equal(store: Store, job: Job, clean: Store, other: Job) -> bool:
     return True
 
 
-def run(place: Path, count: int, kills: int, restarts: int, disk: bool, seed: int = 0) -> list[str]:
-    """Both runs and the table; what went wrong."""
+def run(
+    folder: Path, count: int, kills: int, restarts: int, disk: bool, seed: int = 0
+) -> list[str]:
+    """Run with and without faults, print the result and return the problems found."""
     plan = experiments(count)
-    clean = without_faults(place / "clean", plan)
+    clean = without_faults(folder / "clean", plan)
     started = time.monotonic()
-    faulty = place / "small" / "home"
-    store, happened = with_faults(
-        faulty, plan, kills, restarts=restarts, disk=disk, dice=random.Random(seed)
+    faulty_home = folder / "small" / "home"
+    store, occurred = with_faults(
+        faulty_home, plan, kills, restarts=restarts, disk=disk, rng=random.Random(seed)
     )
-    statuses, wrong = judged(store, clean, plan)
-    again = [job for job in store.jobs() if job.status == Status.FAILED]
-    for job in again:
+    statuses, problems = check(store, clean, plan)
+    failed = [job for job in store.jobs() if job.status == Status.FAILED]
+    for job in failed:
         print(f"job {job.id} failed: {job.error}")
-    for job in again:  # as a person does in the morning
+    for job in failed:  # as a user would
         jobs.resume(store, job.id)
     wait(store)
-    after, wrong_after = judged(store, clean, plan)
+    after, problems_after = check(store, clean, plan)
     print(
-        f"\n{count} jobs; {', '.join(f'{name}: {n}' for name, n in sorted(happened.items()))}; "
+        f"\n{count} jobs; {', '.join(f'{name}: {n}' for name, n in sorted(occurred.items()))}; "
         f"{time.monotonic() - started:.0f} s"
     )
     if not disk:
         print("The disk was not filled.")
     print(
-        f"in the morning: {dict(statuses)}; {sum('again' in job.facts for job in store.jobs())} "
-        "were tried once more by themselves"
+        f"after the faults: {dict(statuses)}; {sum('again' in job.facts for job in store.jobs())} "
+        "were retried automatically"
     )
-    print(f"after resuming what failed: {dict(after)}")
+    print(f"after resuming failed jobs: {dict(after)}")
     print(
-        "\n".join(wrong + wrong_after)
-        or "None lost, none twice, and all finished rows are those of the run without faults."
+        "\n".join(problems + problems_after)
+        or "No job was lost or duplicated, and all finished rows equal those without faults."
     )
     for home in (clean.home, store.home):
         for lock in (home / "workers").glob("[0-9]*-*.lock"):
             if locks.Lock(lock).is_held():
                 os.kill(int(lock.name.split("-")[0]), signal.SIGTERM)
-    return wrong + wrong_after
+    return problems + problems_after
 
 
 def main() -> int:
-    """With a small disk where the system lets us have one."""
+    """Run in a namespace with a small disk if the system allows it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=30)
     parser.add_argument("--kills", type=int, default=10)
@@ -271,42 +275,42 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--place", type=Path, help=argparse.SUPPRESS
-    )  # of the second start, in which the disk is mounted
+    )  # set in the child process in which the disk is mounted
     options = parser.parse_args()
     if options.place is None:
-        place = Path(tempfile.mkdtemp(prefix="faults-"))
-        (place / "small").mkdir()
-        mount = f"mount -t tmpfs -o size={DISK}m tmpfs {place / 'small'}"
+        folder = Path(tempfile.mkdtemp(prefix="faults-"))
+        (folder / "small").mkdir()
+        mount = f"mount -t tmpfs -o size={DISK}m tmpfs {folder / 'small'}"
         if (
             subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode
             == 0
         ):
-            again = f'{mount} && exec "$@"'
+            remount = f'{mount} && exec "$@"'
             return subprocess.run(
                 [
                     "unshare",
                     "-rm",
                     "sh",
                     "-c",
-                    again,
+                    remount,
                     "sh",
                     sys.executable,
                     "-m",
                     "benchmarks.faults",
                     *sys.argv[1:],
                     "--place",
-                    str(place),
+                    str(folder),
                 ]
             ).returncode
-    wrong = run(
-        options.place or place,
+    problems = run(
+        options.place or folder,
         options.jobs,
         options.kills,
         restarts=options.restarts,
         disk=options.place is not None,
         seed=options.seed,
     )
-    return int(bool(wrong))
+    return int(bool(problems))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The work that a pruning method cannot do without: FLOPs by purpose, and the bytes that must move.
+"""Lower bounds on the work of a pruning method: FLOPs by purpose, and bytes that must be moved.
 
 A multiply-accumulate is two FLOPs. Every input is read once and every output written once, in fp32.
-Knows no clock.
+Nothing is timed here.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan,
 
 
 class Sizes(NamedTuple):
-    """What the counts depend on."""
+    """Sizes on which the counts depend."""
 
     tokens: int
-    squares: int  # Σ tokens² over sentences, for attention
+    squares: int  # Σ tokens² over sequences, for attention
     width: int
-    linears: list[tuple[int, int]]  # (outputs, inputs) of every matrix, block by block
+    linears: list[tuple[int, int]]  # (outputs, inputs) of every matrix, layer by layer
     blocks: int
-    sentences: int
+    sequences: int
 
     @classmethod
     def of(cls, model: nn.Module, batches: Sequence[Batch]) -> Sizes:
-        """Of a model and a padded sample."""
+        """Return the sizes of a model and a padded sample."""
         lengths = [
             length for batch in batches for length in batch["attention_mask"].sum(1).tolist()
         ]
@@ -56,7 +56,7 @@ class Sizes(NamedTuple):
 
     @property
     def inputs(self) -> list[int]:
-        """Width of every distinct input: Q, K and V share theirs."""
+        """Width of every distinct input; query, key and value share one."""
         return [
             columns
             for place, (_, columns) in enumerate(self.linears)
@@ -73,7 +73,7 @@ class Sizes(NamedTuple):
 
 
 def flops(method: Method, model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
-    """By purpose; magnitude and the plain structured baselines multiply no matrices."""
+    """Return FLOPs by purpose; magnitude and simple structured baselines multiply no matrices."""
     sizes = Sizes.of(model, batches)
     if isinstance(method, (KPrune, Kwon)):
         return _structured(method, sizes)
@@ -81,11 +81,11 @@ def flops(method: Method, model: nn.Module, batches: Sequence[Batch]) -> dict[st
         return _akr(method, sizes)
     if method.name not in ("wanda", "sparsegpt"):
         return {}
-    rows, columns = sizes.linears[-1]  # nobody hears what the last matrix says
-    found = {"forward": sizes.forward - 2.0 * sizes.tokens * rows * columns}
+    outputs, inputs = sizes.linears[-1]  # the output of the last matrix is not needed
+    counts = {"forward": sizes.forward - 2.0 * sizes.tokens * outputs * inputs}
     if method.name == "sparsegpt":
-        found |= {"gram": _gram(sizes), "invert": _inverses(sizes), "sweep": _sweep(sizes)}
-    return found
+        counts |= {"gram": _gram(sizes), "invert": _inverses(sizes), "sweep": _sweep(sizes)}
+    return counts
 
 
 def _gram(sizes: Sizes) -> float:
@@ -101,37 +101,38 @@ def _sweep(sizes: Sizes) -> float:
 
 
 def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
-    G = method.fisher  # what outputs' errors are worth couples the rows of a matrix
+    fisher = method.fisher  # Fisher weights of the outputs couple the rows of a matrix
     product = sum(
-        2.0 * r * c * c + (2.0 * r * r * c if G and r <= c else 0.0) for r, c in sizes.linears
-    )  # of all weights with H and G
-    later = sizes.inputs[1:]  # the first group inherits nothing
+        2.0 * r * c * c + (2.0 * r * r * c if fisher and r <= c else 0.0) for r, c in sizes.linears
+    )  # products of all weights with H and G
+    later = sizes.inputs[1:]  # the first group has no inherited error
     onto_residual = [
         shape
         for place, shape in enumerate(sizes.linears)
         if place % len(families.PROJECTIONS) in (3, 5)
     ]
-    found = {
+    counts = {
         "forward of both paths": 2 * sizes.forward,
         "gram": _gram(sizes),
         "cross": sum(2.0 * sizes.tokens * d * d for d in later),
-        # ε's own factorisation, its two triangular solves for d right-hand sides, and W times the
-        # result
+        # factorization of ε, two triangular solves for d right-hand sides, and W times the result
         "adapt": sum(1 / 3 * d**3 + 2.0 * d**3 for d in later)
         + sum(2.0 * r * c * c for r, c in sizes.linears),
         "refit": (method.refit_steps + 1) * product,
     }
     if "carry" in method.needs:
-        found["carry"] = sum(2.0 * sizes.tokens * r * c + 2.0 * r * c * c for r, c in onto_residual)
+        counts["carry"] = sum(
+            2.0 * sizes.tokens * r * c + 2.0 * r * c * c for r, c in onto_residual
+        )
     if method.solver == "admm":
-        of_outputs = sum(r**3 for r, c in sizes.linears if r <= c) if G else 0.0
-        found["eigenvectors"] = EIGENVECTORS * (sum(d**3 for d in sizes.inputs) + of_outputs)
-        found["rounds"] = 2.0 * method.rounds * product
+        of_outputs = sum(r**3 for r, c in sizes.linears if r <= c) if fisher else 0.0
+        counts["eigenvectors"] = EIGENVECTORS * (sum(d**3 for d in sizes.inputs) + of_outputs)
+        counts["rounds"] = 2.0 * method.rounds * product
     else:
-        found |= {"invert": _inverses(sizes), "sweep": _sweep(sizes)}
-    if G:
+        counts |= {"invert": _inverses(sizes), "sweep": _sweep(sizes)}
+    if fisher:
         gradients = sum(2.0 * sizes.tokens * r * r for r, c in sizes.linears if r <= c)
-        found["fisher"] = min(1.0, GRADIENTS / sizes.sentences) * (
+        counts["fisher"] = min(1.0, GRADIENTS / sizes.sequences) * (
             (1 + PROBES) * sizes.forward + PROBES * gradients
         )
     if method.allocation == "error":
@@ -140,17 +141,17 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
             * (CURVE_STEPS + 2)
             * sum(2.0 * min(r, ROWS) * c * c for r, c in sizes.linears)
         )
-        found["allocation"] = (
-            min(1.0, CURVES / sizes.sentences) * (sizes.forward + _gram(sizes))
+        counts["allocation"] = (
+            min(1.0, CURVES / sizes.sequences) * (sizes.forward + _gram(sizes))
             + _inverses(sizes) / 2
             + curves
         )
-    return found
+    return counts
 
 
 def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
-    """Gradients for masks need a forward and a backward pass that differentiates no weight, so
-    two passes.
+    """Mask gradients need a forward pass and a backward pass without weight gradients, hence two
+    passes.
     """
     kept = 1 - method.sparsity
     tune = sum(
@@ -178,8 +179,8 @@ def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
 
 
 def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Weights read and written once; for methods that read a sample, its states in and out of
-    every matrix of each path.
+    """Return bytes for reading and writing all weights once and, for methods with calibration, the
+    inputs and outputs of every matrix on each path.
     """
     sizes = Sizes.of(model, batches)
     weights = 2.0 * FLOAT * sum(r * c for r, c in sizes.linears)
@@ -189,6 +190,6 @@ def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> f
     states = FLOAT * sizes.tokens * sum(r + c for r, c in sizes.linears)
     passes = paths + (
         sizes.blocks if isinstance(method, KPrune) else 2 * isinstance(method, Kwon)
-    )  # K-prune's begin at the target
+    )  # K-prune's passes start at the pruned sublayer
     grams = 2.0 * FLOAT * sum(d * d for d in sizes.inputs) if method.name != "wanda" else 0.0
     return weights + passes * states + grams

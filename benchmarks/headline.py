@@ -1,11 +1,10 @@
-"""AKR's claim end to end: the table and the chart of an `akr-headline` study, differences over the
-same texts.
+"""Table and chart of an `akr-headline` study, with paired differences over the same texts.
 
     python -m benchmarks.headline "AKR headline" [--charts assets/charts]
 
-The first start is the plain one, the second the soup. A difference is taken text by text, over
-every draw in which both models were attacked on it, and its 95% interval draws the texts anew: a
-text that several draws attacked is one text.
+The first checkpoint is the plain one, the second the soup. Differences are paired by text and seed,
+over the seeds in which both models were attacked on a text. The 95% interval is a bootstrap over
+texts: a text that was attacked with several seeds counts once.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ RESAMPLES = 4000
 PLAIN, SOUP, DENSE = "plain", "soup", "dense"
 Models = dict[
     tuple[str, str, float], pd.DataFrame
-]  # (start, method, sparsity) -> a row a draw and text: accuracy, a column an attack
+]  # (checkpoint, method, sparsity) -> a row per seed and text: accuracy, a column per attack
 
 
 def main() -> None:
@@ -52,96 +51,106 @@ def main() -> None:
 
 
 def read(store: Store, study: str) -> tuple[Models, list[str]]:
-    """What every finished model of the study answered, and the attacks."""
-    found: dict[tuple[str, str, float], list[pd.DataFrame]] = {}
+    """Return the results per text of every finished model of the study, and the attacks."""
+    runs: dict[tuple[str, str, float], list[pd.DataFrame]] = {}
     jobs = [job for job in store.jobs(study) if job.done and job.status == "done"]
-    starts = list(dict.fromkeys(job.experiment["checkpoint"] for job in jobs))
+    checkpoints = list(dict.fromkeys(job.experiment["checkpoint"] for job in jobs))
     attacks: list[str] = []
     for job in jobs:
         method = job.experiment["method"] or {"name": DENSE, "options": {}}
-        answers = store.rows("prediction", [job.id])
-        right = (answers["pruned"] == answers["label"]).set_axis(answers["example"]).astype(float)
-        each = store.rows("attack_example", [job.id]).pivot(
+        predictions = store.rows("prediction", [job.id])
+        correct = (
+            (predictions["pruned"] == predictions["label"])
+            .set_axis(predictions["example"])
+            .astype(float)
+        )
+        outcomes = store.rows("attack_example", [job.id]).pivot(
             index="example", columns="recipe", values="outcome"
         )
-        attacks = list(each)
+        attacks = list(outcomes)
         rows = (
-            each.eq("failed")
-            .where(each.notna())
+            outcomes.eq("failed")
+            .where(outcomes.notna())
             .astype(float)
-            .reindex(right.index)
-            .assign(accuracy=right, draw=job.experiment["seed"])
+            .reindex(correct.index)
+            .assign(accuracy=correct, draw=job.experiment["seed"])
         )
         key = (
-            PLAIN if job.experiment["checkpoint"] == starts[0] else SOUP,
+            PLAIN if job.experiment["checkpoint"] == checkpoints[0] else SOUP,
             method["name"],
             method["options"].get("sparsity", 0.0),
         )
-        found.setdefault(key, []).append(rows.set_index("draw", append=True))
-    whole = {key: pd.concat(draws) for key, draws in found.items()}
-    for start, method, sparsity in list(
-        whole
-    ):  # of a study that is still running, the draws that both starts have
+        runs.setdefault(key, []).append(rows.set_index("draw", append=True))
+    models = {key: pd.concat(seeds) for key, seeds in runs.items()}
+    for checkpoint, method, sparsity in list(
+        models
+    ):  # in a study that is still running, use the seeds that both checkpoints have
         key, other = (
-            (start, method, sparsity),
-            whole.get((SOUP if start == PLAIN else PLAIN, method, sparsity)),
+            (checkpoint, method, sparsity),
+            models.get((SOUP if checkpoint == PLAIN else PLAIN, method, sparsity)),
         )
-        whole[key] = (
-            whole[key]
+        models[key] = (
+            models[key]
             if other is None
-            else whole[key].loc[whole[key].index.intersection(other.index)]
+            else models[key].loc[models[key].index.intersection(other.index)]
         )
-    return whole, attacks
+    return models, attacks
 
 
 def table(models: Models, attacks: list[str]) -> str:
-    """Markdown: both starts' figures, the soup's gain under each attack, and what is left of the
-    plain dense model's.
+    """Return Markdown with the metrics of both checkpoints, the gain of the soup under each
+    attack, and differences from the plain dense model.
     """
     head = [
         "",
-        "draws",
+        "seeds",
         "accuracy, plain",
         "soup",
-        *(f"{attack}, {start}" for attack, start in product(attacks, (PLAIN, SOUP, "gain"))),
+        *(
+            f"{attack}, {checkpoint}"
+            for attack, checkpoint in product(attacks, (PLAIN, SOUP, "gain"))
+        ),
     ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for method, sparsity in dict.fromkeys(
         (method, sparsity) for _, method, sparsity in sorted(models, key=_place)
     ):
-        own = [models.get((start, method, sparsity)) for start in (PLAIN, SOUP)]
-        if own[0] is None or own[1] is None:
+        pair = [models.get((checkpoint, method, sparsity)) for checkpoint in (PLAIN, SOUP)]
+        if pair[0] is None or pair[1] is None:
             continue
         cells = [
             _title(method, sparsity),
-            str(own[0].index.get_level_values("draw").nunique()),
-            *(f"{100 * each['accuracy'].mean():.1f}" for each in own),
+            str(pair[0].index.get_level_values("draw").nunique()),
+            *(f"{100 * model['accuracy'].mean():.1f}" for model in pair),
         ]
         for attack in attacks:
             cells += [
-                *(f"{100 * each[attack].mean():.1f}" for each in own),
-                difference(own[0][attack], own[1][attack]),
+                *(f"{100 * model[attack].mean():.1f}" for model in pair),
+                difference(pair[0][attack], pair[1][attack]),
             ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *_said(models, attacks)])
+    return "\n".join([*lines, "", *_comparisons(models, attacks)])
 
 
-def _said(models: Models, attacks: list[str]) -> Iterable[str]:
-    """Each method from the soup beside the plain dense model, and beside SparseGPT from the
-    soup.
+def _comparisons(models: Models, attacks: list[str]) -> Iterable[str]:
+    """Yield a line per method from the soup: compared with the plain dense model, and with
+    SparseGPT from the soup.
     """
-    for (start, method, sparsity), own in sorted(models.items(), key=lambda item: _place(item[0])):
+    for (checkpoint, method, sparsity), model in sorted(
+        models.items(), key=lambda item: _place(item[0])
+    ):
         others = {"the plain dense model": (PLAIN, DENSE, 0.0)}
         if method.startswith("akr"):
             others["SparseGPT from the soup"] = (SOUP, "sparsegpt", sparsity)
-        for name, key in others.items() if start == SOUP else ():
-            if key not in models:  # a study that has only begun
+        for name, key in others.items() if checkpoint == SOUP else ():
+            if key not in models:  # the study is still running
                 continue
-            told = [
-                f"{figure} {difference(models[key][figure], own[figure])}"
-                for figure in ("accuracy", *attacks)
+            differences = [
+                f"{metric} {difference(models[key][metric], model[metric])}"
+                for metric in ("accuracy", *attacks)
             ]
-            yield f"- {_title(method, sparsity)} from the soup, less {name}: {'; '.join(told)}"
+            title = _title(method, sparsity)
+            yield f"- {title} from the soup, less {name}: {'; '.join(differences)}"
 
 
 def _place(key: tuple[str, str, float]) -> tuple[float, int]:
@@ -153,7 +162,7 @@ def _title(method: str, sparsity: float) -> str:
 
 
 def difference(one: pd.Series, two: pd.Series) -> str:
-    """Points by which the second is higher, with the 95% interval over texts."""
+    """Format by how many points the second is higher, with the 95% interval over texts."""
     gap = (two - one).dropna()
     texts = gap.groupby(level="example")
     sums, counts = texts.sum().to_numpy(), texts.count().to_numpy()
@@ -163,30 +172,34 @@ def difference(one: pd.Series, two: pd.Series) -> str:
 
 
 def chart(models: Models, attacks: list[str], dark: bool) -> go.Figure:
-    """Accuracy and accuracy under each attack against sparsity: full lines from the soup, dotted
-    ones from the plain start.
+    """Plot accuracy and accuracy under each attack against sparsity: solid lines from the soup,
+    dotted lines from the plain checkpoint.
     """
-    figures = ["accuracy", *attacks]
+    metrics = ["accuracy", *attacks]
     figure = make_subplots(
-        1, len(figures), subplot_titles=["accuracy", *(f"under {attack}" for attack in attacks)]
+        1, len(metrics), subplot_titles=["accuracy", *(f"under {attack}" for attack in attacks)]
     )
     methods = [name for name in METHODS if any(key[1] == name for key in models)]
-    for (column, shown), method, start in product(
-        enumerate(figures, start=1), methods, (PLAIN, SOUP)
+    for (column, metric), method, checkpoint in product(
+        enumerate(metrics, start=1), methods, (PLAIN, SOUP)
     ):
         keys = sorted(
-            (key for key in models if key[0] == start and key[1] in (method, DENSE)), key=_place
+            (key for key in models if key[0] == checkpoint and key[1] in (method, DENSE)),
+            key=_place,
         )
         figure.add_scatter(
             x=[100 * key[2] for key in keys],
-            y=[100 * models[key][shown].mean() for key in keys],
+            y=[100 * models[key][metric].mean() for key in keys],
             row=1,
             col=column,
-            name=f"{METHODS[method].title}, {start}",
+            name=f"{METHODS[method].title}, {checkpoint}",
             legendgroup=method,
             showlegend=column == 1,
             mode="lines+markers",
-            line={"color": method_color(method, dark), "dash": "solid" if start == SOUP else "dot"},
+            line={
+                "color": method_color(method, dark),
+                "dash": "solid" if checkpoint == SOUP else "dot",
+            },
             marker={"size": 6},
         )
     figure.update_xaxes(

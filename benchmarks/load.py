@@ -1,15 +1,14 @@
-"""Twenty people on one server while a job runs: how long pages take, and whether anything grows or
-stays behind.
+"""Load test: twenty sessions on one server while a job runs. Measures page times and whether
+memory, threads, files or processes leak.
 
     python -m benchmarks.load [--home STORE] [--sessions 20] [--visits 400] [--think 8]
 
-The sessions speak Streamlit's own protocol over websockets from a process of their own, so that no
-browser is measured; what a page takes is from the click to the end of its script, every element
-received. Each session looks at a page for `think` seconds on the mean, drawn anew each time, before
-it asks for the next. Goals on two cores: the 95th percentile under 5 s; after all visits memory
-within 10% of what it was after a quarter of them; no thread, open file or process more than before
-the first. Works on a copy of the store; without one there, run `python -m prune_core demo --wait`
-first.
+The sessions use Streamlit's protocol over websockets from a separate process, so that no browser is
+measured; the time of a page is from the click to the end of its script, with all elements received.
+Each session views a page for `think` seconds on average (exponentially distributed) before it
+requests the next. Goals on two cores: 95th percentile under 5 s; memory after all visits within 10%
+of that after a quarter of them; no more threads, open files or processes than before the first.
+Works on a copy of the store; if it is empty, run `python -m prune_core demo --wait` first.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ from prune_core.store.job import Status
 from prune_core.store.store import Store, default_home
 
 from .dashboard import served
-from .pages import PAGES, filled
+from .pages import PAGES, copy_store
 
 GOAL = 5.0  # seconds
-LEVEL = 0.10
-# seconds: Streamlit keeps who has gone for two minutes, with an event loop's three files, should
-# they come back
+MAX_GROWTH = 0.10
+# seconds: Streamlit keeps disconnected sessions for two minutes, each with the three files of an
+# event loop
 SETTLE = 130.0
-BREAK = 180.0  # seconds without an answer
+TIMEOUT = 180.0  # seconds without a response
 
 
 def main() -> int:
-    """Visits, then what became of the server; exit 1 where a goal is missed."""
+    """Run the visits and report on the server; exit status 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=Path, default=default_home())
     parser.add_argument("--sessions", type=int, default=20)
@@ -57,16 +56,16 @@ def main() -> int:
         "--think",
         type=float,
         default=8.0,
-        help="seconds on the mean between an answer and the next click",
+        help="mean seconds between a response and the next click",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = filled(options.home, Path(folder) / "store", 1)
+        home = copy_store(options.home, Path(folder) / "store", 1)
         with served(home) as (address, server):
             asyncio.run(
-                _session(address, PAGES, 0.0, dice=random.Random(9), times=[])
-            )  # what a server reads once, and the processes it keeps
-            before = _held(server)
+                _session(address, PAGES, 0.0, rng=random.Random(9), times=[])
+            )  # warm-up: caches and persistent processes
+            before = _resources(server)
             job = _job(Store(home))
             levels: list[tuple[int, float]] = []
             times = asyncio.run(
@@ -82,13 +81,13 @@ def main() -> int:
             status = Store(home).job(job).status
             time.sleep(SETTLE)
             asyncio.run(
-                _session(address, PAGES[:1], 0.0, dice=random.Random(9), times=[])
-            )  # at whose coming it lets the others go
-            return _told(times, levels, before, after=_held(server), status=status)
+                _session(address, PAGES[:1], 0.0, rng=random.Random(9), times=[])
+            )  # a new session triggers the removal of old ones
+            return _report(times, levels, before, after=_resources(server), status=status)
 
 
 def _job(store: Store) -> int:
-    """An attack that outlasts the visits, in a worker of its own."""
+    """Queue an attack that runs longer than the visits, in its own worker."""
     long = Experiment(
         measures=(Attack(recipes="TextFooler (MiniLM)", word_examples=10_000),),
         study="Load",
@@ -105,51 +104,51 @@ async def _visits(
     server: psutil.Process,
     levels: list[tuple[int, float]],
 ) -> list[float]:
-    """Seconds of every visit; `levels` is filled with (visits so far, MB)."""
+    """Return the seconds of every visit; append (visits so far, MB) to `levels`."""
     times: list[float] = []
-    people = []
+    tasks = []
     for number in range(sessions):
-        dice = random.Random(number)
-        people.append(
+        rng = random.Random(number)
+        tasks.append(
             asyncio.create_task(
                 _session(
                     address,
-                    dice.choices(PAGES, k=visits // sessions),
+                    rng.choices(PAGES, k=visits // sessions),
                     think,
-                    dice=dice,
+                    rng=rng,
                     times=times,
                 )
             )
         )
-    while not all(person.done() for person in people):
+    while not all(task.done() for task in tasks):
         await asyncio.sleep(1.0)
         if not levels or len(times) >= levels[-1][0] + visits // 20:
             levels.append((len(times), server.memory_info().rss / 1e6))
-    await asyncio.gather(*people)
+    await asyncio.gather(*tasks)
     levels.append((len(times), server.memory_info().rss / 1e6))
     return times
 
 
 async def _session(
-    address: str, pages: Sequence[str], think: float, dice: random.Random, times: list[float]
+    address: str, pages: Sequence[str], think: float, rng: random.Random, times: list[float]
 ) -> None:
-    """One person, and the pages they look at."""
-    place = address.replace("http", "ws") + "/_stcore/stream"
+    """Visit the pages in one session."""
+    url = address.replace("http", "ws") + "/_stcore/stream"
     async with websockets.connect(
-        place, subprotocols=[websockets.Subprotocol("streamlit")], max_size=None, origin=address
+        url, subprotocols=[websockets.Subprotocol("streamlit")], max_size=None, origin=address
     ) as socket:  # type: ignore[arg-type]
         for page in pages:
-            await asyncio.sleep(dice.expovariate(1 / think) if think else 0.0)
-            ask = BackMsg()
-            ask.rerun_script.page_name = page
+            await asyncio.sleep(rng.expovariate(1 / think) if think else 0.0)
+            request = BackMsg()
+            request.rerun_script.page_name = page
             started = time.perf_counter()
-            await socket.send(ask.SerializeToString())
-            await asyncio.wait_for(_whole(socket), BREAK)
+            await socket.send(request.SerializeToString())
+            await asyncio.wait_for(_wait_for_page(socket), TIMEOUT)
             times.append(time.perf_counter() - started)
 
 
-async def _whole(socket: websockets.ClientConnection) -> None:
-    """Until the script has ended; an exception on the page ends this run."""
+async def _wait_for_page(socket: websockets.ClientConnection) -> None:
+    """Wait until the script has finished; raise an exception shown on the page."""
     async for content in socket:
         message = ForwardMsg.FromString(content if isinstance(content, bytes) else content.encode())
         kind = message.WhichOneof("type")
@@ -162,7 +161,7 @@ async def _whole(socket: websockets.ClientConnection) -> None:
             return
 
 
-def _held(server: psutil.Process) -> dict[str, int]:
+def _resources(server: psutil.Process) -> dict[str, int]:
     children = [child for child in server.children(recursive=True) if child.is_running()]
     return {
         "threads": server.num_threads(),
@@ -171,32 +170,29 @@ def _held(server: psutil.Process) -> dict[str, int]:
     }
 
 
-def _told(
+def _report(
     times: list[float],
     levels: list[tuple[int, float]],
     before: dict[str, int],
     after: dict[str, int],
     status: str,
 ) -> int:
-    """The table; 1 where a goal is missed."""
+    """Print the result; return 1 if a goal is missed."""
     p50, p95 = np.percentile(times, (50, 95))
     quarter = next(level for done, level in levels if done >= len(times) // 4)
     growth = levels[-1][1] / quarter - 1
-    more = {name: after[name] - before[name] for name in after if after[name] > before[name]}
+    leaked = {name: after[name] - before[name] for name in after if after[name] > before[name]}
     print(
-        f"{len(times)} visits, a job {status} beside them, {os.cpu_count()} cores: median "
+        f"{len(times)} visits with a concurrent job ({status}), {os.cpu_count()} cores: median "
         f"{p50:.2f} s, 95% within {p95:.2f} s "
         f"(goal {GOAL:g}), longest {max(times):.2f} s"
     )
     print(
         f"memory {quarter:.0f} MB after a quarter, {levels[-1][1]:.0f} MB at the end: "
-        f"{growth:+.1%} (goal {LEVEL:.0%})"
+        f"{growth:+.1%} (goal {MAX_GROWTH:.0%})"
     )
-    print(
-        f"before {before}, after {after}: "
-        + (f"left behind {more}" if more else "nothing left behind")
-    )
-    return int(p95 > GOAL or growth > LEVEL or bool(more) or status != Status.RUNNING)
+    print(f"before {before}, after {after}: " + (f"leaked {leaked}" if leaked else "no leaks"))
+    return int(p95 > GOAL or growth > MAX_GROWTH or bool(leaked) or status != Status.RUNNING)
 
 
 if __name__ == "__main__":

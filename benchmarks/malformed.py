@@ -1,11 +1,10 @@
-"""Inputs that are broken in some way, each of which must end in a sentence or be read as what it
-is: never in a traceback.
+"""Malformed inputs: each must give a one-line error message or be accepted, never a traceback.
 
     python -m benchmarks.malformed
 
-Checkpoints, configurations, tokenizers, data files, studies as YAML, policies, jobs and stores;
-pages with broken addresses are in tests/test_malformed.py, which also makes up inputs of its own.
-The store that lies beside all this must be the same afterwards.
+Checkpoints, configurations, tokenizers, data files, YAML studies, policies, jobs and stores; pages
+with malformed URLs are in tests/test_malformed.py, which also generates inputs. A separate store
+must not change.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Attempt = Callable[[], object]
 
 
 class Case(NamedTuple):
-    """One input and what a person would do with it."""
+    """An input and the action that reads it."""
 
     kind: str
     name: str
@@ -58,19 +57,21 @@ class Case(NamedTuple):
 
 
 def outcome(case: Case) -> tuple[str, str]:
-    """(sentence, accepted or traceback; what was said)."""
+    """Return (sentence, accepted or traceback; message)."""
     try:
         case.attempt()
     except PruneError as error:
-        said = str(error)
-        return ("sentence" if said.strip() and "Traceback" not in said else "traceback"), said
-    except Exception:  # what this looks for
+        message = str(error)
+        return (
+            "sentence" if message.strip() and "Traceback" not in message else "traceback"
+        ), message
+    except Exception:  # unexpected errors are what this benchmark looks for
         return "traceback", traceback.format_exc()
     return "accepted", ""
 
 
 def tiny_checkpoint(folder: Path) -> Path:
-    """A BERT of one small block with the demo's tokenizer, saved."""
+    """Save a BERT with one small layer and the demo's tokenizer."""
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
@@ -91,7 +92,7 @@ def tiny_checkpoint(folder: Path) -> Path:
 
 
 def cases(scratch: Path) -> Iterator[Case]:
-    """All of them; files are made below `scratch`."""
+    """Yield all cases; files are created below `scratch`."""
     yield from _configurations(scratch / "configurations")
     yield from _checkpoints(scratch / "checkpoints")
     yield from _data(scratch / "data")
@@ -100,7 +101,7 @@ def cases(scratch: Path) -> Iterator[Case]:
 
 
 def _copies(base: Path, scratch: Path) -> Iterator[Path]:
-    """Fresh copies, one after the other, as links where they are not changed in place."""
+    """Yield new copies of a folder."""
     number = 0
     while True:
         number += 1
@@ -111,7 +112,7 @@ def _configurations(scratch: Path) -> Iterator[Case]:
     base = tiny_checkpoint(scratch / "base")
     copies = _copies(base, scratch)
     plain = json.loads((base / "config.json").read_text())
-    strange: list[tuple[str, Any]] = [
+    changes: list[tuple[str, Any]] = [
         (key, value)
         for key in (
             "hidden_size",
@@ -124,8 +125,8 @@ def _configurations(scratch: Path) -> Iterator[Case]:
         )
         for value in (0, -1, 10**9, 3.5, "many", None, [4], True)
     ]
-    strange += [("model_type", value) for value in ("", "gpt2", "../bert", 7, None, "unheard_of")]
-    strange += [
+    changes += [("model_type", value) for value in ("", "gpt2", "../bert", 7, None, "unheard_of")]
+    changes += [
         ("architectures", value)
         for value in ([], ["BertModel"], ["os.system"], "BertForSequenceClassification", [3], None)
     ]
@@ -138,25 +139,25 @@ def _configurations(scratch: Path) -> Iterator[Case]:
         {"0": None, "1": None},
         {"5": "a", "9": "b"},
     )
-    strange += [("id2label", value) for value in names]
-    strange += [("num_labels", value) for value in (0, -2, 10**8, "two")]
-    strange += [("hidden_act", value) for value in ("", "exec", 3, None)]
-    strange += [("layer_norm_eps", value) for value in (-1.0, "small", None)]
-    strange += [("problem_type", value) for value in ("unheard of", 4)]
-    strange += [
+    changes += [("id2label", value) for value in names]
+    changes += [("num_labels", value) for value in (0, -2, 10**8, "two")]
+    changes += [("hidden_act", value) for value in ("", "exec", 3, None)]
+    changes += [("layer_norm_eps", value) for value in (-1.0, "small", None)]
+    changes += [("problem_type", value) for value in ("unheard of", 4)]
+    changes += [
         ("auto_map", value)
         for value in ({"AutoModel": "evil.Model"}, {"AutoConfig": "owner/name--evil.Config"})
     ]
-    strange += [
+    changes += [
         ("dtype", "float7"),
         ("torch_dtype", "float7"),
         ("position_embedding_type", "none at all"),
         ("is_decoder", True),
     ]
-    for key, value in strange:
+    for key, value in changes:
         folder = next(copies)
         (folder / "config.json").write_text(json.dumps(plain | {key: value}))
-        yield Case("configuration", f"{key}={value!r}", lambda folder=folder: _runs(folder))
+        yield Case("configuration", f"{key}={value!r}", lambda folder=folder: _load_and_run(folder))
     for name, text in {
         "empty": "",
         "cut": json.dumps(plain)[:40],
@@ -169,11 +170,11 @@ def _configurations(scratch: Path) -> Iterator[Case]:
     }.items():
         folder = next(copies)
         (folder / "config.json").write_text(text)
-        yield Case("configuration", name, lambda folder=folder: _runs(folder))
+        yield Case("configuration", name, lambda folder=folder: _load_and_run(folder))
 
 
-def _runs(folder: Path) -> None:
-    """Loading, and one sentence through what was loaded."""
+def _load_and_run(folder: Path) -> None:
+    """Load a checkpoint and run one example."""
     model, tokenizer = loading.load(str(folder))
     with torch.no_grad():
         model(**tokenizer(["A fine film."], return_tensors="pt"))
@@ -192,16 +193,16 @@ def _checkpoints(scratch: Path) -> Iterator[Case]:
         (folder / name).unlink(missing_ok=True)
         if content is not None:
             (folder / name).write_bytes(content)
-        return Case("checkpoint", f"{name}: {title}", lambda: _runs(folder))
+        return Case("checkpoint", f"{name}: {title}", lambda: _load_and_run(folder))
 
     for title, content in {
         "missing": None,
         "empty": b"",
-        "cut": raw[: len(raw) // 2],
-        "header cut": raw[:20],
+        "truncated": raw[: len(raw) // 2],
+        "header truncated": raw[:20],
         "zeros": bytes(5000),
         "text": b"weights",
-        "length lies": b"\xff" * 8 + raw[8:],
+        "wrong length": b"\xff" * 8 + raw[8:],
     }.items():
         yield with_file("model.safetensors", content, title)
     for title, changed in {
@@ -216,13 +217,13 @@ def _checkpoints(scratch: Path) -> Iterator[Case]:
         "another model's names": {f"gpt.{name}": t for name, t in tensors.items()},
         "NaN": {name: t * float("nan") for name, t in tensors.items()},
         "infinite": {name: t + float("inf") for name, t in tensors.items()},
-        "nothing in it": {},
+        "no tensors": {},
         "empty tensors": {name: t[:0].clone() for name, t in tensors.items()},
         "fp16": {name: t.half() for name, t in tensors.items()},
     }.items():
         folder = next(copies)
         save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
-        yield Case("checkpoint", title, lambda folder=folder: _runs(folder))
+        yield Case("checkpoint", title, lambda folder=folder: _load_and_run(folder))
 
     class Payload:
         def __reduce__(self) -> tuple[Any, tuple[str]]:
@@ -238,7 +239,9 @@ def _checkpoints(scratch: Path) -> Iterator[Case]:
         folder = next(copies)
         (folder / "model.safetensors").unlink()
         (folder / "pytorch_model.bin").write_bytes(content)
-        yield Case("checkpoint", f"pytorch_model.bin: {title}", lambda folder=folder: _runs(folder))
+        yield Case(
+            "checkpoint", f"pytorch_model.bin: {title}", lambda folder=folder: _load_and_run(folder)
+        )
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
         if not (base / name).is_file():
             continue
@@ -258,7 +261,7 @@ def _checkpoints(scratch: Path) -> Iterator[Case]:
         "empty": b"",
         "a list": b"[]",
         "unknown kind": b'{"peft_type": "NONE"}',
-        "base is away": b'{"task_type": "SEQ_CLS", "base_model_name_or_path": "/none"}',
+        "missing base": b'{"task_type": "SEQ_CLS", "base_model_name_or_path": "/none"}',
     }.items():
         yield with_file("adapter_config.json", content, title)
     names = [
@@ -300,14 +303,14 @@ def _data(scratch: Path) -> Iterator[Case]:
         write(buffer)
         good[suffix] = buffer.getvalue()
     good[".csv.gz"] = gzip.compress(good[".csv"])
-    dice = random.Random(0)
+    rng = random.Random(0)
     broken: dict[str, Callable[[bytes], bytes]] = {
         "empty": lambda b: b"",
         "cut": lambda b: b[: len(b) // 2],
         "first byte": lambda b: b[:1],
         "no head": lambda b: b[10:],
         "zeros": lambda b: bytes(len(b)),
-        "noise": lambda b: bytes(dice.randrange(256) for _ in range(len(b))),
+        "noise": lambda b: bytes(rng.randrange(256) for _ in range(len(b))),
         "bits flipped": lambda b: bytes(x ^ 0xFF if i % 7 == 0 else x for i, x in enumerate(b)),
         "doubled": lambda b: b + b,
         "of another kind": lambda b: (
@@ -321,7 +324,7 @@ def _data(scratch: Path) -> Iterator[Case]:
             number += 1
             file = scratch / f"{number}{suffix}"
             file.write_bytes(change(content))
-            yield Case("data file", f"{suffix} {title}", lambda file=file: _reads(file))
+            yield Case("data file", f"{suffix} {title}", lambda file=file: _read_data(file))
     text = {
         "only a head": "text,label\n",
         "no text": "text,label\n,positive\n,negative\n",
@@ -348,7 +351,7 @@ def _data(scratch: Path) -> Iterator[Case]:
     for title, content in text.items():
         file = scratch / f"{title.replace(' ', '-')}.csv"
         file.write_text(content, newline="")
-        yield Case("data file", title, lambda file=file: _reads(file))
+        yield Case("data file", title, lambda file=file: _read_data(file))
     shapes: dict[str, Any] = {
         "a number": 7,
         "a string": "text",
@@ -364,31 +367,33 @@ def _data(scratch: Path) -> Iterator[Case]:
     for title, content in shapes.items():
         file = scratch / f"{title.replace(' ', '-')}.json"
         file.write_text(json.dumps(content))
-        yield Case("data file", f"json: {title}", lambda file=file: _reads(file))
+        yield Case("data file", f"json: {title}", lambda file=file: _read_data(file))
     (scratch / "deep.json").write_text("[" * 100_000)
-    yield Case("data file", "json: deep", lambda: _reads(scratch / "deep.json"))
+    yield Case("data file", "json: deep", lambda: _read_data(scratch / "deep.json"))
     with zipfile.ZipFile(scratch / "up.zip", "w") as packed:
         packed.writestr("../../out.csv", "text,label\nA,positive\n")
-    yield Case("data file", "zip: a name that leads out", lambda: _reads(scratch / "up.zip"))
+    yield Case("data file", "zip: a name that leads out", lambda: _read_data(scratch / "up.zip"))
     (scratch / "folder.csv").mkdir()
-    yield Case("data file", "a folder named like a file", lambda: _reads(scratch / "folder.csv"))
+    yield Case(
+        "data file", "a folder named like a file", lambda: _read_data(scratch / "folder.csv")
+    )
     for column in ("none", "", "text;drop", "a.b.c"):
         file = scratch / "good.csv"
         file.write_bytes(good[".csv"])
         yield Case(
             "data file",
             f"column {column!r}",
-            lambda file=file, column=column: _reads(file, text=column, label=column),
+            lambda file=file, column=column: _read_data(file, text=column, label=column),
         )
     for option in ("separator", "encoding", "header", "quotes", "labels", "metric", "split"):
         yield Case(
             "data file",
             f"{option} unheard of",
-            lambda option=option: _reads(scratch / "good.csv", **{option: "unheard of"}),
+            lambda option=option: _read_data(scratch / "good.csv", **{option: "unheard of"}),
         )
 
 
-def _reads(file: Path, **source: str) -> None:
+def _read_data(file: Path, **source: str) -> None:
     tasks.load(DataSource(str(file), **source), LABELS)
 
 
@@ -527,26 +532,26 @@ def _stores(scratch: Path) -> Iterator[Case]:
 
 
 def run(scratch: Path, show: Callable[[str], None] = print) -> Counter[tuple[str, str]]:
-    """Every case; counts by (kind, outcome). What ended in a traceback is shown."""
+    """Run every case, show tracebacks and return counts by (kind, outcome)."""
     home = Store(scratch / "beside").home
     before = hashlib.sha256((home / FILE).read_bytes()).hexdigest()
     counts: Counter[tuple[str, str]] = Counter()
     for case in cases(scratch):
-        became, said = outcome(case)
-        counts[case.kind, became] += 1
-        if became == "traceback":
-            show(f"{case.kind}, {case.name}:\n{said}")
+        result, message = outcome(case)
+        counts[case.kind, result] += 1
+        if result == "traceback":
+            show(f"{case.kind}, {case.name}:\n{message}")
     assert hashlib.sha256((home / FILE).read_bytes()).hexdigest() == before, (
-        "the store beside them was changed"
+        "the separate store was changed"
     )
     assert not list(scratch.rglob("payload-ran")), "a payload ran"
     return counts
 
 
 def main() -> None:
-    """The table."""
+    """Print the table."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # a name that is no folder is not asked for elsewhere
+    os.environ["HF_HUB_OFFLINE"] = "1"  # never look up names on the Hub
     with tempfile.TemporaryDirectory() as folder:
         counts = run(Path(folder))
     print(f"\n{'':16}{'sentence':>10}{'accepted':>10}{'traceback':>11}")

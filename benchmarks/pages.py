@@ -1,14 +1,14 @@
-"""How long pages take in a browser, and whether the server's memory stays level: a store of 20
-studies, Chromium, one server.
+"""Page times in a browser and memory growth of the server: a store with 20 studies, Chromium, one
+server.
 
     python -m benchmarks.pages [--home STORE] [--studies 20] [--visits 200] [--sessions 12]
     [--seconds 900]
 
-The store's newest study is copied until there are that many, in a store of its own; without one
-there, run `python -m prune_core demo --wait` first. Painted: heading and takeaway stand; settled:
-the script has ended and every chart is drawn. Goals on two cores, Chromium included: painted within
-1.5 s, within 3 s the first after a start, a changed sparsity settled within 0.7 s, memory after all
-visits within 10% of what it was when each session had seen half of the pages.
+The newest study of the store is copied that many times into a new store; if there is none, run
+`python -m prune_core demo --wait` first. Painted: heading and takeaway are visible; settled: the
+script has finished and every chart is drawn. Goals on two cores, including Chromium: painted within
+1.5 s, the first page after a start within 3 s, settled within 0.7 s of a change of sparsity, memory
+after all visits within 10% of that after each session has seen half of the pages.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=200)
     parser.add_argument("--sessions", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=900.0, help="visits end by then")
+    parser.add_argument("--seconds", type=float, default=900.0, help="time limit of the visits")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = filled(options.home, Path(folder) / "store", options.studies)
+        home = copy_store(options.home, Path(folder) / "store", options.studies)
         print(
             f"{len(Store(home).jobs())} runs in {len(Store(home).studies())} studies, "
-            f"{os.cpu_count()} cores, server and browser on them"
+            f"{os.cpu_count()} cores for server and browser"
         )
         with chromium() as browser:
-            first = [cold(browser, home) for _ in range(options.repeats)]
+            first = [first_page(browser, home) for _ in range(options.repeats)]
             print(
                 f"first page after a start: painted {median(first):.2f} s (goal {GOALS['first']})"
             )
@@ -73,8 +73,8 @@ def main() -> None:
                 )
 
 
-def filled(source: Path, home: Path, studies: int) -> Path:
-    """A copy of the store with its newest study in it that many times."""
+def copy_store(source: Path, home: Path, studies: int) -> Path:
+    """Copy the store and duplicate its newest study that many times."""
     if not Store(source).studies():
         sys.exit(
             f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give "
@@ -82,7 +82,7 @@ def filled(source: Path, home: Path, studies: int) -> Path:
         )
     shutil.copytree(
         source, home, ignore=shutil.ignore_patterns("workers")
-    )  # nor its worker's locks
+    )  # without the locks of its workers
     store = Store(home)
     first = store.studies()[0]
     for number in range(2, studies + 1):
@@ -91,8 +91,8 @@ def filled(source: Path, home: Path, studies: int) -> Path:
     return home
 
 
-def cold(browser: Any, home: Path) -> float:
-    """Seconds until the Overview of a server that has just said it is there is painted."""
+def first_page(browser: Any, home: Path) -> float:
+    """Return the seconds until a newly started server has painted the Overview."""
     with served(home) as (address, _):
         return visit(browser, address, "")[0]
 
@@ -107,12 +107,12 @@ def tab(browser: Any) -> Iterator[Any]:
 
 
 def visit(browser: Any, address: str, name: str) -> tuple[float, float]:
-    """Seconds until a page is painted, and until it has settled, for a reader who comes anew."""
+    """Return the seconds until a page is painted and until it has settled, in a new session."""
     with tab(browser) as page:
-        return seen(page, address, name)
+        return load_page(page, address, name)
 
 
-def seen(page: Any, address: str, name: str) -> tuple[float, float]:
+def load_page(page: Any, address: str, name: str) -> tuple[float, float]:
     started = time.perf_counter()
     page.goto(f"{address}/{name}", wait_until="commit")
     page.wait_for_selector("[data-testid=stMain] h1")
@@ -121,12 +121,12 @@ def seen(page: Any, address: str, name: str) -> tuple[float, float]:
     return painted, time.perf_counter() - started
 
 
-def changed(browser: Any, address: str, name: str) -> float | None:
-    """Seconds from a click on another sparsity until the page has settled; None where the page
-    has none to choose.
+def change_sparsity(browser: Any, address: str, name: str) -> float | None:
+    """Return the seconds from a click on another sparsity until the page has settled; None if the
+    page has no such choice.
     """
     with tab(browser) as page:
-        seen(page, address, name)
+        load_page(page, address, name)
         choice = page.locator(".st-key-choice-sparsity").get_by_text("70%", exact=True)
         if not choice.count():
             return None
@@ -142,7 +142,7 @@ def changed(browser: Any, address: str, name: str) -> float | None:
 
 
 def times(browser: Any, address: str, repeats: int) -> None:
-    """A line a page."""
+    """Print one line per page."""
     print(
         f"{'page':12}{'painted s':>12}{'settled s':>12}{'changed s':>12}   (medians of {repeats}; "
         f"goals {GOALS})"
@@ -153,13 +153,13 @@ def times(browser: Any, address: str, repeats: int) -> None:
             *(visit(browser, address, name) for _ in range(repeats)), strict=True
         )
         clicks = [
-            each
-            for each in (changed(browser, address, name) for _ in range(repeats))
-            if each is not None
+            click
+            for click in (change_sparsity(browser, address, name) for _ in range(repeats))
+            if click is not None
         ]
-        told = f"{median(clicks):12.2f}" if clicks else f"{'–':>12}"
+        change_time = f"{median(clicks):12.2f}" if clicks else f"{'–':>12}"
         print(
-            f"{name or 'overview':12}{median(painted):12.2f}{median(settled):12.2f}{told}",
+            f"{name or 'overview':12}{median(painted):12.2f}{median(settled):12.2f}{change_time}",
             flush=True,
         )
 
@@ -167,7 +167,7 @@ def times(browser: Any, address: str, repeats: int) -> None:
 def memory(
     browser: Any, address: str, process: psutil.Process, visits: int, sessions: int, until: float
 ) -> None:
-    """The server's resident memory while that many sessions visit pages in turn."""
+    """Print the resident memory of the server while sessions visit pages in turn."""
     resident: Callable[[], float] = lambda: process.memory_info().rss / 1e6  # noqa: E731
     contexts = [
         browser.new_context(viewport={"width": 1440, "height": 900}) for _ in range(sessions)
@@ -175,7 +175,7 @@ def memory(
     tabs = [context.new_page() for context in contexts]
     warm, done = 0.0, 0
     for done in range(1, visits + 1):
-        seen(tabs[done % sessions], address, PAGES[(done // sessions + done) % len(PAGES)])
+        load_page(tabs[done % sessions], address, PAGES[(done // sessions + done) % len(PAGES)])
         if done == min(visits, sessions * len(PAGES)) // 2:
             warm = resident()
         if done % 20 == 0:
@@ -184,12 +184,12 @@ def memory(
             break
     for context in contexts:
         context.close()
-    told = (
-        f"{resident() / warm - 1:+.0%} of {warm:.0f} MB when all were warm"
+    growth = (
+        f"{resident() / warm - 1:+.0%} of {warm:.0f} MB after the warm-up"
         if warm
-        else "ended before all were warm"
+        else "ended during the warm-up"
     )
-    print(f"{done} visits of {sessions} sessions: {resident():.0f} MB, {told}")
+    print(f"{done} visits of {sessions} sessions: {resident():.0f} MB, {growth}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Pruning time against the floor: the FLOPs that AKR cannot do without, at the matrix rate this
-machine reaches.
+"""Pruning time compared with a lower bound: the necessary FLOPs at the measured matrix rate of this
+machine.
 
     python -m benchmarks.prune_speed [--checkpoint demo] [--train FILE] [--sentences 512] [--device
     auto] [--bert-base]
 
-Prints tokens, the measured matrix rate, the counted FLOPs, and per method seconds, floor and their
-ratio. --bert-base prunes a random model of that size (12 blocks, 768 wide), for a GPU.
+Prints tokens, the measured matrix rate, the counted FLOPs, and for each method seconds, lower bound
+and their ratio. --bert-base prunes a random model of that size (12 layers, width 768), for a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--train",
         default="../shared/data/sst2/train.parquet",
-        help="file with the calibration sentences",
+        help="file with the calibration examples",
     )
     parser.add_argument("--sentences", type=int, default=512)
     parser.add_argument("--sparsity", type=float, default=0.5)
@@ -61,10 +61,10 @@ def main() -> None:
     rate = matrix_rate(setting, torch.float32)
     print(
         f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} "
-        f"sentences, {count} tokens"
+        f"examples, {count} tokens"
     )
     print(f"{'method':20}{'seconds':>9}{'GFLOP':>9}{'floor s':>9}{'ratio':>7}")
-    # AKR-plus is left out: how many rounds it needs is a choice, so there is no floor
+    # without AKR-plus: its number of rounds is a choice, so there is no lower bound
     weightwise = [
         name
         for name, kind in METHODS.items()
@@ -77,8 +77,10 @@ def main() -> None:
         method = build(METHODS, name, {"sparsity": options.sparsity, **extra})
         copies = [copy.deepcopy(model) for _ in range(1 if extra else options.repeats)]
         seconds = min(
-            setting.seconds(lambda own=own, method=method: method.prune(own, batches, no_report))
-            for own in copies
+            setting.seconds(
+                lambda pruned=pruned, method=method: method.prune(pruned, batches, no_report)
+            )
+            for pruned in copies
         )
         work = sum(flops(method, model, batches).values())
         floor = work / rate
@@ -90,8 +92,8 @@ def main() -> None:
     print(
         "AKR's FLOPs:",
         ", ".join(
-            f"{what} {count / 1e9:.0f} G"
-            for what, count in flops(METHODS["akr"](), model, batches).items()
+            f"{purpose} {count / 1e9:.0f} G"
+            for purpose, count in flops(METHODS["akr"](), model, batches).items()
         ),
     )
     if device.type == "cuda":

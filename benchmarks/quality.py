@@ -1,5 +1,5 @@
-"""Accuracy after pruning, against the dense model: every method, sparsity and pattern, mean of
-several calibration draws.
+"""Accuracy after pruning compared with the dense model: every method, sparsity and pattern, mean
+over calibration samples.
 
 python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512]
 [--seeds 3]
@@ -34,21 +34,23 @@ def main() -> None:
     dense = bench.score(bench.loaded[0])
     examples = len(bench.task.evaluation)
     print(
-        f"dense {dense:.2f}% of {examples}; calibration {options.sentences} sentences; mean of "
+        f"dense {dense:.2f}% of {examples}; calibration {options.sentences} examples; mean of "
         f"{options.seeds} samples (each)"
     )
     for setting in SETTINGS:
         for name in options.methods:
-            samples = [bench.draw(options.sentences, seed) for seed in range(options.seeds)]
-            found = [
+            samples = [
+                bench.calibration_sample(options.sentences, seed) for seed in range(options.seeds)
+            ]
+            scores = [
                 bench.score(bench.pruned(name, setting, sample, seed)[0])
                 for seed, sample in enumerate(samples)
             ]
-            mean = float(np.mean(found))
+            mean = float(np.mean(scores))
             label = build(METHODS, name, setting).label
             print(
                 f"{label:18}{mean:7.2f}{mean - dense:+7.2f}   "
-                f"({', '.join(f'{value:.1f}' for value in found)})",
+                f"({', '.join(f'{value:.1f}' for value in scores)})",
                 flush=True,
             )
 

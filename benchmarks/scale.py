@@ -1,12 +1,12 @@
-"""How time and memory grow with calibration tokens, blocks, models in a study and attacked
-examples; exponents from a fit.
+"""Scaling of time and memory with calibration tokens, layers, models in a study and attacked
+examples; exponents from a log-log fit.
 
     python -m benchmarks.scale [--method akr] [--quick]
 
-Every point runs in a process of its own, whose own memory (anonymous pages; files that the system
-may drop are not counted) is watched; figures are what the work adds to the process before it, the
-last what a run is said to take before it starts. Encoders have random weights and two blocks of
-BERT-base's width with sentences of 128 tokens, or one of BERT-large's with 384.
+Every point runs in its own process, whose anonymous memory is monitored (without files that the
+system may drop). Memory is the increase over the process before the work; the last column is the
+estimate that a run shows before it starts. Encoders have random weights and two layers of
+BERT-base's width with sequences of 128 tokens, or one of BERT-large's with 384.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BASE, LARGE = (
     {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16},
 )
 PAGES = ("app.py", "pages/compare.py")
-SIZES = {  # what grows: points, and the points of --quick
+SIZES = {  # quantity: sizes, and sizes of --quick
     "calibration sentences": ((64, 256, 1024), (16, 32, 64)),
     "calibration sentences, large": ((128, 512, 1024), (8, 16, 32)),
     "blocks": ((2, 4, 8), (1, 2, 3)),
@@ -49,102 +49,104 @@ SIZES = {  # what grows: points, and the points of --quick
 
 
 def main() -> None:
-    """A line a point, then the exponents."""
+    """Print one row per quantity, with its exponents."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", default="akr", choices=tuple(METHODS))
-    parser.add_argument("--only", default="", choices=("", *SIZES), help="one kind of growth")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--only", default="", choices=("", *SIZES), help="one quantity")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to test the benchmark")
     parser.add_argument(
         "--point",
         nargs=2,
         metavar=("WHAT", "SIZE"),
-        help="one point, as JSON; what the benchmark starts itself with",
+        help="measure one point and print JSON; used internally",
     )
     options = parser.parse_args()
     if options.point:
         print(json.dumps(point(options.point[0], int(options.point[1]), options.method)))
         return
     print(
-        "| what grows | sizes | seconds | own memory, MB | time grows with size to the power of | "
-        "memory | estimated, MB |"
+        "| what grows | sizes | seconds | memory, MB | exponent of time | "
+        "exponent of memory | estimated, MB |"
     )
     print("|---|---|---|---|---|---|---|")
-    for what in [options.only] if options.only else SIZES:
-        sizes = SIZES[what][options.quick]
-        found = [_apart(what, size, options.method) for size in sizes]
-        seconds, memory = ([each[name] for each in found] for name in ("seconds", "bytes"))
+    for quantity in [options.only] if options.only else SIZES:
+        sizes = SIZES[quantity][options.quick]
+        points = [_run_point(quantity, size, options.method) for size in sizes]
+        seconds, memory = ([result[name] for result in points] for name in ("seconds", "bytes"))
         cells = [
             ", ".join(f"{value:,.0f}" for value in sizes),
             ", ".join(f"{value:.1f}" for value in seconds),
             ", ".join(f"{value / 1e6:,.0f}" for value in memory),
             f"{exponent(sizes, seconds):.2f}",
             f"{exponent(sizes, memory):.2f}",
-            ", ".join(f"{each['estimate'] / 1e6:,.0f}" for each in found if "estimate" in each),
+            ", ".join(
+                f"{result['estimate'] / 1e6:,.0f}" for result in points if "estimate" in result
+            ),
         ]
-        print(f"| {what} | {' | '.join(cells)} |", flush=True)
+        print(f"| {quantity} | {' | '.join(cells)} |", flush=True)
 
 
 def exponent(sizes: tuple[int, ...], values: list[float]) -> float:
-    """The slope of a straight line through the logarithms."""
+    """Return the slope of a linear fit of the logarithms."""
     return float(
         np.polyfit([log(size) for size in sizes], [log(max(value, 1e-9)) for value in values], 1)[0]
     )
 
 
-def _apart(what: str, size: int, method: str) -> dict[str, float]:
+def _run_point(quantity: str, size: int, method: str) -> dict[str, float]:
     command = [
         sys.executable,
         "-m",
         "benchmarks.scale",
         "--point",
-        what,
+        quantity,
         str(size),
         "--method",
         method,
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{what}, {size}: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if process.returncode:
+        sys.exit(f"{quantity}, {size}: {process.stderr.strip()[-500:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def point(what: str, size: int, method: str) -> dict[str, float]:
-    """Seconds and most bytes of one size."""
-    if what == "models in a study":
+def point(quantity: str, size: int, method: str) -> dict[str, float]:
+    """Return the seconds and peak bytes of one size."""
+    if quantity == "models in a study":
         return _pages(size)
-    if what == "attacked examples":
+    if quantity == "attacked examples":
         return _attack(size)
-    if what == "calibration sentences, large":
+    if quantity == "calibration sentences, large":
         return _prune(size, 384, LARGE, depth=1, method=method)
     return _prune(
-        size if what == "calibration sentences" else 64,
+        size if quantity == "calibration sentences" else 64,
         128,
         BASE,
-        depth=size if what == "blocks" else 2,
+        depth=size if quantity == "blocks" else 2,
         method=method,
     )
 
 
-def watched(work: Callable[[], object]) -> dict[str, float]:
-    """How long it took, and by how much this process's own memory grew at most."""
-    before, most, over = _own(), 0, threading.Event()
+def measure_memory(work: Callable[[], object]) -> dict[str, float]:
+    """Return the seconds of a call and the peak increase of this process's memory."""
+    before, peak, stop = _process_memory(), 0, threading.Event()
 
     def watch() -> None:
-        nonlocal most
-        while not over.wait(0.02):
-            most = max(most, _own())
+        nonlocal peak
+        while not stop.wait(0.02):
+            peak = max(peak, _process_memory())
 
     thread = threading.Thread(target=watch)
     thread.start()
     started = time.perf_counter()
     work()
     seconds = time.perf_counter() - started
-    over.set()
+    stop.set()
     thread.join()
-    return {"seconds": seconds, "bytes": float(max(most, _own()) - before)}
+    return {"seconds": seconds, "bytes": float(max(peak, _process_memory()) - before)}
 
 
-def _own() -> int:
+def _process_memory() -> int:
     return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
@@ -165,9 +167,9 @@ def _prune(
     ]
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     pruner = build(METHODS, method, {"sparsity": 0.5})
-    asked = Experiment(method=pruner, calibration=sentences, batch_size=size, device="cpu")
+    experiment = Experiment(method=pruner, calibration=sentences, batch_size=size, device="cpu")
     estimate = estimate_memory(
-        asked,
+        experiment,
         "cpu",
         width["hidden_size"],
         inside=width["intermediate_size"],
@@ -175,9 +177,9 @@ def _prune(
         tokens=sentences * length,
         longest=length,
     ).total
-    return watched(lambda: pruner.prune(model, batches, no_report)) | {
+    return measure_memory(lambda: pruner.prune(model, batches, no_report)) | {
         "estimate": estimate - weights
-    }  # the dense model is there already
+    }  # the dense model is already loaded
 
 
 def _attack(examples: int) -> dict[str, float]:
@@ -192,15 +194,15 @@ def _attack(examples: int) -> dict[str, float]:
     pair = Pair(model, model, tokenizer, task=task)
     Attack(recipes="DeepWordBug", examples=2).measure(
         pair, no_report
-    )  # imports, and what is read once
-    return watched(
+    )  # warm-up: imports and caches
+    return measure_memory(
         lambda: Attack(recipes="DeepWordBug", examples=examples).measure(pair, no_report)
     )
 
 
 def _pages(models: int) -> dict[str, float]:
-    """Overview and Compare of a study of so many models, seen for the first time by a server
-    that has shown an empty store.
+    """Measure Overview and Compare for a study with that many models, on their first visit to a
+    server that has shown an empty store.
     """
     from streamlit.testing.v1 import AppTest
 
@@ -209,21 +211,23 @@ def _pages(models: int) -> dict[str, float]:
     jobs.ensure_worker = lambda *_, **__: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
         os.environ["PRUNESCOPE_HOME"] = empty
-        _shown(AppTest.from_file(str(ROOT / PAGES[0]), default_timeout=600))
+        _show_pages(AppTest.from_file(str(ROOT / PAGES[0]), default_timeout=600))
         os.environ["PRUNESCOPE_HOME"] = home
-        _study(models)
-        return watched(lambda: _shown(AppTest.from_file(str(ROOT / PAGES[0]), default_timeout=600)))
+        _create_study(models)
+        return measure_memory(
+            lambda: _show_pages(AppTest.from_file(str(ROOT / PAGES[0]), default_timeout=600))
+        )
 
 
-def _shown(at: Any) -> None:
+def _show_pages(at: Any) -> None:
     for page in PAGES:
         (at.run() if page == PAGES[0] else at.switch_page(page).run())
         if at.exception:
             raise RuntimeError(at.exception[0].message)
 
 
-def _study(models: int) -> None:
-    """One experiment of the demo, run, and its rows again under other sparsities."""
+def _create_study(models: int) -> None:
+    """Run one experiment on the demo and copy its rows with other sparsities."""
     from prune_core.cli.run_commands import run_in_process
     from prune_core.measures import MEASURES
     from prune_core.store.store import Store

@@ -1,12 +1,12 @@
-"""Throughput of shrunk models against the dense one, at shares of the FLOPs removed: counted and
-measured.
+"""Speed of compact models compared with the dense model, by the fraction of FLOPs removed: in
+theory and measured.
 
     python -m benchmarks.shrunk_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] [--length
     128] [--device auto] [--bert-base]
 
-Dense is timed as Hugging Face's own forward, the shrunk model as it is loaded again from its
-folder; they take turns. Aim on two cores at batch 32, length 128: at least 1.7 times at 50%, 3
-times at 80%. --bert-base times a random model of that size, for a GPU.
+The dense model is timed with transformers' forward, the compact model after loading it from a
+folder; passes alternate. Goal on two cores at batch 32, length 128: a speed-up of at least 1.7 at
+50% and 3 at 80%. --bert-base times a random model of that size, for a GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from prune_core.plugins import build, no_report
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="demo")
-    parser.add_argument("--task", default="demo", help="its calibration sentences are used")
+    parser.add_argument("--task", default="demo", help="task with the calibration examples")
     parser.add_argument("--method", default="kprune")
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.5, 0.8])
     parser.add_argument("--batch", type=int, default=32)
@@ -59,7 +59,7 @@ def main() -> None:
     ]
     print(
         f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of "
-        f"{options.repeats} passes in turn"
+        f"{options.repeats} alternating passes"
     )
     print(
         f"{'':26}{'ms':>9}{'p95':>9}{'/s':>9}{'counted':>9}{'measured':>9}{'MB':>8}{'peak MB':>9}"
@@ -72,8 +72,8 @@ def main() -> None:
         method.prune(pruned, batches, no_report)
         with tempfile.TemporaryDirectory() as folder:
             loading.save(compact_model(pruned), tokenizer, Path(folder))
-            small = load(folder)[0].to(device)
-        rows = cost.measure(Pair(dense, small, tokenizer, task=task), no_report)["cost"]
+            compact = load(folder)[0].to(device)
+        rows = cost.measure(Pair(dense, compact, tokenizer, task=task), no_report)["cost"]
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):
             print(
                 f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}"

@@ -1,12 +1,11 @@
-"""A robust dense model on SST-2: plain and FreeLB fine-tunes of MiniLM, their soups, and a paired
-test against the plain ones.
+"""A robust dense model for SST-2: plain and FreeLB fine-tunes of MiniLM, their soups, and a paired
+test against the plain fine-tunes.
 
     python -m benchmarks.soup --out ../soups/sst2 --threads 1 [--trial]
 
-What is chosen is chosen on sentences held out of the training data; what is printed is measured on
-the validation sentences. Every part is kept in the folder: the same command goes on from where it
-was stopped. --trial times 50 steps of each kind and 20 attacks, and prints how long the whole would
-take.
+Selection uses examples held out from the training data; the printed metrics are measured on the
+validation examples. Results are saved in the folder, and the same command resumes an interrupted
+run. --trial times 50 steps of each type and 20 attacks, and prints an estimate of the total time.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from prune_core.training import model_soup
 from prune_core.training.finetune import Trainer, TrainingRecipe
 
 LABELS = ("negative", "positive")
-HELD_OUT = 1000  # training sentences to choose by
-# of a held-out sentence at least: the training data is mostly phrases, the validation data whole
-# sentences
+HELD_OUT = 1000  # training examples for model selection
+# minimum length of held-out examples: the training data is mostly phrases, the validation data
+# whole sentences
 WORDS = 9
-# on a plain MiniLM classifier a change of length 0.2, against 1 for a word's embedding, takes the
-# loss from 0.15 to 1.5
+# for a plain MiniLM classifier, a perturbation of norm 0.2 (word embeddings have norm 1) increases
+# the loss from 0.15 to 1.5
 RUNS: dict[str, dict[str, object]] = {
     "plain-1": {"learning_rate": 5e-5, "seed": 1},
     "plain-2": {"learning_rate": 3e-5, "seed": 2},
@@ -74,7 +73,7 @@ RUNS: dict[str, dict[str, object]] = {
 
 
 def main() -> None:
-    """Make what is missing, then print the table."""
+    """Compute what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out",
@@ -88,17 +87,17 @@ def main() -> None:
         "--examples",
         type=int,
         default=20000,
-        help="training sentences of each run, drawn with its seed",
+        help="training examples of each run, sampled with its seed",
     )
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument(
-        "--sentences", type=int, default=200, help="validation sentences attacked for the table"
+        "--sentences", type=int, default=200, help="validation examples attacked for the table"
     )
     parser.add_argument(
-        "--choose", type=int, default=200, help="held-out sentences attacked to choose by"
+        "--choose", type=int, default=200, help="held-out examples attacked for model selection"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, help="torch threads (0 = torch's own choice)"
+        "--threads", type=int, default=0, help="torch threads (0 = torch's default)"
     )
     parser.add_argument("--trial", action="store_true", help="time a few steps and attacks only")
     options = parser.parse_args()
@@ -119,27 +118,27 @@ def main() -> None:
         plan = model_soup.SoupPlan(
             way=way, attack_examples=options.choose, precision="bf16", max_length=64
         )
-        made = model_soup.make_soup(plan, candidates, held_out, folder=options.out, report=progress)
+        soup = model_soup.make_soup(plan, candidates, held_out, folder=options.out, report=progress)
         soups[f"soup {way}"] = model_soup.Candidate(f"soup {way}", str(options.out / way), {})
-        print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)
+        print(f"{way}: {' + '.join(soup['ingredients'])}", flush=True)
     plan = model_soup.SoupPlan(attack_examples=options.sentences, max_length=64)
-    judge = model_soup.CandidateEvaluator(
+    evaluator = model_soup.CandidateEvaluator(
         plan,
         LABELS,
         training_examples(DataSource(options.validation), LABELS),
         file=options.out / "judged.json",
     )
-    everyone = {**{candidate.name: candidate for candidate in candidates}, **soups}
-    found = {
-        name: judge(*loading.load(candidate.checkpoint), progress)
-        for name, candidate in everyone.items()
+    models = {**{candidate.name: candidate for candidate in candidates}, **soups}
+    results = {
+        name: evaluator(*loading.load(candidate.checkpoint), progress)
+        for name, candidate in models.items()
     }
     progress.end()
-    show(found)
+    show(results)
 
 
 def split(path: str, folder: Path) -> tuple[DataSource, DataSource]:
-    """(training, held-out) files in the folder, written once."""
+    """Return (training, held-out) files in the folder, written once."""
     files = [folder / name for name in ("train.parquet", "held-out.parquet")]
     if not all(file.is_file() for file in files):
         table = tables.read(path).rows.drop_duplicates("sentence")
@@ -148,14 +147,16 @@ def split(path: str, folder: Path) -> tuple[DataSource, DataSource]:
             .sample(HELD_OUT, random_state=0)
             .index
         )
-        for file, part in zip(files, (table.drop(chosen), table.loc[chosen]), strict=True):
-            part.to_parquet(file, index=False)
-    meant = ",".join(f"{number}={name}" for number, name in enumerate(LABELS))
-    return DataSource(str(files[0]), labels=meant), DataSource(str(files[1]), labels=meant)
+        for file, rows in zip(files, (table.drop(chosen), table.loc[chosen]), strict=True):
+            rows.to_parquet(file, index=False)
+    label_names = ",".join(f"{number}={name}" for number, name in enumerate(LABELS))
+    return DataSource(str(files[0]), labels=label_names), DataSource(
+        str(files[1]), labels=label_names
+    )
 
 
 def recipe(changed: dict[str, object], options: argparse.Namespace) -> TrainingRecipe:
-    """What all runs share, and what this one has of its own."""
+    """Return the common options with the changes of one run."""
     adversarial = "freelb" if "adversarial_norm" in changed else "none"
     return TrainingRecipe(
         adversarial=adversarial,
@@ -173,66 +174,66 @@ def recipe(changed: dict[str, object], options: argparse.Namespace) -> TrainingR
 def trial(
     recipes: dict[str, TrainingRecipe], train: DataSource, options: argparse.Namespace
 ) -> None:
-    """Seconds a step of each kind of run, seconds an attacked sentence, and what that makes for
-    the whole.
+    """Print seconds per step for each type of run, seconds per attacked example, and the estimated
+    total.
     """
-    whole, per_step = 0.0, {}
-    for each in recipes.values():
-        if each.adversarial not in per_step:
+    total, per_step = 0.0, {}
+    for recipe in recipes.values():
+        if recipe.adversarial not in per_step:
             model, tokenizer = loading.load(
-                each.checkpoint, "classification", LABELS, dropout=each.dropout
+                recipe.checkpoint, "classification", LABELS, dropout=recipe.dropout
             )
             trainer = Trainer(
-                each,
+                recipe,
                 model,
                 tokenizer,
                 train=training_examples(train, LABELS).sample(options.examples, 0),
             )
-            trainer.run(5, no_report)  # bf16 kernels are made at the first
+            trainer.run(5, no_report)  # warm-up: bf16 kernels are created
             started = time.perf_counter()
             trainer.run(50, no_report)
-            per_step[each.adversarial] = (time.perf_counter() - started) / 50
+            per_step[recipe.adversarial] = (time.perf_counter() - started) / 50
             print(
-                f"{each.adversarial}: {per_step[each.adversarial]:.2f} s a step, {trainer.steps} "
-                "steps a run",
+                f"{recipe.adversarial}: {per_step[recipe.adversarial]:.2f} s per step, "
+                f"{trainer.steps} steps per run",
                 flush=True,
             )
-        whole += per_step[each.adversarial] * trainer.steps
+        total += per_step[recipe.adversarial] * trainer.steps
     plan = model_soup.SoupPlan(attack_examples=20, examples=20, precision="bf16", max_length=64)
-    judge = model_soup.CandidateEvaluator(
+    evaluator = model_soup.CandidateEvaluator(
         plan,
         LABELS,
         training_examples(DataSource(options.validation), LABELS),
         file=options.out / "trial.json",
     )
     started = time.perf_counter()
-    judge(*loading.load("demo"), no_report)
+    evaluator(*loading.load("demo"), no_report)
     attack = (time.perf_counter() - started) / 20
-    print(f"attack: {attack:.2f} s a sentence")
-    most = (3 * len(recipes) - 1) * options.choose + (len(recipes) + 3) * options.sentences
-    print(f"fine-tunes {seconds(whole)}, attacks at most {seconds(most * attack)}")
+    print(f"attack: {attack:.2f} s per example")
+    attacks = (3 * len(recipes) - 1) * options.choose + (len(recipes) + 3) * options.sentences
+    print(f"fine-tunes {seconds(total)}, attacks at most {seconds(attacks * attack)}")
 
 
-def show(found: dict[str, model_soup.Measurements]) -> None:
-    """A line a model, and each soup against the plain run with the highest accuracy and the one
-    that attacks hurt least.
+def show(results: dict[str, model_soup.Measurements]) -> None:
+    """Print one line per model, and compare each soup with the most accurate and the most robust
+    plain run.
     """
     print(f"\n{'':20}{'accuracy':>10}{'under attack':>14}{'95% interval':>18}{'n':>6}")
-    for name, row in found.items():
+    for name, row in results.items():
         interval = f"{percent(row['under_attack_low'])} to {percent(row['under_attack_high'])}"
         print(
             f"{name:20}{percent(row['accuracy']):>10}{percent(row['under_attack']):>14}{interval:>18}{row['attack_n']:6}"
         )
-    plain = [name for name in found if name.startswith("plain")]
-    for score, told in (("accuracy", "most accurate"), ("under_attack", "least hurt")):
-        best = max(plain, key=lambda name: found[name][score])
-        print(f"\nagainst {best}, the {told} plain run:")
-        for name, row in found.items():
+    plain = [name for name in results if name.startswith("plain")]
+    for score, description in (("accuracy", "most accurate"), ("under_attack", "most robust")):
+        best = max(plain, key=lambda name: results[name][score])
+        print(f"\nagainst {best}, the {description} plain run:")
+        for name, row in results.items():
             if name.startswith("soup"):
                 versus = attack_success.under_attack(
-                    pd.DataFrame(found[best]["outcomes"]), pd.DataFrame(row["outcomes"])
+                    pd.DataFrame(results[best]["outcomes"]), pd.DataFrame(row["outcomes"])
                 )
-                gap = row["accuracy"] - found[best]["accuracy"]
+                gap = row["accuracy"] - results[best]["accuracy"]
                 interval = f"{points(versus.low)} to {points(versus.high)}"
                 print(
                     f"{name:20}accuracy {points(gap)}, under attack {points(versus.difference)} "

@@ -1,5 +1,5 @@
-"""Time and accuracy against the share of FLOPs removed: K-prune, Kwon et al. and the plain
-baselines, beside the dense model.
+"""Time and accuracy by the fraction of FLOPs removed: K-prune, Kwon et al. and simple baselines,
+compared with the dense model.
 
     python -m benchmarks.structured --checkpoint ../shared/models/sst2-minilm \\
         --task ../shared/data/sst2/validation.parquet --calibration
@@ -7,8 +7,8 @@ baselines, beside the dense model.
     python -m benchmarks.structured --checkpoint my-squad --task … --calibration … --max-length 192
     --methods kprune kwon
 
-The same draw of calibration examples goes to every method; FLOPs are counted at the evaluation
-examples' mean length, and what is scored is the shrunk model.
+All methods use the same calibration samples; FLOPs are counted at the mean length of the evaluation
+examples, and the compact model is scored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 
 
 def main() -> None:
-    """A line for every method, sparsity and draw, and their means."""
+    """Print one line per method and sparsity, with the mean over calibration samples."""
     options = arguments()
     bench = Bench(
         options.task,
@@ -41,11 +41,11 @@ def main() -> None:
         batch_size=options.batch_size,
     )
     task = bench.task
-    length, many = (
-        mean_length(bench.loaded[1], some, options)
-        for some in (task.evaluation, bench.draw(1000, 0))
+    length, calibration_length = (
+        mean_length(bench.loaded[1], examples, options)
+        for examples in (task.evaluation, bench.calibration_sample(1000, 0))
     )
-    size = max(1, round(options.tokens / many))
+    size = max(1, round(options.tokens / calibration_length))
     print(
         f"{devices.device_title(devices.pick_device(options.device))}; "
         f"{METRICS[task.metric].title} on {len(task.evaluation)} examples of "
@@ -56,45 +56,48 @@ def main() -> None:
     print(f"{'method':16}{'removed':>9}{'realised':>10}{'seconds':>9}{'score':>8}   each sample")
     for sparsity in options.sparsities:
         for name in options.methods:
-            found = []
+            runs = []
             for seed in range(options.seeds):
-                pruned, rows, spent = bench.pruned(
-                    name, {"sparsity": sparsity, "length": length}, bench.draw(size, seed), seed
+                pruned, rows, elapsed = bench.pruned(
+                    name,
+                    {"sparsity": sparsity, "length": length},
+                    bench.calibration_sample(size, seed),
+                    seed,
                 )
-                found.append(
+                runs.append(
                     (
-                        spent,
+                        elapsed,
                         bench.score(compact_model(pruned)),
                         1 - rows["budget"]["realised"].iloc[0],
                     )
                 )
-            seconds, scores, removed = zip(*found, strict=True)
+            seconds, scores, removed = zip(*runs, strict=True)
             mean = sum(scores) / len(scores)
-            each = ", ".join(f"{value:.2f}" for value in scores)
+            all_scores = ", ".join(f"{value:.2f}" for value in scores)
             print(
                 f"{name:16}{sparsity:9.0%}{min(removed):10.2%}{min(seconds):9.1f}{mean:8.2f}   "
-                f"{each}",
+                f"{all_scores}",
                 flush=True,
             )
 
 
 def arguments() -> argparse.Namespace:
-    """What to run on what."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="demo")
     parser.add_argument("--task", default="../shared/data/sst2/validation.parquet")
     parser.add_argument("--calibration", default="../shared/data/sst2/train.parquet")
-    parser.add_argument("--metric", default="", help="the task's usual one where none is named")
+    parser.add_argument("--metric", default="", help="default: the metric of the task")
     parser.add_argument("--methods", nargs="*", default=UNITS, choices=UNITS)
     parser.add_argument(
         "--sparsities",
         nargs="*",
         type=float,
         default=[0.5, 0.6, 0.7, 0.8],
-        help="shares of FLOPs to remove",
+        help="fractions of FLOPs to remove",
     )
     parser.add_argument("--tokens", type=int, default=20_000, help="size of the calibration sample")
-    parser.add_argument("--evaluation", type=int, default=0, help="examples to judge by; 0 = all")
+    parser.add_argument("--evaluation", type=int, default=0, help="evaluation examples; 0 = all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=128)
@@ -103,7 +106,7 @@ def arguments() -> argparse.Namespace:
 
 
 def mean_length(tokenizer: object, examples: Examples, options: argparse.Namespace) -> float:
-    """Tokens per row."""
+    """Return the mean number of tokens per row."""
     rows = tokens.encode(tokenizer, examples, options.max_length).inputs["input_ids"]
     return sum(map(len, rows)) / len(rows)
 

@@ -103,14 +103,19 @@ def test_gpu_check_writes_every_table_without_optional_packages(tmp_path):
     )
 
 
+<<<<<<< HEAD
 def test_failed_and_slow_sections_report_their_status(monkeypatch):
     failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
+=======
+def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch):
+    failed = gpu._run_section("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
+>>>>>>> names-z
     assert (
         failed["status"].startswith("Failed: Device 'cuda:7' is not available on this machine")
         and failed["rows"] == []
     )
     monkeypatch.setattr(fast, "LIMIT", 0.5)
-    stopped = gpu._apart("fast", Namespace(device="cpu", tiny=True, patience=1.0))
+    stopped = gpu._run_section("fast", Namespace(device="cpu", tiny=True, patience=1.0))
     assert (
         stopped["status"] == "Stopped after its 0 s, with what it had" and stopped["seconds"] < 10
     )
@@ -165,7 +170,9 @@ def test_bench_score_equals_the_accuracy_measure(tmp_path):
     bench = Bench(
         str(tmp_path / "evaluation.csv"), str(tmp_path / "calibration.csv"), "demo", evaluation=0
     )
-    pruned, rows, seconds = bench.pruned("magnitude", {"sparsity": 0.5}, bench.draw(20, 0))
+    pruned, rows, seconds = bench.pruned(
+        "magnitude", {"sparsity": 0.5}, bench.calibration_sample(20, 0)
+    )
     model, tokenizer = bench.loaded
     expected = (
         Accuracy()

@@ -131,7 +131,7 @@ def test_serve_restarts_the_dashboard_and_leaves_no_process_behind(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.4", "lab.example.org"])
-def test_a_wider_address_requires_a_login(address, capsys, monkeypatch, tmp_path):
+def test_non_loopback_address_requires_a_login(address, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["serve", "--address", address]) == 2

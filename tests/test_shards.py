@@ -35,7 +35,7 @@ def rows(store):
     """Return every table of every job by its key, without the columns that differ between runs."""
     by_key = {}
     for job in store.jobs():
-        assert job.key not in by_key, "a job exists twice"
+        assert job.key not in by_key, "duplicate job"
         tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
         by_key[job.key] = {
             name: table.drop(columns=["job", "seconds"], errors="ignore")
@@ -59,7 +59,7 @@ def grid(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_shards_give_the_rows_of_a_sweep_however_often_they_are_collected(
+def test_collecting_shards_repeatedly_gives_the_same_rows_as_a_sweep(
     fake,  # noqa: F811
     grid,
     tmp_path,
@@ -187,9 +187,9 @@ def test_a_cancelled_experiment_that_continues_is_not_cancelled_again(fake, grid
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda place: (place / "0001" / shards.EXPERIMENT).write_text("{"), "cannot be read"),
+        (lambda out: (out / "0001" / shards.EXPERIMENT).write_text("{"), "cannot be read"),
         (
-            lambda place: (place / shards.PLAN).write_text('{"version": "0", "shards": 2}'),
+            lambda out: (out / shards.PLAN).write_text('{"version": "0", "shards": 2}'),
             "was planned by PruneScope 0",
         ),
     ],
@@ -216,7 +216,7 @@ def test_a_plan_never_overwrites_other_files(fake, grid, tmp_path, capsys):  # n
     assert "at least 1" in message and "has 1 to 2" in message
 
 
-def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkeypatch):
+def test_cluster_that_loses_a_node_returns_each_row_exactly_once(tmp_path, monkeypatch):
     """Three experiments with attacks in two chunks on two nodes; a node in use is removed."""
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "model")
     labels = loading.label_names(tiny.model().config)

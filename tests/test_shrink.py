@@ -1,4 +1,6 @@
-"""Shrunk models say what the full-shape ones say: in this process, in a fresh one, and as ONNX."""
+"""Compact models have the outputs of the full-shape models: in this process, in a new process and
+as ONNX.
+"""
 
 import copy
 import json
@@ -33,9 +35,9 @@ from prune_core.plugins import build, no_report
 from prune_core.store.store import Store
 
 KINDS = ("classification", "span")
-# What each of the two blocks loses: its heads and neurons by lot, or all of a sub-layer.
+# What is removed from each of the two layers: random heads and neurons, or a whole sublayer.
 ALL = "heads neurons"
-LOSSES = {
+REMOVALS = {
     "some": ("", ""),
     "attention": ("heads", ""),
     "ffn": ("", "neurons"),
@@ -44,34 +46,36 @@ LOSSES = {
 }
 
 
-def pruned(family="bert", kind="classification", losses=("", ""), seed=0):
-    """A random model in which units are dead, at full shape."""
-    model, dice = tiny.model(family, seed, kind), np.random.default_rng(seed)
+def pruned(family="bert", kind="classification", removals=("", ""), seed=0):
+    """Return a random model of full shape in which units are dead."""
+    model, rng = tiny.model(family, seed, kind), np.random.default_rng(seed)
     with torch.no_grad():
-        for block, lost in zip(replay.blocks(model), losses, strict=True):
+        for block, removed in zip(replay.blocks(model), removals, strict=True):
             heads = block.linears["attention_output"].weight.unflatten(
                 1, (block.heads, block.head_width)
             )
-            heads[:, range(4) if "heads" in lost else dice.permutation(4)[:2]] = 0
+            heads[:, range(4) if "heads" in removed else rng.permutation(4)[:2]] = 0
             block.linears["ffn_out"].weight[
-                :, range(64) if "neurons" in lost else dice.permutation(64)[:37]
+                :, range(64) if "neurons" in removed else rng.permutation(64)[:37]
             ] = 0
     return model
 
 
 @torch.no_grad()
 def logits(model, family="bert"):
-    """Of every batch; of a span's ends those at real tokens, as what DeBERTa says of padding
-    hangs on padding.
+    """Return the logits of every batch; for spans only those at real tokens, because DeBERTa's
+    logits at padding depend on the amount of padding.
     """
-    found = []
+    outputs = []
     for batch in tiny.calibration(family):
         out = model(**batch)
-        said = torch.stack([out[name] for name in out if "logits" in name])
-        found.append(
-            said.masked_fill(batch["attention_mask"] == 0, 0) if "start_logits" in out else said
+        stacked = torch.stack([out[name] for name in out if "logits" in name])
+        outputs.append(
+            stacked.masked_fill(batch["attention_mask"] == 0, 0)
+            if "start_logits" in out
+            else stacked
         )
-    return found
+    return outputs
 
 
 def close(one, two):
@@ -80,41 +84,41 @@ def close(one, two):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Shrunk folders of all families and both kinds of head, with the logits of the models they
-    were cut from.
+    """Compact checkpoints of all families and both task types, with the logits of the full-shape
+    models.
     """
     home = tmp_path_factory.mktemp("shrunk")
     for family in families.FAMILIES:
         for kind in KINDS:
-            model = pruned(family, kind, LOSSES["both"])
+            model = pruned(family, kind, REMOVALS["both"])
             loading.save(compact_model(model), tiny.tokenizer(family), home / f"{family}-{kind}")
             torch.save(logits(model, family), home / f"{family}-{kind}" / "expected.pt")
     return home
 
 
-@pytest.mark.parametrize("losses", LOSSES)
+@pytest.mark.parametrize("removals", REMOVALS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_the_same_logits_from_less(family, kind, losses):
-    model = pruned(family, kind, LOSSES[losses])
+def test_compact_model_has_the_same_logits_and_fewer_parameters(family, kind, removals):
+    model = pruned(family, kind, REMOVALS[removals])
     small = compact_model(model)
     assert close(logits(small, family), logits(model, family))
     heads, neurons = dead_units(model)
     assert dead_units(small) == (0, 0)
     batch = tiny.calibration(family)[0]
-    real = batch["attention_mask"] if kind == "span" else 1
+    mask = batch["attention_mask"] if kind == "span" else 1
     assert torch.allclose(
-        small(**batch)[0] * real, model(**batch)[0] * real, rtol=0, atol=1e-5
-    )  # with gradients too
-    # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias, a
-    # gated one three and none
-    bare = family == "modernbert"
-    gone = heads * (4 * 32 * 8 + (0 if bare else 3 * 8)) + neurons * (
-        3 * 32 if bare else 2 * 32 + 1
+        small(**batch)[0] * mask, model(**batch)[0] * mask, rtol=0, atol=1e-5
+    )  # with gradients enabled
+    # a head of width 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron has two vectors of 32 and
+    # a bias, a gated neuron three vectors and no bias
+    no_bias = family == "modernbert"
+    removed_parameters = heads * (4 * 32 * 8 + (0 if no_bias else 3 * 8)) + neurons * (
+        3 * 32 if no_bias else 2 * 32 + 1
     )
     assert (
         sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small.parameters())
-        == gone
+        == removed_parameters
         > 0
     )
     for batch in tiny.calibration(family):
@@ -124,19 +128,19 @@ def test_the_same_logits_from_less(family, kind, losses):
             torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
 
 
-def test_a_sublayer_that_lost_everything_runs_no_kernel():
-    small, batch = compact_model(pruned(losses=LOSSES["all"])), tiny.calibration()[0]
+def test_empty_sublayers_run_no_matrix_kernels():
+    small, batch = compact_model(pruned(removals=REMOVALS["all"])), tiny.calibration()[0]
     with torch.no_grad(), torch.autograd.profiler.profile(use_kineto=False) as profile:
-        own, place = replay.block_modules(small)[0]
-        own[place](torch.randn(2, 5, 32))
-    ran = {event.key for event in profile.key_averages()}
-    assert "aten::native_layer_norm" in ran and not any(
-        word in name for name in ran for word in ("mm", "gelu", "attention")
+        modules, index = replay.block_modules(small)[0]
+        modules[index](torch.randn(2, 5, 32))
+    operations = {event.key for event in profile.key_averages()}
+    assert "aten::native_layer_norm" in operations and not any(
+        word in name for name in operations for word in ("mm", "gelu", "attention")
     )
     assert small(**batch).logits.isfinite().all()
 
 
-def test_dead_means_all_columns_are_zero():
+def test_units_are_dead_only_if_all_their_columns_are_zero():
     model = pruned()
     block = replay.blocks(model)[1]
     before = live_units(block)
@@ -146,12 +150,12 @@ def test_dead_means_all_columns_are_zero():
             1e-30  # a single weight keeps a head alive
         )
         block.linears["ffn_in"].weight[before.neurons[0]] = (
-            0  # a neuron without input still says its bias
+            0  # a neuron without input still outputs its bias
         )
     assert live_units(block) == (sorted([*before.heads, head]), before.neurons)
 
 
-def test_a_fresh_process_loads_every_folder(folders):
+def test_new_process_loads_every_compact_checkpoint(folders):
     code = (
         "import sys, torch, tiny, prune_core; from pathlib import Path\n"
         "from test_shrink import close, logits\n"
@@ -160,34 +164,34 @@ def test_a_fresh_process_loads_every_folder(folders):
         "    print(folder.name, close(logits(model, folder.name.rsplit('-', 1)[0]), "
         "torch.load(folder / 'expected.pt')))"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(folders)],
         cwd=ROOT / "tests",
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     )
-    lines = found.stdout.splitlines()
+    lines = process.stdout.splitlines()
     assert len(lines) == 2 * len(families.FAMILIES) and all(
         line.endswith(" True") for line in lines
-    ), found.stderr[-2000:]
+    ), process.stderr[-2000:]
 
 
-def test_a_copy_and_a_second_save_stay_what_they_were(folders, tmp_path):
+def test_copying_and_saving_again_preserve_a_compact_model(folders, tmp_path):
     model, tokenizer = loading.load(str(folders / "bert-classification"))
     assert close(logits(copy.deepcopy(model)), logits(model))
     loading.save(model, tokenizer, tmp_path)
-    again, _ = loading.load(str(tmp_path))
-    assert close(logits(again), logits(model))
-    kept = json.loads((tmp_path / "config.json").read_text())["prunescope"]
-    assert [len(heads) for heads in kept["heads"]] == [0, 2] and [
-        len(neurons) for neurons in kept["neurons"]
+    reloaded, _ = loading.load(str(tmp_path))
+    assert close(logits(reloaded), logits(model))
+    config = json.loads((tmp_path / "config.json").read_text())["prunescope"]
+    assert [len(heads) for heads in config["heads"]] == [0, 2] and [
+        len(neurons) for neurons in config["neurons"]
     ] == [0, 32]
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_from_pretrained_still_loads_the_full_shape(family, tmp_path):
-    model = pruned(family, losses=LOSSES["both"])
+def test_from_pretrained_still_loads_full_shape_checkpoints(family, tmp_path):
+    model = pruned(family, removals=REMOVALS["both"])
     loading.save(model, tiny.tokenizer(family), tmp_path)
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     assert close(logits(plain, family), logits(model, family))
@@ -200,30 +204,30 @@ def _edit(folder, change):
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "corrupt",
     [
-        lambda folder: _edit(folder, lambda kept: kept["heads"][1].pop()),
-        lambda folder: _edit(folder, lambda kept: kept["neurons"][1].append(64)),
-        lambda folder: _edit(folder, lambda kept: kept["heads"].pop()),
-        lambda folder: _edit(folder, lambda kept: kept.pop("neurons")),
-        lambda folder: _edit(folder, lambda kept: kept.update(heads=3)),
+        lambda folder: _edit(folder, lambda config: config["heads"][1].pop()),
+        lambda folder: _edit(folder, lambda config: config["neurons"][1].append(64)),
+        lambda folder: _edit(folder, lambda config: config["heads"].pop()),
+        lambda folder: _edit(folder, lambda config: config.pop("neurons")),
+        lambda folder: _edit(folder, lambda config: config.update(heads=3)),
         lambda folder: (folder / "model.safetensors").unlink(),
         lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"),
     ],
     ids=[
-        "a head less",
-        "a neuron more",
-        "a block less",
-        "no neurons",
-        "no list",
-        "no weights",
-        "no safetensors",
+        "missing head",
+        "extra neuron",
+        "missing layer",
+        "missing neurons",
+        "not a list",
+        "missing weights",
+        "invalid safetensors",
     ],
 )
-def test_a_folder_that_contradicts_itself_is_a_sentence(folders, tmp_path, harm):
+def test_inconsistent_checkpoint_is_rejected(folders, tmp_path, corrupt):
     model, tokenizer = loading.load(str(folders / "bert-classification"))
     loading.save(model, tokenizer, tmp_path)
-    harm(tmp_path)
+    corrupt(tmp_path)
     with pytest.raises(
         PruneError, match="disagree on the removed heads and neurons; export it again|truncated"
     ):
@@ -231,15 +235,15 @@ def test_a_folder_that_contradicts_itself_is_a_sentence(folders, tmp_path, harm)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_method_prunes_a_shrunk_checkpoint(folders, tmp_path, method):
-    asked = experiment.Experiment(
+def test_no_method_prunes_a_compact_checkpoint(folders, tmp_path, method):
+    pruning_run = experiment.Experiment(
         str(folders / "bert-classification"), method=build(METHODS, method)
     )
     with pytest.raises(PruneError, match=r"is already compact \(shrunk\): measure or deploy it"):
-        list(run.run(asked, tmp_path, no_report))
+        list(run.run(pruning_run, tmp_path, no_report))
 
 
-def test_nor_does_finetune_or_a_second_cut(folders):
+def test_compact_checkpoint_cannot_be_finetuned_or_compacted_again(folders):
     folder = str(folders / "bert-classification")
     with pytest.raises(PruneError, match=r"is already compact \(shrunk\)"):
         loading.load(folder, new_head="classification")
@@ -247,14 +251,14 @@ def test_nor_does_finetune_or_a_second_cut(folders):
         compact_model(loading.load(folder)[0])
 
 
-def test_every_measure_takes_a_shrunk_checkpoint(folders):
+def test_every_measure_accepts_a_compact_checkpoint(folders):
     model, _ = loading.load(str(folders / "bert-classification"))
     options = {
         "drift": {"neighbours": 3, "umap": False},
         "cost": {"repeats": 3, "length": 16},
         "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20},
     }
-    slow = {"formats", "quantization"}  # writes ONNX, which is tried below for every family
+    slow = {"formats", "quantization"}  # ONNX exports are tested below for every family
     for name in set(MEASURES) - slow - (set() if find_spec("textattack") else {"attack"}):
         tables = build(MEASURES, name, options.get(name, {})).measure(
             tiny.pair(model, model, copies=2), no_report
@@ -262,47 +266,48 @@ def test_every_measure_takes_a_shrunk_checkpoint(folders):
         assert all(len(frame) for frame in tables.values()), name
 
 
-def test_cost_measures_the_shrunk_model():
-    model = pruned(losses=LOSSES["attention"])
+def test_cost_measures_the_compact_model():
+    model = pruned(removals=REMOVALS["attention"])
     tables = build(MEASURES, "cost", {"repeats": 3, "length": 16, "grid": True}).measure(
         tiny.pair(tiny.model(), model), no_report
     )
-    dense, small = (row for _, row in tables["cost"].iterrows())
+    dense, compact = (row for _, row in tables["cost"].iterrows())
     heads, neurons = dead_units(model)
     assert (
-        small.shrunk
+        compact.shrunk
         and not dense.shrunk
-        and f"{heads} dead heads and {neurons} dead neurons" in small.note
+        and f"{heads} dead heads and {neurons} dead neurons" in compact.note
     )
     assert (
-        small.parameters
+        compact.parameters
         == sum(p.numel() for p in compact_model(model).parameters())
         < dense.parameters
     )
     assert (
-        small.macs == macs(compact_model(model), 16)
-        and small.speedup_theoretical == dense.macs / small.macs > 1.5
+        compact.macs == macs(compact_model(model), 16)
+        and compact.speedup_theoretical == dense.macs / compact.macs > 1.5
     )
     assert (
-        small.bytes < dense.bytes and 4 * small.parameters < small.peak_memory < dense.peak_memory
+        compact.bytes < dense.bytes
+        and 4 * compact.parameters < compact.peak_memory < dense.peak_memory
     )
-    assert bool(small.limit) == (small.speedup_measured < 0.95 * small.speedup_theoretical)
+    assert bool(compact.limit) == (compact.speedup_measured < 0.95 * compact.speedup_theoretical)
     grid = tables["latency"]
     assert len(grid) == 2 * 9 and set(zip(grid.batch, grid.length, strict=True)) == {
         (b, n) for b in (1, 8, 32) for n in (32, 128, 384)
     }
-    beyond = grid.length > 130
+    too_long = grid.length > 130
     assert (
-        grid[beyond].latency_p50.isna().all()
-        and grid[beyond].limit.str.contains("accepts at most 130 tokens").all()
+        grid[too_long].latency_p50.isna().all()
+        and grid[too_long].limit.str.contains("accepts at most 130 tokens").all()
     )
-    assert (grid[~beyond].latency_p50 <= grid[~beyond].latency_p95).all() and (
-        grid[~beyond].passes == 3
+    assert (grid[~too_long].latency_p50 <= grid[~too_long].latency_p95).all() and (
+        grid[~too_long].passes == 3
     ).all()
 
 
 @pytest.mark.parametrize(
-    "pruned, seconds, words",
+    "pruned, seconds, expected",
     [
         (
             Profile(4.0, Counter(gelu=1.0), 0),
@@ -323,49 +328,49 @@ def test_cost_measures_the_shrunk_model():
         (None, 5.0, "does not support this device"),
     ],
 )
-def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
-    dense = Profile(8.0, Counter(gelu=4.0), 0)  # of which a quarter would be 2 and 1
-    assert words in speedup_limit(dense, pruned, (12.0, seconds), theoretical=4.0)
+def test_speedup_limit_names_the_largest_source_of_extra_time(pruned, seconds, expected):
+    dense = Profile(8.0, Counter(gelu=4.0), 0)  # at a quarter of the work: 2 and 1
+    assert expected in speedup_limit(dense, pruned, (12.0, seconds), theoretical=4.0)
 
 
-def test_cost_refuses_what_the_model_cannot_take():
+def test_cost_rejects_lengths_above_the_maximum_of_the_model():
     with pytest.raises(PruneError, match="length is 131, but the model accepts at most 130 tokens"):
         build(MEASURES, "cost", {"length": 131}).measure(
             tiny.pair(tiny.model(), tiny.model()), no_report
         )
     assert (
         replay.max_tokens(tiny.model("roberta")) == 129
-    )  # positions count from behind the padding index
+    )  # position ids start after the padding index
 
 
 @pytest.mark.parametrize(
     "family, kind", zip(families.FAMILIES, cycle(KINDS), strict=False)
-)  # an export takes five seconds
-def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
+)  # one task type per family: an export takes five seconds
+def test_onnx_model_has_the_same_logits_at_every_shape(folders, family, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = folders / f"{family}-{kind}"
     assert "the largest difference is" in onnx.write_onnx(folder)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    assert {given.name for given in session.get_inputs()} == set(
+    assert {model_input.name for model_input in session.get_inputs()} == set(
         tiny.tokenizer(family).model_input_names
     )
     for batch, expected in zip(
         tiny.calibration(family), torch.load(folder / "expected.pt"), strict=True
     ):
-        found = np.stack(
+        outputs = np.stack(
             session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})
         )
-        real = batch["attention_mask"].numpy() if kind == "span" else 1
-        np.testing.assert_allclose(found * real, expected.numpy(), rtol=0, atol=1e-4)
+        mask = batch["attention_mask"].numpy() if kind == "span" else 1
+        np.testing.assert_allclose(outputs * mask, expected.numpy(), rtol=0, atol=1e-4)
 
 
-def test_onnx_of_the_full_shape(tmp_path):
+def test_onnx_export_of_a_full_shape_model(tmp_path):
     pytest.importorskip("onnxruntime")
     loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path)
     assert "the largest difference is" in onnx.write_onnx(tmp_path)
 
 
-def test_a_wrong_export_is_noticed():
+def test_wrong_export_is_detected():
     model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
     with pytest.raises(PruneError, match="does not return the model's outputs"):
         onnx.largest_difference(
@@ -401,18 +406,18 @@ def test_export_on_the_command_line(tmp_path, capsys):
     shutil.rmtree(Store().folder(1) / "checkpoint")
     loading.save(
         model, tiny.tokenizer(), Store().folder(1) / "checkpoint"
-    )  # as a structured method leaves it
+    )  # the result of a structured method
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "Removed 4 heads and 64 neurons" in said
-        and said.count("largest difference") == 2
+        "Removed 4 heads and 64 neurons" in output
+        and output.count("largest difference") == 2
         and (tmp_path / "small" / "model.onnx").is_file()
     )
-    parts = pd.DataFrame(
+    matrices = pd.DataFrame(
         {"part": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]}
     )
-    Store().add_rows(1, {"quantization": parts}, "quantization", seconds=1.0, facts={})
+    Store().add_rows(1, {"quantization": matrices}, "quantization", seconds=1.0, facts={})
     assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0
     assert (
         "bert.encoder.layer.0.output.dense stay in fp32, as proposed by the quantization "
@@ -442,14 +447,14 @@ def test_export_on_the_command_line(tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("dead, gone", [(4, 0), (8, 8), (13, 8), (64, 64)])
-def test_widths_stay_at_multiples_of_eight(dead, gone):
+@pytest.mark.parametrize("dead, removed", [(4, 0), (8, 8), (13, 8), (64, 64)])
+def test_widths_stay_at_multiples_of_eight(dead, removed):
     model = tiny.model()
     with torch.no_grad():
         replay.blocks(model)[0].linears["ffn_out"].weight[:, :dead] = 0
-    assert dead_units(model) == (0, gone) and alignment_neurons(model) == dead - gone
+    assert dead_units(model) == (0, removed) and alignment_neurons(model) == dead - removed
     small = compact_model(model)
     assert (
         close(logits(small), logits(model))
-        and replay.blocks(small)[0].linears["ffn_out"].in_features == 64 - gone
+        and replay.blocks(small)[0].linears["ffn_out"].in_features == 64 - removed
     )

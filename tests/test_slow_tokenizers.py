@@ -1,5 +1,5 @@
-"""Tokenizers without a fast version, such as BERTweet's: word labels are aligned word by word,
-and what needs offsets says so.
+"""Tokenizers without a fast version, such as BERTweet's: word labels are aligned word by word, and
+features that need character offsets are rejected.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ TAGGED = "Ada B-PER\nBrook I-PER\nwrites O\nin O\nOak B-LOC\nBridge I-LOC\n. O\n
 
 
 def checkpoint(folder: Path, kind: str = "token") -> str:
-    """A small RoBERTa with BERTweet's kind of tokenizer."""
+    """Save a small RoBERTa with a BERTweet tokenizer; return its folder."""
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("".join(f"{word} 1\n" for word in WORDS))
     merges = ["w r", "wr i</w>", "t e", "te s</w>", "b r", "br i</w>", "d g", "dg e</w>"]
@@ -45,34 +45,34 @@ def checkpoint(folder: Path, kind: str = "token") -> str:
         if kind == "token"
         else config.id2label
     )
-    made = {"token": AutoModelForTokenClassification, "span": AutoModelForQuestionAnswering}[
+    model = {"token": AutoModelForTokenClassification, "span": AutoModelForQuestionAnswering}[
         kind
     ].from_config(config)
-    made.save_pretrained(folder)
+    model.save_pretrained(folder)
     return str(folder)
 
 
-def test_each_word_keeps_its_label_and_the_outputs_agree(tmp_path: Path) -> None:
+def test_word_labels_are_aligned_and_outputs_match_transformers(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint(tmp_path / "model"))
     assert not tokenizer.is_fast
-    found = Examples(
+    examples = Examples(
         ["ada brook writes in oak bridge .", "writes"],
         labels=[[1, 2, 0, 0, 3, 4, 0], [0]],
         kind="token",
     )
-    features = tokens.encode(tokenizer, found, 64)
+    features = tokens.encode(tokenizer, examples, 64)
     assert [[word for word in row if word is not None] for row in features.words] == [
         list(range(7)),
         [0],
     ]
     assert all(row[0] is None and row[-1] is None for row in features.words)
-    verification.check(str(tmp_path / "model"), model, tokenizer, examples=found, max_length=64)
-    assert [len(row) for row in predict.predict(model, tokenizer, found).predicted] == [7, 1]
-    short = tokens.encode(tokenizer, found, 5)
-    assert len(short.inputs["input_ids"][0]) == len(short.words[0]) == 5
+    verification.check(str(tmp_path / "model"), model, tokenizer, examples=examples, max_length=64)
+    assert [len(row) for row in predict.predict(model, tokenizer, examples).predicted] == [7, 1]
+    truncated = tokens.encode(tokenizer, examples, 5)
+    assert len(truncated.inputs["input_ids"][0]) == len(truncated.words[0]) == 5
 
 
-def test_from_folder_and_file_to_the_metrics_and_messages_are_notes(
+def test_run_on_a_bertweet_checkpoint_notes_the_missing_emoji_package(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "rows.conll").write_text(TAGGED * 12)
@@ -98,12 +98,12 @@ def test_from_folder_and_file_to_the_metrics_and_messages_are_notes(
             "cpu",
         ]
     )
-    told = capsys.readouterr()
-    assert status == 0, told.err
-    assert "emoji is not installed" in told.out, "without it BERTweet's tokens are others"
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    assert "emoji is not installed" in captured.out, "without emoji, BERTweet's tokens differ"
 
 
-def test_questions_need_offsets_and_say_so(tmp_path: Path) -> None:
+def test_question_answering_without_offsets_is_rejected(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint(tmp_path / "model", "span"))
     with pytest.raises(
         PruneError, match=r"BertweetTokenizer does not return character offsets.*tokenizer\.json"
@@ -111,14 +111,14 @@ def test_questions_need_offsets_and_say_so(tmp_path: Path) -> None:
         predict.predict(model, tokenizer, Examples(["who writes"], ["ada writes ."], kind="span"))
 
 
-def test_saliency_counts_tokens_where_words_are_not_known(tmp_path: Path) -> None:
+def test_saliency_is_per_token_without_word_boundaries(tmp_path: Path) -> None:
     folder = tmp_path / "classifier"
     checkpoint(folder)
-    words = loading.load(str(folder))[1]
-    strangers.save(tmp_path / "other", "roberta", "", words=words, labels=("a", "b"))
+    slow_tokenizer = loading.load(str(folder))[1]
+    strangers.save(tmp_path / "other", "roberta", "", words=slow_tokenizer, labels=("a", "b"))
     model, tokenizer = loading.load(str(tmp_path / "other"))
-    read = saliency.words(model, tokenizer, "ada writes")
-    assert (read.names[0], read.names[-1]) == ("<s>", "</s>") and read.owner.tolist() == [
-        *range(len(read.names))
+    units = saliency.words(model, tokenizer, "ada writes")
+    assert (units.names[0], units.names[-1]) == ("<s>", "</s>") and units.owner.tolist() == [
+        *range(len(units.names))
     ]
-    assert len(saliency.saliency(model, tokenizer, "ada writes")["product"]) == len(read.names)
+    assert len(saliency.saliency(model, tokenizer, "ada writes")["product"]) == len(units.names)

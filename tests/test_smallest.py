@@ -1,4 +1,4 @@
-"""Size search: bisection with known thresholds, and whole searches on the demo."""
+"""Size search: bisection with known thresholds, and complete searches on the demo."""
 
 import pytest
 from test_targets import clock  # noqa: F401
@@ -16,13 +16,13 @@ def search(threshold: float) -> list[Trial]:
     """Return the trials if every sparsity up to the threshold meets the limits."""
     trials: list[Trial] = []
     while (sparsity := size_search.next_sparsity(trials)) is not None:
-        answer = deployment_check.SHIP if sparsity <= threshold else deployment_check.STOP
+        decision = deployment_check.SHIP if sparsity <= threshold else deployment_check.STOP
         trials.append(
             Trial(
                 sparsity,
                 f"M {sparsity:.0%}",
                 len(trials) + 1,
-                answer=answer,
+                answer=decision,
                 detail="Do not ship: it lost.",
             )
         )
@@ -49,13 +49,13 @@ def test_the_result_names_the_smallest_model_and_the_next_smaller_one() -> None:
     )
 
 
-def test_trials_are_tested_such_that_the_result_has_the_policys_confidence() -> None:
+def test_trial_confidence_is_corrected_for_the_number_of_trials() -> None:
     assert (1 - size_search.trial_criteria(POLICY).confidence / 100) * TRIALS == pytest.approx(
         POLICY.alpha
     )
 
 
-def test_a_search_is_a_study_and_finished_trials_are_reused(tmp_path, monkeypatch, capsys) -> None:
+def test_search_is_a_study_and_reuses_finished_trials(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     options = ["--calibration-size", "8", "--evaluation-size", "200", "--keep", "none"]
     assert main(["shrink-to", "--method", "magnitude", "--loss", "12", *options]) == 0
@@ -77,16 +77,14 @@ def test_a_search_is_a_study_and_finished_trials_are_reused(tmp_path, monkeypatc
         job.experiment["method"]["options"]["sparsity"] for job in jobs if job.experiment["method"]
     )
     sparsity = best.experiment["method"]["options"]["sparsity"]
-    beyond = next((value for value in sparsities if value > sparsity), None)
-    assert beyond is None or beyond - sparsity <= STEP + 1e-9
+    next_tested = next((value for value in sparsities if value > sparsity), None)
+    assert next_tested is None or next_tested - sparsity <= STEP + 1e-9
     # the same search by the ID of a job: all trials are finished
     assert main(["shrink-to", "--job", str(best.id), "--loss", "12"]) == 0
     assert capsys.readouterr().out.splitlines() == lines and len(store.jobs()) == len(jobs)
 
 
-def test_a_sample_that_is_too_small_is_refused_before_pruning(
-    tmp_path, monkeypatch, capsys
-) -> None:
+def test_too_small_sample_is_rejected_before_pruning(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     assert main(["shrink-to", "--method", "akr", "--loss", "0.5", "--evaluation-size", "60"]) == 2
     message = capsys.readouterr().err

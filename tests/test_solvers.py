@@ -1,4 +1,4 @@
-"""Small cases with known answers: what the solvers must do exactly."""
+"""Solvers on small problems with known solutions."""
 
 from itertools import combinations
 
@@ -23,44 +23,42 @@ from prune_core.pruning.solvers import (
 
 
 def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights and the gram of correlated inputs, in fp64."""
-    dice = torch.Generator().manual_seed(seed)
-    mix = torch.randn(columns, columns, generator=dice, dtype=torch.float64)
-    x = torch.randn(200, columns, generator=dice, dtype=torch.float64) @ mix
-    return torch.randn(rows, columns, generator=dice, dtype=torch.float64), x.T @ x
+    """Return weights and the Gram matrix of correlated inputs, in fp64."""
+    rng = torch.Generator().manual_seed(seed)
+    mix = torch.randn(columns, columns, generator=rng, dtype=torch.float64)
+    x = torch.randn(200, columns, generator=rng, dtype=torch.float64) @ mix
+    return torch.randn(rows, columns, generator=rng, dtype=torch.float64), x.T @ x
 
 
 def least_squares(weight: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Least squares of one row on its kept columns."""
-    answer = torch.zeros_like(weight)
-    answer[keep] = torch.linalg.solve(gram[keep][:, keep], gram[keep] @ weight)
-    return answer
+    """Return the least-squares solution of one row on its kept columns."""
+    solution = torch.zeros_like(weight)
+    solution[keep] = torch.linalg.solve(gram[keep][:, keep], gram[keep] @ weight)
+    return solution
 
 
 def error(old: torch.Tensor, new: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
     return ((old - new) @ gram * (old - new)).sum(-1)
 
 
-def test_one_exact_step_is_what_brute_force_picks() -> None:
+def test_one_exact_obs_step_matches_brute_force() -> None:
     weight, gram = problem()
-    ours = exact_obs(weight, torch.linalg.inv(gram), 1)
-    for row, found in zip(weight, ours, strict=True):
-        every = [least_squares(row, gram, torch.arange(8) != p) for p in range(8)]
-        best = min(every, key=lambda answer: float(error(row, answer, gram)))
-        torch.testing.assert_close(found, best, atol=1e-8, rtol=1e-8)
+    pruned = exact_obs(weight, torch.linalg.inv(gram), 1)
+    for row, actual in zip(weight, pruned, strict=True):
+        candidates = [least_squares(row, gram, torch.arange(8) != p) for p in range(8)]
+        best = min(candidates, key=lambda candidate: float(error(row, candidate, gram)))
+        torch.testing.assert_close(actual, best, atol=1e-8, rtol=1e-8)
 
 
 @pytest.mark.parametrize("count", [2, 4, 7])
-def test_after_k_exact_steps_the_rest_is_the_least_squares_refit(count: int) -> None:
+def test_exact_obs_weights_are_the_least_squares_refit(count: int) -> None:
     weight, gram = problem()
-    for row, found in zip(weight, exact_obs(weight, torch.linalg.inv(gram), count), strict=True):
-        assert int((found == 0).sum()) == count
-        torch.testing.assert_close(
-            found, least_squares(row, gram, found != 0), atol=1e-7, rtol=1e-7
-        )
+    for row, new in zip(weight, exact_obs(weight, torch.linalg.inv(gram), count), strict=True):
+        assert int((new == 0).sum()) == count
+        torch.testing.assert_close(new, least_squares(row, gram, new != 0), atol=1e-7, rtol=1e-7)
 
 
-def test_exact_rows_do_not_depend_on_how_many_run_in_parallel() -> None:
+def test_exact_obs_is_independent_of_the_rows_per_batch() -> None:
     weight, gram = problem(rows=7)
     inverse = torch.linalg.inv(gram)
     torch.testing.assert_close(
@@ -68,7 +66,7 @@ def test_exact_rows_do_not_depend_on_how_many_run_in_parallel() -> None:
     )
 
 
-def test_exact_keeps_the_pattern() -> None:
+def test_exact_obs_satisfies_the_pattern() -> None:
     weight, gram = problem(columns=16)
     kept = (
         (exact_obs(weight, torch.linalg.inv(gram), 8, group=(2, 4)) != 0)
@@ -78,7 +76,7 @@ def test_exact_keeps_the_pattern() -> None:
     assert (kept == 2).all()
 
 
-def test_the_factor_is_the_factor_of_the_inverse() -> None:
+def test_upper_factor_is_the_cholesky_factor_of_the_inverse() -> None:
     _, gram = problem()
     U, H, used = upper_factor(gram, 0.01)
     torch.testing.assert_close(H, add_damping(gram, 0.01)[0])
@@ -86,72 +84,77 @@ def test_the_factor_is_the_factor_of_the_inverse() -> None:
     torch.testing.assert_close(U.T @ U, torch.linalg.inv(H))
 
 
-def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> None:
-    """Columns already passed are never revisited, so this is the case with a closed form."""
+def test_sweep_that_removes_the_first_column_refits_the_others() -> None:
+    """Earlier columns are never revisited, so only this case has a closed form."""
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.0)
-    gone = torch.zeros(weight.shape, dtype=torch.bool)
-    gone[:, 0] = True
+    removed = torch.zeros(weight.shape, dtype=torch.bool)
+    removed[:, 0] = True
     for width in (3, 8):
-        parts = iter(gone.split(width, dim=1))
-        found = column_sweep(weight, U, lambda w, _, parts=parts: next(parts), width=width)
-        for row, new in zip(weight, found, strict=True):
+        masks = iter(removed.split(width, dim=1))
+        swept = column_sweep(weight, U, lambda w, _, masks=masks: next(masks), width=width)
+        for row, new in zip(weight, swept, strict=True):
             torch.testing.assert_close(
                 new, least_squares(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7
             )
 
 
-def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
+def test_refit_converges_to_least_squares_and_keeps_the_mask() -> None:
     weight, gram = problem()
     U, H, _ = upper_factor(gram, 0.01)
     swept = column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.5)), width=4)
-    found = refit(swept, weight, H, steps=30)
-    assert torch.equal(found != 0, swept != 0) and torch.equal(
+    refitted = refit(swept, weight, H, steps=30)
+    assert torch.equal(refitted != 0, swept != 0) and torch.equal(
         refit(swept, weight, H, steps=0), swept
     )
-    for row, new in zip(weight, found, strict=True):
+    for row, new in zip(weight, refitted, strict=True):
         torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 
 
 def coupled(
     G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Least squares of a whole matrix on its kept weights, where the outputs' errors are worth
-    G.
+    """Return the least-squares solution of a matrix on its kept weights, with the errors of the
+    outputs weighted by G.
     """
-    whole, kept = torch.kron(G, H), keep.flatten()
-    answer = torch.zeros_like(weight).flatten()
-    answer[kept] = torch.linalg.solve(whole[kept][:, kept], whole[kept] @ weight.flatten())
-    return answer.view_as(weight)
+    kronecker, kept = torch.kron(G, H), keep.flatten()
+    solution = torch.zeros_like(weight).flatten()
+    solution[kept] = torch.linalg.solve(
+        kronecker[kept][:, kept], kronecker[kept] @ weight.flatten()
+    )
+    return solution.view_as(weight)
 
 
-def test_the_refit_where_outputs_go_together_is_least_squares_of_the_whole_matrix() -> None:
+def test_refit_with_coupled_outputs_is_least_squares_of_the_matrix() -> None:
     weight, gram = problem()
     _, G = problem(columns=6, seed=1)
     H, G = add_damping(gram, 0.01)[0], add_damping(G, 0.1)[0]
-    gone = lowest(weight.abs(), 0.5)
-    wanted = coupled(G, H, weight, keep=~gone)
+    removed = lowest(weight.abs(), 0.5)
+    expected = coupled(G, H, weight, keep=~removed)
     torch.testing.assert_close(
-        refit(weight.masked_fill(gone, 0), weight, H, steps=100, G=G), wanted, atol=1e-6, rtol=1e-6
+        refit(weight.masked_fill(removed, 0), weight, H, steps=100, G=G),
+        expected,
+        atol=1e-6,
+        rtol=1e-6,
     )
-    found = admm(weight, spectrum(H), lambda _: gone, steps=10, outputs=spectrum(G))
+    solution = admm(weight, spectrum(H), lambda _: removed, steps=10, outputs=spectrum(G))
     torch.testing.assert_close(
-        refit(found, weight, H, steps=100, G=G), wanted, atol=1e-6, rtol=1e-6
+        refit(solution, weight, H, steps=100, G=G), expected, atol=1e-6, rtol=1e-6
     )
 
 
-def test_admm_where_outputs_go_together_leaves_less_of_their_error() -> None:
+def test_admm_with_coupled_outputs_reduces_the_weighted_error() -> None:
     weight, gram = problem(rows=20)
     H, G = add_damping(gram, 0.01)[0], add_damping(problem(columns=20, seed=1)[1], 0.1)[0]
     choose = lambda scores: lowest(scores, 0.5, per_row=False)  # noqa: E731
-    found = {
+    pruned = {
         name: admm(weight, spectrum(H), choose, steps=30, outputs=outputs)
-        for name, outputs in (("alike", None), ("worth", spectrum(G)))
+        for name, outputs in (("unweighted", None), ("weighted", spectrum(G)))
     }
-    left = {
-        name: float((G @ (weight - new) @ H * (weight - new)).sum()) for name, new in found.items()
+    errors = {
+        name: float((G @ (weight - new) @ H * (weight - new)).sum()) for name, new in pruned.items()
     }
-    assert left["worth"] < 0.6 * left["alike"]
+    assert errors["weighted"] < 0.6 * errors["unweighted"]
 
 
 def test_sweep_that_removes_nothing_is_the_identity() -> None:
@@ -162,88 +165,88 @@ def test_sweep_that_removes_nothing_is_the_identity() -> None:
     )
 
 
-def test_weights_judged_together_are_what_brute_force_picks() -> None:
-    """Of the first group's six pairs the one whose loss, all later columns refitted, is least;
-    the pattern holds everywhere.
+def test_joint_selection_in_a_group_matches_brute_force() -> None:
+    """In the first group, the pair kept is the one of six with the lowest loss after a refit of all
+    later columns; the pattern holds in every group.
     """
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.0)
-    found = column_sweep(weight, U, jointly(2, 4), width=8, group=4)
-    assert ((found != 0).unflatten(-1, (-1, 4)).sum(-1) == 2).all()
-    for row, new in zip(weight, found, strict=True):
-        ways = [
+    swept = column_sweep(weight, U, jointly(2, 4), width=8, group=4)
+    assert ((swept != 0).unflatten(-1, (-1, 4)).sum(-1) == 2).all()
+    for row, new in zip(weight, swept, strict=True):
+        masks = [
             torch.tensor([i in kept or i > 3 for i in range(8)])
             for kept in combinations(range(4), 2)
         ]
-        best = min(ways, key=lambda keep: float(error(row, least_squares(row, gram, keep), gram)))
+        best = min(masks, key=lambda keep: float(error(row, least_squares(row, gram, keep), gram)))
         assert torch.equal(new[:4] != 0, best[:4])
 
 
-def test_every_better_solver_leaves_less_error() -> None:
+def test_error_decreases_from_magnitude_to_exact_obs() -> None:
     weight, gram = problem(rows=32, columns=32)
     scale = torch.logspace(
         -1, 1, 32, dtype=torch.float64
-    )  # inputs of unlike size: what Wanda looks at
+    )  # inputs of different scale, which Wanda takes into account
     gram = gram * scale * scale[:, None]
-    plain = weight.masked_fill(lowest(weight.abs(), 0.5), 0)
+    magnitude = weight.masked_fill(lowest(weight.abs(), 0.5), 0)
     wanda = weight.masked_fill(lowest(weight.abs() * gram.diagonal().sqrt(), 0.5), 0)
     swept = column_sweep(
         weight, upper_factor(gram, 0.0)[0], separately(lambda scores: lowest(scores, 0.5)), width=32
     )
     exact = exact_obs(weight, torch.linalg.inv(gram), 16)
-    errors = [float(error(weight, new, gram).sum()) for new in (plain, wanda, swept, exact)]
+    errors = [float(error(weight, new, gram).sum()) for new in (magnitude, wanda, swept, exact)]
     assert errors == sorted(errors, reverse=True)
 
 
-def test_admm_on_inputs_that_do_not_correlate_keeps_the_weights_that_weigh_most() -> None:
-    """Each weight then costs its own square times its input's, and what stays needs no change."""
+def test_admm_on_uncorrelated_inputs_keeps_the_most_important_weights() -> None:
+    """Removing a weight then costs its square times H_ii, and the kept weights need no update."""
     weight, gram = problem()
     H = torch.diag(gram.diagonal())
-    gone = lowest(weight.square() * H.diagonal(), 0.5)
-    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), steps=30)
-    torch.testing.assert_close(refit(found, weight, H, steps=20), weight.masked_fill(gone, 0))
+    removed = lowest(weight.square() * H.diagonal(), 0.5)
+    pruned = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), steps=30)
+    torch.testing.assert_close(refit(pruned, weight, H, steps=20), weight.masked_fill(removed, 0))
 
 
-def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
+def test_admm_is_within_20_percent_of_the_best_masks_unlike_a_sweep() -> None:
     weight, gram = problem(rows=20)
     H, _, _ = add_damping(gram, 0.01)
     halves = [torch.tensor([i in kept for i in range(8)]) for kept in combinations(range(8), 4)]
     best = sum(
         min(float(error(row, least_squares(row, H, keep), H)) for keep in halves) for row in weight
     )
-    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), steps=30)
+    pruned = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), steps=30)
     swept = column_sweep(
         weight, upper_factor(gram, 0.01)[0], separately(lambda scores: lowest(scores, 0.5)), width=8
     )
-    admms, sweeps = (
-        float(error(weight, refit(new, weight, H, steps=30), H).sum()) for new in (found, swept)
+    admm_error, sweep_error = (
+        float(error(weight, refit(new, weight, H, steps=30), H).sum()) for new in (pruned, swept)
     )
-    assert best <= admms < 1.2 * best < sweeps
+    assert best <= admm_error < 1.2 * best < sweep_error
 
 
 @pytest.mark.parametrize(
     "choose", [lambda s: lowest_of_each(s, 2, 4), lambda s: lowest(s, 0.7, per_row=False)]
 )
-def test_admm_ends_with_the_zeros_that_were_asked_for_and_more_rounds_end_nearer(choose) -> None:
+def test_admm_reaches_the_sparsity_and_more_rounds_reduce_the_error(choose) -> None:
     weight, gram = problem(rows=16, columns=32)
     H, _, _ = add_damping(gram, 0.01)
-    basis, wanted = spectrum(H), int(choose(weight.abs()).sum())
-    found = [admm(weight, basis, choose, steps=rounds) for rounds in (1, 5, 30)]
-    assert all(int((new == 0).sum()) == wanted for new in found)
-    errors = [float(error(weight, new, H).sum()) for new in found]
+    basis, expected = spectrum(H), int(choose(weight.abs()).sum())
+    pruned = [admm(weight, basis, choose, steps=rounds) for rounds in (1, 5, 30)]
+    assert all(int((new == 0).sum()) == expected for new in pruned)
+    errors = [float(error(weight, new, H).sum()) for new in pruned]
     assert errors == sorted(errors, reverse=True)
 
 
-def test_admm_with_a_fixed_mask_and_the_refit_is_least_squares() -> None:
+def test_admm_with_a_fixed_mask_and_a_refit_is_least_squares() -> None:
     weight, gram = problem()
     H, _, _ = add_damping(gram, 0.01)
-    gone = lowest(weight.abs(), 0.5)
-    found = refit(admm(weight, spectrum(H), lambda _: gone, steps=10), weight, H, steps=30)
-    for row, new, zero in zip(weight, found, gone, strict=True):
-        torch.testing.assert_close(new, least_squares(row, H, ~zero), atol=1e-6, rtol=1e-6)
+    removed = lowest(weight.abs(), 0.5)
+    refitted = refit(admm(weight, spectrum(H), lambda _: removed, steps=10), weight, H, steps=30)
+    for row, new, row_mask in zip(weight, refitted, removed, strict=True):
+        torch.testing.assert_close(new, least_squares(row, H, ~row_mask), atol=1e-6, rtol=1e-6)
 
 
-def test_a_singular_gram_raises_the_damping_and_says_so() -> None:
+def test_singular_gram_increases_and_returns_the_damping() -> None:
     gram = torch.ones(4, 4)
     gram[0, 0] = 0.9999  # not quite positive definite
     _, _, used = add_damping(gram, 1e-6)
@@ -252,7 +255,7 @@ def test_a_singular_gram_raises_the_damping_and_says_so() -> None:
         add_damping(gram * torch.nan, 0.01)
 
 
-def test_shares_are_counted_in_decimal_and_rounded_down() -> None:
+def test_sparsities_are_counted_in_decimal_and_rounded_down() -> None:
     scores = torch.rand(3, 10)
     assert lowest(scores, 0.7).sum(1).tolist() == [7, 7, 7]
     assert lowest(scores, 0.99).sum(1).tolist() == [9, 9, 9]
@@ -266,20 +269,21 @@ def test_patterns_are_exact_even_with_ties() -> None:
         lowest_of_each(torch.ones(3, 10), 2, 4)
 
 
-@pytest.mark.parametrize("more", [0, 5], ids=["all of the columns", "with columns behind"])
-def test_passing_columns_at_once_is_passing_them_one_by_one(more: int) -> None:
-    """What a GPU does against what a CPU does; a matrix whose columns are none, some and all
-    gone in a row.
-    """
-    weight, gram = problem(rows=7, columns=16 + more)
+@pytest.mark.parametrize("later", [0, 5], ids=["all columns", "with later columns"])
+def test_columns_at_once_equal_columns_one_by_one(later: int) -> None:
+    """The GPU path equals the CPU path, for columns of which no, some and all rows are removed."""
+    weight, gram = problem(rows=7, columns=16 + later)
     U, _, _ = upper_factor(gram, 0.01)
-    gone = (torch.rand(16, 7, generator=torch.Generator().manual_seed(1)) < 0.5).to(weight)
-    gone[:, 0], gone[:, 1] = 0, 1
-    found = []
-    for passed in (one_by_one, at_once):
+    removed = (torch.rand(16, 7, generator=torch.Generator().manual_seed(1)) < 0.5).to(weight)
+    removed[:, 0], removed[:, 1] = 0, 1
+    results = []
+    for process in (one_by_one, at_once):
         w = weight.T.contiguous()
-        found.append(
-            (passed(w, gone, U[:16]), w * torch.cat([1 - gone, torch.ones(more, 7, dtype=w.dtype)]))
+        results.append(
+            (
+                process(w, removed, U[:16]),
+                w * torch.cat([1 - removed, torch.ones(later, 7, dtype=w.dtype)]),
+            )
         )
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)

@@ -1,5 +1,5 @@
-"""Averages of fine-tunes: what may be averaged, what the greedy search takes, and that nothing
-is measured twice.
+"""Model soups: which checkpoints can be averaged, what the greedy search adds, and reuse of
+measurements.
 """
 
 import json
@@ -22,11 +22,11 @@ def candidates(*names: str) -> list[model_soup.Candidate]:
     return [model_soup.Candidate(name, name, {}) for name in names]
 
 
-def walk(
+def greedy_selection(
     scores: dict[str, float], accuracies: dict[str, float] | None = None, floor: float = 0.0
 ) -> list[str]:
-    """The names that greedy takes, in the order a, b, c, where an average's score is looked up
-    by its names.
+    """Return the names that the greedy search adds, tried in the order a, b, c; the score of an
+    average is looked up by its joined names.
     """
 
     def measure(chosen, report):
@@ -40,49 +40,49 @@ def walk(
     return [attempt["added"] for attempt in attempts if attempt["taken"]]
 
 
-def test_greedy_takes_what_does_not_lower_the_score_and_goes_on_behind_what_does():
-    assert walk({"a": 0.5, "ab": 0.4, "ac": 0.5}) == ["a", "c"]
-    assert walk({"a": 0.5, "ab": 0.6, "abc": 0.55}) == ["a", "b"]
+def test_greedy_adds_all_candidates_that_do_not_lower_the_score():
+    assert greedy_selection({"a": 0.5, "ab": 0.4, "ac": 0.5}) == ["a", "c"]
+    assert greedy_selection({"a": 0.5, "ab": 0.6, "abc": 0.55}) == ["a", "b"]
 
 
-def test_greedy_never_takes_an_average_that_is_too_wrong():
-    """A model that always says the same stands up to every attack."""
-    assert walk({"a": 0.5, "b": 0.3, "bc": 0.4}, {"a": 0.5}, floor=0.9) == ["b", "c"]
+def test_greedy_rejects_averages_below_the_accuracy_floor():
+    """Without a floor, constant models would win: they are robust against every attack."""
+    assert greedy_selection({"a": 0.5, "b": 0.3, "bc": 0.4}, {"a": 0.5}, floor=0.9) == ["b", "c"]
 
 
-def test_what_is_too_wrong_to_start_from_is_tried_last():
-    found = {
+def test_candidates_below_the_accuracy_floor_are_ranked_last():
+    measurements = {
         "constant": {"accuracy": 0.5, "under_attack": 0.5},
         "robust": {"accuracy": 0.88, "under_attack": 0.3},
         "plain": {"accuracy": 0.91, "under_attack": 0.2},
         "second": {"accuracy": 0.9, "under_attack": 0.1},
     }
-    assert model_soup.ranking(found, "under_attack", 0.9) == [
+    assert model_soup.ranking(measurements, "under_attack", 0.9) == [
         "plain",
         "second",
         "constant",
         "robust",
     ]
-    assert model_soup.ranking(found, "under_attack", -0.09) == list(found), (
-        "with any loss allowed, Algorithm 3's order"
+    assert model_soup.ranking(measurements, "under_attack", -0.09) == list(measurements), (
+        "if any loss is allowed, the order of Algorithm 3"
     )
 
 
-def test_the_mean_is_taken_in_fp32_and_whole_numbers_are_left_alone():
+def test_average_is_in_fp32_and_leaves_integers_unchanged():
     first, second = (
         {"w": torch.tensor([w], dtype=torch.float16), "ids": torch.tensor([i])}
         for w, i in ((1.0, 3), (1.0009765625, 5))
     )
-    found = model_soup.average([first, second])
+    mean = model_soup.average([first, second])
     assert (
-        found["w"].dtype == torch.float32 and found["w"].item() == 1.00048828125
-    )  # which fp16 cannot hold
-    assert found["ids"].tolist() == [3]
+        mean["w"].dtype == torch.float32 and mean["w"].item() == 1.00048828125
+    )  # not representable in fp16
+    assert mean["ids"].tolist() == [3]
 
 
 @pytest.fixture
-def saved(tmp_path: Path):
-    """A checkpoint of that name, changed by a function before it is saved."""
+def save_candidate(tmp_path: Path):
+    """Return a function that saves a tiny checkpoint, after an optional change of it."""
 
     def save(
         name: str, seed: int = 0, change=lambda model, tokenizer: None
@@ -96,32 +96,32 @@ def saved(tmp_path: Path):
     return save
 
 
-def turned(model, tokenizer):
+def swap_labels(model, tokenizer):
     model.config.id2label = {0: "positive", 1: "negative"}
 
 
-def worded(model, tokenizer):
+def add_token(model, tokenizer):
     tokenizer.add_tokens(["prunescope"])
     model.resize_token_embeddings(len(tokenizer))
 
 
-def diverged(model, tokenizer):
+def set_bias_to_nan(model, tokenizer):
     model.classifier.bias.data[0] = float("nan")
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "change, message",
     [
-        (turned, "b has the labels positive, negative but a has negative, positive"),
-        (worded, "different vocabularies"),
-        (diverged, "its training diverged"),
+        (swap_labels, "b has the labels positive, negative but a has negative, positive"),
+        (add_token, "different vocabularies"),
+        (set_bias_to_nan, "its training diverged"),
     ],
 )
-def test_what_does_not_fit_is_a_sentence_before_anything_is_measured(
-    saved, tmp_path, change, words
+def test_incompatible_checkpoints_are_rejected_before_measuring(
+    save_candidate, tmp_path, change, message
 ):
-    pair = [saved("a"), saved("b", change=change)]
-    with pytest.raises(PruneError, match=words):
+    pair = [save_candidate("a"), save_candidate("b", change=change)]
+    with pytest.raises(PruneError, match=message):
         model_soup.make_soup(
             model_soup.SoupPlan(),
             pair,
@@ -132,9 +132,9 @@ def test_what_does_not_fit_is_a_sentence_before_anything_is_measured(
     assert not (tmp_path / "out").exists()
 
 
-def test_another_family_and_a_lonely_checkpoint_are_sentences(saved, tmp_path):
+def test_mixed_families_and_single_checkpoints_are_rejected(save_candidate, tmp_path):
     loading.save(tiny.model("electra"), tiny.tokenizer(), tmp_path / "electra")
-    first = saved(
+    first = save_candidate(
         "a", change=lambda model, _: setattr(model.config, "id2label", {0: "LABEL_0", 1: "LABEL_1"})
     )
     with pytest.raises(PruneError, match="have different shapes"):
@@ -143,16 +143,16 @@ def test_another_family_and_a_lonely_checkpoint_are_sentences(saved, tmp_path):
         model_soup.check_compatible([first])
 
 
-def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch):
+def test_second_soup_reuses_the_measurements_of_the_first(save_candidate, tmp_path, monkeypatch):
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
     pd.DataFrame(rows).to_csv(tmp_path / "held-out.csv", index=False)
-    pair, calls = [saved("a"), saved("b", seed=1)], []
+    pair, calls = [save_candidate("a"), save_candidate("b", seed=1)], []
     attack = model_soup.Attack.measure
     monkeypatch.setattr(
         model_soup.Attack, "measure", lambda *arguments: calls.append(1) or attack(*arguments)
     )
     plan = {"attack": "DeepWordBug", "attack_examples": 4}
-    record = model_soup.make_soup(
+    first = model_soup.make_soup(
         model_soup.SoupPlan(way="uniform", **plan),
         pair,
         DataSource(str(tmp_path / "held-out.csv")),
@@ -160,23 +160,21 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
         report=no_report,
     )
     assert (
-        len(calls) == 3
-        and record["ingredients"] == ["a", "b"]
-        and record["candidates"][0]["n"] == 12
+        len(calls) == 3 and first["ingredients"] == ["a", "b"] and first["candidates"][0]["n"] == 12
     )
-    again = model_soup.make_soup(
+    second = model_soup.make_soup(
         model_soup.SoupPlan(allowed_loss=1.0, **plan),
         pair,
         DataSource(str(tmp_path / "held-out.csv")),
         folder=tmp_path / "out",
         report=no_report,
     )
-    assert len(calls) == 3, "another way asks for nothing new"
-    assert [attempt["taken"] for attempt in again["attempts"]][0] and len(again["attempts"]) == 2
+    assert len(calls) == 3, "the greedy search reuses all measurements"
+    assert [attempt["taken"] for attempt in second["attempts"]][0] and len(second["attempts"]) == 2
     model, _ = loading.load(str(tmp_path / "out" / "uniform"))
     mean = (tiny.model(seed=0).classifier.weight + tiny.model(seed=1).classifier.weight) / 2
     torch.testing.assert_close(model.classifier.weight, mean)
-    assert json.loads((tmp_path / "out" / "uniform" / model_soup.RECORD).read_text()) == record
+    assert json.loads((tmp_path / "out" / "uniform" / model_soup.RECORD).read_text()) == first
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "greedy-attack",
         "measurements.json",
@@ -184,12 +182,12 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
     ]
 
 
-def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_path):
+def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(save_candidate, tmp_path):
     pd.DataFrame({"text": tiny.SENTENCES, "label": [0, 1] * 6}).to_csv(
         tmp_path / "held-out.csv", index=False
     )
 
-    def stopped(progress: float, message: str) -> None:
+    def interrupt(progress: float, message: str) -> None:
         if message.startswith("b: "):
             raise KeyboardInterrupt
 
@@ -197,15 +195,15 @@ def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_p
     with pytest.raises(KeyboardInterrupt):
         model_soup.make_soup(
             plan,
-            [saved("a"), saved("b", seed=1)],
+            [save_candidate("a"), save_candidate("b", seed=1)],
             DataSource(str(tmp_path / "held-out.csv")),
             folder=tmp_path / "out",
-            report=stopped,
+            report=interrupt,
         )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["measurements.json"]
 
 
-def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
+def test_command_finetunes_recipes_and_averages_them(tmp_path, capsys):
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     rows = [
         {"text": f"{'one more ' * (i % 5)}{('bad', 'good')[i % 2]} film", "label": i % 2}
@@ -213,7 +211,7 @@ def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     (tmp_path / "recipes.yaml").write_text("- {seed: 1}\n- {seed: 2, adversarial: freelb}\n")
-    data = [
+    data_options = [
         "--task",
         tmp_path / "train.csv",
         "--validation",
@@ -221,7 +219,7 @@ def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
         "--out",
         tmp_path / "out",
     ]
-    made = [
+    recipe_options = [
         "--recipes",
         tmp_path / "recipes.yaml",
         "--each",
@@ -229,20 +227,22 @@ def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
         "--each",
         "epochs=1",
     ]
-    measured = ["--way", "uniform", "--set", "attack=DeepWordBug", "--set", "attack_examples=3"]
-    assert main([str(word) for word in ("soup", *data, *made, *measured)]) == 0
-    said = capsys.readouterr()
+    soup_options = ["--way", "uniform", "--set", "attack=DeepWordBug", "--set", "attack_examples=3"]
     assert (
-        "+ all" in said.out
-        and "fine-tune 02" in said.err
-        and f"01 + 02: {tmp_path / 'out' / 'uniform'}" in said.out
+        main([str(word) for word in ("soup", *data_options, *recipe_options, *soup_options)]) == 0
+    )
+    captured = capsys.readouterr()
+    assert (
+        "+ all" in captured.out
+        and "fine-tune 02" in captured.err
+        and f"01 + 02: {tmp_path / 'out' / 'uniform'}" in captured.out
     )
     record = json.loads((tmp_path / "out" / "uniform" / model_soup.RECORD).read_text())
     assert [row["recipe"]["seed"] for row in record["candidates"]] == [1, 2]
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "arguments, message",
     [
         (["--way", "best"], "choose one of greedy-attack"),
         (["--recipes", "nothing.yaml"], "cannot be read as YAML"),
@@ -250,23 +250,25 @@ def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
         (["--checkpoint", "demo", "--checkpoint", "demo"], "same folder name"),
     ],
 )
-def test_mistakes_are_one_line(words, said, capsys, tmp_path):
-    assert main(["soup", "--validation", "demo", "--out", str(tmp_path / "out"), *words]) == 2
-    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+def test_invalid_arguments_give_a_one_line_error(arguments, message, capsys, tmp_path):
+    assert main(["soup", "--validation", "demo", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_recipes_are_read_scaled_and_overridden(tmp_path):
     (tmp_path / "recipes.yaml").write_text(
         "- {learning_rate: 5e-5, epochs: 30}\n- {name: robust, adversarial: freelb, epochs: 3}\n"
     )
-    found = model_soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_scale=0.1)
+    recipes = model_soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_scale=0.1)
     assert (
-        list(found) == ["01", "robust"] and found["01"].epochs == 3 and found["robust"].epochs == 1
+        list(recipes) == ["01", "robust"]
+        and recipes["01"].epochs == 3
+        and recipes["robust"].epochs == 1
     )
     assert (
-        found["01"].learning_rate == 5e-5
-        and found["robust"].adversarial == "freelb"
-        and found["robust"].dropout == 0
+        recipes["01"].learning_rate == 5e-5
+        and recipes["robust"].adversarial == "freelb"
+        and recipes["robust"].dropout == 0
     )
     (tmp_path / "recipes.yaml").write_text("learning_rate: 5e-5")
     with pytest.raises(PruneError, match="is not a list of fine-tuning options"):

@@ -1,5 +1,5 @@
-"""Whole units first, then single weights of what they left: in every family, in patterns that
-hold after the cut, under its own name.
+"""Structured pruning with a second, unstructured stage: every family, patterns that hold in the
+compact model, keys and labels.
 """
 
 import copy
@@ -22,7 +22,7 @@ from prune_core.queue import jobs
 from prune_core.store.store import Store
 
 
-def combined(dense: torch.nn.Module, method: str = "unit_magnitude", **options):
+def prune(dense: torch.nn.Module, method: str = "unit_magnitude", **options):
     chosen = build(METHODS, method, {"sparsity": 0.5, **options})
     return pipeline.prune(
         chosen, dense, tiny.calibration(dense.config.model_type), report=no_report, methods=METHODS
@@ -37,65 +37,77 @@ def zeros(model: torch.nn.Module) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize("then", SECOND_STAGE_METHODS)
+@pytest.mark.parametrize("second_stage", SECOND_STAGE_METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_share_goes_of_what_is_left_and_units_stay_dead(family: str, then: str) -> None:
+def test_second_stage_prunes_the_remaining_weights_and_units_stay_dead(
+    family: str, second_stage: str
+) -> None:
     dense = tiny.model(family)
     before = copy.deepcopy(dense.state_dict())
-    whole, _ = combined(dense)
-    both, rows = combined(dense, second_stage=then, second_stage_sparsity=0.6)
+    first_model, _ = prune(dense)
+    second_model, rows = prune(dense, second_stage=second_stage, second_stage_sparsity=0.6)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
-    assert all(dead_units(whole))
-    for (_, _, one), (_, _, other) in zip(replay.linears(whole), replay.linears(both), strict=True):
-        assert not other.weight[one.weight == 0].any(), "what was cut stays cut"
-    for cut_only, thinned in zip(
-        zeros(whole), zeros(both), strict=True
-    ):  # rows round down, and neurons kept dead for the widths go first
+    assert all(dead_units(first_model))
+    for (_, _, one), (_, _, other) in zip(
+        replay.linears(first_model), replay.linears(second_model), strict=True
+    ):
+        assert not other.weight[one.weight == 0].any(), (
+            "weights removed in the first stage stay zero"
+        )
+    for first_sparsity, total_sparsity in zip(
+        zeros(first_model), zeros(second_model), strict=True
+    ):  # counts per row are rounded down; dead neurons kept for alignment are removed first
         assert (
-            1 - (1 - cut_only) * (1 - 0.6 + 1 / 4)
-            <= thinned
-            <= 1 - (1 - cut_only) * (1 - 0.6) + 1e-6
+            1 - (1 - first_sparsity) * (1 - 0.6 + 1 / 4)
+            <= total_sparsity
+            <= 1 - (1 - first_sparsity) * (1 - 0.6) + 1e-6
         )
     assert rows["prune"]["sparsity"].tolist() == pytest.approx(
-        [row["sparsity"] for row in replay.sparsity_by_projection(both)]
+        [row["sparsity"] for row in replay.sparsity_by_projection(second_model)]
     )
     with torch.no_grad():
         for batch in tiny.calibration(family):
             torch.testing.assert_close(
-                compact_model(both)(**batch).logits, both(**batch).logits, atol=1e-4, rtol=1e-4
+                compact_model(second_model)(**batch).logits,
+                second_model(**batch).logits,
+                atol=1e-4,
+                rtol=1e-4,
             )
 
 
-def test_a_pattern_holds_in_the_cut_matrices() -> None:
-    model, _ = combined(tiny.model(), second_stage="sparsegpt", second_stage_pattern="2:4")
+def test_pattern_holds_in_the_compact_matrices() -> None:
+    model, _ = prune(tiny.model(), second_stage="sparsegpt", second_stage_pattern="2:4")
     for _, _, linear in replay.linears(compact_model(model)):
         assert ((linear.weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
 
 
-def test_a_fit_comes_nearer_to_what_the_units_left_than_cutting_alone() -> None:
+def test_akr_second_stage_is_closer_to_the_first_stage_than_magnitude() -> None:
     dense = tiny.model()
-    whole, _ = combined(dense)
-    far = {}
-    for then in ("magnitude", "akr"):
-        both, _ = combined(dense, second_stage=then, second_stage_sparsity=0.7)
+    first_model, _ = prune(dense)
+    distances = {}
+    for second_stage in ("magnitude", "akr"):
+        second_model, _ = prune(dense, second_stage=second_stage, second_stage_sparsity=0.7)
         pairs = [
-            [list(replay.hidden_states(each, batch))[-1][0] for each in (whole, both)]
+            [
+                list(replay.hidden_states(model, batch))[-1][0]
+                for model in (first_model, second_model)
+            ]
             for batch in tiny.calibration()
         ]
-        far[then] = sum(float((one - other).square().sum()) for one, other in pairs)
-    assert far["akr"] < far["magnitude"]
+        distances[second_stage] = sum(float((one - other).square().sum()) for one, other in pairs)
+    assert distances["akr"] < distances["magnitude"]
 
 
-def test_a_block_without_heads_or_neurons_is_passed_over() -> None:
+def test_second_stage_skips_layers_without_heads_or_neurons() -> None:
     dense = tiny.model()
-    for then in SECOND_STAGE_METHODS:
-        model, _ = combined(dense, "block_drop", second_stage=then)
+    for second_stage in SECOND_STAGE_METHODS:
+        model, _ = prune(dense, "block_drop", second_stage=second_stage)
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
-def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> None:
+def test_second_stage_is_in_keys_and_labels(monkeypatch) -> None:
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
-    plain, share, pattern = (
+    plain, unstructured, pattern = (
         Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5, **options}))
         for options in (
             {"second_stage_sparsity": 0.7},
@@ -106,22 +118,22 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
     assert (
         plain.key()
         == Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5})).key()
-        != share.key()
+        != unstructured.key()
         != pattern.key()
     )
-    assert [each.label for each in (plain, share, pattern)] == [
+    assert [experiment.label for experiment in (plain, unstructured, pattern)] == [
         "K-prune −50% FLOPs",
         "K-prune −50% FLOPs · then AKR 70%",
         "K-prune −50% FLOPs · then AKR 2:4",
     ]
     store = Store()
-    for each in (plain, share, pattern):
-        jobs.submit(store, each)
+    for experiment in (plain, unstructured, pattern):
+        jobs.submit(store, experiment)
     assert [model.label for model in models_of(store.jobs())] == [
-        each.label for each in (plain, share, pattern)
+        experiment.label for experiment in (plain, unstructured, pattern)
     ]
     assert all(METHODS[name].title == title for name, title in SECOND_STAGE_METHODS.items())
-    plans = {1: plain.method.to_dict(), 2: share.method.to_dict()}
+    plans = {1: plain.method.to_dict(), 2: unstructured.method.to_dict()}
     assert set(form_labels(plans).values()) == {"", "then AKR 70%"} or set(
         form_labels(plans).values()
     ) == {

@@ -136,7 +136,7 @@ def test_find_returns_the_newest_job_that_was_not_cancelled():
     assert store.find("k").id == first and store.find("other") is None
 
 
-def test_copy_gives_another_study_rows_and_checkpoint():
+def test_copy_adds_rows_and_checkpoint_to_another_study():
     store = Store()
     id = submit(store)
     claim(store)
@@ -181,15 +181,15 @@ def test_rows_round_trip_exactly():
         }
     )
     store.add_rows(id, {"mine": frame, "empty": frame.head(0)}, "mine", seconds=1.0, facts={})
-    read = store.rows("mine", [id])
-    assert read["share"][0] == 0.1 + 0.2 and math.isnan(read["share"][1])
+    table = store.rows("mine", [id])
+    assert table["share"][0] == 0.1 + 0.2 and math.isnan(table["share"][1])
     assert (
-        read["nothing"].dtype == float
-        and read["count"].dtype == int
-        and read["right"].dtype == bool
+        table["nothing"].dtype == float
+        and table["count"].dtype == int
+        and table["right"].dtype == bool
     )
-    assert read["text"].tolist() == ["naïve 「x」", "b"] and read["pair"].isna().all()
-    assert read["probabilities"][0] == [1 / 3, 2 / 3] and read["single"][0] == float(
+    assert table["text"].tolist() == ["naïve 「x」", "b"] and table["pair"].isna().all()
+    assert table["probabilities"][0] == [1 / 3, 2 / 3] and table["single"][0] == float(
         np.float32(1 / 3)
     )
     assert store.records(id)["mine"][1]["share"] is None
@@ -254,7 +254,7 @@ def test_a_repeated_stage_replaces_its_rows():
     )
 
 
-def test_the_pool_has_each_text_once_and_outlives_its_study(tmp_path):
+def test_adversarial_pool_has_unique_texts_and_outlives_its_study(tmp_path):
     store = Store(tmp_path)
     assert adversarial_pool.load(store).empty
     entry = {

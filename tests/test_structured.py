@@ -1,5 +1,5 @@
-"""Heads and neurons under a FLOPs budget: exact small cases with known answers, then every
-method, family and kind of head.
+"""Structured pruning under a FLOPs budget: small cases with known results, then every method,
+family and task type.
 """
 
 import copy
@@ -27,32 +27,32 @@ FAMILIES = list(families.FAMILIES)
 
 
 def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
-    """The tiny sentences with labels of the model's kind."""
-    found = []
+    """Return the tiny examples in batches, with labels for the model's task type."""
+    batches = []
     for batch in tiny.calibration(model.config.model_type):
         plain = {key: value for key, value in batch.items() if key != "labels"}
         ids = batch["input_ids"]
         alternating = torch.arange(len(batch["input_ids"])) % 2
-        kinds = {
+        labels = {
             "classification": alternating,
             "regression": alternating.float(),
             "span": torch.stack([alternating, alternating + 1], 1),
             "multilabel": torch.stack([alternating, 1 - alternating], 1).float(),
             "token": (torch.arange(ids.numel()) % 3).view_as(ids).masked_fill(ids % 4 == 0, -100),
         }
-        found.append(plain | {"labels": kinds[replay.task_type_of(model)]})
-    return found
+        batches.append(plain | {"labels": labels[replay.task_type_of(model)]})
+    return batches
 
 
 def pruned(name: str, model: torch.nn.Module, **options):
-    """(pruned copy, its tables)."""
+    """Return (pruned copy, tables of the method)."""
     model = copy.deepcopy(model)
     torch.manual_seed(0)
     return model, build(METHODS, name, options).prune(model, labelled(model), no_report)
 
 
-def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """As the model itself gives them."""
+def model_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the model's own logits, start and end stacked for spans."""
     out = model(**{key: value for key, value in batch.items() if key != "labels"})
     return (
         torch.stack([out.start_logits, out.end_logits], 1)
@@ -65,7 +65,7 @@ def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
 # ----------------------------------------------------------------------------------------------
 
 
-def test_flops_are_those_that_a_forward_pass_takes() -> None:
+def test_flops_match_a_counted_forward_pass() -> None:
     model = tiny.model()
     x, padding = torch.randn(17, 32), replay.Padding.of(torch.ones(1, 17, dtype=torch.bool))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
@@ -76,10 +76,8 @@ def test_flops_are_those_that_a_forward_pass_takes() -> None:
 
 @pytest.mark.parametrize("kind", TASK_TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
-    """Against a mask of ones multiplied onto the output projections' inputs of the Hugging Face
-    model.
-    """
+def test_mask_gradients_equal_autograd(family: str, kind: str) -> None:
+    """Compared with a mask of ones on the inputs of the output projections in transformers."""
     model = tiny.model(family, kind=kind)
     subs = sublayers(model)
     for batch in labelled(model):
@@ -101,12 +99,12 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
             )
             x = sub.norm(sub.close(padding.pack(a), x))
         masks = [torch.ones(sub.output.in_features, requires_grad=True) for sub in subs]
-        gate = lambda mask: lambda _, inputs: (inputs[0] * mask,)  # noqa: E731
+        multiply = lambda mask: lambda _, inputs: (inputs[0] * mask,)  # noqa: E731
         hooks = [
-            sub.output.register_forward_pre_hook(gate(each))
+            sub.output.register_forward_pre_hook(multiply(each))
             for sub, each in zip(subs, masks, strict=True)
         ]
-        out, labels = answers(model, batch), batch["labels"]
+        out, labels = model_logits(model, batch), batch["labels"]
         if kind == "regression":
             loss = (out.squeeze(1) - labels).square().sum()
         elif kind == "classification":
@@ -116,9 +114,9 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
                 out, labels, reduction="sum"
             )
         elif kind == "token":
-            right = labels.masked_fill(~padding.mask, -100)
+            token_labels = labels.masked_fill(~padding.mask, -100)
             loss = torch.nn.functional.cross_entropy(
-                out.flatten(0, 1), right.flatten(), reduction="sum"
+                out.flatten(0, 1), token_labels.flatten(), reduction="sum"
             )
         else:
             filled = out.masked_fill(~padding.mask[:, None], replay.MASKED_LOGIT)
@@ -131,115 +129,128 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
                 )
                 / 2
             )
-        for ours, theirs in zip(gradients, torch.autograd.grad(loss, masks), strict=True):
-            torch.testing.assert_close(ours.sum(0), theirs, atol=1e-4, rtol=1e-3)
+        for gradient, expected in zip(gradients, torch.autograd.grad(loss, masks), strict=True):
+            torch.testing.assert_close(gradient.sum(0), expected, atol=1e-4, rtol=1e-3)
         for hook in hooks:
             hook.remove()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_folding_a_mask_is_multiplying_it(family: str) -> None:
-    """A dead unit's columns are zero, and that its own rows are zero too changes no logit."""
+def test_folding_a_mask_equals_multiplying_by_it(family: str) -> None:
+    """A dead unit's columns are zero; setting its rows to zero as well changes no logit."""
     model = tiny.model(family)
     gated, folded = copy.deepcopy(model), copy.deepcopy(model)
-    dice = torch.Generator().manual_seed(1)
-    for one, two in zip(sublayers(gated), sublayers(folded), strict=True):
-        kept = torch.rand(one.units, generator=dice) < 0.5
-        columns = one.columns(kept)
-        one.output.register_forward_pre_hook(lambda _, inputs, mask=columns: (inputs[0] * mask,))
-        two.fold(kept)
-        assert torch.equal((two.output.weight != 0).any(0), two.columns(kept))
-        rows = two.columns(kept).repeat(two.rows_per_column)
+    rng = torch.Generator().manual_seed(1)
+    for gated_sublayer, folded_sublayer in zip(sublayers(gated), sublayers(folded), strict=True):
+        kept = torch.rand(gated_sublayer.units, generator=rng) < 0.5
+        columns = gated_sublayer.columns(kept)
+        gated_sublayer.output.register_forward_pre_hook(
+            lambda _, inputs, mask=columns: (inputs[0] * mask,)
+        )
+        folded_sublayer.fold(kept)
+        assert torch.equal(
+            (folded_sublayer.output.weight != 0).any(0), folded_sublayer.columns(kept)
+        )
+        rows = folded_sublayer.columns(kept).repeat(folded_sublayer.rows_per_column)
         assert all(
-            torch.equal((linear.weight != 0).any(1), rows) for linear in two.input_linears.values()
+            torch.equal((linear.weight != 0).any(1), rows)
+            for linear in folded_sublayer.input_linears.values()
         )
     with torch.no_grad():
         for batch in tiny.calibration(family):
-            torch.testing.assert_close(answers(gated, batch), answers(folded, batch))
+            torch.testing.assert_close(model_logits(gated, batch), model_logits(folded, batch))
 
 
-# -- choosing
+# -- selection
 # ----------------------------------------------------------------------------------------------
 
 
 def rankings(seed: int = 0) -> list[Ranking]:
-    """Heads and neurons of two blocks."""
-    dice = torch.Generator().manual_seed(seed)
-    found = []
+    """Return rankings of the heads and neurons of two layers."""
+    rng = torch.Generator().manual_seed(seed)
+    ranked = []
     for units, cost in ((4, 7.0), (20, 2.0), (4, 7.0), (20, 2.0)):
-        scores, order = torch.rand(units, generator=dice).sort(descending=True)
-        found.append(Ranking(order, scores, cost))
-    return found
+        scores, order = torch.rand(units, generator=rng).sort(descending=True)
+        ranked.append(Ranking(order, scores, cost))
+    return ranked
 
 
 @pytest.mark.parametrize("budget", [0.0, 6.9, 30.0, 68.0, 135.9, 136.0])
-def test_the_threshold_is_the_lowest_that_fits(budget: float) -> None:
-    """Against the paper's scan, which recounts for every threshold."""
+def test_search_finds_the_lowest_threshold_within_the_budget(budget: float) -> None:
+    """Compared with the paper's scan, which recounts the cost for every threshold."""
     for seed in range(5):
-        lines = rankings(seed)
-        scores = torch.cat([line.scores for line in lines]).double()
-        costs = torch.tensor([line.cost for line in lines for _ in line.scores])
+        ranked = rankings(seed)
+        scores = torch.cat([ranking.scores for ranking in ranked]).double()
+        costs = torch.tensor([ranking.cost for ranking in ranked for _ in ranking.scores])
         fitting = [
             threshold for threshold in scores.tolist() if costs[scores >= threshold].sum() <= budget
         ]
-        found = search(lines, budget)
-        assert found.threshold == min(fitting, default=torch.inf)
-        for line, groups in zip(lines, found.groups, strict=True):
-            above = int((line.scores.double() >= found.threshold).sum())
-            assert groups == above or (line.cost == 2.0 and groups > above)  # only neurons fill up
-        spent = sum(groups * line.cost for line, groups in zip(lines, found.groups, strict=True))
-        assert spent <= budget and (budget - spent < 2 or found.groups[1::2] == [20, 20])
+        selection = search(ranked, budget)
+        assert selection.threshold == min(fitting, default=torch.inf)
+        for ranking, groups in zip(ranked, selection.groups, strict=True):
+            above = int((ranking.scores.double() >= selection.threshold).sum())
+            assert groups == above or (
+                ranking.cost == 2.0 and groups > above
+            )  # only neurons use up the rest
+        spent = sum(
+            groups * ranking.cost for ranking, groups in zip(ranked, selection.groups, strict=True)
+        )
+        assert spent <= budget and (budget - spent < 2 or selection.groups[1::2] == [20, 20])
 
 
-def test_groups_of_unlike_cost_stay_in_their_order() -> None:
-    """A sub-layer's first head may cost more than the next: what is counted is what is paid."""
-    dice = torch.Generator().manual_seed(0)
+def test_search_with_unequal_costs_stays_within_the_budget() -> None:
+    """A sublayer's first head may cost more than the next one: actual costs are summed."""
+    rng = torch.Generator().manual_seed(0)
     for budget in (3.0, 9.0, 20.0, 45.0, 70.0):
-        lines = [
-            each._replace(cost=torch.rand(len(each.scores), generator=dice) * 8)
-            for each in rankings()
+        ranked = [
+            ranking._replace(cost=torch.rand(len(ranking.scores), generator=rng) * 8)
+            for ranking in rankings()
         ]
         spent = sum(
-            float(line.cost[:groups].sum())
-            for line, groups in zip(lines, search(lines, budget).groups, strict=True)
+            float(ranking.cost[:groups].sum())
+            for ranking, groups in zip(ranked, search(ranked, budget).groups, strict=True)
         )
         assert spent <= budget * SLACK
 
 
 @pytest.mark.parametrize("budget", [0.0, 9.0, 30.0, 68.0, 136.0])
-def test_kwons_search_is_the_best_of_all_head_counts(budget: float) -> None:
+def test_kwon_search_is_optimal_over_all_head_counts(budget: float) -> None:
     for seed in range(5):
-        lines = rankings(seed)
+        ranked = rankings(seed)
         heads, neurons = (
-            torch.cat([line.scores for line in half]).sort(descending=True).values
-            for half in (lines[::2], lines[1::2])
+            torch.cat([ranking.scores for ranking in half]).sort(descending=True).values
+            for half in (ranked[::2], ranked[1::2])
         )
-        lost = []
+        losses = []
         for count in range(9):
             if count * 7 <= budget:
                 fitting = min(40, int((budget - count * 7) // 2))
-                lost.append(float(heads[count:].sum() + neurons[fitting:].sum()))
-        groups = least_fisher(lines, budget)
-        kept = sum(float(line.scores[n:].sum()) for line, n in zip(lines, groups, strict=True))
+                losses.append(float(heads[count:].sum() + neurons[fitting:].sum()))
+        groups = least_fisher(ranked, budget)
+        loss = sum(
+            float(ranking.scores[n:].sum()) for ranking, n in zip(ranked, groups, strict=True)
+        )
         assert (
-            kept == pytest.approx(min(lost))
-            and sum(n * line.cost for line, n in zip(lines, groups, strict=True)) <= budget
+            loss == pytest.approx(min(losses))
+            and sum(n * ranking.cost for ranking, n in zip(ranked, groups, strict=True)) <= budget
         )
 
 
-def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
-    dice = torch.Generator().manual_seed(0)
-    root = torch.randn(40, 12, generator=dice)
-    root[:, 7] = -root[:, 6]  # two that cancel: without both nothing is lost
+def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
+    rng = torch.Generator().manual_seed(0)
+    root = torch.randn(40, 12, generator=rng)
+    root[:, 7] = -root[:, 6]  # these two cancel out: removing both loses nothing
     fisher = root.T @ root
-    best, first = (torch.tensor([i not in gone for i in range(12)]) for gone in ((6, 7), (5, 6)))
+    best, first = (
+        torch.tensor([i not in removed for i in range(12)]) for removed in ((6, 7), (5, 6))
+    )
     assert torch.equal(rearranged(fisher, best), best) and torch.equal(
         rearranged(fisher, first), best
     )
     largest = fisher.diag() > fisher.diag().median()
     assert torch.equal(
         rearranged(fisher.diag().diag(), largest), largest
-    )  # nothing in pairs: the search's choice stands
+    )  # without interactions, the result of the search is kept
 
 
 # -- tuning
@@ -247,49 +258,50 @@ def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
 
 
 def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Survivors' features A (tokens, k), what they have to reach B (tokens, d), their columns
-    (d, k); in fp64.
+    """Return features A (tokens, k) of the kept units, targets B (tokens, d) and the columns W
+    (d, k), in fp64.
     """
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     A, B, W = (
-        torch.randn(*shape, generator=dice, dtype=torch.float64)
+        torch.randn(*shape, generator=rng, dtype=torch.float64)
         for shape in ((60, 8), (60, 5), (5, 8))
     )
     return A, B, W
 
 
-def test_refitting_is_least_squares() -> None:
+def test_kprune_refit_is_least_squares() -> None:
     A, B, W = problem()
-    found, used = KPrune(damping=0.0).refit(W, A.T @ A, A.T @ B)
-    torch.testing.assert_close(found, torch.linalg.lstsq(A, B).solution.T)
-    assert used == 0
+    refitted, damping = KPrune(damping=0.0).refit(W, A.T @ A, A.T @ B)
+    torch.testing.assert_close(refitted, torch.linalg.lstsq(A, B).solution.T)
+    assert damping == 0
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_rescaling_is_least_squares(width: int) -> None:
+def test_kwon_rescaling_is_least_squares(width: int) -> None:
     A, B, W = problem()
-    parts = [
+    contributions = [
         A[:, i : i + width] @ W[:, i : i + width].T for i in range(0, 8, width)
-    ]  # what each unit adds, (tokens, d)
+    ]  # contribution of each unit, (tokens, d)
     factors = torch.linalg.lstsq(
-        torch.stack([part.flatten() for part in parts], 1), B.flatten()[:, None]
+        torch.stack([contribution.flatten() for contribution in contributions], 1),
+        B.flatten()[:, None],
     ).solution
-    found, _ = Kwon(damping=0.0).rescale(W, A.T @ A, A.T @ B, width=width)
-    torch.testing.assert_close(found, W * factors.flatten().repeat_interleave(width))
+    rescaled, _ = Kwon(damping=0.0).rescale(W, A.T @ A, A.T @ B, width=width)
+    torch.testing.assert_close(rescaled, W * factors.flatten().repeat_interleave(width))
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
-def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
-    """As at the first sub-layer with all units kept; the ridge pulls to where the columns are
-    already.
+def test_tuning_is_the_identity_if_nothing_was_removed(damping: float) -> None:
+    """As in the first sublayer with all units kept; the ridge penalty pulls towards the current
+    columns.
     """
     A, _, W = problem()
     B = A @ W.T
-    for found, _ in (
+    for tuned, _ in (
         KPrune(damping=damping).refit(W, A.T @ A, A.T @ B),
         Kwon(damping=damping).rescale(W, A.T @ A, A.T @ B, width=1),
     ):
-        torch.testing.assert_close(found, W)
+        torch.testing.assert_close(tuned, W)
 
 
 # -- methods
@@ -299,18 +311,18 @@ def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
 @pytest.mark.parametrize("kind", TASK_TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_budget_is_met_from_below(name: str, family: str, kind: str) -> None:
+def test_flops_are_just_below_the_budget(name: str, family: str, kind: str) -> None:
     dense = tiny.model(family, kind=kind)
     for sparsity in (0.35, 0.8):
         model, rows = pruned(name, dense, sparsity=sparsity, length=20)
         alive, total = flops(model, 20)
         ffn = [sub for sub in sublayers(model) if sub.kind == "neuron"]
-        all_there = all(
+        all_alive = all(
             (sub.output.weight != 0).any(0).all() for sub in ffn
-        )  # then there is none to fill the budget with
-        step = total / len(ffn) if name == "block_drop" else ffn[0].cost(20)  # what leaves together
-        least = 0 if all_there else 1 - sparsity - step / total
-        assert least <= alive / total <= (1 - sparsity) * SLACK
+        )  # then no neuron can use up the rest
+        step = total / len(ffn) if name == "block_drop" else ffn[0].cost(20)  # removed together
+        lowest = 0 if all_alive else 1 - sparsity - step / total
+        assert lowest <= alive / total <= (1 - sparsity) * SLACK
         budget = rows["budget"].iloc[0]
         assert (
             budget.realised == alive / total
@@ -321,7 +333,7 @@ def test_the_budget_is_met_from_below(name: str, family: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_unit_table_says_what_the_weights_say(name: str) -> None:
+def test_unit_table_matches_the_weights(name: str) -> None:
     model, rows = pruned(name, tiny.model())
     table = rows["unit"].set_index(["block", "part"])
     for sub in sublayers(model):
@@ -341,7 +353,7 @@ def test_the_unit_table_says_what_the_weights_say(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_to_remove_changes_nothing(name: str) -> None:
+def test_zero_sparsity_changes_no_weight(name: str) -> None:
     model = tiny.model()
     after, rows = pruned(name, model, sparsity=0.0)
     assert all(
@@ -352,7 +364,7 @@ def test_nothing_to_remove_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_head_stays_in_every_block_and_neurons_come_in_multiples(name: str) -> None:
+def test_every_layer_keeps_a_head_and_a_multiple_of_neurons(name: str) -> None:
     model, rows = pruned(name, tiny.model(), sparsity=0.8, keep_one_head=True, multiple=8)
     kept = rows["unit"].groupby(["block", "part"])["kept"].sum().unstack()
     assert (kept["head"] >= 1).all() and (kept["neuron"] % 8 == 0).all()
@@ -364,7 +376,7 @@ def test_one_head_stays_in_every_block_and_neurons_come_in_multiples(name: str) 
         pruned(name, tiny.model(), multiple=7)
 
 
-def test_kwon_needs_labels_and_all_need_a_length() -> None:
+def test_kwon_needs_labels_and_all_methods_need_a_length() -> None:
     plain = [
         {key: value for key, value in batch.items() if key != "labels"}
         for batch in tiny.calibration()
@@ -376,9 +388,9 @@ def test_kwon_needs_labels_and_all_need_a_length() -> None:
     build(METHODS, "unit_magnitude", {"length": 25}).prune(tiny.model(), [], no_report)
 
 
-def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
-    """At the first sub-layer student = teacher; its representational knowledge is the norm of
-    what a unit adds.
+def test_predictive_knowledge_is_zero_in_the_first_sublayer() -> None:
+    """In the first sublayer the student equals the teacher; representational knowledge is the norm
+    of a unit's contribution.
     """
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
@@ -391,17 +403,17 @@ def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
         features = torch.cat(
             [sub.features(*replay.embed(model, batch)) for batch in tiny.calibration()]
         )
-    by_hand = (
+    expected = (
         (features.square().mean(0) * sub.output.weight.square().mean(0))
         .unflatten(0, (4, 8))
         .mean(1)
     )
-    torch.testing.assert_close(torch.tensor(first["representational"].tolist()), by_hand)
+    torch.testing.assert_close(torch.tensor(first["representational"].tolist()), expected)
 
 
-def test_tuning_and_knowledge_bring_the_model_nearer_to_the_dense_one() -> None:
+def test_tuning_and_knowledge_reduce_the_distance_to_dense() -> None:
     model = tiny.model()
-    far = {}
+    distances = {}
     for name, options in (("kprune", {}), ("kprune", {"tune": False}), ("unit_random", {})):
         after, _ = pruned(name, model, sparsity=0.5, **options)
         with torch.no_grad():
@@ -409,11 +421,11 @@ def test_tuning_and_knowledge_bring_the_model_nearer_to_the_dense_one() -> None:
                 (list(replay.hidden_states(m, batch))[-1][0] for m in (model, after))
                 for batch in tiny.calibration()
             ]
-            far[name, *options] = sum(float((x - y).square().sum()) for x, y in pairs)
-    assert far["kprune",] < far["kprune", "tune"] < far["unit_random",]
+            distances[name, *options] = sum(float((x - y).square().sum()) for x, y in pairs)
+    assert distances["kprune",] < distances["kprune", "tune"] < distances["unit_random",]
 
 
-def test_half_precision_gradients_choose_nearly_the_same() -> None:
+def test_bf16_gradients_select_nearly_the_same_units() -> None:
     one, two = (
         pruned("kprune", tiny.model(), precision=precision)[1]["unit"]["kept"]
         for precision in ("fp32", "bf16")
@@ -421,8 +433,8 @@ def test_half_precision_gradients_choose_nearly_the_same() -> None:
     assert (one == two).mean() > 0.9
 
 
-def test_k_prune_does_not_depend_on_the_size_of_its_batches() -> None:
-    """Memory may halve it."""
+def test_kprune_is_independent_of_the_batch_size() -> None:
+    """The batch size is halved when memory runs out."""
     tables = []
     for size in (2, 5):
         rows = KPrune(precision="fp32", adapt=False, length=20).prune(
@@ -436,32 +448,36 @@ def test_k_prune_does_not_depend_on_the_size_of_its_batches() -> None:
         )
 
 
-def test_the_weight_taken_is_that_which_keeps_the_predictions_best() -> None:
-    """Against pruning by hand with each, judged on sentences that it has not seen."""
+def test_kprune_picks_the_lambda_with_the_lowest_held_out_divergence() -> None:
+    """Compared with a run for every candidate, evaluated on held-out examples."""
     model, batches = tiny.model(), tiny.calibration(batch_size=1)
     with torch.no_grad():
         model.classifier.weight.mul_(
             200
-        )  # a random head minds so little that no weight would change a choice
+        )  # the random classifier is so insensitive that no candidate would change the selection
     options = {"sparsity": 0.7, "length": 20.0, "precision": "fp32"}
     rows = KPrune(**options).prune(copy.deepcopy(model), batches, no_report)
-    lost = {}
-    for weight in TRIES:
+    divergences = {}
+    for candidate in TRIES:
         student = copy.deepcopy(model)
-        KPrune(**options, adapt=False, lambda_pred=weight).prune(
+        KPrune(**options, adapt=False, lambda_pred=candidate).prune(
             student, batches[::PART], no_report
         )
         with torch.no_grad():
-            said = [
+            log_probabilities = [
                 [(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)]
                 for batch in batches[1::PART]
             ]
-        lost[weight] = sum(float((one.exp() * (one - other)).sum()) for one, other in said)
-    assert len(set(lost.values())) == len(TRIES)
-    assert rows["budget"]["lambda_pred"].iloc[0] == min(lost, key=lambda weight: lost[weight])
+        divergences[candidate] = sum(
+            float((one.exp() * (one - other)).sum()) for one, other in log_probabilities
+        )
+    assert len(set(divergences.values())) == len(TRIES)
+    assert rows["budget"]["lambda_pred"].iloc[0] == min(
+        divergences, key=lambda candidate: divergences[candidate]
+    )
 
 
-def test_a_token_limit_takes_part_of_the_sample() -> None:
+def test_token_limit_selects_part_of_the_sample() -> None:
     batches = labelled(tiny.model())
     assert len(KPrune(tokens=1)._sample(batches)) == 1 and KPrune()._sample(batches) is batches
 
@@ -471,52 +487,52 @@ def test_a_token_limit_takes_part_of_the_sample() -> None:
 
 
 def idle_units(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of which every other head and neuron says nothing, though its own rows are there."""
+    """Return a copy in which every other head and neuron has zero output but nonzero inputs."""
     model = copy.deepcopy(model)
     with torch.no_grad():
-        model.classifier.weight.mul_(50)  # so that the predictions hang on something
+        model.classifier.weight.mul_(50)  # so that the predictions depend on the units
         for sub in sublayers(model):
             sub.output.weight.mul_(5)[:, sub.columns(torch.arange(sub.units) % 2 == 1)] = 0
     return model
 
 
 def divergence_of(model: torch.nn.Module, after: torch.nn.Module) -> float:
-    """From a model's answers, summed over the tiny sentences."""
+    """Return the KL divergence from the model's predictions, summed over the tiny examples."""
     with torch.no_grad():
         pairs = [
-            (answers(after, batch).log_softmax(-1), answers(model, batch).log_softmax(-1))
+            (model_logits(after, batch).log_softmax(-1), model_logits(model, batch).log_softmax(-1))
             for batch in tiny.calibration()
         ]
     return sum(float((one.exp() * (one - two)).sum()) for one, two in pairs)
 
 
 @pytest.mark.parametrize("name", ["osscar", "ziplm", "kprune", "kprune_plus"])
-def test_units_that_say_nothing_go_first(name: str) -> None:
-    """At half of the FLOPs exactly they go, and the model stays as it was."""
+def test_units_with_zero_output_are_removed_first(name: str) -> None:
+    """At exactly half of the FLOPs all of them are removed and the outputs are unchanged."""
     model = idle_units(tiny.model())
     after, rows = pruned(name, model, sparsity=0.5, length=20)
     assert (rows["unit"]["kept"] == (rows["unit"]["unit"] % 2 == 0)).all()
     with torch.no_grad():
         for batch in tiny.calibration():
             torch.testing.assert_close(
-                answers(after, batch), answers(model, batch), atol=1e-3, rtol=1e-3
+                model_logits(after, batch), model_logits(model, batch), atol=1e-3, rtol=1e-3
             )
 
 
-def test_the_block_that_changes_least_is_dropped() -> None:
+def test_layer_with_the_least_influence_is_dropped() -> None:
     model = tiny.model()
     with torch.no_grad():
-        for part in ("attention_output", "ffn_out"):
-            replay.blocks(model)[0].linears[part].weight.mul_(1e-3)
-            replay.blocks(model)[1].linears[part].weight.mul_(10)
-    by_influence, on_top = (
+        for projection in ("attention_output", "ffn_out"):
+            replay.blocks(model)[0].linears[projection].weight.mul_(1e-3)
+            replay.blocks(model)[1].linears[projection].weight.mul_(10)
+    by_influence, from_top = (
         pruned("block_drop", model, sparsity=0.5, by=by)[1]["unit"] for by in ("influence", "top")
     )
     assert by_influence.query("kept")["block"].unique().tolist() == [1]
-    assert on_top.query("kept")["block"].unique().tolist() == [0]
+    assert from_top.query("kept")["block"].unique().tolist() == [0]
 
 
-def test_the_search_comes_nearer_to_the_dense_model_the_longer_it_takes() -> None:
+def test_more_ziplm_tries_reduce_the_divergence() -> None:
     model = idle_units(tiny.model())
     short, long = (
         divergence_of(model, pruned("ziplm", model, sparsity=0.7, tries=tries, length=20)[0])
@@ -525,9 +541,9 @@ def test_the_search_comes_nearer_to_the_dense_model_the_longer_it_takes() -> Non
     assert long < short
 
 
-def test_units_chosen_together_leave_a_smaller_error_than_each_by_its_score() -> None:
-    """Of two neurons that say the same, K-prune keeps both; together one is enough, and its
-    place is another's.
+def test_joint_unit_selection_reduces_the_divergence() -> None:
+    """K-prune keeps both of two identical neurons; joint selection keeps one, and another unit in
+    place of the second.
     """
     model = tiny.model()
     with torch.no_grad():

@@ -121,7 +121,7 @@ def test_a_tracker_that_is_not_installed_is_named(tracker, monkeypatch, capsys) 
     )
 
 
-def test_push_uploads_the_folder_or_says_how_to_log_in(tmp_path, monkeypatch) -> None:
+def test_push_uploads_the_folder_or_explains_how_to_log_in(tmp_path, monkeypatch) -> None:
     import huggingface_hub
 
     created: list = []

@@ -1,6 +1,6 @@
-"""Targets in the place of a share: times faster, milliseconds, bytes.
+"""Targets instead of a sparsity: speed-up, latency and bytes.
 
-The clock is a formula; a real one is in the benchmarks.
+Latencies come from a formula; the benchmarks use a real clock.
 """
 
 import copy
@@ -31,23 +31,23 @@ FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
 
 
 def seconds(model: torch.nn.Module) -> float:
-    """Of a pass, by what is left in the model."""
-    blocks, cut = replay.blocks(model), getattr(model.config, replay.COMPACT_KEY, None)
-    left = (
-        zip(cut["heads"], cut["neurons"], strict=True)
-        if cut
-        else ((range(each.heads), range(each.neurons)) for each in blocks)
+    """Return the seconds of a forward pass, computed from the units left in the model."""
+    blocks, compact = replay.blocks(model), getattr(model.config, replay.COMPACT_KEY, None)
+    remaining = (
+        zip(compact["heads"], compact["neurons"], strict=True)
+        if compact
+        else ((range(block.heads), range(block.neurons)) for block in blocks)
     )
-    each = [
+    costs = [
         len(heads) * HEAD + (len(heads) > 0) * 1e-4 + len(neurons) * NEURON
-        for heads, neurons in left
+        for heads, neurons in remaining
     ]
-    return FIXED + sum(own * block.passes for own, block in zip(each, blocks, strict=True))
+    return FIXED + sum(cost * block.passes for cost, block in zip(costs, blocks, strict=True))
 
 
 @pytest.fixture
 def clock(monkeypatch, tmp_path) -> list[float]:
-    """Every timed pass so far; the machine grows slower and slower, which ratios must not mind."""
+    """Return the list of timed passes; the clock slows down, which must not affect ratios."""
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     passes: list[float] = []
 
@@ -60,14 +60,12 @@ def clock(monkeypatch, tmp_path) -> list[float]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_unit_method_delivers_the_speed_that_was_asked_for(
-    name: str, clock: list[float]
-) -> None:
+def test_every_unit_method_reaches_the_requested_speedup(name: str, clock: list[float]) -> None:
     dense = tiny.model()
     model, rows = pruned(name, dense, speedup=1.6)
-    got = seconds(dense) / seconds(compact_model(model))
-    assert got == pytest.approx(1.6, rel=0.05)
-    assert rows["budget"]["speedup"].iloc[0] == pytest.approx(got, rel=0.03)
+    speedup = seconds(dense) / seconds(compact_model(model))
+    assert speedup == pytest.approx(1.6, rel=0.05)
+    assert rows["budget"]["speedup"].iloc[0] == pytest.approx(speedup, rel=0.03)
     assert (
         f"a measured speed-up of {rows['budget']['speedup'].iloc[0]:.2f}"
         in rows["budget"]["said"].iloc[0]
@@ -75,12 +73,12 @@ def test_every_unit_method_delivers_the_speed_that_was_asked_for(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_every_family(family: str, clock: list[float]) -> None:
+def test_latency_target_is_reached_in_every_family(family: str, clock: list[float]) -> None:
     dense = tiny.model(family)
     model, _ = pruned("unit_magnitude", dense, latency_ms=600 * seconds(dense))
     assert seconds(compact_model(model)) / seconds(dense) == pytest.approx(
         0.6, rel=0.08
-    )  # by one head of eight or eight neurons
+    )  # the step is a head of width 8 or eight neurons
     for batch in tiny.calibration(family):
         assert torch.isfinite(
             compact_model(model)(
@@ -89,7 +87,7 @@ def test_in_every_family(family: str, clock: list[float]) -> None:
         ).all()
 
 
-def test_a_table_is_the_clocks_and_is_measured_once(clock: list[float]) -> None:
+def test_latency_table_matches_the_clock_and_is_measured_once(clock: list[float]) -> None:
     model = tiny.model()
     table = measure_latency(model, 8, 16)
     assert table.fixed / table.whole == pytest.approx(FIXED / seconds(model), rel=0.02)
@@ -111,16 +109,16 @@ def test_a_table_is_the_clocks_and_is_measured_once(clock: list[float]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bytes_are_kept_to_the_last_eight_neurons(name: str) -> None:
+def test_byte_target_is_met_within_eight_neurons(name: str) -> None:
     dense = tiny.model()
-    whole = sum(tensor.nbytes for tensor in dense.state_dict().values())
-    model, _ = pruned(name, dense, bytes=whole - 20_000)
-    left = sum(tensor.nbytes for tensor in compact_model(model).state_dict().values())
-    step = whole if name == "block_drop" else 8 * 4 * (32 + 1 + 32)  # what leaves together
-    assert whole - 20_000 - step < left <= whole - 20_000
+    dense_bytes = sum(tensor.nbytes for tensor in dense.state_dict().values())
+    model, _ = pruned(name, dense, bytes=dense_bytes - 20_000)
+    pruned_bytes = sum(tensor.nbytes for tensor in compact_model(model).state_dict().values())
+    step = dense_bytes if name == "block_drop" else 8 * 4 * (32 + 1 + 32)  # removed together
+    assert dense_bytes - 20_000 - step < pruned_bytes <= dense_bytes - 20_000
 
 
-def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
+def test_unreachable_and_invalid_targets_are_rejected(clock: list[float]) -> None:
     with pytest.raises(
         PruneError,
         match="without any head or neuron it takes 2.* ms, a speed-up of .* choose a lower target",
@@ -146,7 +144,7 @@ def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
         pruned("kprune", tiny.model(), speedup=3.2)
 
 
-def test_a_sweep_lists_targets_and_charts_name_them(tmp_path) -> None:
+def test_sweep_has_a_labelled_run_for_each_target(tmp_path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(
         yaml.safe_dump(
@@ -180,7 +178,7 @@ def test_a_sweep_lists_targets_and_charts_name_them(tmp_path) -> None:
         load(file, {"targets": [{"speed": 3}]})
 
 
-def test_a_study_of_targets_names_each_once_and_runs_without_one_keep_their_keys(tmp_path) -> None:
+def test_target_changes_the_key_and_its_options_only_apply_with_a_target(tmp_path) -> None:
     plans = {
         number: build(METHODS, "kprune", options).to_dict()
         for number, options in enumerate(({"speedup": 2}, {"speedup": 3}, {}))
@@ -190,11 +188,11 @@ def test_a_study_of_targets_names_each_once_and_runs_without_one_keep_their_keys
     assert (
         replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2})).key()
         == old.key()
-    ), "it times nothing"
+    ), "no effect without a time target"
     assert replace(old, method=build(METHODS, "kprune", {"bytes": 10**6})).key() != old.key()
 
 
-def test_a_run_says_what_became_of_its_target(clock: list[float], tmp_path) -> None:
+def test_run_reports_the_speedup_that_its_target_reached(clock: list[float], tmp_path) -> None:
     file = tmp_path / "one.yaml"
     file.write_text(
         yaml.safe_dump(

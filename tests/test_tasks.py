@@ -1,6 +1,4 @@
-"""GLUE and SQuAD: the official figures, windows and answers in a text, and every kind of head
-through every step.
-"""
+"""GLUE and SQuAD: official metrics, windows and answer spans, and every task type in every step."""
 
 import json
 from pathlib import Path
@@ -36,18 +34,18 @@ QUESTIONS = [
     "How tall is it?",
     "What is it made of?",
 ]
-SAID = ["1844", "Alan Stevenson", "48 metres", "granite"]
+ANSWERS = ["1844", "Alan Stevenson", "48 metres", "granite"]
 
 
 def spans(copies: int = 1) -> Examples:
-    right = [AnswerSpans([text], [CONTEXT.index(text)]) for text in SAID]
+    labels = [AnswerSpans([text], [CONTEXT.index(text)]) for text in ANSWERS]
     return Examples(
-        QUESTIONS * copies, [CONTEXT] * len(QUESTIONS) * copies, right * copies, kind="span"
+        QUESTIONS * copies, [CONTEXT] * len(QUESTIONS) * copies, labels * copies, kind="span"
     )
 
 
 @pytest.mark.parametrize(
-    ("accepted", "said"),
+    ("accepted", "prediction"),
     [
         (["The  Cat!"], "cat"),
         (["a dog", "two dogs"], "two big dogs"),
@@ -58,20 +56,20 @@ def spans(copies: int = 1) -> Examples:
         (["the"], ""),
     ],
 )
-def test_answers_are_judged_as_the_official_script_does(accepted: list[str], said: str) -> None:
-    right = AnswerSpans(accepted, [0] * len(accepted))
-    # the script drops accepted answers of which nothing is left
+def test_answer_metrics_match_the_official_script(accepted: list[str], prediction: str) -> None:
+    label = AnswerSpans(accepted, [0] * len(accepted))
+    # the script drops accepted answers that are empty after normalization
     gold = [text for text in accepted if text != "the"] or [""]
     official = squad(
-        {"prediction_text": said, "id": "0"},
+        {"prediction_text": prediction, "id": "0"},
         {"answers": {"text": gold, "answer_start": [0] * len(gold)}, "id": "0"},
     )
-    assert exact_match(right, said) * 100 == float(official["exact_match"])
-    assert answer_f1(right, said) * 100 == pytest.approx(float(official["f1"]))
+    assert exact_match(label, prediction) * 100 == float(official["exact_match"])
+    assert answer_f1(label, prediction) * 100 == pytest.approx(float(official["f1"]))
 
 
-def test_squad_figures_equal_the_official_ones() -> None:
-    """SQuAD 1.1's script as torchmetrics carries it, on answers of every quality."""
+def test_squad_metrics_match_the_official_script_on_a_sample() -> None:
+    """SQuAD 1.1's script from torchmetrics, on predictions of varying quality."""
     file = SHARED / "squad" / "validation.parquet"
     rows = pd.read_parquet(file).head(500) if file.exists() else None
     if rows is None:
@@ -81,45 +79,43 @@ def test_squad_figures_equal_the_official_ones() -> None:
             [list(answer["text"]) for answer in rows["answers"]],
             list(rows["context"]),
         )
-    dice = np.random.default_rng(0)
-    said = []
+    rng = np.random.default_rng(0)
+    predictions = []
     for gold, context in zip(golds, contexts, strict=True):
         words = context.split()
-        start = int(dice.integers(len(words)))
-        said.append(
+        start = int(rng.integers(len(words)))
+        predictions.append(
             [gold[0], f"the {gold[-1]},", gold[0].split()[0], " ".join(words[start : start + 4])][
-                int(dice.integers(4))
+                int(rng.integers(4))
             ]
         )
     official = squad(
-        [{"prediction_text": text, "id": str(i)} for i, text in enumerate(said)],
+        [{"prediction_text": text, "id": str(i)} for i, text in enumerate(predictions)],
         [
             {"answers": {"text": gold, "answer_start": [0] * len(gold)}, "id": str(i)}
             for i, gold in enumerate(golds)
         ],
     )
-    right = [AnswerSpans(gold, [0] * len(gold)) for gold in golds]
-    assert METRICS["answer_f1"].compute(right, said) * 100 == pytest.approx(
+    labels = [AnswerSpans(gold, [0] * len(gold)) for gold in golds]
+    assert METRICS["answer_f1"].compute(labels, predictions) * 100 == pytest.approx(
         float(official["f1"]), abs=1e-3
     )
-    assert METRICS["exact_match"].compute(right, said) * 100 == pytest.approx(
+    assert METRICS["exact_match"].compute(labels, predictions) * 100 == pytest.approx(
         float(official["exact_match"]), abs=1e-3
     )
 
 
-def test_glue_figures_have_textbook_values() -> None:
-    right, said = [1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1]
-    assert METRICS["accuracy"].compute(right, said) == pytest.approx(4 / 6)
-    assert METRICS["f1"].compute(right, said) == pytest.approx(2 / 3)
-    assert METRICS["matthews"].compute(right, said) == pytest.approx(1 / 3)
+def test_glue_metrics_have_textbook_values() -> None:
+    labels, predictions = [1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1]
+    assert METRICS["accuracy"].compute(labels, predictions) == pytest.approx(4 / 6)
+    assert METRICS["f1"].compute(labels, predictions) == pytest.approx(2 / 3)
+    assert METRICS["matthews"].compute(labels, predictions) == pytest.approx(1 / 3)
     assert METRICS["spearman"].compute([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(0.8)
     assert METRICS["pearson"].compute([1, 2, 3], [2, 4, 6]) == pytest.approx(1.0)
-    assert (
-        METRICS["spearman"].compute([1, 2, 3], [2, 2, 2]) == 0.0
-    )  # a model that says the same of everything
+    assert METRICS["spearman"].compute([1, 2, 3], [2, 2, 2]) == 0.0  # a constant model
 
 
-def test_every_known_task_has_its_official_figure() -> None:
+def test_every_known_task_has_its_official_metric() -> None:
     official = {
         "cola": "matthews",
         "stsb": "spearman",
@@ -137,31 +133,34 @@ def test_every_known_task_has_its_official_figure() -> None:
         metric_for("classification", 2, "spearman")
 
 
-def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
-    tokenizer, found = tiny.tokenizer(), spans()
-    whole, cut = tokens.encode(tokenizer, found, 128), tokens.encode(tokenizer, found, 32)
-    assert whole.example_index == [0, 1, 2, 3] and len(cut) > 8
-    assert all(len(ids) <= 32 for ids in cut.inputs["input_ids"])
-    for features in (whole, cut):
-        seen = {example: set() for example in range(4)}
-        for row, (first, last) in enumerate(tokens.token_targets(features, found).tolist()):
+def test_windows_cover_the_context_and_locate_the_answer() -> None:
+    tokenizer, examples = tiny.tokenizer(), spans()
+    single, windowed = (
+        tokens.encode(tokenizer, examples, 128),
+        tokens.encode(tokenizer, examples, 32),
+    )
+    assert single.example_index == [0, 1, 2, 3] and len(windowed) > 8
+    assert all(len(ids) <= 32 for ids in windowed.inputs["input_ids"])
+    for features in (single, windowed):
+        covered = {example: set() for example in range(4)}
+        for row, (first, last) in enumerate(tokens.token_targets(features, examples).tolist()):
             offsets, example = features.offsets[row], features.example_index[row]
             for span in filter(None, offsets):
-                seen[example] |= set(range(*span))
+                covered[example] |= set(range(*span))
             if first:
-                assert CONTEXT[offsets[first][0] : offsets[last][1]] == SAID[example]
+                assert CONTEXT[offsets[first][0] : offsets[last][1]] == ANSWERS[example]
         letters = {i for i, letter in enumerate(CONTEXT) if letter.strip()}
-        assert all(letters <= characters for characters in seen.values())
+        assert all(letters <= characters for characters in covered.values())
     assert {
         example
         for example, ends in zip(
-            cut.example_index, tokens.token_targets(cut, found).tolist(), strict=True
+            windowed.example_index, tokens.token_targets(windowed, examples).tolist(), strict=True
         )
         if ends[0]
     } == {0, 1, 2, 3}
 
 
-def test_a_question_longer_than_its_share_is_cut_and_not_the_context() -> None:
+def test_long_questions_are_truncated_instead_of_the_context() -> None:
     long = Examples(["why " * 60], [CONTEXT], None, kind="span")
     features = tokens.encode(tiny.tokenizer(), long, 48)
     assert all(
@@ -171,14 +170,15 @@ def test_a_question_longer_than_its_share_is_cut_and_not_the_context() -> None:
 
 
 class Oracle(torch.nn.Module):
-    """Answers from the targets: what a perfect model would say."""
+    """Returns logits with the maximum at the target positions, as a perfect model would."""
 
-    def __init__(self, features: tokens.Features, found: Examples):
+    def __init__(self, features: tokens.Features, examples: Examples):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        right = tokens.token_targets(features, found).tolist()
-        self.known = {
-            tuple(ids): ends for ids, ends in zip(features.inputs["input_ids"], right, strict=True)
+        targets = tokens.token_targets(features, examples).tolist()
+        self.positions = {
+            tuple(ids): ends
+            for ids, ends in zip(features.inputs["input_ids"], targets, strict=True)
         }
 
     def forward(
@@ -188,90 +188,102 @@ class Oracle(torch.nn.Module):
         for i, (ids, mask) in enumerate(
             zip(input_ids.tolist(), attention_mask.tolist(), strict=True)
         ):
-            first, last = self.known[tuple(ids[: sum(mask)])]
+            first, last = self.positions[tuple(ids[: sum(mask)])]
             start[i, first] = end[i, last] = 9.0
-        return type("Found", (), {"start_logits": start, "end_logits": end})()
+        return type("Output", (), {"start_logits": start, "end_logits": end})()
 
 
 @pytest.mark.parametrize("length", [128, 32])
-def test_a_perfect_model_scores_perfectly_over_all_windows(length: int) -> None:
-    tokenizer, found = tiny.tokenizer(), spans()
-    perfect = Oracle(tokens.encode(tokenizer, found, length), found)
-    said = predict_answers(perfect, tokenizer, found, batch_size=3, max_length=length).predicted
-    assert said == SAID and METRICS["exact_match"].compute(found.labels, said) == 1.0
+def test_perfect_model_has_exact_match_1_over_all_windows(length: int) -> None:
+    tokenizer, examples = tiny.tokenizer(), spans()
+    oracle = Oracle(tokens.encode(tokenizer, examples, length), examples)
+    predictions = predict_answers(
+        oracle, tokenizer, examples, batch_size=3, max_length=length
+    ).predicted
+    assert (
+        predictions == ANSWERS
+        and METRICS["exact_match"].compute(examples.labels, predictions) == 1.0
+    )
 
 
-def test_no_answer_is_an_answer_where_some_questions_have_none() -> None:
-    found = spans()
-    labels = [AnswerSpans([], []), *found.labels[1:]]
-    found = Examples(found.texts, found.pairs, labels, kind="span")
+def test_unanswerable_questions_have_an_empty_prediction() -> None:
+    examples = spans()
+    labels = [AnswerSpans([], []), *examples.labels[1:]]
+    examples = Examples(examples.texts, examples.pairs, labels, kind="span")
     tokenizer = tiny.tokenizer()
-    said = predict_answers(
-        Oracle(tokens.encode(tokenizer, found, 128), found),
+    predictions = predict_answers(
+        Oracle(tokens.encode(tokenizer, examples, 128), examples),
         tokenizer,
-        found,
+        examples,
         batch_size=3,
         max_length=128,
     ).predicted
-    assert said == ["", *SAID[1:]] and METRICS["answer_f1"].compute(labels, said) == 1.0
+    assert (
+        predictions == ["", *ANSWERS[1:]]
+        and METRICS["answer_f1"].compute(labels, predictions) == 1.0
+    )
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
-def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
+def test_replayed_span_head_equals_the_models_own(family: str) -> None:
     model = tiny.model(family, kind="span")
     assert replay.task_type_of(model) == "span"
     for batch, _ in tokens.batches(
         tiny.tokenizer(family), spans(), 3, max_length=64, device=torch.device("cpu")
     ):
-        own = model(**batch)
+        expected = model(**batch)
         *_, (hidden, padding) = replay.hidden_states(model, batch)
         replayed, mask = replay.head(model, hidden, padding), padding.mask
-        for ours, theirs in zip(
-            replayed.unbind(1), (own.start_logits, own.end_logits), strict=True
+        for replayed_logits, model_logits in zip(
+            replayed.unbind(1), (expected.start_logits, expected.end_logits), strict=True
         ):
-            assert torch.allclose(ours[mask], theirs[mask], atol=1e-4)
-            assert (ours[~mask] == replay.MASKED_LOGIT).all()
+            assert torch.allclose(replayed_logits[mask], model_logits[mask], atol=1e-4)
+            assert (replayed_logits[~mask] == replay.MASKED_LOGIT).all()
 
 
-def written(tmp_path: Path, rows: list[dict], name: str = "data.jsonl") -> str:
+def write_rows(tmp_path: Path, rows: list[dict], name: str = "data.jsonl") -> str:
     (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(tmp_path / name)
 
 
 def squad_rows(copies: int = 1) -> list[dict]:
-    found = spans(copies)
+    examples = spans(copies)
     return [
         {"question": q, "context": c, "answers": {"text": a.texts, "answer_start": a.starts}}
-        for q, c, a in zip(found.texts, found.pairs, found.labels, strict=True)
+        for q, c, a in zip(examples.texts, examples.pairs, examples.labels, strict=True)
     ]
 
 
-def test_questions_come_from_a_file_with_answers_as_squad_or_as_text(tmp_path: Path) -> None:
-    nested = tasks.training_examples(DataSource(written(tmp_path, squad_rows())), (), "span")
+def test_questions_are_read_with_squad_or_plain_text_answers(tmp_path: Path) -> None:
+    nested = tasks.training_examples(DataSource(write_rows(tmp_path, squad_rows())), (), "span")
     plain = [
         {"question": q, "context": CONTEXT, "answers": a}
-        for q, a in zip(QUESTIONS, [*SAID[:3], ""], strict=True)
+        for q, a in zip(QUESTIONS, [*ANSWERS[:3], ""], strict=True)
     ]
-    flat = tasks.training_examples(DataSource(written(tmp_path, plain, "flat.jsonl")), (), "span")
+    flat = tasks.training_examples(
+        DataSource(write_rows(tmp_path, plain, "flat.jsonl")), (), "span"
+    )
     assert (
         nested == spans()
         and flat.labels[:3] == nested.labels[:3]
         and flat.labels[3] == AnswerSpans([], [])
     )
-    wrong = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
+    invalid = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
     with pytest.raises(
         PruneError,
         match="column 'answers', line 1: the answer 'Atlantis' does not occur in its context",
     ):
-        tasks.training_examples(DataSource(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
+        tasks.training_examples(
+            DataSource(write_rows(tmp_path, invalid, "wrong.jsonl")), (), "span"
+        )
 
 
-def test_scores_come_from_a_file(tmp_path: Path) -> None:
+def test_regression_scores_are_read_from_a_file(tmp_path: Path) -> None:
     rows = [
         {"sentence1": f"{tiny.SENTENCES[0]} {i}", "sentence2": tiny.SENTENCES[2], "label": i / 2}
         for i in range(9)
     ]
-    source = DataSource(written(tmp_path, rows))
+    source = DataSource(write_rows(tmp_path, rows))
     assert tasks.kind_of(source) == "regression"
     task = tasks.load(source, ("score",), 0, kind="regression")
     assert (
@@ -281,11 +293,11 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
     )
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
-        tasks.load(DataSource(written(tmp_path, rows)), ("score",), 0, kind="regression")
+        tasks.load(DataSource(write_rows(tmp_path, rows)), ("score",), 0, kind="regression")
 
 
-def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
-    for task, kind, words in (
+def test_task_that_does_not_fit_the_head_is_rejected() -> None:
+    for task, kind, message in (
         (
             "squad",
             "classification",
@@ -294,16 +306,16 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
         ("stsb", "span", "needs a score"),
         ("demo", "regression", "demo needs a label"),
     ):
-        with pytest.raises(PruneError, match=words):
+        with pytest.raises(PruneError, match=message):
             tasks.load(DataSource(task), ("a", "b"), 0, kind=kind)
 
 
-def test_summary_of_each_kind() -> None:
+def test_accuracy_summary_of_each_task_type() -> None:
     spans_row = summary(
         "answer_f1",
         2,
         spans().labels,
-        dense=SAID,
+        dense=ANSWERS,
         pruned=["1844", "by Alan Stevenson", "", "granite"],
         resamples=200,
     )
@@ -315,8 +327,8 @@ def test_summary_of_each_kind() -> None:
     assert (spans_row["broken"], spans_row["fixed"]) == (2, 0) and spans_row[
         "difference_low"
     ] < spans_row["difference"] < 0
-    right = list(np.linspace(0, 5, 40))
-    row = summary("spearman", 1, right, dense=right, pruned=right[::-1], resamples=200)
+    scores = list(np.linspace(0, 5, 40))
+    row = summary("spearman", 1, scores, dense=scores, pruned=scores[::-1], resamples=200)
     assert (
         row["dense_score"] == pytest.approx(1)
         and row["score"] == pytest.approx(-1)
@@ -333,7 +345,7 @@ def test_summary_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", ["regression", "span"])
-def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None:
+def test_finetuning_learns_regression_and_span_tasks(tmp_path: Path, kind: str) -> None:
     if kind == "span":
         numbers = ("seven", "eight", "nine", "twelve", "thirty")
         texts = [
@@ -357,7 +369,7 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
             20,
         )
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
-    source = DataSource(written(tmp_path, rows))
+    source = DataSource(write_rows(tmp_path, rows))
     recipe = TrainingRecipe(
         checkpoint=str(tmp_path / "backbone"),
         epochs=epochs,
@@ -373,17 +385,17 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
     )
     model, tokenizer = loading.load(str(tmp_path / "out"))
     assert replay.task_type_of(model) == kind
-    said = predict(model, tokenizer, tasks.training_examples(source, (), kind)).predicted
+    predictions = predict(model, tokenizer, tasks.training_examples(source, (), kind)).predicted
     assert METRICS[card["metric"]].compute(
-        tasks.training_examples(source, (), kind).labels, said
+        tasks.training_examples(source, (), kind).labels, predictions
     ) == pytest.approx(card["score"], abs=0.02)
     assert "prunescope" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_a_finetune_stops_when_it_gets_no_better(tmp_path: Path) -> None:
+def test_finetuning_stops_early_without_improvement(tmp_path: Path) -> None:
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
-    source = DataSource(written(tmp_path, rows))
+    source = DataSource(write_rows(tmp_path, rows))
     recipe = TrainingRecipe(
         checkpoint=str(tmp_path / "backbone"), epochs=50, learning_rate=0.0, patience=2
     )

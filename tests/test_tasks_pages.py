@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 import tiny
 from streamlit.testing.v1 import AppTest
-from test_tasks import squad_rows, written
+from test_tasks import squad_rows, write_rows
 
 from prune_core import load
 from prune_core.cli.arguments import main
@@ -35,7 +35,7 @@ def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
         "--checkpoint",
         tmp_path / "model",
         "--task",
-        written(tmp_path, rows),
+        write_rows(tmp_path, rows),
         "--study",
         "Questions",
         "--device",
@@ -135,7 +135,7 @@ def test_structured_model_is_exported_from_the_page(study: str, home: Path) -> N
 
 def test_attacks_on_spans_are_rejected_early(tmp_path: Path, capsys) -> None:
     loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
-    file = written(tmp_path, squad_rows(4))
+    file = write_rows(tmp_path, squad_rows(4))
     assert (
         main(
             ["run", "--checkpoint", str(tmp_path / "model"), "--task", file, "--measure", "attack"]

@@ -1,5 +1,5 @@
-"""Tools that are not installed: they import, and WordNet's pairs agree with the bundled table of
-word neighbours.
+"""Developer tools: all can be imported, and WordNet's pairs agree with the bundled table of word
+neighbours.
 """
 
 import importlib
@@ -12,12 +12,12 @@ from prune_core.paths import ROOT
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.stem)
-def test_every_tool_imports(path) -> None:
+def test_every_tool_can_be_imported(path) -> None:
     assert importlib.import_module(f"tools.{path.stem}").__doc__
 
 
 @pytest.mark.skipif(not WORDNET.present, reason="WordNet is not installed")
-def test_no_neighbour_of_the_bundled_table_is_an_antonym() -> None:
+def test_bundled_neighbours_are_no_antonyms() -> None:
     from tools.wordnet import Lexicon, parts_of_speech
 
     table = neighbours.load()
@@ -29,14 +29,14 @@ def test_no_neighbour_of_the_bundled_table_is_an_antonym() -> None:
 
 
 @pytest.mark.skipif(not WORDNET.present, reason="WordNet is not installed")
-def test_pairs_of_wordnet_have_equal_inflections_and_weights_of_rank() -> None:
+def test_wordnet_pairs_have_matching_inflections_and_rank_weights() -> None:
     from tools.wordnet import Lexicon
 
     words = ["big", "bigger", "large", "larger", "small", "smaller", "film", "films", "movies"]
     lexicon = Lexicon(words)
 
-    def pairs(found):
-        return {(words[a], words[b]): weight for (a, b), weight in found.items()}
+    def pairs(weights):
+        return {(words[a], words[b]): weight for (a, b), weight in weights.items()}
 
     synonyms = pairs(lexicon.synonyms())
     for pair in (("big", "large"), ("bigger", "larger"), ("films", "movies")):

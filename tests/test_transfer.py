@@ -131,21 +131,21 @@ def test_checkpoints_are_compared_by_label_names(home, checkpoints, capsys):
     assert len(store.rows("transfer", [second])) == 12, "rows of other texts are preserved"
 
 
-def test_jobs_that_cannot_be_compared_are_refused(home, checkpoints, tmp_path):
+def test_jobs_that_cannot_be_compared_are_rejected(home, checkpoints, tmp_path):
     store = Store(home)
-    first, nothing = (
+    first, failed = (
         attacked_job(store, checkpoints[0], "success"),
         attacked_job(store, checkpoints[0], "failed"),
     )
     with pytest.raises(PruneError, match="No attack has succeeded"):
-        attack_transfer.run_transfer(store, [nothing], no_report)
+        attack_transfer.run_transfer(store, [failed], no_report)
     others = (
         ({"names": ["a", "b"]}, "same labels, but job 1 has negative, positive; job 3 has a, b"),
         ({"pairs": True}, "takes single texts, the other pairs"),
     )
-    for facts, words in others:
+    for facts, message in others:
         other = attacked_job(store, checkpoints[0], "success", **facts)
-        with pytest.raises(PruneError, match=words):
+        with pytest.raises(PruneError, match=message):
             attack_transfer.run_transfer(store, [first, other], no_report)
     with pytest.raises(PruneError, match="without the second text"):
         attack_transfer.run_transfer(store, [other], no_report)
@@ -156,7 +156,7 @@ def test_jobs_that_cannot_be_compared_are_refused(home, checkpoints, tmp_path):
         store.checkpoint(store.job(pruned))
 
 
-def test_a_process_reports_its_last_line_and_its_error(home):
+def test_child_process_reports_its_last_line_and_its_error(home):
     process = ChildProcess("prune_core", "transfer", "99", patience=60)
     with pytest.raises(PruneError, match="no job 99"):
         process.output()

@@ -1,5 +1,5 @@
-"""Whether a changed text still says the same: similarity, negations, opposites, grammar errors,
-on sentences whose answer is known.
+"""Whether adversarial texts keep their meaning: similarity, negations, antonyms and grammar errors,
+on examples with known results.
 """
 
 from types import SimpleNamespace
@@ -25,12 +25,12 @@ CPU = torch.device("cpu")
         ("No film never ends.", "A film never ends.", "“no” was removed"),
     ],
 )
-def test_a_touched_negation_is_named(text, perturbed, reason):
+def test_changed_negation_is_named(text, perturbed, reason):
     assert validity.meaning_changes(text, perturbed) == reason
 
 
-@pytest.mark.skipif(not WORDNET.present, reason="WordNet is not on this machine")
-def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one():
+@pytest.mark.skipif(not WORDNET.present, reason="WordNet is not installed")
+def test_antonym_is_named_even_if_inflected_or_only_similar():
     for old, new in (
         ("good", "bad"),
         ("loved", "hated"),
@@ -44,7 +44,7 @@ def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one
     assert validity.meaning_changes("A fine old man.", "A nice aged man.") == ""
 
 
-def test_without_wordnet_negations_are_still_seen(monkeypatch):
+def test_negations_are_detected_without_wordnet(monkeypatch):
     monkeypatch.setattr(type(WORDNET), "present", False)
     assert (
         validity.meaning_changes("A good film, not a long one.", "A bad film, a long one.")
@@ -52,7 +52,7 @@ def test_without_wordnet_negations_are_still_seen(monkeypatch):
     )
 
 
-def made() -> pd.DataFrame:
+def attack_rows() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "outcome": ["success", "failed", "success", "skipped"],
@@ -70,20 +70,18 @@ def made() -> pd.DataFrame:
     )
 
 
-def test_only_successes_are_judged_and_a_nearer_text_is_more_similar(monkeypatch):
+def test_only_successes_are_scored_and_closer_texts_are_more_similar(monkeypatch):
     monkeypatch.setattr(validity, "which", lambda name: None)
-    found = validity.add_validity(made(), CPU)
-    assert found["similarity"].notna().tolist() == [True, False, True, False]
-    assert 0.8 < found.loc[7, "similarity"] < 1 and found.loc[5, "similarity"] < 0.3
-    assert found["grammar"].isna().all() and found["meaning"].tolist() == [""] * 4
-    assert validity.add_validity(made().iloc[[1, 3]], CPU)["similarity"].isna().all()
+    result = validity.add_validity(attack_rows(), CPU)
+    assert result["similarity"].notna().tolist() == [True, False, True, False]
+    assert 0.8 < result.loc[7, "similarity"] < 1 and result.loc[5, "similarity"] < 0.3
+    assert result["grammar"].isna().all() and result["meaning"].tolist() == [""] * 4
+    assert validity.add_validity(attack_rows().iloc[[1, 3]], CPU)["similarity"].isna().all()
 
 
-def test_grammar_errors_are_those_added(monkeypatch):
-    """By a stand-in that takes a word in capitals for an error; the real one needs Java and 250
-    MB.
-    """
-    asked = []
+def test_only_added_grammar_errors_are_counted(monkeypatch):
+    """With a fake that counts words in capitals as errors; the real tool needs Java and 250 MB."""
+    checked = []
 
     class Tool:
         def __init__(self, language, language_tool_download_version):
@@ -95,7 +93,7 @@ def test_grammar_errors_are_those_added(monkeypatch):
         def __exit__(self, *error): ...
 
         def check(self, text):
-            asked.append(text)
+            checked.append(text)
             return [word for word in text.split() if word.isupper()]
 
     monkeypatch.setattr(validity, "which", lambda name: "/usr/bin/java")
@@ -108,4 +106,4 @@ def test_grammar_errors_are_those_added(monkeypatch):
         2.0,
         -1.0,
     ]
-    assert len(asked) == 3, "an original that two texts share is asked once"
+    assert len(checked) == 3, "an original shared by two texts is checked once"

@@ -1,5 +1,5 @@
-"""The check of every load against plain transformers: it passes for every family and task type,
-and notices what it is for.
+"""Verification of loaded checkpoints against transformers: passes for every family and task type,
+and detects each kind of error.
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_every_family_and_task_type_agrees_with_plain_transformers(
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-robust"])
-def test_the_bundled_checkpoints_agree(name: str) -> None:
+def test_bundled_checkpoints_agree_with_plain_transformers(name: str) -> None:
     model, tokenizer = loading.load(name)
     verification.check(
         name,
@@ -54,7 +54,9 @@ def test_the_bundled_checkpoints_agree(name: str) -> None:
     )
 
 
-def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_randomly_initialized_weights_are_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint = saved(tmp_path)
     state = {
         name: tensor for name, tensor in tiny.model().state_dict().items() if "pooler" not in name
@@ -63,13 +65,13 @@ def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     torch.save(state, tmp_path / "pytorch_model.bin")
     monkeypatch.setattr(
         weights, "_check_coverage", lambda *_, **__: []
-    )  # as if nobody had counted the weights
+    )  # skip the earlier check for missing weights
     model, tokenizer = loading.load(checkpoint)
     with pytest.raises(PruneError, match=r"two loads give different weights in .*pooler\.dense"):
         verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
-def test_padding_on_the_left_is_noticed(tmp_path: Path) -> None:
+def test_left_padding_is_detected(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     tokenizer.padding_side = "left"
@@ -77,7 +79,7 @@ def test_padding_on_the_left_is_noticed(tmp_path: Path) -> None:
         verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
-def test_missing_token_types_are_noticed(tmp_path: Path) -> None:
+def test_missing_token_types_are_detected(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
@@ -85,7 +87,7 @@ def test_missing_token_types_are_noticed(tmp_path: Path) -> None:
         verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
-def test_swapped_positions_are_noticed(tmp_path: Path) -> None:
+def test_reversed_positions_are_detected(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     model.bert.embeddings.position_ids = model.bert.embeddings.position_ids.flip(1)
@@ -94,14 +96,14 @@ def test_swapped_positions_are_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_reduced_precision_is_noticed(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_reduced_precision_is_detected(tmp_path: Path, dtype: torch.dtype) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     with pytest.raises(PruneError, match="different weights|differ by"):
         verification.check(checkpoint, model.to(dtype), tokenizer, examples=PAIRS, max_length=64)
 
 
-def test_a_changed_weight_and_another_tokenizer_are_noticed(tmp_path: Path) -> None:
+def test_changed_weight_and_changed_tokenizer_are_detected(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     with torch.no_grad():
@@ -116,7 +118,7 @@ def test_a_changed_weight_and_another_tokenizer_are_noticed(tmp_path: Path) -> N
         )
 
 
-def test_replayed_blocks_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_layers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     monkeypatch.setattr(replay.Block, "leave", lambda self, total, group: total)  # without norms
@@ -124,7 +126,7 @@ def test_replayed_blocks_are_compared_too(tmp_path: Path, monkeypatch: pytest.Mo
         verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
-def test_an_exported_file_is_held_to_its_own_tolerance(tmp_path: Path) -> None:
+def test_tolerance_for_exported_models_can_be_set(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     rough = loading.load(checkpoint)[0]
@@ -140,14 +142,16 @@ def test_an_exported_file_is_held_to_its_own_tolerance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_texts_are_cut_at_the_models_positions(family: str) -> None:
+def test_texts_are_truncated_to_the_models_positions(family: str) -> None:
     model, tokenizer = tiny.model(family), tiny.tokenizer(family)
     tokenizer.model_max_length = 10**30
     tokenizer.padding_side = "left"
-    own = tokenizers.prepare_tokenizer(tokenizer, model.config)
-    assert own.model_max_length == replay.max_tokens(model) and own.padding_side == "right"
+    prepared = tokenizers.prepare_tokenizer(tokenizer, model.config)
+    assert (
+        prepared.model_max_length == replay.max_tokens(model) and prepared.padding_side == "right"
+    )
     assert tokenizer.model_max_length == 10**30 and tokenizer.padding_side == "left", (
-        "the caller's stays as it is"
+        "the caller's tokenizer is unchanged"
     )
     base = getattr(model, families.layout(model).base)
     table = dict(base.named_modules()).get("embeddings.position_embeddings")
@@ -155,11 +159,11 @@ def test_texts_are_cut_at_the_models_positions(family: str) -> None:
         assert replay.max_tokens(model) == table.num_embeddings - (
             0 if table.padding_idx is None else table.padding_idx + 1
         )
-    longest = own("word " * 1000, truncation=True, return_tensors="pt")
-    model(**tokenizers.accepted_inputs(model, longest))  # and no further
+    longest = prepared("word " * 1000, truncation=True, return_tensors="pt")
+    model(**tokenizers.accepted_inputs(model, longest))  # fails on any longer input
 
 
-def test_accuracy_is_the_same_for_any_batch_size_with_padding_on_the_left() -> None:
+def test_accuracy_is_independent_of_the_batch_size_with_left_padding() -> None:
     model, tokenizer = loading.load("demo")
     tokenizer.padding_side = "left"
     rows = [("a fine film " * (i % 9 + 1), i % 2) for i in range(24)]
@@ -171,15 +175,15 @@ def test_accuracy_is_the_same_for_any_batch_size_with_padding_on_the_left() -> N
     torch.testing.assert_close(torch.tensor(one), torch.tensor(other), atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_in_training_mode_is_measured_without_dropout_and_keeps_its_mode() -> None:
+def test_training_mode_is_ignored_when_measuring_and_preserved() -> None:
     model, tokenizer = loading.load("demo")
     rows = [(f"a fine film number {i}", i % 2) for i in range(24)]
-    quiet = pc.compare(model, model, tokenizer, rows).rows["prediction"]
+    expected = pc.compare(model, model, tokenizer, rows).rows["prediction"]
     model.train()
     model.bert.encoder.eval()
     wrapped = torch.nn.DataParallel(model)
-    noisy = pc.compare(wrapped, torch.compile(model), tokenizer, rows).rows["prediction"]
-    assert noisy["dense_probabilities"].tolist() == quiet["dense_probabilities"].tolist()
+    actual = pc.compare(wrapped, torch.compile(model), tokenizer, rows).rows["prediction"]
+    assert actual["dense_probabilities"].tolist() == expected["dense_probabilities"].tolist()
     assert model.training and not model.bert.encoder.training and model.classifier.training
     pruned = pc.prune(
         wrapped, tokenizer, [text for text, _ in rows], method="magnitude", sparsity=0.5

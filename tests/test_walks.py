@@ -69,15 +69,15 @@ def test_engineer_checks_a_model_for_deployment(server, home, tmp_path):  # noqa
             page.locator("[data-testid=stCode]").first.inner_text().split("check ")[1].split(" ")[0]
         )
     command = [sys.executable, "-m", "prune_core", "check", job, "--policy", str(policy)]
-    answer = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "PRUNESCOPE_HOME": str(home)},
     )
-    expected = {0: "Ship", 1: "Do not ship", 3: "Inconclusive"}[answer.returncode]
-    assert expected.lower() in decision.lower(), (decision, answer.stdout)
+    expected = {0: "Ship", 1: "Do not ship", 3: "Inconclusive"}[process.returncode]
+    assert expected.lower() in decision.lower(), (decision, process.stdout)
     assert "20" in policy.read_text()
 
 

@@ -1,12 +1,11 @@
-"""One command that proves the GPU path right and times it: sections in processes of their own, each
-within its time.
+"""Verify and time the GPU path: each section runs in its own process with a time limit.
 
     python -m benchmarks.gpu --out FOLDER [--device cuda] [--tiny] [--only NAME …]
 
-After every section FOLDER/gpu.json (all figures) and FOLDER/gpu.md (the tables) are written anew,
-so a run that is cut off leaves what it has, and a section that fails, hangs or takes the device's
-context with it leaves its rows so far. Needs torch, transformers, numpy and pandas; environment.sh
-makes one with no more. Ends with 1 where a check did not pass.
+FOLDER/gpu.json (all metrics) and FOLDER/gpu.md (the tables) are rewritten after every section, so
+that an interrupted run leaves its results, and a section that fails, hangs or corrupts the device
+context leaves its rows so far. Needs only torch, transformers, numpy and pandas; environment.sh
+creates such an environment. Exit status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -44,14 +43,12 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument(
-        "--tiny", action="store_true", help="small shapes: only to see that it runs"
-    )
+    parser.add_argument("--tiny", action="store_true", help="small shapes, to test the benchmark")
     parser.add_argument(
         "--patience",
         type=float,
         default=1.0,
-        help="so many times each section's limit, on a busy or slow machine",
+        help="factor for the time limits of sections, on a busy or slow machine",
     )
     parser.add_argument(
         "--only",
@@ -63,24 +60,28 @@ def main() -> int:
     )
     parser.add_argument(
         "--section", choices=SECTIONS, help=argparse.SUPPRESS
-    )  # in the process that measures it
+    )  # used in the child process
     options = parser.parse_args()
     if options.section:
         return _measure(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"about": _about(options.device), "tiny": options.tiny, "sections": {}}
+    results: dict[str, Any] = {
+        "about": _about(options.device),
+        "tiny": options.tiny,
+        "sections": {},
+    }
     for name in options.only:
         print(f"{name} …", flush=True)
-        found["sections"][name] = section = _apart(name, options)
-        (options.out / "gpu.json").write_text(json.dumps(found, indent=1))
-        (options.out / "gpu.md").write_text(markdown(found))
+        results["sections"][name] = section = _run_section(name, options)
+        (options.out / "gpu.json").write_text(json.dumps(results, indent=1))
+        (options.out / "gpu.md").write_text(markdown(results))
         print(
             f"{name}: {section['status']} ({section['seconds']:.0f} s, {len(section['rows'])} "
             "rows)",
             flush=True,
         )
     print((options.out / "gpu.md").read_text())
-    sections = found["sections"].values()
+    sections = results["sections"].values()
     return int(
         any(
             section["status"] != "Done"
@@ -90,8 +91,8 @@ def main() -> int:
     )
 
 
-def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a section in a process of its own; its rows as far as it came, and how it ended."""
+def _run_section(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a section in its own process; return its rows so far and its status."""
     limit = import_module(f"benchmarks.gpu.{name}").LIMIT * options.patience
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -108,30 +109,32 @@ def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
         ]
         with (Path(folder) / "log").open("w+") as log:
             try:
-                code = subprocess.run(
+                status_code = subprocess.run(
                     [*command, *(["--tiny"] if options.tiny else [])],
                     stdout=log,
                     stderr=log,
                     timeout=limit,
                 ).returncode
                 log.seek(0)
-                said = [line.strip() for line in log.read().splitlines() if line.strip()]
+                lines = [line.strip() for line in log.read().splitlines() if line.strip()]
                 status = (
-                    "Done" if code == 0 else f"Failed: {said[-1] if said else f'status {code}'}"
+                    "Done"
+                    if status_code == 0
+                    else f"Failed: {lines[-1] if lines else f'status {status_code}'}"
                 )
             except subprocess.TimeoutExpired:
                 status = f"Stopped after its {limit:.0f} s, with what it had"
-        written = Path(folder) / "rows"
+        rows_file = Path(folder) / "rows"
         rows = (
-            [json.loads(line) for line in written.read_text().splitlines()]
-            if written.is_file()
+            [json.loads(line) for line in rows_file.read_text().splitlines()]
+            if rows_file.is_file()
             else []
         )
     return {"status": status, "seconds": time.monotonic() - started, "rows": rows}
 
 
 def _measure(options: argparse.Namespace) -> int:
-    """In that process: each row is on disk as soon as it is known."""
+    """Run a section in this process and write each row immediately."""
     from prune_core import PruneError
     from prune_core.models.devices import pick_device
 
@@ -159,18 +162,18 @@ def _about(device: str) -> dict[str, Any]:
         title = device_title(pick_device(device))
     except PruneError as error:
         raise SystemExit(f"benchmarks.gpu: {error}") from None
-    found = {"python": versions()["python"]} | {
+    package_versions = {"python": versions()["python"]} | {
         name: _version(name) for name in PACKAGES if _version(name)
     }
     if torch.version.cuda:
-        found["CUDA"] = torch.version.cuda
+        package_versions["CUDA"] = torch.version.cuda
     if driver := _driver():
-        found["driver"] = driver
+        package_versions["driver"] = driver
     return {
         "device": title,
         "date": date.today().isoformat(),
         "commit": versions()["commit"],
-        "versions": found,
+        "versions": package_versions,
     }
 
 
@@ -182,11 +185,11 @@ def _version(package: str) -> str:
 
 
 def _driver() -> str:
-    """The NVIDIA driver's version, where the tool that knows it is there."""
+    """Return the version of the NVIDIA driver, or an empty string without nvidia-smi."""
     try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         return subprocess.run(
-            asked, capture_output=True, text=True, check=True, timeout=10
+            command, capture_output=True, text=True, check=True, timeout=10
         ).stdout.splitlines()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return ""

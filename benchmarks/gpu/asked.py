@@ -1,9 +1,8 @@
-"""How many questions does a model under attack answer a second? Ours against the way TextAttack's
-wrapper feeds a model.
+"""Model queries per second during an attack: PruneScope compared with TextAttack's model wrapper.
 
-Its wrapper takes 32 texts at a time and pads each to the model's full length; what is asked is
-otherwise the same. Where textattack is installed, two whole attacks run too, and their outcomes on
-the device must be the CPU's.
+TextAttack's wrapper uses batches of 32 and pads texts to the model's maximum length; the queries
+are the same. If textattack is installed, two complete attacks run as well, and their outcomes on
+the device must equal those on the CPU.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from prune_core.models.devices import matrix_precision
 from .setting import Row, Setting
 
 LIMIT = 45.0  # seconds
-IN_FLIGHT = (1, 64, 1024)
+CONCURRENT_TEXTS = (1, 64, 1024)
 ROUNDS = 3
 THEIR_BATCH, THEIR_LENGTH = 32, 512
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """A row a number of texts in flight, then a row an attack."""
+    """Yield one row per number of concurrent texts, then one row per attack."""
     model, tokenizer = setting.demo()
     model.to(setting.device)
     task = tasks.load(DataSource("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
-        for count in IN_FLIGHT[:2] if setting.tiny else IN_FLIGHT:
+        for count in CONCURRENT_TEXTS[:2] if setting.tiny else CONCURRENT_TEXTS:
             yield _rates(setting, model, tokenizer, texts=task.evaluation.texts, count=count)
         if find_spec("textattack") is None:
             yield {
@@ -55,17 +54,23 @@ def run(setting: Setting) -> Iterator[Row]:
 
 
 def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str], count: int) -> Row:
-    """Texts as an attack makes them: the sentences with two letters exchanged, new in every
-    round.
-    """
-    dice = random.Random(count)
-    rounds = [[_changed(dice.choice(texts), dice) for _ in range(count)] for _ in range(ROUNDS + 1)]
+    """Time queries on texts with two swapped letters, as in an attack, new in every round."""
+    rng = random.Random(count)
+    rounds = [
+        [_swap_letters(rng.choice(texts), rng) for _ in range(count)] for _ in range(ROUNDS + 1)
+    ]
     queries = BatchedQueries(model, tokenizer, lambda: None)
     queries.logits(rounds[0])
-    ours = median(setting.seconds(lambda own=own: queries.logits(own)) for own in rounds[1:])
-    slow = rounds[1:2] if count > 64 else rounds[1:]  # seconds enough to be sure of it
+    ours = median(
+        setting.seconds(lambda round_texts=round_texts: queries.logits(round_texts))
+        for round_texts in rounds[1:]
+    )
+    slow_rounds = rounds[1:2] if count > 64 else rounds[1:]  # one round is long enough
     theirs = median(
-        setting.seconds(lambda own=own: _as_textattack(model, tokenizer, own)) for own in slow
+        setting.seconds(
+            lambda round_texts=round_texts: _as_textattack(model, tokenizer, round_texts)
+        )
+        for round_texts in slow_rounds
     )
     return {
         "table": "queries",
@@ -76,9 +81,9 @@ def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str],
     }
 
 
-def _changed(text: str, dice: random.Random) -> str:
-    place = dice.randrange(max(1, len(text) - 1))
-    return text[:place] + text[place + 1 : place + 2] + text[place : place + 1] + text[place + 2 :]
+def _swap_letters(text: str, rng: random.Random) -> str:
+    index = rng.randrange(max(1, len(text) - 1))
+    return text[:index] + text[index + 1 : index + 2] + text[index : index + 1] + text[index + 2 :]
 
 
 @torch.no_grad()
@@ -105,27 +110,34 @@ def _attacks(
     from prune_core.attacks.victim import Victim
     from prune_core.plugins import no_report
 
-    def attacked(recipe: str, own: nn.Module) -> dict[int, tuple[str, str | None]]:
-        pulse = ProgressReporter(no_report)
+    def attacked(recipe: str, victim_model: nn.Module) -> dict[int, tuple[str, str | None]]:
+        reporter = ProgressReporter(no_report)
         budget = AttackBudget(queries=500, seconds=60)
-        found = engine.run(
+        results = engine.run(
             recipe,
-            Victim(own, tokenizer, pulse.report_if_due),
-            pulse,
+            Victim(victim_model, tokenizer, reporter.report_if_due),
+            reporter,
             examples=examples,
             indices=range(len(examples)),
             budget=budget,
             seed=0,
         )
-        return {each.example: (each.outcome, each.perturbed) for each in found}
+        return {each.example: (each.outcome, each.perturbed) for each in results}
 
     for recipe in ("DeepWordBug", "PWWS"):
-        found: list[dict[int, tuple[str, str | None]]] = []
+        results: list[dict[int, tuple[str, str | None]]] = []
         seconds = []
-        for place, own in ((setting.on_cpu, copy.deepcopy(model).cpu()), (setting, model)):
-            work = partial(attacked, recipe, own)
-            seconds.append(place.seconds(lambda work=work, found=found: found.append(work())))
-        same = sum(found[0][example] == found[1][example] for example in found[0]) / len(found[0])
+        for run_setting, victim_model in (
+            (setting.on_cpu, copy.deepcopy(model).cpu()),
+            (setting, model),
+        ):
+            work = partial(attacked, recipe, victim_model)
+            seconds.append(
+                run_setting.seconds(lambda work=work, results=results: results.append(work()))
+            )
+        same = sum(results[0][example] == results[1][example] for example in results[0]) / len(
+            results[0]
+        )
         yield {
             "table": "attacks",
             "recipe": recipe,

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes a bare environment for `python -m benchmarks.gpu`: torch, transformers, numpy and pandas, and nothing else of ours.
+# Creates a minimal environment for `python -m benchmarks.gpu`: torch, transformers, numpy and pandas.
 #     bash benchmarks/gpu/environment.sh FOLDER [PYTHON]        then: FOLDER/bin/python -m benchmarks.gpu --out OUT --device cpu --tiny
-# The versions are those that a GPU machine of 2026 brings; TORCH=2.13.0 and TRANSFORMERS=… in the environment name others.
+# The default versions are those of GPU machines in 2026; set TORCH=2.13.0 or TRANSFORMERS=… in the environment for others.
 set -euo pipefail
-folder=${1:?"name the folder of the environment to make"}
+folder=${1:?"the folder of the new environment is missing"}
 python=${2:-python3.12}
 "$python" -m venv "$folder"
 "$folder/bin/python" -m pip install -q "torch==${TORCH:-2.11.0}" "transformers==${TRANSFORMERS:-5.17.0}" numpy pandas

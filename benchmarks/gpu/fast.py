@@ -1,9 +1,9 @@
-"""How fast does it prune, beside the least time that the device needs for the work counted?
+"""Pruning time compared with a lower bound: the time that the device needs for the counted work.
 
-Random models of BERT's shapes, 128 sequences of 128 tokens. Floor: the larger of FLOPs over the
-rate of a large matrix product and bytes over the bandwidth of a large copy, both measured here.
-What takes more than 2.5 times its floor is profiled, on two blocks of that shape: of twelve the
-profiler has more events than it reads in a minute.
+Random models of BERT's shapes, 128 sequences of 128 tokens. Lower bound: the maximum of FLOPs /
+rate of a large matrix product and bytes / bandwidth of a large copy, both measured here. Methods
+that take more than 2.5 times their bound are profiled on two layers: the profiler needs more than
+a minute to read the events of twelve.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .setting import Row, Setting
 from .waits import Waits
 
 LIMIT = 90.0  # seconds
-REPEATS, PATIENCE = 3, 12.0  # the best of so many, fewer once these seconds are spent on one method
-SLOW = 2.5  # times the floor
-PROFILED = 2  # blocks
+REPEATS, PATIENCE = 3, 12.0  # best of REPEATS; fewer after PATIENCE seconds for one method
+SLOW = 2.5  # times the lower bound
+PROFILED = 2  # layers
 SPARSITY = 0.5
 SEQUENCES = {"kprune": 160}  # 20K tokens; others 128
 GOALS = {
@@ -40,8 +40,8 @@ NAMES = ("magnitude", "wanda", "sparsegpt", "akr", "kprune", "kwon", "akr_plus")
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """The device's two rates, a row a method on BERT-base, their profiles, and the methods on
-    BERT-large.
+    """Yield the rates of the device, one row per method on BERT-base, profiles of slow methods,
+    and one row per method on BERT-large.
     """
     with matrix_precision(tf32=False):
         rates = {dtype: matrix_rate(setting, dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -90,23 +90,25 @@ def _timed(
 ) -> Row:
     def prune() -> None:
         seed_everything(0)
-        method.prune(own, batches, no_report)
+        method.prune(pruned, batches, no_report)
 
     times: list[float] = []
     peak = float("nan")
     for _ in range(1 + REPEATS):  # the first is a warm-up
-        own = copy.deepcopy(model)
+        pruned = copy.deepcopy(model)
         seconds, peak = setting.peak(prune)
         times.append(seconds)
         if sum(times) > PATIENCE:
             break
     best = min(times[1:] or times)
     work, moved = flops(method, model, batches), bytes_moved(method, model, batches)
-    quick = gradient_dtype(
+    gradient_type = gradient_dtype(
         "auto", setting.device
-    )  # in which K-prune's and Kwon's gradients are taken
-    rate = lambda purpose: rates[quick if purpose == "gradients" else torch.float32]  # noqa: E731
-    least = max(sum(count / rate(purpose) for purpose, count in work.items()), moved / bandwidth)
+    )  # dtype of K-prune's and Kwon's gradients
+    rate = lambda purpose: rates[gradient_type if purpose == "gradients" else torch.float32]  # noqa: E731
+    lower_bound = max(
+        sum(count / rate(purpose) for purpose, count in work.items()), moved / bandwidth
+    )
     goal = GOALS.get(method.name) if shape == "BERT-base" else None
     return {
         "table": "methods",
@@ -116,8 +118,8 @@ def _timed(
         "goal, s": goal,
         "TFLOP": sum(work.values()) / 1e12,
         "GB moved": moved / 1e9,
-        "floor, s": least,
-        "ratio": best / least,
+        "floor, s": lower_bound,
+        "ratio": best / lower_bound,
         "peak MB": peak / 1e6,
         "FLOPs by purpose": work,
         "timed passes": len(times) - 1,
@@ -125,13 +127,13 @@ def _timed(
 
 
 def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
-    """The ten operations that take longest (on the device, where it has a clock of its own), and
-    how often the host waits.
+    """Return the ten longest operations (in device time if it is measured) and how often the host
+    waits.
     """
     from torch.profiler import ProfilerActivity, profile
 
-    own = setting.shape("BERT-base", PROFILED)
-    work = partial(method.prune, own, batches, no_report)
+    model = setting.shape("BERT-base", PROFILED)
+    work = partial(method.prune, model, batches, no_report)
     cuda = setting.device.type == "cuda"
     with profile(
         activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
@@ -159,14 +161,14 @@ def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
 
 
 def matrix_rate(setting: Setting, dtype: torch.dtype) -> float:
-    """FLOP/s of a large product, the best of several."""
+    """Return the FLOP/s of a large matrix product, best of several."""
     size = 512 if setting.tiny else 8192 if setting.device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=setting.device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / min(setting.seconds(lambda: a @ b) for _ in range(8))
 
 
 def copy_rate(setting: Setting) -> float:
-    """Bytes read and written a second by a large copy, the best of several."""
+    """Return the bytes per second read and written by a large copy, best of several."""
     source = torch.randn(
         2**20 if setting.tiny else 2**28 if setting.device.type == "cuda" else 2**26,
         device=setting.device,

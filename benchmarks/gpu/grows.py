@@ -1,6 +1,4 @@
-"""How do time and memory grow? AKR with more sequences and with more blocks, and the exponents
-of both.
-"""
+"""Scaling of AKR's time and memory with sequences and layers, and their exponents."""
 
 from __future__ import annotations
 
@@ -20,40 +18,40 @@ SEQUENCES, BLOCKS = (128, 512, 1024), (6, 12, 24)
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """A row a size, then the exponents of a log-log fit: 1 is linear, 0 is flat."""
+    """Yield one row per size, then the exponents of a log-log fit: 1 is linear, 0 constant."""
     points = [("sequences", count, count, 12) for count in SEQUENCES] + [
         ("blocks", count, 128, count) for count in BLOCKS
     ]
-    _measured(setting, 128, 6)  # kernels load off the clock
+    _measure(setting, 128, 6)  # warm-up: load kernels before timing
     rows: list[Row] = []
     with matrix_precision(tf32=False):
-        for what, size, sequences, blocks in points:
-            seconds, peak = _measured(setting, sequences, blocks)
+        for quantity, size, sequences, blocks in points:
+            seconds, peak = _measure(setting, sequences, blocks)
             rows.append(
                 {
                     "table": "sizes",
-                    "grows": what,
+                    "grows": quantity,
                     "size": size,
                     "seconds": seconds,
                     "peak MB": peak / 1e6,
                 }
             )
             yield rows[-1]
-    for what in ("sequences", "blocks"):
-        own = [row for row in rows if row["grows"] == what]
+    for quantity in ("sequences", "blocks"):
+        rows_of_quantity = [row for row in rows if row["grows"] == quantity]
         yield {
             "table": "exponents",
-            "grows": what,
-            **{figure: exponent(own, figure) for figure in ("seconds", "peak MB")},
+            "grows": quantity,
+            **{metric: exponent(rows_of_quantity, metric) for metric in ("seconds", "peak MB")},
         }
 
 
-def _measured(setting: Setting, sequences: int, blocks: int) -> tuple[float, float]:
+def _measure(setting: Setting, sequences: int, blocks: int) -> tuple[float, float]:
     model, batches = copy.deepcopy(setting.shape("BERT-base", blocks)), setting.sample(sequences)
     return setting.peak(lambda: AKR(sparsity=0.5).prune(model, batches, no_report))
 
 
-def exponent(rows: list[Row], figure: str) -> float:
-    """b of figure ≈ a · size^b."""
-    size, value = (np.array([row[key] for row in rows], float) for key in ("size", figure))
+def exponent(rows: list[Row], metric: str) -> float:
+    """Return b of metric ≈ a · size^b."""
+    size, value = (np.array([row[key] for row in rows], float) for key in ("size", metric))
     return float(np.polyfit(np.log(size), np.log(value), 1)[0])

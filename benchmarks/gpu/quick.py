@@ -1,5 +1,5 @@
-"""Is the pruned model small and quick? Latency of dense and cut models by precision, batch and
-length, compiled or not, and what the 2:4 pattern brings through the device's sparse kernels.
+"""Latency of dense and compact models by precision, batch and length, with and without compilation,
+and of the 2:4 pattern with the sparse kernels of the device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """A row a model, precision, batch and length; compiled ones last, as compiling takes long."""
+    """Yield one row per model, precision, batch and length; compiled models last."""
     points, precisions = ([(2, 16)], PRECISIONS[:2]) if setting.tiny else (POINTS, PRECISIONS)
     with matrix_precision(tf32=False):
         models = _models(setting)
@@ -43,53 +43,53 @@ def run(setting: Setting) -> Iterator[Row]:
         if setting.device.type != "cuda":
             yield {"table": "compiled", "left out": "torch.compile is timed on CUDA only."}
             return
-        ends = {name: models[name] for name in ("dense", "K-prune 80%, cut")}
+        selected = {name: models[name] for name in ("dense", "K-prune 80%, compact")}
         compiled = {
             name: torch.compile(copy.deepcopy(model).to(torch.bfloat16), dynamic=False)
-            for name, model in ends.items()
+            for name, model in selected.items()
         }
         yield from _latencies("compiled", compiled, torch.bfloat16, points=[(1, 128), (32, 128)])
 
 
 def _models(setting: Setting) -> dict[str, nn.Module]:
-    """Dense, and K-prune's models at 50 and 80% with their dead units cut out, widths in
-    multiples of 8.
+    """Return the dense model and K-prune's compact models at 50 and 80%, with widths in multiples
+    of 8.
     """
     dense = setting.shape("BERT-base")
-    found = {"dense": dense}
+    models = {"dense": dense}
     for sparsity in (0.5, 0.8):
         pruned = copy.deepcopy(dense)
         seed_everything(0)
         method = build(METHODS, "kprune", {"sparsity": sparsity, "multiple": 8, "adapt": False})
         method.prune(pruned, setting.sample(64), no_report)
-        found[f"K-prune {sparsity:.0%}, cut"] = compact_model(pruned)
-    return found
+        models[f"K-prune {sparsity:.0%}, compact"] = compact_model(pruned)
+    return models
 
 
 def _latencies(
-    form: str, models: dict[str, nn.Module], dtype: torch.dtype, points: Sequence[tuple[int, int]]
+    table: str, models: dict[str, nn.Module], dtype: torch.dtype, points: Sequence[tuple[int, int]]
 ) -> Iterator[Row]:
     for batch, length in points:
-        found: dict[str, float] = {}
+        latencies: dict[str, float] = {}
         for name, model in models.items():
             tokens = timing_batch(model, batch, length)
             times = [time_forward(model, tokens) for _ in range(WARM_UP + PASSES)][WARM_UP:]
-            found[name] = median(times)
-        for name, seconds in found.items():
+            latencies[name] = median(times)
+        for name, seconds in latencies.items():
             yield {
-                "table": form or "latency",
+                "table": table or "latency",
                 "model": name,
                 "precision": str(dtype).removeprefix("torch."),
                 "batch": batch,
                 "length": length,
                 "ms": seconds * 1e3,
                 "sentences a second": batch / seconds,
-                "times faster": found["dense"] / seconds,
+                "times faster": latencies["dense"] / seconds,
             }
 
 
 def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
-    """The 2:4 model in fp16 through cuSPARSELt against dense fp16."""
+    """Compare a 2:4 model in fp16 with cuSPARSELt kernels with dense fp16."""
     if setting.device.type != "cuda" or torch.cuda.get_device_capability(setting.device) < (8, 0):
         yield {
             "table": "2:4",
@@ -100,21 +100,21 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
     dense = setting.shape("BERT-base").half()
     pruned = copy.deepcopy(dense).float()
     build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], no_report)
-    again = pruned.half()  # the same weights through dense kernels: what must come out
-    sparse = copy.deepcopy(again)
+    masked = pruned.half()  # the same weights with dense kernels, for the expected outputs
+    sparse = copy.deepcopy(masked)
     for _, _, linear in replay.linears(sparse):
         linear.weight = nn.Parameter(
             torch.sparse.to_sparse_semi_structured(linear.weight.detach()), requires_grad=False
         )
     with torch.no_grad():
         tokens = timing_batch(dense, 8, 128)
-        expected, found = again(**tokens).logits.float(), sparse(**tokens).logits.float()
-    apart = float((expected - found).abs().max())
+        expected, outputs = masked(**tokens).logits.float(), sparse(**tokens).logits.float()
+    difference = float((expected - outputs).abs().max())
     yield {
-        "table": "2:4 answers",
-        "largest difference of a logit": apart,
+        "table": "2:4 outputs",
+        "largest difference of a logit": difference,
         "largest logit": float(expected.abs().max()),
     }
     yield from _latencies(
-        "2:4", {"dense": dense, "2:4 by sparse kernels": sparse}, torch.float16, points=points
+        "2:4", {"dense": dense, "2:4 with sparse kernels": sparse}, torch.float16, points=points
     )

@@ -1,12 +1,11 @@
-"""Is a GPU right? The demo checkpoint pruned on the device and on the CPU with one seed, and every
-measure on one pruned model.
+"""GPU results compared with the CPU: the demo checkpoint pruned on both with the same seed, and
+every measure on one pruned model.
 
-A method that looks once must choose the same. One that goes on from its own choices does not: sums
-in another order round otherwise, where two weights are worth the same to the last digits another
-one goes, and every later choice sees that. How far that leads apart, the device says itself: it
-prunes again from batches of another size, which is the same but for the order of sums. The device's
-model must be as near to the CPU's as that, and no worse: its reconstruction error is the CPU's
-within 1%.
+One-shot methods must select the same weights. Sequential methods need not: summation order changes
+rounding, a near-tie is resolved differently, and all later selections depend on it. The size of
+this effect is measured by pruning again on the device with another batch size, which only changes
+the order of sums. The device's model may differ from the CPU's by at most twice that effect, and
+its reconstruction error must be within 1% of the CPU's.
 """
 
 from __future__ import annotations
@@ -34,9 +33,8 @@ from .setting import Row, Setting
 
 LIMIT = 120.0  # seconds
 SENTENCES, EVALUATION, BATCH = 64, 200, 32
-# a structured method rounds widths on a GPU and takes bf16 where that is fast: here both do the
-# same
-SAME = {"multiple": 8}
+# structured methods round widths on a GPU and use bf16 where it is fast: make both devices equal
+SAME_OPTIONS = {"multiple": 8}
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("magnitude", {}),
     ("wanda", {}),
@@ -44,22 +42,22 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("akr", {}),
     ("akr", {"solver": "admm"}),
     ("akr_plus", {}),
-    ("kprune", {**SAME, "precision": "fp32"}),
-    ("kwon", {**SAME, "precision": "fp32"}),
-    ("unit_magnitude", SAME),
-    ("unit_random", SAME),
+    ("kprune", {**SAME_OPTIONS, "precision": "fp32"}),
+    ("kwon", {**SAME_OPTIONS, "precision": "fp32"}),
+    ("unit_magnitude", SAME_OPTIONS),
+    ("unit_random", SAME_OPTIONS),
     ("magnitude", {"pattern": "2:4"}),
     ("sparsegpt", {"pattern": "2:4"}),
     ("akr", {"pattern": "2:4"}),
 ]
-ONE_LOOK = ("magnitude", "wanda", "unit_magnitude", "unit_random")
-# share of other choices, and ‖A − B‖/‖A‖ of the weights that both keep, that is nothing but
+ONE_SHOT = ("magnitude", "wanda", "unit_magnitude", "unit_random")
+# fraction of different selections, and ‖A − B‖/‖A‖ of the weights kept by both, that is only
 # rounding
-EQUAL = 1e-4
-AS_FAR = 2.0  # times as far apart as the device's two models, at most
-AS_GOOD = 0.01  # of the reconstruction error, relative
-# of a measure's table: its figures, and how far apart they may be, relative to the larger
-MEASURED = {
+ROUNDING = 1e-4
+MAX_RATIO = 2.0  # maximum difference, in multiples of that between the device's two models
+MAX_ERROR_CHANGE = 0.01  # relative difference in reconstruction error
+# measure: table, columns and maximum difference relative to the larger value
+MEASURE_COLUMNS = {
     "accuracy": ("accuracy", ("score", "difference", "agreement", "divergence"), 1e-3),
     "reconstruction": ("reconstruction", ("own", "inherited", "total", "sparsity"), 1e-3),
     "drift": ("drift", ("cka", "cosine", "procrustes", "overlap"), 5e-3),
@@ -68,16 +66,14 @@ MEASURED = {
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is
-    measured.
-    """
+    """Yield one row per method, then one row per measure of AKR's model pruned on the CPU."""
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
         task = tasks.load(DataSource("demo"), ("negative", "positive")).subsample(
             *((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0
         )
         measured: nn.Module | None = None
-        # one method of each kind shows that the section runs
+        # one method of each type is enough to test the section
         settings = [SETTINGS[0], SETTINGS[3], SETTINGS[6]] if setting.tiny else SETTINGS
         for name, options in settings:
             pruned, row = _method(setting, model, tokenizer, task=task, name=name, options=options)
@@ -96,87 +92,100 @@ def _method(
     name: str,
     options: dict[str, Any],
 ) -> tuple[nn.Module, Row]:
-    """(the model pruned on the CPU, how the other compares)."""
+    """Return (model pruned on the CPU, row that compares the device)."""
     method = build(METHODS, name, options)
     pruned, seconds = [], []
-    for place, batch in ((setting.on_cpu, BATCH), (setting, BATCH), (setting, BATCH // 2)):
-        found = tokens.batches(
-            tokenizer, task.calibration, batch, max_length=128, device=place.device, labelled=True
+    for run_setting, batch in ((setting.on_cpu, BATCH), (setting, BATCH), (setting, BATCH // 2)):
+        encoded = tokens.batches(
+            tokenizer,
+            task.calibration,
+            batch,
+            max_length=128,
+            device=run_setting.device,
+            labelled=True,
         )
-        batches = [each for each, _ in found]
-        own = copy.deepcopy(model).to(place.device)
+        batches = [inputs for inputs, _ in encoded]
+        pruned_model = copy.deepcopy(model).to(run_setting.device)
         seed_everything(0)
         seconds.append(
-            place.seconds(lambda own=own, batches=batches: method.prune(own, batches, no_report))
+            run_setting.seconds(
+                lambda pruned_model=pruned_model, batches=batches: method.prune(
+                    pruned_model, batches, no_report
+                )
+            )
         )
-        pruned.append(own)
+        pruned.append(pruned_model)
     cpu, device, other = pruned
-    gap, own = (
-        _apart(cpu, device, tokenizer, task=task),
-        _apart(device, other, tokenizer, task=task),
+    difference, device_difference = (
+        _difference(cpu, device, tokenizer, task=task),
+        _difference(device, other, tokenizer, task=task),
     )
     errors = [
         _error(setting, model, each, tokenizer=tokenizer, task=task) for each in (cpu, device)
     ]
     error = errors[1] / errors[0] - 1
-    if name in ONE_LOOK:
-        fine = max(gap.choices, gap.weights) <= EQUAL and gap.answers == 0
-    else:
-        fine = (
-            all(a <= AS_FAR * b + EQUAL for a, b in zip(gap, own, strict=True))
-            and abs(error) <= AS_GOOD
+    if name in ONE_SHOT:
+        passes = (
+            max(difference.selections, difference.weights) <= ROUNDING
+            and difference.predictions == 0
         )
-    stated = ", ".join(
+    else:
+        passes = (
+            all(
+                a <= MAX_RATIO * b + ROUNDING
+                for a, b in zip(difference, device_difference, strict=True)
+            )
+            and abs(error) <= MAX_ERROR_CHANGE
+        )
+    settings = ", ".join(
         f"{key} {value}" for key, value in options.items() if key not in ("multiple", "precision")
     )
     return cpu, {
         "table": "methods",
-        "method": method.title + (f" ({stated})" if stated else ""),
-        "other choices": gap.choices,
-        "the device's own": own.choices,
-        "difference of kept weights": gap.weights,
-        "its own": own.weights,
-        "other answers": gap.answers,
-        "own": own.answers,
+        "method": method.title + (f" ({settings})" if settings else ""),
+        "different selections": difference.selections,
+        "between batch sizes, selections": device_difference.selections,
+        "difference of kept weights": difference.weights,
+        "between batch sizes, weights": device_difference.weights,
+        "different predictions": difference.predictions,
+        "between batch sizes, predictions": device_difference.predictions,
         "reconstruction error": errors[1],
         "relative to the CPU's": error,
-        "passes": fine,
+        "passes": passes,
         "seconds": seconds[1],
         "seconds on the CPU": seconds[0],
     }
 
 
-class Gap(NamedTuple):
-    """How far apart two pruned models are; each a share."""
+class Difference(NamedTuple):
+    """Differences between two pruned models, as fractions."""
 
-    choices: float  # of the weights, zero in one alone
-    weights: float  # ‖A − B‖/‖A‖ of the weights that both keep
-    answers: float  # of the evaluation sentences
+    selections: float  # weights that are zero in only one model
+    weights: float  # ‖A − B‖/‖A‖ of the weights kept by both
+    predictions: float  # evaluation examples with different predictions
 
 
-def _apart(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task) -> Gap:
+def _difference(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task) -> Difference:
     pairs = [
         (a.weight.cpu(), b.weight.cpu())
         for (_, _, a), (_, _, b) in zip(replay.linears(one), replay.linears(two), strict=True)
     ]
-    other = sum(int(((a == 0) != (b == 0)).sum()) for a, b in pairs) / sum(
+    selections = sum(int(((a == 0) != (b == 0)).sum()) for a, b in pairs) / sum(
         a.numel() for a, _ in pairs
     )
     kept = [(a - b).masked_fill((a == 0) | (b == 0), 0).norm() for a, b in pairs]
     overall = float(torch.stack(kept).norm() / torch.stack([a.norm() for a, _ in pairs]).norm())
-    said = [
-        probabilities(each, tokenizer, task.evaluation, batch_size=64).argmax(-1)
-        for each in (one, two)
+    predictions = [
+        probabilities(model, tokenizer, task.evaluation, batch_size=64).argmax(-1)
+        for model in (one, two)
     ]
-    return Gap(other, overall, float((said[0] != said[1]).mean()))
+    return Difference(selections, overall, float((predictions[0] != predictions[1]).mean()))
 
 
 def _error(
     setting: Setting, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task
 ) -> float:
-    """The mean over the matrices of the error that stands at their outputs, measured on the
-    device.
-    """
+    """Return the mean reconstruction error of all matrices, measured on the device."""
     pair = Pair(
         *(copy.deepcopy(each).to(setting.device) for each in (dense, pruned)), tokenizer, task
     )
@@ -188,19 +197,19 @@ def _error(
 
 
 def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
-    there = replace(
+    device_pair = replace(
         pair,
         dense=copy.deepcopy(pair.dense).to(setting.device),
         pruned=copy.deepcopy(pair.pruned).to(setting.device),
         memo={},
     )
-    for name, (table, figures, allowed) in MEASURED.items():
+    for name, (table, columns, allowed) in MEASURE_COLUMNS.items():
         measure = build(MEASURES, name, {"umap": False} if name == "drift" else {})
-        found = []
+        tables = []
         try:
-            for each in (pair, there):
+            for each in (pair, device_pair):
                 seed_everything(0)
-                found.append(measure.measure(each, no_report)[table])
+                tables.append(measure.measure(each, no_report)[table])
         except ModuleNotFoundError as error:
             yield {
                 "table": "measures",
@@ -208,12 +217,12 @@ def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
                 "left out": f"{error.name} is not installed here.",
             }
             continue
-        a, b = (rows[list(figures)].to_numpy(float) for rows in found)
+        a, b = (rows[list(columns)].to_numpy(float) for rows in tables)
         largest = float(np.nanmax(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b)).clip(1e-3)))
         yield {
             "table": "measures",
             "measure": measure.title,
-            "figures": ", ".join(figures),
+            "columns": ", ".join(columns),
             "rows": len(a),
             "largest relative difference": largest,
             "allowed": allowed,

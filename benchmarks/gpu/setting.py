@@ -1,7 +1,4 @@
-"""What every section is given, and the models and samples that they share.
-
-Knows nothing of what is measured.
-"""
+"""Device, models and samples shared by all sections."""
 
 from __future__ import annotations
 
@@ -45,15 +42,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Setting:
-    """Where to measure, and whether only to see that it runs: small shapes, few repeats."""
+    """The device, and whether to use small shapes and few repeats, to test the benchmark."""
 
     device: torch.device
     tiny: bool = False
 
     def shape(self, name: str, blocks: int = 0) -> nn.Module:
-        """A random classifier of that shape on the device; random weights take the time that
-        others do.
-        """
+        """Return a randomly initialized classifier of that shape on the device."""
         from transformers import AutoModelForSequenceClassification, BertConfig
 
         torch.manual_seed(0)
@@ -67,29 +62,29 @@ class Setting:
         )
 
     def sample(self, sequences: int, length: int = 128) -> list[Batch]:
-        """Full-length batches of arbitrary tokens with labels."""
+        """Return full-length batches of arbitrary tokens with labels."""
         if self.tiny:
             sequences, length = max(8, sequences // 16), 16
-        dice = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         size = min(BATCH, max(1, sequences // 4))
-        found = []
+        batches = []
         for start in range(0, sequences, size):
-            ids = torch.randint(5, 1000, (min(size, sequences - start), length), generator=dice)
+            ids = torch.randint(5, 1000, (min(size, sequences - start), length), generator=rng)
             batch = {
                 "input_ids": ids,
                 "attention_mask": torch.ones_like(ids),
                 "labels": torch.arange(len(ids)) % 2,
             }
-            found.append({key: value.to(self.device) for key, value in batch.items()})
-        return found
+            batches.append({key: value.to(self.device) for key, value in batch.items()})
+        return batches
 
     @property
     def on_cpu(self) -> Setting:
-        """The same on the CPU."""
+        """The same setting on the CPU."""
         return replace(self, device=torch.device("cpu"))
 
     def seconds(self, work: Callable[[], Any]) -> float:
-        """Of one call, the device's queue drained on both sides."""
+        """Return the seconds of one call, with device synchronization before and after."""
         wait_for_device(self.device)
         started = time.perf_counter()
         work()
@@ -97,9 +92,7 @@ class Setting:
         return time.perf_counter() - started
 
     def peak(self, work: Callable[[], Any]) -> tuple[float, float]:
-        """(seconds, bytes allocated on top of what was there before); the bytes are not a number
-        where torch does not count them.
-        """
+        """Return (seconds, peak bytes allocated by the call; NaN except on CUDA)."""
         if self.device.type != "cuda":
             return self.seconds(work), float("nan")
         torch.cuda.empty_cache()
@@ -109,9 +102,7 @@ class Setting:
         return seconds, torch.cuda.max_memory_allocated(self.device) - before
 
     def demo(self) -> tuple[nn.Module, Any]:
-        """The demo checkpoint on the CPU with its tokenizer; with `tiny` its first block alone,
-        which answers something too.
-        """
+        """Return the demo model on the CPU and its tokenizer; with `tiny`, only the first layer."""
         model, tokenizer = loading.load("demo")
         if self.tiny:
             modules, _ = replay.block_modules(model)[0]

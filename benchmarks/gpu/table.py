@@ -1,5 +1,5 @@
-"""The figures of a run as Markdown: a table for each kind of row, and a sentence for what was
-left out or went wrong.
+"""Results of a run as Markdown: one table for each type of row, and a line for whatever was skipped
+or failed.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ import math
 from typing import Any
 
 TITLES = {
-    "right": "Right: the device against the CPU",
-    "fast": "Fast: pruning against its floor",
-    "grows": "Grows: AKR's time and memory",
-    "quick": "Small and quick: latency of dense and pruned models",
-    "asked": "Attack rate: answers a second",
+    "right": "Correctness: the device compared with the CPU",
+    "fast": "Pruning time compared with its lower bound",
+    "grows": "Scaling of AKR's time and memory",
+    "quick": "Latency of dense and pruned models",
+    "asked": "Attacks: model queries per second",
 }
 HIDDEN = (
     "table",
@@ -20,18 +20,18 @@ HIDDEN = (
     "ten longest",
     "ten longest on the host",
     "waits",
-)  # for the JSON
+)  # only in the JSON file
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The whole page."""
-    about = found["about"]
+def markdown(results: dict[str, Any]) -> str:
+    """Return the page."""
+    about = results["about"]
     lines = [
         f"**{about['device']}**, {about['date']}, commit {about['commit'] or 'unknown'}; "
         + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         + "."
     ]
-    for name, section in found["sections"].items():
+    for name, section in results["sections"].items():
         lines += [
             "",
             f"### {TITLES[name]}",
@@ -45,7 +45,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    said = [f"Left out: {row['left out']}" for row in rows if "left out" in row]
+    skipped = [f"Left out: {row['left out']}" for row in rows if "left out" in row]
     rows = [row for row in rows if "left out" not in row]
     columns = [
         key for key in dict.fromkeys(key for row in rows for key in row) if key not in HIDDEN
@@ -54,7 +54,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     return [
         *head,
         *("| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in rows),
-        *said,
+        *skipped,
     ]
 
 

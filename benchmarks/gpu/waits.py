@@ -1,8 +1,7 @@
-"""Counts what would make a GPU's host wait: operations whose result the host must see before it can
-go on.
+"""Count operations that make the host wait for a GPU, because it needs their result to continue.
 
-Seen at torch's dispatcher, so a CPU run shows them too. Copies between host and device are seen on
-a GPU only.
+They are counted in torch's dispatcher, so that a CPU run shows them as well. Copies between host
+and device are only seen on a GPU.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# by name, as their sizes or values reach the host: a number, the places of a mask, a comparison, an
-# error code
+# operations whose sizes or values are read by the host: scalars, mask indices, comparisons, error
+# codes
 NAMES = (
     "_local_scalar_dense",
     "nonzero",
@@ -38,7 +37,7 @@ class Waits(TorchDispatchMode):
 
     @property
     def total(self) -> int:
-        """Of all operations."""
+        """Total of all operations."""
         return self.counts.total()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -54,14 +53,14 @@ class Waits(TorchDispatchMode):
 
 
 def _by_mask(name: str, args: Any) -> bool:
-    """Indexing by a bool tensor looks for its places first."""
+    """Return whether an index is a Boolean mask, whose positions must be found first."""
     if not name.startswith(("index.", "index_put", "_index_put")):
         return False
     return any(isinstance(each, torch.Tensor) and each.dtype == torch.bool for each in args[1])
 
 
 def _to_host(name: str, args: Any, kwargs: Any) -> bool:
-    """A copy from a device to the host."""
+    """Return whether this is a copy from a device to the host."""
     if name.startswith("_to_copy"):
         source, target = args[0].device, torch.device(kwargs.get("device") or args[0].device)
     elif name.startswith("copy_"):
