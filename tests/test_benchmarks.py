@@ -103,13 +103,8 @@ def test_gpu_check_writes_every_table_without_optional_packages(tmp_path):
     )
 
 
-<<<<<<< HEAD
 def test_failed_and_slow_sections_report_their_status(monkeypatch):
-    failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
-=======
-def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch):
     failed = gpu._run_section("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
->>>>>>> names-z
     assert (
         failed["status"].startswith("Failed: Device 'cuda:7' is not available on this machine")
         and failed["rows"] == []
