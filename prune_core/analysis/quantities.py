@@ -49,8 +49,10 @@ def _single(rows: pd.DataFrame, column: str) -> Value:
     return float(rows.iloc[0][column]), np.nan, np.nan, np.nan
 
 
-def _mean(rows: pd.DataFrame, column: str, of_layers: bool) -> Value:
-    rows = rows[(rows["part"] == "block") == of_layers]
+def _mean(rows: pd.DataFrame, column: str, of_layers: bool | None = None) -> Value:
+    """Mean of a column; with `of_layers`, over the rows of whole layers or over the others."""
+    if of_layers is not None:
+        rows = rows[(rows["part"] == "block") == of_layers]
     return float(rows[column].mean()), np.nan, np.nan, np.nan
 
 
