@@ -97,7 +97,8 @@ def test_methods_with_degenerate_inputs(name):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_measures_of_degenerate_models(name):
-    export = name in ("formats", "quantization")  # which takes seconds per model
+    export = name in ("formats", "quantization")  # which takes seconds per model and format
+    options = {} if export else SMALL.get(name, {})
     for defect in ("infinite activations",) if export else MODELS[1:]:
         for count in (12,) if export else (12, 1):
             dense = tiny.model()
@@ -111,7 +112,7 @@ def test_measures_of_degenerate_models(name):
                         "tiny", ("negative", "positive"), tiny.examples(), evaluation=evaluation
                     ),
                 )
-                tables = build(MEASURES, name, SMALL.get(name, {})).measure(pair, no_report)
+                tables = build(MEASURES, name, options).measure(pair, no_report)
             except PruneError as error:
                 assert str(error).strip(), (defect, count)
                 continue
