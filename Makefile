@@ -9,7 +9,7 @@ app: $(VENV)/installed
 	$(RUN) -m streamlit run app.py
 
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
@@ -20,11 +20,11 @@ lint: $(VENV)/installed-test
 $(VENV)/installed: always
 	@cat requirements.txt requirements-no-deps.txt | cmp -s - $@ || { \
 		$(MAKE) -s --no-print-directory $(RUN) && echo "Installing requirements.txt into $(VENV); this happens once and takes minutes" && \
-		$(RUN) -m pip install -q --no-warn-conflicts -r requirements.txt && $(RUN) -m pip install -q --no-deps -r requirements-no-deps.txt && \
+		$(RUN) -m pip install -q --no-compile --no-warn-conflicts -r requirements.txt && $(RUN) -m pip install -q --no-compile --no-deps -r requirements-no-deps.txt && \
 		cat requirements.txt requirements-no-deps.txt > $@; }
 
 $(VENV)/installed-test: $(VENV)/installed
-	@cmp -s requirements-test.txt $@ || { $(RUN) -m pip install -q -r requirements-test.txt && cp requirements-test.txt $@; }
+	@cmp -s requirements-test.txt $@ || { $(RUN) -m pip install -q --no-compile -r requirements-test.txt && cp requirements-test.txt $@; }
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \

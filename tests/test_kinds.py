@@ -164,15 +164,15 @@ def pair(dense: torch.nn.Module, pruned: torch.nn.Module, kind: str, labelled: b
     )
 
 
-# every method on every task type: test_golden_values.py
-@pytest.mark.parametrize("method", ["magnitude", "unit_magnitude"])
+# every method and every measure on every task type: test_golden_values.py
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_measure_supports_task_type(kind: str, method: str) -> None:
+def test_every_measure_supports_a_compact_model_of_the_task_type(kind: str) -> None:
     dense = tiny.model(kind=kind)
     pruned = copy.deepcopy(dense)
-    build(METHODS, method, {"sparsity": 0.5}).prune(pruned, tiny.calibration(), no_report)
+    build(METHODS, "unit_magnitude", {"sparsity": 0.5}).prune(pruned, tiny.calibration(), no_report)
     options = {"drift": {"neighbors": 3, "umap": False}, "cost": {"repeats": 3, "length": 16}}
-    for name in (name for name, measure in MEASURES.items() if kind in measure.kinds):
+    exports = {"formats", "quantization"}  # of compact models: test_shrink.py
+    for name in set(MEASURES) - exports - {"attack"}:
         tables = build(MEASURES, name, options.get(name, {})).measure(
             pair(dense, pruned, kind), no_report
         )

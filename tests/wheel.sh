@@ -8,7 +8,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "${1:-python3}" -m venv "$scratch/env"
 "$scratch/env/bin/python" -m pip wheel -q --no-deps -w "$scratch" "$here"
-"$scratch/env/bin/python" -m pip install -q -c "$here/requirements.txt" "$scratch"/prunescope-*.whl
+"$scratch/env/bin/python" -m pip install -q --no-compile -c "$here/requirements.txt" "$scratch"/prunescope-*.whl
 mkdir "$scratch/elsewhere" && cd "$scratch/elsewhere"
 export PRUNESCOPE_HOME="$scratch/home" HF_HUB_OFFLINE=1
 run=("$scratch/env/bin/prunescope")
