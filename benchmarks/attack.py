@@ -283,7 +283,7 @@ def evaluate_neighbours(reference: dict[str, list[str]]) -> None:
     }
     print(
         f"{TABLE.name}: {len(table.words)} words, {TABLE.stat().st_size / 1e6:.1f} MB; "
-        f"{len(known)} of the reference's {len(with_neighbours)} words with neighbours "
+        f"{len(known)} of the reference's {len(with_neighbours)} words with neighbors "
         f"({len(known) / len(with_neighbours):.0%})"
     )
     for count in (10, 50):
@@ -295,7 +295,7 @@ def evaluate_neighbours(reference: dict[str, list[str]]) -> None:
             if possible:
                 possible_overlaps.append(len(nearest & possible) / len(possible))
         print(
-            f"overlap@{count}: {statistics.mean(overlaps):.1%} of the reference's neighbours; "
+            f"overlap@{count}: {statistics.mean(overlaps):.1%} of the reference's neighbors; "
             f"{statistics.mean(possible_overlaps):.1%} of those in the vocabulary"
         )
 

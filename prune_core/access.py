@@ -184,7 +184,7 @@ class Access:
 
 
 def login_providers() -> tuple[str, ...] | None:
-    """`server_metadata_url` of every provider in Streamlit's secrets; None without a login."""
+    """Return `server_metadata_url` of all providers in Streamlit's secrets; None without login."""
     for folder in (ROOT, Path.home()):
         file = folder / ".streamlit" / "secrets.toml"
         if not file.is_file():
@@ -211,7 +211,7 @@ def is_loopback(address: str) -> bool:
 
 
 def access_token(home: Path, *, create: bool = True) -> str:
-    """The access token in `home`/token, created at first use, readable by this user only."""
+    """Return the token in `home`/token, created at first use, readable by this user only."""
     path = home / "token"
     if not path.exists():
         if not create:
@@ -228,7 +228,7 @@ def access_token(home: Path, *, create: bool = True) -> str:
 
 
 def proxy_secret(file: str | Path) -> str:
-    """The secret that a reverse proxy adds to every request."""
+    """Return the secret that a reverse proxy adds to every request."""
     path = Path(file)
     if not path.is_file():
         raise PruneError(f"--proxy-secret-file {path}: there is no such file.")
@@ -242,10 +242,10 @@ def proxy_secret(file: str | Path) -> str:
     return secret
 
 
-def constant_time_equal(given: str | bytes, expected: str) -> bool:
+def constant_time_equal(presented: str | bytes, expected: str) -> bool:
     """Compare two secrets in constant time."""
     return hmac.compare_digest(
-        given.encode() if isinstance(given, str) else given, expected.encode()
+        presented.encode() if isinstance(presented, str) else presented, expected.encode()
     )
 
 

@@ -42,7 +42,7 @@ class Wrapped(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def correct_examples():
-    """Examples labelled with the tiny model's predictions, so that all are attacked."""
+    """Examples labeled with the tiny model's predictions, so that all are attacked."""
     from prune_core.attacks.victim import Victim
 
     labels = Victim(tiny.model(), tiny.tokenizer(), no_op)(tiny.SENTENCES).argmax(-1).tolist()

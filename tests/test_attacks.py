@@ -47,7 +47,7 @@ UNUSUAL_TEXTS = {
 
 @pytest.fixture(scope="module")
 def victim():
-    """A random BERT with the real tokenizer, and texts labelled with its predictions.
+    """A random BERT with the real tokenizer, and texts labeled with its predictions.
 
     One label is incorrect, so that this example is skipped.
     """

@@ -42,7 +42,7 @@ MEASURED = {
 
 
 def evaluation_sample(kind: str) -> Examples:
-    """The sentences of tiny.py, labelled for this task type."""
+    """The sentences of tiny.py, labeled for this task type."""
     if kind != "span":
         return tiny.examples(2, kind)
     contexts = tiny.SENTENCES * 2

@@ -718,7 +718,7 @@ class FakeTransfer:
     calls: list[tuple[str, ...]] = []
     is_over, latest = False, " 40%  AKR 50%: predicted 32 of 80"
 
-    def __init__(self, *arguments: str, patience: float):
+    def __init__(self, *arguments: str, timeout: float):
         self.calls.append(arguments)
 
     def output(self) -> str:
@@ -776,9 +776,10 @@ def test_unknown_label_values_are_mapped_in_a_table(store, tmp_path):
     ]
     file.write_text("text,label\n" + "".join(rows))
     at = open_checked(file)
-    assert "not clear which label" in " ".join(each.value for each in at.warning) and not any(
-        b.key == "queue-plan" for b in at.button
-    )
+    question = " ".join(each.value for each in at.warning)
+    assert "not clear which label" in question
+    assert "--labels" not in question, "the page has a table in place of the flag"
+    assert not any(button.key == "queue-plan" for button in at.button)
     for value, label in (("meh", "negative"), ("fine", "positive")):
         [box] = [each for each in at.selectbox if each.label.startswith(f"{value} ·")]
         assert box.label == f"{value} · 6 rows" and box.options == [

@@ -283,7 +283,7 @@ def test_differences_name_both_sides():
         "BERT-base; this study: the checkpoint demo",
         "SST-2; this study: the bundled film reviews",
         "872 examples; this study: 40 examples",
-        "TextFooler; this study: TextFooler (MiniLM): word neighbours come from a bundled table",
+        "TextFooler; this study: TextFooler (MiniLM): word neighbors come from a bundled table",
         "872 examples; this study: 20 examples",
         "a mean of 5 seeds; this study: 1 seed",
     ):

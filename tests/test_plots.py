@@ -1,4 +1,4 @@
-"""Charts, colours, number formats and takeaways from synthetic rows, without models or pages."""
+"""Charts, colors, number formats and takeaways from synthetic rows, without models or pages."""
 
 import json
 
@@ -173,12 +173,12 @@ def test_lines_start_at_dense(study):
     assert len(lines) == 3 and all(line.x[0] == 0 and line.y[0] == dense for line in lines)
 
 
-def test_colours_are_fixed_by_method_and_distinct():
+def test_colors_are_fixed_by_method_and_distinct():
     for dark in (False, True):
         assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
     assert palette.color(ComparedModel(9, "AKR 50%", "akr", sparsity=0.5)) == palette.color(
         MODELS[5]
-    ), "the colour depends on the method, not on the position"
+    ), "the color depends on the method, not on the position"
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
 
 

@@ -1,5 +1,5 @@
 """Developer tools: all can be imported, and WordNet's pairs agree with the bundled table of word
-neighbours.
+neighbors.
 """
 
 import importlib

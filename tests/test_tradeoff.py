@@ -54,7 +54,7 @@ def test_closest_model_is_chosen_if_none_is_within_limits() -> None:
     )  # one violated limit, by a quarter
     assert (
         choice_sentence(choice)
-        == "No model is within all limits. **M1** is closest: 0.50 times too little speed."
+        == "No model is within all limits. **M1** is closest: speed 0.50 below the limit."
     )
 
 

@@ -157,7 +157,7 @@ def test_jobs_that_cannot_be_compared_are_rejected(home, checkpoints, tmp_path):
 
 
 def test_child_process_reports_its_last_line_and_its_error(home):
-    process = ChildProcess("prune_core", "transfer", "99", patience=60)
+    process = ChildProcess("prune_core", "transfer", "99", timeout=60)
     with pytest.raises(PruneError, match="no job 99"):
         process.output()
     assert "no job 99" in process.latest and process.is_over

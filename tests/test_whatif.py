@@ -125,7 +125,7 @@ def test_predictions_are_exact_for_independent_layers(store: Store) -> None:
     for check in whatif.prediction_checks(
         fitted, models, {job.id: job for job in akr}, rows=rows, examples=examples
     ):
-        assert check.predicted.error == pytest.approx(check.measured.error) and not check.own_shares
+        assert check.predicted.error == pytest.approx(check.measured.error) and not check.is_custom
         assert (
             check.predicted.score == check.measured.score
             and check.predicted.agreement == check.measured.agreement

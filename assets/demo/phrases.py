@@ -1,4 +1,4 @@
-"""Writes phrases.csv: 2,000 labelled film-review sentences put together from parts written for this project, for fine-tuning examples.
+"""Writes phrases.csv: 2,000 labeled film-review sentences put together from parts written for this project, for fine-tuning examples.
 
 Run as `python assets/demo/phrases.py`. Put together as they are they are easier than reviews.csv, and judge no model.
 """

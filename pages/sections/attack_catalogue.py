@@ -15,15 +15,17 @@ def panel() -> None:
             for entry in CATALOGUE.values()
             if entry.goal != CatalogueEntry.goal
         )
-        note = (
-            " Without NLTK's stop words, attacks use a replacement list that contains them and "
-            "some more words."
-        )
+        note = ""
+        if not STOPWORDS.present:
+            note = (
+                " Without NLTK's stop words, attacks use a replacement list that contains them and "
+                "some more words."
+            )
         st.markdown(
             f"**{available} of {len(CATALOGUE)} attacks can run on this machine.** Choose them on "
             "the Prune page, in the options of the measure Attack success. An attack under its "
             "published name is TextAttack's recipe; brackets name what is replaced. An attack "
-            f"succeeds when {CatalogueEntry.goal}; {others}.{note * (not STOPWORDS.present)}"
+            f"succeeds when {CatalogueEntry.goal}; {others}.{note}"
         )
         _catalogue()
         st.markdown("**Required resources** and how to download them:")

@@ -233,7 +233,7 @@ def _calibration(measured: Evidence) -> BoundedMetric | str:
     value = squared_calibration_error(labels, pruned) - squared_calibration_error(labels, dense)
     resamples = _resample(squared_calibration_error, labels, dense, pruned)
     changes = resamples[:, 1] - resamples[:, 0]
-    # every resample adds the bias by chance again, so changes are centred
+    # every resample adds the bias by chance again, so changes are centered
     metric = _bootstrapped(
         value, value + WIDER * (changes - changes.mean()), len(rows), min_examples=0.0
     )

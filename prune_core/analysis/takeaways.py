@@ -285,7 +285,7 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
 
 
 def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "cls") -> str:
-    """State which models preserve most and fewest neighbours in the last layer."""
+    """State which models preserve most and fewest neighbors in the last layer."""
     if rows.empty:
         return ""
     rows = rows[(rows["pooling"] == pooling) & (rows["block"] == rows["block"].max())]
@@ -300,7 +300,7 @@ def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "c
     sentence = (
         f"In the last layer, {sentence_name(best)} preserves {percent(row['overlap'])} of each "
         "example's "
-        f"{row['k']:.0f} nearest neighbours (CKA {plain(row['cka'])}, mean cosine "
+        f"{row['k']:.0f} nearest neighbors (CKA {plain(row['cka'])}, mean cosine "
         f"{plain(row['cosine'])})"
     )
     if worst is not best:

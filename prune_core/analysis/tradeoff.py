@@ -56,10 +56,10 @@ class Limit:
         return 0.0 if excess <= 1e-9 else excess
 
     def describe(self, excess: float) -> str:
-        """Describe a violation: "1.3 points too much accuracy loss"."""
+        """Describe a violation: "accuracy loss 1.3 points above the limit"."""
         if self.unit == "times":
-            return f"{excess:.2f} times too little {self.words}"
-        return f"{100 * excess:.1f} points too much {self.words}"
+            return f"{self.words} {excess:.2f} below the limit"
+        return f"{self.words} {100 * excess:.1f} points above the limit"
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ class PredictionCheck:
     """A finished run compared with its prediction."""
 
     model: ComparedModel
-    own_shares: bool  # custom sparsities, so the curves do not use it
+    is_custom: bool  # custom sparsities, so the curves do not use it
     predicted: PredictedOutcome
     measured: PredictedOutcome  # on the same examples
 

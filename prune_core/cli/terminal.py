@@ -191,8 +191,8 @@ def transfer_table(store: Store, ids: Sequence[int]) -> str:
     labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
     return (
         table.rename(index=labels, columns=labels)
-        .rename_axis(index="made on", columns="tried on")
-        .rename_axis(index="crafted on", columns="tested on")
+        .rename_axis(index="made on", columns="evaluated on")
+        .to_string()
     )
 
 

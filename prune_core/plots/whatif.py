@@ -72,7 +72,7 @@ def predicted_vs_measured(checks: Sequence[PredictionCheck], dark: bool = False)
             marker={
                 "color": palette.color(check.model, dark),
                 "size": 12,
-                "symbol": f"{symbol}-open" if check.own_shares else symbol,
+                "symbol": f"{symbol}-open" if check.is_custom else symbol,
                 "line": {"width": 2},
             },
             hovertemplate=f"<b>{check.model.label}</b><br>predicted %{{x:.3f}}, measured "
