@@ -341,7 +341,9 @@ def _attacked(
     strength: float,
 ) -> dict[str, object]:
     text, label = TEXTS[i % len(TEXTS)], i % 2
-    outcome = "skipped" if difficulty > clean else "success" if luck < strength else "failed"
+    outcome = "success" if luck < strength else "failed"
+    if difficulty > clean:  # misclassified without an attack
+        outcome = "skipped"
     words = text.split()
     changed = (
         []

@@ -1,6 +1,4 @@
-"""Generated text tables are read exactly as written, or refused with a remedy; nothing is
-changed or dropped silently.
-"""
+"""Generated text tables are read exactly as written, or refused with a remedy; never changed."""
 
 import csv
 import io

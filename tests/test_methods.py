@@ -327,9 +327,7 @@ def test_invalid_allocations_are_refused(options: dict[str, str], message: str) 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_gpu_synchronizations_do_not_grow_with_the_number_of_batches(name: str) -> None:
-    """Synchronizations: none per batch except to find its non-padding tokens, none per column, and
-    only a few per group of matrices.
-    """
+    """Synchronizations: one per batch, to find its tokens, and a few per group of matrices."""
     counts = []
     for size in (2, 6):
         batches, model = tiny.calibration(batch_size=size), tiny.model()
@@ -342,9 +340,7 @@ def test_gpu_synchronizations_do_not_grow_with_the_number_of_batches(name: str) 
 
 
 def test_refit_of_a_head_with_constant_inputs_keeps_its_weights() -> None:
-    """Centered input statistics are then rounding errors, which the refit must ignore; the bias
-    corrects the mean.
-    """
+    """Centered statistics are then rounding errors, to be ignored; the bias corrects the mean."""
     linear, constant, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
     before, dense_mean = linear.weight.detach().clone(), linear(x).mean(0)
     with torch.no_grad():

@@ -80,8 +80,8 @@ def test_an_unavailable_store_is_reported_once(store, supervised, monkeypatch): 
     assert supervised == ["The disk is full."]
 
 
-def is_healthy(port, patience=60.0):
-    deadline = time.monotonic() + patience
+def is_healthy(port, timeout=60.0):
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(

@@ -1,6 +1,4 @@
-"""Compact models have the outputs of the full-shape models: in this process, in a new process and
-as ONNX.
-"""
+"""Compact models have the outputs of full-shape models, also in a new process and as ONNX."""
 
 import copy
 import json
@@ -63,8 +61,9 @@ def pruned(family="bert", kind="classification", removals=("", ""), seed=0):
 
 @torch.no_grad()
 def logits(model, family="bert"):
-    """Return the logits of every batch; for spans only those at real tokens, because DeBERTa's
-    logits at padding depend on the amount of padding.
+    """Return the logits of every batch; for spans only those at real tokens.
+
+    DeBERTa's logits at padding depend on the amount of padding.
     """
     outputs = []
     for batch in tiny.calibration(family):
@@ -84,9 +83,7 @@ def close(one, two):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Compact checkpoints of all families and both task types, with the logits of the full-shape
-    models.
-    """
+    """Compact checkpoints of all families and task types, with the logits of their originals."""
     home = tmp_path_factory.mktemp("shrunk")
     for family in families.FAMILIES:
         for kind in KINDS:

@@ -1,5 +1,6 @@
-"""Tokenizers without a fast version, such as BERTweet's: word labels are aligned word by word, and
-features that need character offsets are rejected.
+"""Tokenizers without a fast version, such as BERTweet's.
+
+Word labels are aligned word by word, and features that need character offsets are rejected.
 """
 
 from pathlib import Path

@@ -114,9 +114,7 @@ def test_refit_converges_to_least_squares_and_keeps_the_mask() -> None:
 def coupled(
     G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Return the least-squares solution of a matrix on its kept weights, with the errors of the
-    outputs weighted by G.
-    """
+    """Return the least-squares solution on the kept weights, with output errors weighted by G."""
     kronecker, kept = torch.kron(G, H), keep.flatten()
     solution = torch.zeros_like(weight).flatten()
     solution[kept] = torch.linalg.solve(
@@ -166,8 +164,9 @@ def test_sweep_that_removes_nothing_is_the_identity() -> None:
 
 
 def test_joint_selection_in_a_group_matches_brute_force() -> None:
-    """In the first group, the pair kept is the one of six with the lowest loss after a refit of all
-    later columns; the pattern holds in every group.
+    """The pair kept in the first group is the one of six with the lowest loss after a refit.
+
+    The refit is of all later columns; the pattern holds in every group.
     """
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.0)

@@ -1,6 +1,4 @@
-"""Model soups: which checkpoints can be averaged, what the greedy search adds, and reuse of
-measurements.
-"""
+"""Model soups: compatible checkpoints, the greedy search, and reuse of measurements."""
 
 import json
 from pathlib import Path
@@ -25,8 +23,9 @@ def candidates(*names: str) -> list[model_soup.Candidate]:
 def greedy_selection(
     scores: dict[str, float], accuracies: dict[str, float] | None = None, floor: float = 0.0
 ) -> list[str]:
-    """Return the names that the greedy search adds, tried in the order a, b, c; the score of an
-    average is looked up by its joined names.
+    """Return the names that the greedy search adds, tried in the order a, b, c.
+
+    The score of an average is looked up by its joined names.
     """
 
     def measure(chosen, report):

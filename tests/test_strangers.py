@@ -1,6 +1,4 @@
-"""Checkpoints and files of other projects on the command line, from loading to metrics, without
-manual conversion.
-"""
+"""Checkpoints and files of other projects on the command line, without manual conversion."""
 
 import json
 from pathlib import Path

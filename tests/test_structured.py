@@ -1,6 +1,4 @@
-"""Structured pruning under a FLOPs budget: small cases with known results, then every method,
-family and task type.
-"""
+"""Structured pruning under a FLOPs budget: known results, every method, family and task type."""
 
 import copy
 from functools import partial
@@ -258,9 +256,7 @@ def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
 
 
 def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return features A (tokens, k) of the kept units, targets B (tokens, d) and the columns W
-    (d, k), in fp64.
-    """
+    """Return features A (tokens, k) of the kept units, targets B (tokens, d), columns W (d, k)."""
     rng = torch.Generator().manual_seed(0)
     A, B, W = (
         torch.randn(*shape, generator=rng, dtype=torch.float64)
@@ -292,9 +288,7 @@ def test_kwon_rescaling_is_least_squares(width: int) -> None:
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 def test_tuning_is_the_identity_if_nothing_was_removed(damping: float) -> None:
-    """As in the first sublayer with all units kept; the ridge penalty pulls towards the current
-    columns.
-    """
+    """In the first sublayer with all units kept: the ridge pulls towards the current columns."""
     A, _, W = problem()
     B = A @ W.T
     for tuned, _ in (
@@ -389,9 +383,7 @@ def test_kwon_needs_labels_and_all_methods_need_a_length() -> None:
 
 
 def test_predictive_knowledge_is_zero_in_the_first_sublayer() -> None:
-    """In the first sublayer the student equals the teacher; representational knowledge is the norm
-    of a unit's contribution.
-    """
+    """The first sublayer's student equals the teacher; representational: norm of the output."""
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
     first = rows["unit"].query("block == 0 and part == 'head'")
@@ -542,9 +534,7 @@ def test_more_ziplm_tries_reduce_the_divergence() -> None:
 
 
 def test_joint_unit_selection_reduces_the_divergence() -> None:
-    """K-prune keeps both of two identical neurons; joint selection keeps one, and another unit in
-    place of the second.
-    """
+    """K-prune keeps both of two identical neurons; joint selection replaces one of them."""
     model = tiny.model()
     with torch.no_grad():
         model.classifier.weight.mul_(50)

@@ -1,6 +1,4 @@
-"""Removing, restoring and exchanging units and distributing a budget, compared with exhaustive
-search.
-"""
+"""Removing, restoring and exchanging units within a budget, compared with exhaustive search."""
 
 import itertools
 

@@ -1,6 +1,4 @@
-"""Verification of loaded checkpoints against transformers: passes for every family and task type,
-and detects each kind of error.
-"""
+"""Verification of loaded checkpoints: passes for every family and detects every type of error."""
 
 from pathlib import Path
 
