@@ -89,9 +89,8 @@ def test_deleted_weights_are_repruned_bit_for_bit(keep, dense, tmp_path, capsys)
     ]
     assert run("run", *options, "--measure", "accuracy", "--keep", keep) == 0
     store, folder = Store(), Store().folder(1) / "checkpoint"
-    assert store.has_weights(1) == (keep != "none") and (
-        folder / "model.safetensors"
-    ).is_file() == (keep == "full")
+    assert store.has_weights(1) == (keep != "none")
+    assert (folder / "model.safetensors").is_file() == (keep == "full")
     first = bits(loading.load(str(folder))[0]) if keep != "none" else None
     studies.delete_weights(store, "Command line")
     assert not store.has_weights(1)

@@ -113,10 +113,8 @@ def test_progress_rises_to_one_and_a_cancelling_report_stops_method(name: str) -
         tiny.model(), calibration(), lambda progress, _: seen.append(progress)
     )["prune"]
     assert seen == sorted(seen) and seen[-1] == 1.0
-    assert (
-        list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
-        and len(rows) == 12
-    )
+    assert list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
+    assert len(rows) == 12
 
     def stop(progress: float, message: str) -> None:
         raise Cancelled
@@ -296,10 +294,8 @@ def test_allocation_list_sets_the_sparsity_of_each_block(name: str) -> None:
         tiny.model(), calibration(), no_report
     )["prune"]
     sparsities = rows.groupby("block")["sparsity"].mean().tolist()
-    assert (
-        sparsities == pytest.approx([0.25, 0.75])
-        and build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
-    )
+    assert sparsities == pytest.approx([0.25, 0.75])
+    assert build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
 
 
 def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> None:
@@ -457,6 +453,5 @@ def test_owl_prunes_blocks_with_outliers_less_and_keeps_the_mean() -> None:
     rows = method.prune(tiny.model(), calibration(), no_report)["prune"]
     sparsities = rows.groupby("block")["sparsity"].mean()
     # counts of a row are rounded down, and rows here are short
-    assert sparsities.mean() == pytest.approx(
-        0.5, abs=0.03
-    ) and sparsities.max() - sparsities.min() == pytest.approx(0.16, abs=0.06)
+    assert sparsities.mean() == pytest.approx(0.5, abs=0.03)
+    assert sparsities.max() - sparsities.min() == pytest.approx(0.16, abs=0.06)

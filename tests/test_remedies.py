@@ -319,10 +319,8 @@ def test_flag_proposed_by_a_data_message_works(
     remedy = tuple(str(tmp_path / "other.csv") if flag == "OTHER" else flag for flag in case.remedy)
     again = check(checkpoints[case.checkpoint], file, remedy)
     assert "error" not in again, again["error"]
-    assert (
-        again["calibration"] + again["evaluation"] == case.examples
-        and again["labelled"] == case.labelled
-    )
+    assert again["calibration"] + again["evaluation"] == case.examples
+    assert again["labelled"] == case.labelled
 
 
 COMMANDS = [

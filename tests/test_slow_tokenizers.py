@@ -119,7 +119,6 @@ def test_saliency_is_per_token_without_word_boundaries(tmp_path: Path) -> None:
     strangers.save(tmp_path / "other", "roberta", "", words=slow_tokenizer, labels=("a", "b"))
     model, tokenizer = loading.load(str(tmp_path / "other"))
     units = saliency.words(model, tokenizer, "ada writes")
-    assert (units.names[0], units.names[-1]) == ("<s>", "</s>") and units.owner.tolist() == [
-        *range(len(units.names))
-    ]
+    assert (units.names[0], units.names[-1]) == ("<s>", "</s>")
+    assert units.owner.tolist() == [*range(len(units.names))]
     assert len(saliency.saliency(model, tokenizer, "ada writes")["product"]) == len(units.names)

@@ -104,9 +104,8 @@ def test_refit_converges_to_least_squares_and_keeps_the_mask() -> None:
     U, H, _ = upper_factor(gram, 0.01)
     swept = column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.5)), width=4)
     refitted = refit(swept, weight, H, steps=30)
-    assert torch.equal(refitted != 0, swept != 0) and torch.equal(
-        refit(swept, weight, H, steps=0), swept
-    )
+    assert torch.equal(refitted != 0, swept != 0)
+    assert torch.equal(refit(swept, weight, H, steps=0), swept)
     for row, new in zip(weight, refitted, strict=True):
         torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 

@@ -58,7 +58,8 @@ def test_run_export_and_report_work_for_external_checkpoints(
             run_cli(*arguments, "--method", method, *measures, *fast_options, "--json", out) == 0
         ), capsys.readouterr().err
         record = json.loads(out.read_text())
-        assert record["facts"]["kind"] == stranger.kind and {
+        assert record["facts"]["kind"] == stranger.kind
+        assert {
             "accuracy",
             "reconstruction",
             "drift",
@@ -76,10 +77,8 @@ def test_run_export_and_report_work_for_external_checkpoints(
         "french-ner": ("one word per line",),
     }[name]:
         assert note in output
-    assert (
-        run_cli("export", 2, tmp_path / "pruned") == 0
-        and run_cli("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
-    )
+    assert run_cli("export", 2, tmp_path / "pruned") == 0
+    assert run_cli("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
     assert run_cli("report", 1, 2, 3, "--out", tmp_path / "report.html") == 0
 
 
@@ -108,10 +107,8 @@ def test_suggested_label_order_is_correct(
     )
     assert swapped_score < 0.3 and corrected_score > 0.7
     assert "Warning" not in capsys.readouterr().out
-    assert (
-        Store().job(1).key != Store().job(2).key
-        and Store().job(2).experiment["source"]["labels"] == labels
-    )
+    assert Store().job(1).key != Store().job(2).key
+    assert Store().job(2).experiment["source"]["labels"] == labels
 
 
 def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(

@@ -228,10 +228,8 @@ def test_kwon_search_is_optimal_over_all_head_counts(budget: float) -> None:
         loss = sum(
             float(ranking.scores[n:].sum()) for ranking, n in zip(ranked, groups, strict=True)
         )
-        assert (
-            loss == pytest.approx(min(losses))
-            and sum(n * ranking.cost for ranking, n in zip(ranked, groups, strict=True)) <= budget
-        )
+        assert loss == pytest.approx(min(losses))
+        assert sum(n * ranking.cost for ranking, n in zip(ranked, groups, strict=True)) <= budget
 
 
 def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
@@ -242,9 +240,8 @@ def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
     best, first = (
         torch.tensor([i not in removed for i in range(12)]) for removed in ((6, 7), (5, 6))
     )
-    assert torch.equal(rearranged(fisher, best), best) and torch.equal(
-        rearranged(fisher, first), best
-    )
+    assert torch.equal(rearranged(fisher, best), best)
+    assert torch.equal(rearranged(fisher, first), best)
     largest = fisher.diag() > fisher.diag().median()
     assert torch.equal(
         rearranged(fisher.diag().diag(), largest), largest
@@ -318,11 +315,9 @@ def test_flops_are_just_below_the_budget(name: str, family: str, kind: str) -> N
         lowest = 0 if all_alive else 1 - sparsity - step / total
         assert lowest <= alive / total <= (1 - sparsity) * SLACK
         budget = rows["budget"].iloc[0]
-        assert (
-            budget.realised == alive / total
-            and budget.allowed == pytest.approx(1 - sparsity)
-            and budget.length == 20
-        )
+        assert budget.realised == alive / total
+        assert budget.allowed == pytest.approx(1 - sparsity)
+        assert budget.length == 20
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
@@ -387,9 +382,8 @@ def test_predictive_knowledge_is_zero_in_the_first_sublayer() -> None:
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
     first = rows["unit"].query("block == 0 and part == 'head'")
-    assert (first["predictive"] == 0).all() and (
-        rows["unit"].query("block == 1")["predictive"] > 0
-    ).all()
+    assert (first["predictive"] == 0).all()
+    assert (rows["unit"].query("block == 1")["predictive"] > 0).all()
     sub = sublayers(model)[0]
     with torch.no_grad():
         features = torch.cat(

@@ -116,10 +116,8 @@ def test_checkpoints_are_compared_by_label_names(home, checkpoints, capsys):
     assert one["source"].unique().tolist() == [first] and len(one) == 6, (
         "texts of failed attacks are not used"
     )
-    assert (
-        one["original"].tolist() == two["original"].tolist()
-        and one["changed"].tolist() == two["changed"].tolist()
-    )
+    assert one["original"].tolist() == two["original"].tolist()
+    assert one["changed"].tolist() == two["changed"].tolist()
     assert set(rows["truth"]) == {"negative"} and set(rows["original"]) == set(NAMES)
     assert attack_transfer.missing_pairs(examples, rows) == [first, second, third]
     attack_transfer.run_transfer(store, [second, third], no_report)
