@@ -72,8 +72,8 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         "excluded": st.column_config.TextColumn(
             "Ruled out",
             help=(
-                f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
-                "tightest limit it could show to be met."
+                f"Values that the sample rules out with {policy.confidence:g}% confidence. Their "
+                "bound is the tightest limit that would be met."
             ),
         ),
         "needs": number(

@@ -59,10 +59,11 @@ def by_depth() -> None:
 def by_matrix() -> None:
     """Draw the chosen error of every matrix of every model on one scale."""
     column = ui.segments("shade", SHADES, label="Color shows")
+    question = f"Which matrices have the largest {SHADES[column]}?"
+    if column == "sparsity":
+        question = "How sparse is each matrix?"
     ui.chart(
-        "How sparse is each matrix?"
-        if column == "sparsity"
-        else f"Which matrices have the largest {SHADES[column]}?",
+        question,
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),

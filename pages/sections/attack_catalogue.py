@@ -1,4 +1,4 @@
-"""Tables of all attacks and of the resources that they need."""
+"""Tables of all attacks and of the resources that they require."""
 
 import streamlit as st
 
@@ -7,7 +7,7 @@ from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 
 def panel() -> None:
-    """Draw both tables in an expander."""
+    """Draw an expander with all attacks and the resources that they require."""
     with st.expander("Attacks and their requirements", icon=":material/info:", key="about-attacks"):
         available = sum(not missing(entry) for entry in CATALOGUE.values())
         others = "; ".join(

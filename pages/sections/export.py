@@ -124,7 +124,7 @@ def _report(view: View) -> None:
         "Report as HTML",
         key="make-html",
         icon=":material/article:",
-        help="One file that opens offline and prints.",
+        help="A single file that works offline and can be printed.",
     ):
         child_process.start(key, "report", *ids, "--out", str(path), timeout=TIMEOUT)
     child_process.show(key, "Writing the report …", lambda _: None)

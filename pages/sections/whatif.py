@@ -58,8 +58,8 @@ def show(view: View) -> None:
     with left:
         ui.chart(
             "Which layer contributes most?",
-            "One bar per layer: its part of the predicted squared error. The tick marks uniform "
-            "sparsity.",
+            "One bar per layer: its contribution to the predicted squared error. Ticks mark the "
+            "contribution at uniform sparsity.",
             plots.contributions(curves, sparsities, overall, model=models[0], dark=view.dark),
             key="plan-blocks",
             small=True,

@@ -11,7 +11,10 @@ from prune_core.plugins import Options, option_specs
 
 
 def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str]) -> Any:
-    """Draw the widget for one option; choices `lacking` on this machine are listed separately."""
+    """Draw the widget of an option (a dict of `option_specs`) and return its value.
+
+    `lacking` has the choices that are not available on this machine, with the reasons.
+    """
     label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
     common = {"key": key, "help": spec["help"], "persist_state": "session"}
     if spec.get("several"):
@@ -60,7 +63,7 @@ def _integer(limit: float | None) -> int | None:
 
 
 def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Draw all options, expert ones folded; return the values that differ from the default."""
+    """Draw a plug-in's options, expert ones collapsed; return those that differ from defaults."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
     lacking: dict[str, str] = getattr(kind, "lacking", dict)()

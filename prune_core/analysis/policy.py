@@ -114,7 +114,7 @@ AT_LEAST = ("agreement", "speedup")  # lower limits; all others are upper limits
 
 
 def criterion_title(name: str, metric: str) -> str:
-    """Return a criterion's title for a task that is evaluated by a metric."""
+    """Return a criterion's title, such as "Spearman correlation loss" for a task's metric."""
     return f"{METRICS[metric].title} loss" if name == "accuracy_loss" else CRITERIA[name].title
 
 
@@ -129,7 +129,7 @@ CONFIDENCE = 95.0  # %, one-sided
 
 @dataclass(frozen=True)
 class Policy:
-    """Limits by criterion, in their units; other criteria have no limit."""
+    """Limits by criterion in the criteria's units; raise PruneError if a value is invalid."""
 
     limits: Mapping[str, float]
     slices: tuple[str, ...] = SLICES

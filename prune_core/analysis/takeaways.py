@@ -278,9 +278,7 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     )
     inherited = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
     if inherited and inherited == list(range(inherited[0], len(parts) + 1)):
-        sentence += (
-            f". From layer {inherited[0]} on, its inherited error is larger than its own error"
-        )
+        sentence += f". From layer {inherited[0]} on, the inherited error exceeds the layer's own"
     return sentence + "."
 
 

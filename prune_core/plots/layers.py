@@ -32,7 +32,10 @@ def by_depth(
     dark: bool = False,
     height: int = 400,
 ) -> go.Figure:
-    """Draw one line per model: total error of `part` ("block": hidden states) by layer."""
+    """Draw one line per model: the relative total error by layer.
+
+    `part` is a weight matrix, or "block" for the layer's output.
+    """
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
     )
@@ -42,28 +45,10 @@ def by_depth(
         model_rows = rows[rows["job"] == model.job].sort_values("block")
         if model_rows.empty:
             continue
-        fig.add_scatter(
-            x=model_rows["block"] + 1,
-            y=model_rows["total"],
-            mode="lines+markers",
-            name=model.label,
-            cliponaxis=False,
-            line={"color": palette.color(model, dark), "width": 2.2},
-            marker=marker(model, dark, 8),
-            customdata=[
-                [f"{model.job}|{block + 1}", error(value)]
-                for block, value in zip(model_rows["block"], model_rows["total"], strict=True)
-            ],
-            hovertemplate=f"<b>{model.label}</b><br>layer %{{x}}: relative error "
-            f"%{{customdata[1]}}<extra></extra>",
-        )
+        fig.add_scatter(**_depth_line(model_rows, model, dark))
+        last = model_rows.iloc[-1]
         ends.append(
-            End(
-                model_rows["block"].iloc[-1] + 1,
-                model_rows["total"].iloc[-1],
-                model.short,
-                color=palette.ink(model, dark),
-            )
+            End(last["block"] + 1, last["total"], model.short, color=palette.ink(model, dark))
         )
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
@@ -77,6 +62,25 @@ def by_depth(
         tickformat=tick_format(".2~f", y_range),
         nticks=7,
     )
+
+
+def _depth_line(rows: pd.DataFrame, model: ComparedModel, dark: bool) -> dict[str, object]:
+    """Return the line of a model; a click on a mark returns "job|layer"."""
+    return {
+        "x": rows["block"] + 1,
+        "y": rows["total"],
+        "mode": "lines+markers",
+        "name": model.label,
+        "cliponaxis": False,
+        "line": {"color": palette.color(model, dark), "width": 2.2},
+        "marker": marker(model, dark, 8),
+        "customdata": [
+            [f"{model.job}|{block + 1}", error(value)]
+            for block, value in zip(rows["block"], rows["total"], strict=True)
+        ],
+        "hovertemplate": f"<b>{model.label}</b><br>layer %{{x}}: relative error "
+        f"%{{customdata[1]}}<extra></extra>",
+    }
 
 
 def local_and_inherited_error(
