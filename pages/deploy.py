@@ -77,7 +77,9 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
             ),
         ),
         "needs": number(
-            "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
+            "n needed",
+            help="Examples that would give a decision in 80 of 100 samples if the measured value "
+            "is the true one",
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)

@@ -150,15 +150,15 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
         old = None if again else view.store.find(run.key())
         if old and old.study != run.study and old.status != Status.DONE:
             old = None  # only finished runs of other studies are reused
-        bytes = experiment.estimate_disk(run)
+        disk = experiment.estimate_disk(run)
         if not old:
-            new, total, space = new + 1, total + seconds, space + bytes
+            new, total, space = new + 1, total + seconds, space + disk
         rows.append(
             {
                 "run": run.label,
                 "stages": " → ".join(experiment.stages(run)),
                 "estimate": formatting.approximate_seconds(seconds),
-                "weights on disk": formatting.size(bytes) if bytes else "none",
+                "weights on disk": formatting.size(disk) if disk else "none",
                 "status": f"{old.status} as job {old.id}" if old else "new",
             }
         )
@@ -226,7 +226,7 @@ try:
     measures = forms.cards(
         fitting_measures(kind),
         "measure",
-        tuple(name for name, measure in MEASURES.items() if measure.usual),
+        tuple(name for name, measure in MEASURES.items() if measure.is_default),
     )
     settings = expert_form()
     st.markdown("#### Plan")

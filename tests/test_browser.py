@@ -13,7 +13,7 @@ from prune_core.store.job import Status
 from prune_core.store.store import Store
 
 POSITIVE = ("lovely", "superb", "funny")
-PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one
+TIMEOUT = 150_000  # ms; minutes on a busy machine, seconds on an idle one
 
 pytest.importorskip(
     "playwright.sync_api",
@@ -60,7 +60,7 @@ def open_page(server, name: str, height: int = 900):
     """Open a page in a browser and fail on requests to other servers."""
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": height})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         external: list[str] = []
         page.on(
             "request",
@@ -85,7 +85,7 @@ def test_overview_url_redirects_to_start_page(server, home):
         sample_rows.fill(Store(home), 40, study, runs=sample_rows.RUNS[:2])
     with chromium() as browser:
         page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.goto(f"{server}/overview?study=Asked+for&sparsity=50%25")
         page.get_by_role("heading", name="Overview", exact=True).wait_for()
         wait_for_charts(page, 3)
@@ -269,7 +269,7 @@ def problems(page) -> int:
 
 def wait_until_done(page, home: Path, count: int) -> None:
     """Wait for the store first, as the sidebar may still show its old state."""
-    deadline = time.monotonic() + PATIENCE / 1000
+    deadline = time.monotonic() + TIMEOUT / 1000
     while any(job.status in (Status.QUEUED, Status.RUNNING) for job in Store(home).jobs()):
         assert time.monotonic() < deadline, "the jobs do not finish"
         page.wait_for_timeout(200)

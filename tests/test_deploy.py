@@ -297,7 +297,7 @@ def test_unlabelled_data_is_tested_by_changed_predictions():
 def test_missing_measurements_are_inconclusive():
     measured = evidence()
     verdicts = deployment_check.check(
-        measured, Policy({name: criterion.usual for name, criterion in CRITERIA.items()})
+        measured, Policy({name: criterion.default for name, criterion in CRITERIA.items()})
     )
     assert {verdict.answer for verdict in verdicts} == {deployment_check.INCONCLUSIVE}
     assert all("run it with the measure" in verdict.detail for verdict in verdicts)

@@ -32,7 +32,7 @@ def test_smallest_model_within_limits_is_chosen() -> None:
     choice = choose(MODELS, table(loss=[0.0, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
     assert choice is not None
     assert choice.model.job == 2
-    assert choice.holds == 2
+    assert choice.n_within == 2
     assert "**M2**" in choice_sentence(choice)
     assert "the only model" in choice_sentence(
         choose(MODELS, table(loss=[0.02, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])

@@ -67,8 +67,8 @@ def show(view: View) -> None:
     with right:
         ui.chart(
             "How accurate are the predictions?",
-            "One mark per run, predicted against measured; both agree on the line. Hollow marks "
-            "have custom sparsities by layer.",
+            "One mark per run: predicted against measured error, equal on the dotted line. Hollow "
+            "marks have custom sparsities by layer.",
             plots.predicted_vs_measured(checks, view.dark),
             key="plan-held",
             small=True,
@@ -246,7 +246,9 @@ def _checks(curves: whatif.Curves, checks: Sequence[whatif.PredictionCheck]) -> 
         [
             {
                 "run": check.model.label,
-                "sparsities": "custom" if check.is_custom else "uniform, or by the method",
+                "sparsities": "custom"
+                if check.is_custom
+                else "uniform, or allocated by the method",
                 "predicted error": formatting.error(check.predicted.error),
                 "measured error": formatting.error(check.measured.error),
                 "predicted": formatted(check.predicted.score),

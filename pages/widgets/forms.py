@@ -92,13 +92,13 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
 def cards(
     registry: Mapping[str, type[Options]],
     key: str,
-    usual: tuple[str, ...],
+    default: tuple[str, ...],
     leave_out: tuple[str, ...] = (),
     more: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
     """Draw one card per plug-in; return the chosen ones with their changed options.
 
-    Plug-ins in `usual` are on by default; those in `more` are shown on request.
+    Plug-ins in `default` are on; those in `more` are shown on request.
     """
     chosen: dict[str, dict[str, Any]] = {}
     shown = more and st.toggle(
@@ -111,7 +111,7 @@ def cards(
             with grid.cell():
                 is_on = st.toggle(
                     f"**{kind.title}**",
-                    value=name in usual,
+                    value=name in default,
                     key=f"use-{key}-{name}",
                     persist_state="session",
                 )

@@ -15,12 +15,12 @@ from ..data.metrics import METRICS, prediction_type
 from ..formatting import inline, percent
 from ..statistics import mcnemar
 
-MOST = 200  # labels; a longer mapping cannot be read or typed
-SHOWN = 8  # pairs in the sentence
-GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes rarely gain as much
-P_VALUE = 0.001  # of the sign test
+MAX_LABELS = 200  # labels; a longer mapping cannot be read or typed
+MAX_PAIRS = 8  # pairs in the sentence
+MIN_GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes rarely gain as much
+MAX_P = 0.001  # of the sign test
 Z = 3.3  # standard errors by which agreement must exceed chance: one-sided p = 0.0005
-KAPPA = 0.4  # smallest agreement after relabeling: "moderate" (Landis and Koch 1977)
+MIN_KAPPA = 0.4  # smallest agreement after relabeling: "moderate" (Landis and Koch 1977)
 METRIC = {"classification": "accuracy", "multilabel": "micro_f1", "token": "entity_f1"}
 
 
@@ -43,12 +43,12 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrd
     """Find the one-to-one relabeling with the best metric; None unless it is much better.
 
     The gain is estimated by cross-fitting: the relabeling is found on one half of the examples and
-    evaluated on the other. It must be at least GAIN and significant, and agreement then good.
+    evaluated on the other. It must be at least MIN_GAIN and significant, and agreement then good.
     """
     names, mapping = list(facts.get("label_names") or ()), facts.get("labels") or {}
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
     kind, n = prediction_type(str(facts.get("kind")), str(facts.get("metric"))), len(rows)
-    if kind not in METRIC or not 2 <= len(names) <= MOST or not n or not mapping:
+    if kind not in METRIC or not 2 <= len(names) <= MAX_LABELS or not n or not mapping:
         return None
     units = _units(kind, rows, names)
     counts = _confusion(units, np.ones(n, bool))
@@ -60,7 +60,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrd
     if not _is_significant(units, fold_maps[half[units.example], units.label], n):
         return None
     current, improved = _score(kind, rows, names, [same] * n), _score(kind, rows, names, [best] * n)
-    if _score(kind, rows, names, fold_maps[half]) - current < GAIN:
+    if _score(kind, rows, names, fold_maps[half]) - current < MIN_GAIN:
         return None
     pairs = {
         value: names[best[label]] for value, label in mapping.items() if value and label is not None
@@ -139,8 +139,8 @@ def _is_significant(units: _Units, relabeled: np.ndarray, n: int) -> bool:
     beyond = np.bincount(units.example, after - chance, n)
     kappa = beyond.sum() / max((1 - chance).sum(), 1e-9)
     error = beyond.std(ddof=1) * np.sqrt(n) if n > 1 else np.inf  # of the sum over examples
-    is_unlikely = corrected > broken and mcnemar(broken, corrected) < P_VALUE
-    return bool(is_unlikely and kappa > KAPPA and beyond.sum() > Z * error)
+    is_unlikely = corrected > broken and mcnemar(broken, corrected) < MAX_P
+    return bool(is_unlikely and kappa > MIN_KAPPA and beyond.sum() > Z * error)
 
 
 def _score(
@@ -175,9 +175,9 @@ def _flag(mapping: Mapping[str, int | None], best: np.ndarray, names: Sequence[s
 def _sentence(
     title: str, current: float, improved: float, n: int, *, pairs: Mapping[str, str]
 ) -> str:
-    mapping = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:SHOWN])
-    if len(pairs) > SHOWN:
-        mapping += f" and {len(pairs) - SHOWN} more,"
+    mapping = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:MAX_PAIRS])
+    if len(pairs) > MAX_PAIRS:
+        mapping += f" and {len(pairs) - MAX_PAIRS} more,"
     if title == "Accuracy":
         is_now = f"is correct on {percent(current)} of {n:,} examples"
         would_be = f"be correct on {percent(improved)}"

@@ -67,7 +67,7 @@ class Choice:
     """The best model within the limits, or the one that is closest to them."""
 
     model: ComparedModel
-    holds: int  # number of models within all limits
+    n_within: int  # models within all limits
     missed: Mapping[Limit, float]  # excess over each violated limit
 
 
@@ -114,9 +114,9 @@ def choice_sentence(choice: Choice | None) -> str:
     if choice is None:
         return "No pruned model has been measured on all of these."
     label = f"**{choice.model.label}**"
-    if choice.holds == 1:
+    if choice.n_within == 1:
         return f"{label} is the only model within all limits."
-    if choice.holds:
-        return f"{choice.holds} models are within all limits; {label} is the smallest."
+    if choice.n_within:
+        return f"{choice.n_within} models are within all limits; {label} is the smallest."
     misses = " and ".join(limit.describe(excess) for limit, excess in choice.missed.items())
     return f"No model is within all limits. {label} is closest: {misses}."

@@ -30,7 +30,7 @@ DEMO_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def demo_experiments() -> list[Experiment]:
-    """Return the demo study, with all usual measures.
+    """Return the demo study, with the default measures.
 
     The dense model, three methods at two sparsities, and a robust checkpoint, dense and pruned.
     """
@@ -42,7 +42,7 @@ def demo_experiments() -> list[Experiment]:
     measures = tuple(
         build(MEASURES, name, DEMO_OPTIONS.get(name))
         for name, measure in MEASURES.items()
-        if measure.usual
+        if measure.is_default
     )
     plain = [
         Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)
