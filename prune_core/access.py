@@ -177,7 +177,7 @@ class Access:
             host = ", ".join(urlsplit(provider).hostname or provider for provider in providers)
             raise PruneError(
                 f"The login at {host or 'the provider in secrets.toml'} has no allow-list, so "
-                "everyone with an account there could open the dashboard: name who may, with "
+                "everyone with an account there could open the dashboard: list who may, with "
                 "--allow ada@lab.example.org, --allow @lab.example.org or --allow group:NAME "
                 f"(or {ALLOW}), or write --allow {ANYONE}."
             )
