@@ -96,7 +96,7 @@ def is_verified(claims: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Access:
-    """How users are identified and who of them may open the dashboard."""
+    """Access settings: how users are identified, and which of them may open the dashboard."""
 
     login: tuple[str, ...] | None  # metadata addresses of the providers; None without a login
     user_header: str
