@@ -4,9 +4,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import external_checkpoints
 import pytest
 import sample_rows
-import strangers
 
 from benchmarks.dashboard import CHROMIUM, chromium, served
 from prune_core.store.job import Status
@@ -127,11 +127,11 @@ def test_demo_runs_and_every_page_shows_charts(server, home):
         assert page.locator(".sentence del").count() and problems(page) == 0
 
 
-# tests/test_strangers.py runs all four cases from the command line
+# tests/test_external_checkpoints.py runs all four cases from the command line
 @pytest.mark.parametrize("case", ["nli-swapped-labels", "french-ner"])
 def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, case):
     """An external checkpoint folder and an uploaded file work without conversion."""
-    external = strangers.ALL[case](tmp_path)
+    external = external_checkpoints.ALL[case](tmp_path)
     with open_page(server, "Prune") as page:
         fill(page, "checkpoint", str(external.folder))
         pick(page, "task", "Your own file")

@@ -4,8 +4,8 @@ import copy
 import json
 from pathlib import Path
 
+import external_checkpoints
 import pytest
-import strangers
 import tiny
 import torch
 from safetensors.torch import load_file
@@ -112,7 +112,7 @@ def test_repruning_a_dense_baseline_is_refused(dense, capsys) -> None:
 def test_an_export_has_a_model_card_for_the_hub(case, tmp_path, capsys) -> None:
     from huggingface_hub import ModelCard
 
-    external = strangers.ALL[case](tmp_path)
+    external = external_checkpoints.ALL[case](tmp_path)
     options = [
         *("--checkpoint", external.folder),
         *("--task", external.file),

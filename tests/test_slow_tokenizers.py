@@ -5,8 +5,8 @@ Word labels are aligned word by word, and features that need character offsets a
 
 from pathlib import Path
 
+import external_checkpoints
 import pytest
-import strangers
 import tiny
 import torch
 from transformers import (
@@ -116,7 +116,9 @@ def test_saliency_is_per_token_without_word_boundaries(tmp_path: Path) -> None:
     folder = tmp_path / "classifier"
     checkpoint(folder)
     slow_tokenizer = loading.load(str(folder))[1]
-    strangers.save(tmp_path / "other", "roberta", "", words=slow_tokenizer, labels=("a", "b"))
+    external_checkpoints.save(
+        tmp_path / "other", "roberta", "", words=slow_tokenizer, labels=("a", "b")
+    )
     model, tokenizer = loading.load(str(tmp_path / "other"))
     units = saliency.words(model, tokenizer, "ada writes")
     assert (units.names[0], units.names[-1]) == ("<s>", "</s>")

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+import external_checkpoints
 import pytest
-import strangers
 from streamlit.testing.v1 import AppTest
 
 from prune_core.cli.arguments import main
@@ -16,26 +16,29 @@ def run_cli(*arguments: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def strangers_by_name(
+def checkpoints_by_name(
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, strangers.ExternalModel]:
+) -> dict[str, external_checkpoints.ExternalModel]:
     """Return all checkpoints and files by name, created once."""
-    return {name: make(tmp_path_factory.mktemp("stranger")) for name, make in strangers.ALL.items()}
+    return {
+        name: make(tmp_path_factory.mktemp("external"))
+        for name, make in external_checkpoints.ALL.items()
+    }
 
 
-@pytest.mark.parametrize("name", strangers.ALL)
+@pytest.mark.parametrize("name", external_checkpoints.ALL)
 def test_run_export_and_report_work_for_external_checkpoints(
-    name: str, strangers_by_name: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+    name: str, checkpoints_by_name: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = strangers_by_name[name]
+    external = checkpoints_by_name[name]
     out = tmp_path / "out.json"
     arguments = [
         "run",
         "--checkpoint",
-        stranger.folder,
+        external.folder,
         "--task",
-        stranger.file,
-        *stranger.arguments,
+        external.file,
+        *external.arguments,
         "--device",
         "cpu",
     ]
@@ -58,7 +61,7 @@ def test_run_export_and_report_work_for_external_checkpoints(
             run_cli(*arguments, "--method", method, *measures, *fast_options, "--json", out) == 0
         ), capsys.readouterr().err
         record = json.loads(out.read_text())
-        assert record["facts"]["kind"] == stranger.kind
+        assert record["facts"]["kind"] == external.kind
         assert {
             "accuracy",
             "reconstruction",
@@ -83,15 +86,15 @@ def test_run_export_and_report_work_for_external_checkpoints(
 
 
 def test_suggested_label_order_is_correct(
-    strangers_by_name: dict, capsys: pytest.CaptureFixture
+    checkpoints_by_name: dict, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = strangers_by_name["nli-swapped-labels"]
+    external = checkpoints_by_name["nli-swapped-labels"]
     arguments = [
         "run",
         "--checkpoint",
-        stranger.folder,
+        external.folder,
         "--task",
-        stranger.file,
+        external.file,
         "--measure",
         "accuracy",
         "--device",
@@ -114,7 +117,7 @@ def test_suggested_label_order_is_correct(
 def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    news = strangers.news(tmp_path)
+    news = external_checkpoints.news(tmp_path)
     arguments = ["run", "--checkpoint", news.folder, "--task", news.file]
     arguments += ["--measure", "accuracy", "--device", "cpu"]
     assert run_cli(*arguments) == 0
@@ -144,16 +147,16 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     ],
 )
 def test_invalid_arguments_create_no_job(
-    change: list[str], message: str, strangers_by_name: dict, capsys: pytest.CaptureFixture
+    change: list[str], message: str, checkpoints_by_name: dict, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = strangers_by_name["nli-swapped-labels"]
+    external = checkpoints_by_name["nli-swapped-labels"]
     assert (
         run_cli(
             "run",
             "--checkpoint",
-            stranger.folder,
+            external.folder,
             "--task",
-            stranger.file,
+            external.file,
             "--measure",
             "accuracy",
             *change,
