@@ -1,4 +1,4 @@
-# make app starts the dashboard, make test runs the tests; both make .venv first, once.
+# make app starts the dashboard, make test runs the tests; both create .venv once.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
@@ -15,8 +15,7 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-# A stamp is a copy of the lists it was made from and is compared by content: a fresh checkout gives files new times,
-# and that alone must install nothing.
+# Stamps are copies of the requirement files, compared by content: new modification times after a checkout must not reinstall.
 $(VENV)/installed: always
 	@cat requirements.txt requirements-no-deps.txt | cmp -s - $@ || { \
 		$(MAKE) -s --no-print-directory $(RUN) && echo "Installing requirements.txt into $(VENV); this happens once and takes minutes" && \
@@ -29,7 +28,7 @@ $(VENV)/installed-test: $(VENV)/installed
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "PruneScope needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "Debian keeps venv apart: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian, venv is a separate package: apt install python3-venv" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV)

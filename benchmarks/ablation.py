@@ -54,8 +54,9 @@ def main() -> None:
 
 
 def of_study(store: Store, name: str) -> pd.DataFrame:
-    """Return one row per part and sparsity: the `difference` in accuracy from the full method, and
-    `log_divergence`, the difference in log divergence from dense.
+    """Return the differences from the full method, one row per part and sparsity.
+
+    `difference` is that of accuracy, `log_divergence` that of the log of the divergence from dense.
     """
     jobs = [job for job in store.jobs(name) if job.done]
     if not jobs:

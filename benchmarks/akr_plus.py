@@ -1,19 +1,16 @@
-"""Which combination of AKR's options is best at high sparsity: accuracy, divergence from dense and
-accuracy under attack.
+"""Accuracy and robustness of combinations of AKR's options at high sparsity.
 
-    python -m benchmarks.akr_plus --checkpoints sst2=../shared/models/sst2-minilm ag_news=FOLDER
-    imdb=FOLDER \\
-        --variants dense sparsegpt "plain akr" akr akr_plus --threads 1 --attack 100 --precision
-        bf16 --out akr_plus.json
+    python -m benchmarks.akr_plus --out akr_plus.json --threads 1 --attack 100 --precision bf16 \\
+        --checkpoints sst2=../shared/models/sst2-minilm ag_news=FOLDER imdb=FOLDER \\
+        --variants dense sparsegpt "plain akr" akr akr_plus
 
-All variants use the same calibration samples, evaluation examples and attacked examples. Results
-are written to the JSON file after each run, and the same command resumes an interrupted run.
-Create a checkpoint with
+Prints accuracy, divergence from dense and accuracy under attack. All variants use the same
+calibration samples, evaluation examples and attacked examples. Results are written to the JSON file
+after each run, and the same command resumes an interrupted run. Create a checkpoint with
 
-    python -m prune_core finetune --task ../shared/data/ag_news/train.parquet --validation
-    ../shared/data/ag_news/test.parquet \\
-        --out FOLDER --set epochs=1 --set validation_size=1000 --set dropout=0 --set
-        mixed_precision=true
+    python -m prune_core finetune --task ../shared/data/ag_news/train.parquet --out FOLDER \\
+        --validation ../shared/data/ag_news/test.parquet --set validation_size=1000 \\
+        --set epochs=1 --set dropout=0 --set mixed_precision=true
 
 (IMDB with two epochs).
 """

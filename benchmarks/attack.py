@@ -1,19 +1,17 @@
-"""PruneScope's attack engine against TextAttack's Attacker: same recipes, model, seeds and
-examples.
+"""PruneScope's attack engine compared with TextAttack's Attacker, on the same model and examples.
 
 Prints a table.
 
-    python -m benchmarks.attack --checkpoint ../shared/models/sst2-minilm --task
-    ../shared/data/sst2/validation.parquet --keep times.json
-    python -m benchmarks.attack --examples 4                 # the demo checkpoint and its own
-    examples, in a minute or two
+    python -m benchmarks.attack --checkpoint ../shared/models/sst2-minilm --keep times.json \\
+        --task ../shared/data/sst2/validation.parquet
+    python -m benchmarks.attack --examples 4  # the demo, in a minute or two
+    # evaluate the neighbor table:
     python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json
-    # evaluate the neighbor table
 
 TextAttack is run with its Attacker, its HuggingFaceModelWrapper, which pads to the model's maximum
-length, its text class and its batches of 32; the replaced parts of the recipes (the neighbor table,
-MiniLM) are the same for both. This takes long: with --keep the time of every example is saved, and
-the same command resumes an interrupted run.
+length, its text class and its batches of 32. Recipes, their replaced parts (the neighbor table,
+MiniLM) and seeds are the same for both. This takes long: with --keep the time of every example is
+saved, and the same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -145,8 +143,9 @@ def table_row(title: str, run: Row, reference: Row) -> str:
 
 
 class RunCache:
-    """Finished runs by recipe and system, saved if a path is given; for TextAttack one run per
-    example.
+    """Finished runs by recipe and system, saved if a path is given.
+
+    TextAttack has one run per example.
     """
 
     def __init__(self, path: Path | None, setting: str):
@@ -172,9 +171,7 @@ class RunCache:
 
 
 def timed(work: Any) -> Row:
-    """Return rows, wall time and CPU time; CPU time is the fairer metric on a busy machine (with
-    OMP_NUM_THREADS=1).
-    """
+    """Return rows, wall time and CPU time, the fairer one on a busy machine (one thread)."""
     wall, processor = time.perf_counter(), time.process_time()
     rows = work()
     return {
@@ -283,7 +280,7 @@ def evaluate_neighbours(reference: dict[str, list[str]]) -> None:
     }
     print(
         f"{TABLE.name}: {len(table.words)} words, {TABLE.stat().st_size / 1e6:.1f} MB; "
-        f"{len(known)} of the reference's {len(with_neighbours)} words with neighbours "
+        f"{len(known)} of the reference's {len(with_neighbours)} words with neighbors "
         f"({len(known) / len(with_neighbours):.0%})"
     )
     for count in (10, 50):
@@ -295,7 +292,7 @@ def evaluate_neighbours(reference: dict[str, list[str]]) -> None:
             if possible:
                 possible_overlaps.append(len(nearest & possible) / len(possible))
         print(
-            f"overlap@{count}: {statistics.mean(overlaps):.1%} of the reference's neighbours; "
+            f"overlap@{count}: {statistics.mean(overlaps):.1%} of the reference's neighbors; "
             f"{statistics.mean(possible_overlaps):.1%} of those in the vocabulary"
         )
 

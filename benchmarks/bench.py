@@ -118,10 +118,11 @@ class Bench:
         )
 
     def metrics(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
-        """Return the task's metric, the mean KL divergence from dense (classifiers only), seconds
-        to prune and, if `attack` is set, accuracy under attack and which examples withstood it.
+        """Prune a copy and return its metrics.
 
-        Without a method, the dense model is evaluated.
+        These are the task's metric, the mean KL divergence from dense (classifiers only), the
+        seconds to prune and, if `attack` is set, accuracy under attack and for each example whether
+        the attack failed (`held`). Without a method, the dense model is evaluated.
         """
         pruned, seconds = self.loaded[0], 0.0
         if method:
@@ -145,8 +146,9 @@ class Bench:
     def attacked(
         self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None
     ) -> Rows:
-        """Return the tables of an attack on that many evaluation examples; finished examples are
-        saved in the folder.
+        """Return the tables of an attack on that many evaluation examples.
+
+        Finished examples are saved in the folder.
         """
         devices.seed_everything(0)
         attack = Attack(

@@ -1,13 +1,13 @@
-"""Does calibration on adversarial examples preserve accuracy under attack? AKR on three calibration
-sets of equal size from the same examples.
+"""Does calibration on adversarial examples preserve accuracy under attack?
 
-    python -m benchmarks.calibration --out FOLDER --threads 1 [--task ../shared/data/sst2
-    --checkpoint ../shared/models/sst2-minilm]
+    python -m benchmarks.calibration --out FOLDER --threads 1 [--task ../shared/data/sst2] \\
+        [--checkpoint ../shared/models/sst2-minilm]
 
-The examples are training examples on which an attack of the dense model succeeds: `clean`, the
-originals; `attacked`, the adversarial examples; `mix`, half of each. Each draw uses different
-examples. Accuracy under attack is measured on evaluation examples, and paired with `clean`. Results
-are saved in the folder, and the same command resumes an interrupted run.
+Prunes with AKR on three calibration sets of equal size, which are made from training examples on
+which an attack of the dense model succeeds: `clean`, the originals; `attacked`, the adversarial
+examples; `mix`, half of each. Each of several calibration samples uses different examples. Accuracy
+under attack is measured on evaluation examples, and paired with `clean`. Results are saved in the
+folder, and the same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ def calibration(adversarial: pd.DataFrame, kind: str) -> Examples:
 
 
 def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
-    """Print one line per sparsity and kind; differences from clean are over examples, each averaged
-    over its draws.
+    """Print one line per sparsity and calibration set.
+
+    Differences from `clean` are means over examples, each averaged over calibration samples.
     """
     print(
         f"\n{'':18}{'accuracy':>10}{'KL to dense':>13}{'under attack':>14}   against clean (95% "

@@ -1,6 +1,4 @@
-"""Start the dashboard on a free port and the system's Chromium, for benchmarks, screenshots and
-tests.
-"""
+"""Start the dashboard and the system's Chromium, for benchmarks, screenshots and tests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Does quantization sensitivity find the matrices that int8 breaks? Two replicas of reported
-problems, each the demo model with unchanged outputs in fp32.
+"""Does quantization sensitivity find the matrices that int8 breaks?
 
+Tested on two replicas of reported problems, each the demo model with unchanged outputs in fp32.
 `python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 examples in fp32, in int8
 and repaired.
 """
@@ -29,8 +29,9 @@ from prune_core.plugins import no_report
 
 @torch.no_grad()
 def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
-    """The first neuron of some layers always outputs `size`, which the next bias subtracts: dynamic
-    quantization uses one range for all neurons (onnxruntime #9599: a multilingual MiniLM
+    """Make the first neuron of some layers always output `size`, which the next bias subtracts.
+
+    Dynamic quantization uses one range for all neurons (onnxruntime #9599: a multilingual MiniLM
     classifier close to random in int8).
     """
     changed = copy.deepcopy(model)
@@ -43,9 +44,9 @@ def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> n
 
 @torch.no_grad()
 def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
-    """The first four value dimensions of some layers are `size` times larger, and the columns that
-    read them `size` times smaller (optimum #151: a small set of matrices, found by leaving out
-    one at a time).
+    """Make four value dimensions of some layers `size` times larger, their readers smaller.
+
+    In optimum #151, a small set of such matrices was found by leaving out one at a time.
     """
     changed = copy.deepcopy(model)
     for block in blocks:

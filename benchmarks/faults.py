@@ -1,12 +1,11 @@
-"""Fault injection: kill workers, restart the server, fill the disk and set the clock back while
-jobs run, then check all jobs.
+"""Fault injection: kill workers, restart the server, fill the disk, set the clock back.
 
     python -m benchmarks.faults
 
-The same jobs run once without faults for reference. With faults, every job must be finished with
-the same rows, failed with an error message, or cancelled; no job may be lost or duplicated. The
-disk is a small tmpfs, which requires a system on which users may mount it (unshare); elsewhere,
-this fault is skipped, and the output says so.
+The same jobs run once without faults for reference. With faults during the jobs, every job must be
+finished with the same rows, failed with an error message, or cancelled; no job may be lost or
+duplicated. The disk is a small tmpfs, which requires a system on which users may mount it
+(unshare); elsewhere, this fault is skipped, and the output says so.
 """
 
 from __future__ import annotations

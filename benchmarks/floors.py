@@ -150,9 +150,7 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
 
 
 def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
-    """Mask gradients need a forward pass and a backward pass without weight gradients, hence two
-    passes.
-    """
+    """Count two passes for mask gradients: forward, and backward without weight gradients."""
     kept = 1 - method.sparsity
     tune = sum(
         2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r)
@@ -179,8 +177,10 @@ def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
 
 
 def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Return bytes for reading and writing all weights once and, for methods with calibration, the
-    inputs and outputs of every matrix on each path.
+    """Return the bytes that a method must move.
+
+    All weights are read and written once; methods with calibration also read the inputs and write
+    the outputs of every matrix on each path.
     """
     sizes = Sizes.of(model, batches)
     weights = 2.0 * FLOAT * sum(r * c for r, c in sizes.linears)

@@ -98,9 +98,7 @@ def read(store: Store, study: str) -> tuple[Models, list[str]]:
 
 
 def table(models: Models, attacks: list[str]) -> str:
-    """Return Markdown with the metrics of both checkpoints, the gain of the soup under each
-    attack, and differences from the plain dense model.
-    """
+    """Return Markdown: metrics of both checkpoints, gains of the soup, differences from dense."""
     head = [
         "",
         "seeds",
@@ -133,9 +131,7 @@ def table(models: Models, attacks: list[str]) -> str:
 
 
 def _comparisons(models: Models, attacks: list[str]) -> Iterable[str]:
-    """Yield a line per method from the soup: compared with the plain dense model, and with
-    SparseGPT from the soup.
-    """
+    """Yield a line per method from the soup, compared with plain dense and with SparseGPT."""
     for (checkpoint, method, sparsity), model in sorted(
         models.items(), key=lambda item: _place(item[0])
     ):
@@ -172,9 +168,7 @@ def difference(one: pd.Series, two: pd.Series) -> str:
 
 
 def chart(models: Models, attacks: list[str], dark: bool) -> go.Figure:
-    """Plot accuracy and accuracy under each attack against sparsity: solid lines from the soup,
-    dotted lines from the plain checkpoint.
-    """
+    """Plot accuracy and accuracy under each attack against sparsity; solid: soup, dotted: plain."""
     metrics = ["accuracy", *attacks]
     figure = make_subplots(
         1, len(metrics), subplot_titles=["accuracy", *(f"under {attack}" for attack in attacks)]

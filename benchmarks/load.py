@@ -1,5 +1,4 @@
-"""Load test: twenty sessions on one server while a job runs. Measures page times and whether
-memory, threads, files or processes leak.
+"""Load test: page times and resource leaks with twenty sessions on one server while a job runs.
 
     python -m benchmarks.load [--home STORE] [--sessions 20] [--visits 400] [--think 8]
 

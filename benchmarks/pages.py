@@ -1,8 +1,7 @@
-"""Page times in a browser and memory growth of the server: a store with 20 studies, Chromium, one
-server.
+"""Page times in Chromium and memory growth of the server, for a store with 20 studies.
 
-    python -m benchmarks.pages [--home STORE] [--studies 20] [--visits 200] [--sessions 12]
-    [--seconds 900]
+    python -m benchmarks.pages [--home STORE] [--studies 20] [--visits 200] [--sessions 12] \\
+        [--seconds 900]
 
 The newest study of the store is copied that many times into a new store; if there is none, run
 `python -m prune_core demo --wait` first. Painted: heading and takeaway are visible; settled: the
@@ -122,8 +121,9 @@ def load_page(page: Any, address: str, name: str) -> tuple[float, float]:
 
 
 def change_sparsity(browser: Any, address: str, name: str) -> float | None:
-    """Return the seconds from a click on another sparsity until the page has settled; None if the
-    page has no such choice.
+    """Return the seconds from a click on another sparsity until the page has settled.
+
+    None if the page has no such choice.
     """
     with tab(browser) as page:
         load_page(page, address, name)

@@ -1,8 +1,7 @@
-"""Pruning time compared with a lower bound: the necessary FLOPs at the measured matrix rate of this
-machine.
+"""Pruning time compared with a lower bound: the necessary FLOPs at the measured rate.
 
-    python -m benchmarks.prune_speed [--checkpoint demo] [--train FILE] [--sentences 512] [--device
-    auto] [--bert-base]
+    python -m benchmarks.prune_speed [--checkpoint demo] [--train FILE] [--sentences 512] \\
+        [--device auto] [--bert-base]
 
 Prints tokens, the measured matrix rate, the counted FLOPs, and for each method seconds, lower bound
 and their ratio. --bert-base prunes a random model of that size (12 layers, width 768), for a GPU.

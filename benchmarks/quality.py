@@ -1,8 +1,7 @@
-"""Accuracy after pruning compared with the dense model: every method, sparsity and pattern, mean
-over calibration samples.
+"""Accuracy of every method, sparsity and pattern, mean over calibration samples.
 
-python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512]
-[--seeds 3]
+    python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] \\
+        [--sentences 512] [--seeds 3]
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Scaling of time and memory with calibration tokens, layers, models in a study and attacked
-examples; exponents from a log-log fit.
+"""Scaling of time and memory with calibration tokens, layers, models and attacked examples.
 
     python -m benchmarks.scale [--method akr] [--quick]
 
-Every point runs in its own process, whose anonymous memory is monitored (without files that the
-system may drop). Memory is the increase over the process before the work; the last column is the
-estimate that a run shows before it starts. Encoders have random weights and two layers of
-BERT-base's width with sequences of 128 tokens, or one of BERT-large's with 384.
+Exponents are slopes of a log-log fit. Every point runs in its own process, whose anonymous memory
+is monitored (without files that the system may drop). Memory is the increase over the process
+before the work; the last column is the estimate that a run shows before it starts. Encoders have
+random weights and two layers of BERT-base's width with sequences of 128 tokens, or one of BERT-
+large's with 384.
 """
 
 from __future__ import annotations
@@ -201,8 +201,9 @@ def _attack(examples: int) -> dict[str, float]:
 
 
 def _pages(models: int) -> dict[str, float]:
-    """Measure Overview and Compare for a study with that many models, on their first visit to a
-    server that has shown an empty store.
+    """Measure the first visit of Overview and Compare for a study with that many models.
+
+    The server has shown an empty store before.
     """
     from streamlit.testing.v1 import AppTest
 

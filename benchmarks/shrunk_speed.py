@@ -1,8 +1,7 @@
-"""Speed of compact models compared with the dense model, by the fraction of FLOPs removed: in
-theory and measured.
+"""Theoretical and measured speed-up of compact models by the fraction of FLOPs removed.
 
-    python -m benchmarks.shrunk_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] [--length
-    128] [--device auto] [--bert-base]
+    python -m benchmarks.shrunk_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] \\
+        [--length 128] [--device auto] [--bert-base]
 
 The dense model is timed with transformers' forward, the compact model after loading it from a
 folder; passes alternate. Goal on two cores at batch 32, length 128: a speed-up of at least 1.7 at

@@ -1,5 +1,4 @@
-"""A robust dense model for SST-2: plain and FreeLB fine-tunes of MiniLM, their soups, and a paired
-test against the plain fine-tunes.
+"""A robust dense model for SST-2: soups of MiniLM fine-tunes, tested against plain fine-tunes.
 
     python -m benchmarks.soup --out ../soups/sst2 --threads 1 [--trial]
 
@@ -174,9 +173,7 @@ def recipe(changed: dict[str, object], options: argparse.Namespace) -> TrainingR
 def trial(
     recipes: dict[str, TrainingRecipe], train: DataSource, options: argparse.Namespace
 ) -> None:
-    """Print seconds per step for each type of run, seconds per attacked example, and the estimated
-    total.
-    """
+    """Print seconds per step of each type of run and per attacked example, and the total."""
     total, per_step = 0.0, {}
     for recipe in recipes.values():
         if recipe.adversarial not in per_step:
@@ -215,9 +212,7 @@ def trial(
 
 
 def show(results: dict[str, model_soup.Measurements]) -> None:
-    """Print one line per model, and compare each soup with the most accurate and the most robust
-    plain run.
-    """
+    """Print one line per model; compare soups with the most accurate and most robust plain run."""
     print(f"\n{'':20}{'accuracy':>10}{'under attack':>14}{'95% interval':>18}{'n':>6}")
     for name, row in results.items():
         interval = f"{percent(row['under_attack_low'])} to {percent(row['under_attack_high'])}"

@@ -1,11 +1,10 @@
-"""Time and accuracy by the fraction of FLOPs removed: K-prune, Kwon et al. and simple baselines,
-compared with the dense model.
+"""Time and accuracy of structured methods by the fraction of FLOPs removed.
 
-    python -m benchmarks.structured --checkpoint ../shared/models/sst2-minilm \\
-        --task ../shared/data/sst2/validation.parquet --calibration
-        ../shared/data/sst2/train.parquet --max-length 64
-    python -m benchmarks.structured --checkpoint my-squad --task … --calibration … --max-length 192
-    --methods kprune kwon
+    python -m benchmarks.structured --checkpoint ../shared/models/sst2-minilm --max-length 64 \\
+        --task ../shared/data/sst2/validation.parquet \\
+        --calibration ../shared/data/sst2/train.parquet
+    python -m benchmarks.structured --checkpoint my-squad --task … --calibration … \\
+        --max-length 192 --methods kprune kwon
 
 All methods use the same calibration samples; FLOPs are counted at the mean length of the evaluation
 examples, and the compact model is scored.

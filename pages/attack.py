@@ -45,7 +45,8 @@ def budgets() -> None:
     """Draw accuracy against the attacker's budget of queries and of changed words."""
     runs = max(len(model.runs) for model in view.models)
     sample = f"n = {attacked.groupby('seed')['example'].nunique().max()} examples"
-    sample += f" in each of {runs} seeds" * (runs > 1)
+    if runs > 1:
+        sample += f" in each of {runs} seeds"
     with st.grid(2, min_column_width=330, key="budgets") as grid:
         with grid.cell():
             ui.chart(
@@ -89,6 +90,7 @@ def all_values() -> None:
         "attack",
         {
             **{key: ui.percent_bar(title) for key, title in rates.items()},
+            # means over seeds are no whole numbers
             **{key: number(key, format="%.1f" if mean else "%d") for key in outcomes},
             "queries": number("queries (mean)", format="%.0f"),
         },
@@ -114,13 +116,13 @@ ui.page_header("Attack", takeaways.attack(rows, examples, view.models))
 unable = takeaways.unable_to_attack(examples)
 mean = view.means()
 interval = "interval over seeds and examples" if mean else "Wilson interval"
-if len(able := rows[~rows["recipe"].isin(unable)]):
+if len(attacks := rows[~rows["recipe"].isin(unable)]):
     ui.chart(
         "On which model do attacks succeed?",
         f"One dot per model with its 95% {interval}: the fraction of correctly classified examples "
         f"on which the attack succeeded within its budget{f', {mean}' if mean else ''}. "
         "Click a dot to read its examples.",
-        plots.success(able, view.models, view.dark),
+        plots.success(attacks, view.models, view.dark),
         key="success",
         selects=show_examples,
     )

@@ -30,14 +30,14 @@ rows = view.summary()
 def against_sparsity() -> None:
     """Draw one panel per chosen quantity."""
     keys = list(quantities)
-    default: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
-    default[1:1] = [key for key in keys if key.startswith("success")][:2]
+    attacks = [key for key in keys if key.startswith("success")][:2]
+    usual = ("accuracy", *attacks, "error", "cka", "agreement")
     st.markdown("#### How does each quantity change with sparsity?")
     chosen = ui.choice_widget(
         st.pills,
         "panels",
         keys,
-        default=default[:6],
+        default=[key for key in usual if key in keys],
         label="Quantities",
         multi=True,
         format_func=lambda key: quantities[key].title,
@@ -158,8 +158,8 @@ def all_values() -> None:
         )
         test = "The bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
         st.caption(
-            f"{test} tests whether the numbers of broken and fixed examples could differ this much "
-            "by chance; a small p means that they hardly could."
+            f"{test}: a small p means that the numbers of broken and fixed examples would rarely "
+            "differ this much by chance."
         )
 
 

@@ -50,7 +50,7 @@ def _check(
 
 
 def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], policy: Policy) -> None:
-    """Show one row per test, why tests have no result, and a button that measures cost again."""
+    """Show one row per test, the reasons for missing results, and a button to remeasure cost."""
     rows = [
         {
             "test": verdict.title,
@@ -72,12 +72,14 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         "excluded": st.column_config.TextColumn(
             "Ruled out",
             help=(
-                f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
-                "tightest limit it could show to be met."
+                f"Values that the sample rules out with {policy.confidence:g}% confidence. Their "
+                "bound is the tightest limit that would be met."
             ),
         ),
         "needs": number(
-            "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
+            "n needed",
+            help="Examples that would give a decision in 80 of 100 samples if the measured value "
+            "is the true one",
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
@@ -86,15 +88,14 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
     ):
         names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
         st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
-    if (
-        any(
-            CRITERIA[verdict.criterion].measure == "cost"
-            and verdict.answer == deployment_check.INCONCLUSIVE
-            for verdict in verdicts
-        )
-        and job.status == Status.DONE
-        and st.button("Measure cost again", key="remeasure", icon=":material/timer:")
-    ):
+    is_cost_inconclusive = any(
+        CRITERIA[verdict.criterion].measure == "cost"
+        and verdict.answer == deployment_check.INCONCLUSIVE
+        for verdict in verdicts
+    )
+    if not is_cost_inconclusive or job.status != Status.DONE:
+        return
+    if st.button("Measure cost again", key="remeasure", icon=":material/timer:"):
         ui.run_action(_remeasure, store, job)
         st.rerun()
 
@@ -197,8 +198,8 @@ model = ui.one_model(view.pruned, "deploy-model", "Model to check", dark=view.da
 if seed_note := seeds.seed_note([model]):
     st.caption(f"This check uses {seed_note}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
-answer, limits = grid.cell(), grid.cell()
-with limits:
+result_cell, limits_cell = grid.cell(), grid.cell()
+with limits_cell:
     policy = ui.run_action(_policy.form, view.kind, evidence.metric_of(view.rows("accuracy")))
 if policy is None:
     st.stop()
@@ -215,7 +216,7 @@ except PruneError as error:
     st.stop()
 with headline:
     ui.takeaway(f"{model.label}. {sentence}")
-with answer:
+with result_cell:
     ui.chart(
         "How much of each limit is used?",
         f"The measured value and one-sided {policy.confidence:g}% bounds; values to the right "

@@ -61,10 +61,10 @@ def by_block() -> None:
         "Embeddings are the "
         + TITLES[pooling]
         + " after each layer. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
-        "X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two sets "
+        "X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centered embeddings is 1 when the two sets "
         "differ by a rotation and a scale only; **Procrustes** is the distance left after "
-        "the best rotation of the normalised sets; **neighbours kept** is the mean fraction of "
-        f"an example's {int(rows['k'].iloc[0])} nearest neighbours that are preserved. The "
+        "the best rotation of the normalized sets; **neighbors kept** is the mean fraction of "
+        f"an example's {int(rows['k'].iloc[0])} nearest neighbors that are preserved. The "
         "dotted line marks no change."
     )
 

@@ -34,7 +34,8 @@ FIELDS = PAIR if view.pairs else (SENTENCE,)
 FIELDS = QUESTION if view.kind == "span" else FIELDS
 VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
-CHANGED = FIELDS[view.kind == "span"][0]  # the field that may have an original to compare with
+# title of the field that may have an original to compare with: the context of a question
+CHANGED = FIELDS[1 if view.kind == "span" else 0][0]
 if not view.models:
     ui.empty(
         view.store,
@@ -244,7 +245,7 @@ def answers(outputs: dict[ComparedModel, dict], text: str) -> None:
         )
     )
     st.caption(
-        f"Underlined in each model's colour: {' and '.join(other.label for other in marked)}."
+        f"Underlined in each model's color: {' and '.join(other.label for other in marked)}."
     )
 
 
@@ -266,8 +267,8 @@ def entities(outputs: dict[ComparedModel, dict], text: str) -> None:
         ui.table(shown, "tags", {})
 
 
-for (title, _), given in zip(FIELDS, st.session_state.pop("inspect-texts", ()), strict=False):
-    st.session_state[_key(title)] = given or ""
+for (title, _), example in zip(FIELDS, st.session_state.pop("inspect-texts", ()), strict=False):
+    st.session_state[_key(title)] = example or ""
 st.title("Inspect", anchor=False)
 view.caption_seed("This page uses the weights of")
 client = inspector(str(view.store.home))

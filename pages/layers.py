@@ -16,7 +16,7 @@ if rows.empty:
         "Layers",
         "**Where does pruning hurt?** This page shows the relative error of every layer and "
         "matrix: how it grows with depth, how much of it comes from the layer itself and how much "
-        "is inherited, and the realised sparsity of each matrix.",
+        "is inherited, and the realized sparsity of each matrix.",
         key="layers",
         is_active=view.is_active,
     )
@@ -30,7 +30,7 @@ SHADES = {
     "total": "total error",
     "own": "own error",
     "inherited": "inherited error",
-    "sparsity": "realised sparsity",
+    "sparsity": "realized sparsity",
 }
 
 
@@ -58,11 +58,12 @@ def by_depth() -> None:
 
 def by_matrix() -> None:
     """Draw the chosen error of every matrix of every model on one scale."""
-    column = ui.segments("shade", SHADES, label="Colour shows")
+    column = ui.segments("shade", SHADES, label="Color shows")
+    question = f"Which matrices have the largest {SHADES[column]}?"
+    if column == "sparsity":
+        question = "How sparse is each matrix?"
     ui.chart(
-        "How sparse is each matrix?"
-        if column == "sparsity"
-        else f"Which matrices have the largest {SHADES[column]}?",
+        question,
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
@@ -76,7 +77,7 @@ def heads_and_neurons() -> None:
     structured = ui.one_model(structured_models, "unit-model", "Structured model", dark=view.dark)
     ui.chart(
         "Which heads and neurons are left?",
-        "One square per head (hollow = removed) and one bar per layer for the neurons. The colour "
+        "One square per head (hollow = removed) and one bar per layer for the neurons. The color "
         "is the type of knowledge that the unit was kept for, if the method records it. "
         f"{view.which_seed('This chart shows', [structured])}".rstrip(),
         plots.kept_units(units, structured, view.dark),
@@ -103,11 +104,11 @@ def all_values() -> None:
     formats = {
         **dict.fromkeys(("own", "inherited", "total"), formatting.error),
         "cosine": formatting.plain,
-        "realised sparsity": formatting.percent,
+        "realized sparsity": formatting.percent,
     }
     renamed = shown[
         ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    ].rename(columns={"block": "layer", "part": "matrix", "sparsity": "realised sparsity"})
+    ].rename(columns={"block": "layer", "part": "matrix", "sparsity": "realized sparsity"})
     ui.table(renamed.style.format(formats, na_rep="–"), "reconstruction", plain=errors, height=420)
 
 

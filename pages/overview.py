@@ -48,7 +48,7 @@ def introduction() -> None:
                 st.markdown(f"**{title}**\n\n{text}")
 
 
-def multiples() -> None:
+def small_charts() -> None:
     """Draw accuracy, accuracy under attack and reconstruction error against sparsity."""
     tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
     quantities = available(tables)
@@ -72,7 +72,7 @@ def multiples() -> None:
                 st.skeleton(height=320)
 
 
-def closer() -> None:
+def links() -> None:
     """Show the takeaway of each other page with a link to it."""
     takeaway_of = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
@@ -100,9 +100,9 @@ if not view.store.jobs():
 ui.page_header("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
 label_order.show_for_study(view.store, view.jobs)
 if view.models:
-    multiples()
+    small_charts()
     checkpoints = dict.fromkeys(model.start for model in view.models if model.start)
-    note = f" A mark with a dot in it started from {' or '.join(checkpoints)} instead."
+    note = f" A dot inside a mark: pruned from {' or '.join(checkpoints)}."
     ui.how_to_read(
         "Each line is one method, from the dense model at 0% through the requested sparsities; "
         "the dotted line is the dense model and the pale band its 95% Wilson interval. Bars are "
@@ -121,7 +121,7 @@ elif view.is_active:
                 st.skeleton(height=320)
 frame.show_stopped(view.store.jobs(view.study))
 if view.models:
-    closer()
+    links()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
     ui.demo_button(view.store, "demo-again", "secondary")
     st.caption(

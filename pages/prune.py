@@ -33,8 +33,8 @@ def methods_form() -> dict[str, Any]:
         leave_out=("sparsity", "pattern"),
         more=BASELINES,
     )
-    places = st.columns(3, gap="medium")
-    sparsities = places[0].multiselect(
+    columns = st.columns(3, gap="medium")
+    sparsities = columns[0].multiselect(
         "Sparsities",
         ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"],
         ["50%", "70%"],
@@ -44,7 +44,7 @@ def methods_form() -> dict[str, Any]:
         "remove heads and neurons. Type other values, such as 65%.",
         persist_state="session",
     )
-    patterns = places[1].multiselect(
+    patterns = columns[1].multiselect(
         "N:M patterns",
         ["2:4", "4:8", "32:64"],
         accept_new_options=True,
@@ -53,7 +53,7 @@ def methods_form() -> dict[str, Any]:
         "is 50%. Not for methods that remove heads and neurons.",
         persist_state="session",
     )
-    seeds = places[2].multiselect(
+    seeds = columns[2].multiselect(
         "Seeds",
         [0, 1, 2, 3, 4],
         [0],
@@ -89,16 +89,16 @@ def parse_seed(value: object) -> int:
 def expert_form() -> dict[str, Any]:
     """Draw device, batch size and other settings; return them as keys of a sweep."""
     with st.expander("Expert options", icon=":material/tune:", key="expert-run"):
-        places = st.columns(3)
+        columns = st.columns(3)
         return {
-            "device": places[0].selectbox(
+            "device": columns[0].selectbox(
                 "Device",
                 ["auto", "cpu", "cuda", "mps"],
                 key="device",
                 help="auto uses CUDA if available, then MPS, then the CPU.",
                 persist_state="session",
             ),
-            "batch_size": places[1].number_input(
+            "batch_size": columns[1].number_input(
                 "Batch size",
                 1,
                 4096,
@@ -107,7 +107,7 @@ def expert_form() -> dict[str, Any]:
                 help="Halved automatically if memory runs out.",
                 persist_state="session",
             ),
-            "max_length": places[2].number_input(
+            "max_length": columns[2].number_input(
                 "Maximum length (tokens)",
                 4,
                 512,
@@ -115,7 +115,7 @@ def expert_form() -> dict[str, Any]:
                 key="max_length",
                 persist_state="session",
             ),
-            "keep": places[0].selectbox(
+            "keep": columns[0].selectbox(
                 "Save pruned weights",
                 list(experiment.KEEP),
                 key="keep",
@@ -137,8 +137,7 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
         st.caption(
-            f"Not available: {', '.join(left_out)}. It supports classifiers only, and this model "
-            f"predicts {TASK_TYPES[kind]}."
+            f"Not available for models that predict {TASK_TYPES[kind]}: {', '.join(left_out)}."
         )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
@@ -151,15 +150,15 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
         old = None if again else view.store.find(run.key())
         if old and old.study != run.study and old.status != Status.DONE:
             old = None  # only finished runs of other studies are reused
-        bytes = experiment.estimate_disk(run)
+        disk = experiment.estimate_disk(run)
         if not old:
-            new, total, space = new + 1, total + seconds, space + bytes
+            new, total, space = new + 1, total + seconds, space + disk
         rows.append(
             {
                 "run": run.label,
                 "stages": " → ".join(experiment.stages(run)),
                 "estimate": formatting.approximate_seconds(seconds),
-                "weights on disk": formatting.size(bytes) if bytes else "none",
+                "weights on disk": formatting.size(disk) if disk else "none",
                 "status": f"{old.status} as job {old.id}" if old else "new",
             }
         )
@@ -227,19 +226,19 @@ try:
     measures = forms.cards(
         fitting_measures(kind),
         "measure",
-        tuple(name for name, measure in MEASURES.items() if measure.usual),
+        tuple(name for name, measure in MEASURES.items() if measure.is_default),
     )
     settings = expert_form()
     st.markdown("#### Plan")
-    places = st.columns([2, 1], vertical_alignment="bottom")
-    study = places[0].text_input(
+    columns = st.columns([2, 1], vertical_alignment="bottom")
+    study = columns[0].text_input(
         "Study",
         "My study",
         key="study-name",
         help="Runs of one study are compared with each other; an existing name adds runs to it.",
         persist_state="session",
     )
-    again = places[1].toggle(
+    again = columns[1].toggle(
         "Recompute finished runs",
         key="again",
         help="Otherwise the results of finished runs are reused.",

@@ -34,9 +34,9 @@ def find_soups(home: Path) -> dict[str, Path]:
 
 
 def candidates(record: dict[str, Any]) -> None:
-    """Show how each candidate was trained and its scores; only options in which they differ."""
+    """Show the scores of each candidate and the options in which candidates differ."""
     recipes = [row["recipe"] for row in record["candidates"]]
-    differ = [
+    changed = [
         key
         for key in dict.fromkeys(key for recipe in recipes for key in recipe)
         if len({str(recipe.get(key)) for recipe in recipes}) > 1
@@ -47,7 +47,7 @@ def candidates(record: dict[str, Any]) -> None:
             "used": row["name"] in record["ingredients"],
             "accuracy": 100 * row["accuracy"],
             "under_attack": 100 * row["under_attack"],
-            **{key: value(row["recipe"], key) for key in differ},
+            **{key: option_text(row["recipe"], key) for key in changed},
         }
         for row in record["candidates"]
     ]
@@ -60,7 +60,7 @@ def candidates(record: dict[str, Any]) -> None:
         pd.DataFrame(rows),
         "soup-candidates",
         {
-            **{key: key.replace("_", " ").capitalize() for key in ("name", *differ)},
+            **{key: key.replace("_", " ").capitalize() for key in ("name", *changed)},
             "used": st.column_config.CheckboxColumn("Used"),
             "accuracy": number("Accuracy", format="%.1f%%"),
             "under_attack": number("Under attack", format="%.1f%%"),
@@ -68,7 +68,7 @@ def candidates(record: dict[str, Any]) -> None:
     )
 
 
-def value(recipe: dict[str, Any], key: str) -> str:
+def option_text(recipe: dict[str, Any], key: str) -> str:
     """Return an option as text; a dash if the fine-tune did not use it or its value is unknown."""
     unused = key.startswith("adversarial_") and recipe.get("adversarial") != "freelb"
     return formatting.MISSING if unused else str(recipe.get(key, formatting.MISSING))
@@ -111,33 +111,8 @@ def _custom_form(home: Path) -> None:
         validation = right.text_input(
             "Validation data", "sst2", key="own-validation", help="Selects the candidates."
         )
-        columns = st.columns(4)
-        plain = columns[0].number_input("Standard fine-tunes", 0, 20, value=2, key="own-plain")
-        freelb = columns[1].number_input(
-            "FreeLB fine-tunes",
-            0,
-            20,
-            value=2,
-            key="own-freelb",
-            help="Adversarial training with small perturbations of the embeddings.",
-        )
-        examples = columns[2].number_input(
-            "Training examples per fine-tune",
-            0,
-            10_000_000,
-            value=20_000,
-            key="own-examples",
-            help="0 uses all.",
-        )
-        epochs = columns[3].number_input("Epochs", 1, 100, value=1, key="own-epochs")
         plan = robust_checkpoint.RobustPlan(
-            checkpoint.strip(),
-            task.strip(),
-            validation.strip(),
-            plain=plain,
-            freelb=freelb,
-            examples=examples,
-            epochs=epochs,
+            checkpoint.strip(), task.strip(), validation.strip(), **_training_sizes()
         )
         st.caption(
             f"About {formatting.approximate_seconds(plan.seconds())} on two cores with a model of "
@@ -146,6 +121,31 @@ def _custom_form(home: Path) -> None:
         )
         if st.form_submit_button("Create", icon=":material/play_arrow:"):
             start(robust_checkpoint.start_training, home, name, plan)
+
+
+def _training_sizes() -> dict[str, int]:
+    """Draw the numbers of fine-tunes, examples and epochs; return them as fields of the plan."""
+    columns = st.columns(4)
+    return {
+        "plain": columns[0].number_input("Standard fine-tunes", 0, 20, value=2, key="own-plain"),
+        "freelb": columns[1].number_input(
+            "FreeLB fine-tunes",
+            0,
+            20,
+            value=2,
+            key="own-freelb",
+            help="Adversarial training with small perturbations of the embeddings.",
+        ),
+        "examples": columns[2].number_input(
+            "Training examples per fine-tune",
+            0,
+            10_000_000,
+            value=20_000,
+            key="own-examples",
+            help="0 uses all.",
+        ),
+        "epochs": columns[3].number_input("Epochs", 1, 100, value=1, key="own-epochs"),
+    }
 
 
 def start(action: Any, *arguments: Any) -> None:

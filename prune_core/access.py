@@ -96,7 +96,7 @@ def is_verified(claims: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Access:
-    """How users are identified and who of them may open the dashboard."""
+    """Access settings: how users are identified, and which of them may open the dashboard."""
 
     login: tuple[str, ...] | None  # metadata addresses of the providers; None without a login
     user_header: str
@@ -177,14 +177,14 @@ class Access:
             host = ", ".join(urlsplit(provider).hostname or provider for provider in providers)
             raise PruneError(
                 f"The login at {host or 'the provider in secrets.toml'} has no allow-list, so "
-                "everyone with an account there could open the dashboard: name who may, with "
+                "everyone with an account there could open the dashboard: list who may, with "
                 "--allow ada@lab.example.org, --allow @lab.example.org or --allow group:NAME "
                 f"(or {ALLOW}), or write --allow {ANYONE}."
             )
 
 
 def login_providers() -> tuple[str, ...] | None:
-    """`server_metadata_url` of every provider in Streamlit's secrets; None without a login."""
+    """Return `server_metadata_url` of all providers in Streamlit's secrets; None without login."""
     for folder in (ROOT, Path.home()):
         file = folder / ".streamlit" / "secrets.toml"
         if not file.is_file():
@@ -211,7 +211,7 @@ def is_loopback(address: str) -> bool:
 
 
 def access_token(home: Path, *, create: bool = True) -> str:
-    """The access token in `home`/token, created at first use, readable by this user only."""
+    """Return the token in `home`/token, created at first use, readable by this user only."""
     path = home / "token"
     if not path.exists():
         if not create:
@@ -228,7 +228,7 @@ def access_token(home: Path, *, create: bool = True) -> str:
 
 
 def proxy_secret(file: str | Path) -> str:
-    """The secret that a reverse proxy adds to every request."""
+    """Return the secret that a reverse proxy adds to every request."""
     path = Path(file)
     if not path.is_file():
         raise PruneError(f"--proxy-secret-file {path}: there is no such file.")
@@ -242,10 +242,10 @@ def proxy_secret(file: str | Path) -> str:
     return secret
 
 
-def constant_time_equal(given: str | bytes, expected: str) -> bool:
+def constant_time_equal(presented: str | bytes, expected: str) -> bool:
     """Compare two secrets in constant time."""
     return hmac.compare_digest(
-        given.encode() if isinstance(given, str) else given, expected.encode()
+        presented.encode() if isinstance(presented, str) else presented, expected.encode()
     )
 
 

@@ -50,10 +50,12 @@ TEXTS = (
 
 
 def label(method: str, sparsity: float) -> str:
+    """Return the label of a run: "AKR 50%"."""
     return "Dense" if method == "dense" else f"{TITLES[method]} {sparsity:.0%}"
 
 
 def wilson(fraction: float, n: int) -> tuple[float, float]:
+    """Return the 95% Wilson interval of a proportion, without scipy."""
     z = 1.96
     middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
@@ -61,14 +63,14 @@ def wilson(fraction: float, n: int) -> tuple[float, float]:
 
 
 def probabilities(confidence: float, prediction: int) -> list[float]:
+    """Return the probabilities of both labels, with `confidence` for the predicted one."""
     return [1 - confidence, confidence] if prediction else [confidence, 1 - confidence]
 
 
 def predictions(method: str, sparsity: float, n: int) -> pd.DataFrame:
-    shared_rng, run_rng = (
-        np.random.default_rng(0),
-        np.random.default_rng(abs(hash_of(method, sparsity))),
-    )
+    """Return the table `prediction`; the dense predictions are the same in all runs."""
+    shared_rng = np.random.default_rng(0)
+    run_rng = np.random.default_rng(hash_of(method, sparsity))
     labels = shared_rng.integers(0, 2, n)
     dense = np.where(shared_rng.random(n) < ACCURACY[("dense", 0.0)], labels, 1 - labels)
     flip = run_rng.random(n) < (ACCURACY[("dense", 0.0)] - ACCURACY[(method, sparsity)]) * 1.3
@@ -92,16 +94,16 @@ def predictions(method: str, sparsity: float, n: int) -> pd.DataFrame:
 
 
 def hash_of(method: str, sparsity: float) -> int:
+    """Return a seed of a run that is the same in every process."""
     return sum(map(ord, method)) * 1000 + round(sparsity * 100)
 
 
 def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table `accuracy` of the rows of `prediction`."""
     n = len(rows)
     dense_correct, pruned_correct = rows["dense"] == rows["label"], rows["pruned"] == rows["label"]
-    broken, fixed = (
-        int((dense_correct & ~pruned_correct).sum()),
-        int((~dense_correct & pruned_correct).sum()),
-    )
+    broken = int((dense_correct & ~pruned_correct).sum())
+    fixed = int((~dense_correct & pruned_correct).sum())
     difference = (fixed - broken) / n
     spread = 1.96 * math.sqrt(max(broken + fixed - (fixed - broken) ** 2 / n, 0)) / n
     dense_low, dense_high = wilson(dense_correct.mean(), n)
@@ -136,10 +138,12 @@ def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_scale(method: str, sparsity: float) -> float:
+    """Return the size of a run's errors, relative to magnitude pruning at 70%."""
     return ERROR_SCALE[method] * (sparsity / 0.7) ** 2
 
 
 def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
+    """Return the table `reconstruction`, with errors that grow with depth."""
     rows, scale = [], error_scale(method, sparsity)
     for block in range(BLOCKS):
         for position, part in enumerate(PARTS):
@@ -172,7 +176,7 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
 
 
 def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
-    """Return layers with independent errors and additive changes of log-odds."""
+    """Return the sensitivity tables, with independent errors and additive log-odds."""
     errors = [error_scale(method, sparsity) * (0.1 + 0.02 * block) for block in range(BLOCKS)]
     rows = [
         {
@@ -203,11 +207,8 @@ def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]
 
 
 def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
-    scale, shared_rng, run_rng = (
-        error_scale(method, sparsity),
-        np.random.default_rng(1),
-        np.random.default_rng(hash_of(method, sparsity)),
-    )
+    """Return the drift tables; the dense embeddings are the same in all runs."""
+    scale = error_scale(method, sparsity)
     by_block = pd.DataFrame(
         [
             {
@@ -225,7 +226,17 @@ def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
         ]
     )
     examples = predictions(method, sparsity, n)[["example", "text", "label", "dense", "pruned"]]
-    maps = []
+    return {
+        "drift": by_block,
+        "drift_map": _maps(scale, examples, run_seed=hash_of(method, sparsity)),
+        "drift_example": examples,
+    }
+
+
+def _maps(scale: float, examples: pd.DataFrame, run_seed: int) -> pd.DataFrame:
+    """Return the table `drift_map`: PCA of every block, and UMAP of the last one."""
+    shared_rng, run_rng = np.random.default_rng(1), np.random.default_rng(run_seed)
+    n, maps = len(examples), []
     for block in range(BLOCKS):
         for projection in ("pca", "umap") if block == BLOCKS - 1 else ("pca",):
             side = np.where(examples["dense"] == 1, 1.0, -1.0) * (0.4 + 0.5 * block)
@@ -245,14 +256,11 @@ def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
                     }
                 )
             )
-    return {
-        "drift": by_block,
-        "drift_map": pd.concat(maps, ignore_index=True),
-        "drift_example": examples,
-    }
+    return pd.concat(maps, ignore_index=True)
 
 
 def cost(method: str, sparsity: float) -> pd.DataFrame:
+    """Return the table `cost`, in which pruning saves nothing."""
     prunable, all_weights = 10_616_832, 22_713_986
     rows = [
         {
@@ -269,7 +277,7 @@ def cost(method: str, sparsity: float) -> pd.DataFrame:
             "throughput": 341.0,
             "speedup_measured": 1.0,
             "device": "cpu",
-            "note": "Unstructured zeros bring no speed-up on ordinary kernels.",
+            "note": "Unstructured zeros give no speed-up with standard kernels.",
         }
         for model, fraction in (("dense", 0.0), ("pruned", sparsity))
     ]
@@ -277,6 +285,7 @@ def cost(method: str, sparsity: float) -> pd.DataFrame:
 
 
 def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
+    """Return the attack tables of two recipes, which succeed more often on larger errors."""
     summary, examples = [], []
     clean, scale = ACCURACY[(method, sparsity)], error_scale(method, sparsity)
     for recipe, n, strength in (("DeepWordBug", 40, 0.62), ("TextFooler (MiniLM)", 20, 0.78)):
@@ -294,41 +303,37 @@ def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
             for i in range(n)
         ]
         examples += rows
-        outcome = pd.Series([row["outcome"] for row in rows]).value_counts()
-        succeeded, failed, skipped = (
-            int(outcome.get(name, 0)) for name in ("success", "failed", "skipped")
-        )
-        attacked = succeeded + failed
-        accuracy, under_attack, success_rate = attacked / n, failed / n, succeeded / attacked
-        (low, high), (under_low, under_high), (rate_low, rate_high) = (
-            wilson(accuracy, n),
-            wilson(under_attack, n),
-            wilson(success_rate, attacked),
-        )
-        summary.append(
-            {
-                "recipe": recipe,
-                "n": n,
-                "accuracy": accuracy,
-                "accuracy_low": low,
-                "accuracy_high": high,
-                "under_attack": under_attack,
-                "under_attack_low": under_low,
-                "under_attack_high": under_high,
-                "success_rate": success_rate,
-                "success_low": rate_low,
-                "success_high": rate_high,
-                "attacked": attacked,
-                "succeeded": succeeded,
-                "failed": failed,
-                "skipped": skipped,
-                "errored": 0,
-                "words_changed": 0.17,
-                "queries": 31.4,
-                "seconds": 6.2,
-            }
-        )
+        summary.append({"recipe": recipe, **_attack_summary([row["outcome"] for row in rows])})
     return {"attack": pd.DataFrame(summary), "attack_example": pd.DataFrame(examples)}
+
+
+def _attack_summary(outcomes: list[str]) -> dict[str, float]:
+    """Return counts and rates with their 95% intervals."""
+    n = len(outcomes)
+    succeeded, failed, skipped = map(outcomes.count, ("success", "failed", "skipped"))
+    attacked = succeeded + failed
+    rates = {
+        "accuracy": (attacked, n),
+        "under_attack": (failed, n),
+        "success": (succeeded, attacked),
+    }
+    bounds = {name: wilson(hits / total, total) for name, (hits, total) in rates.items()}
+    return {
+        "n": n,
+        "accuracy": attacked / n,
+        "under_attack": failed / n,
+        "success_rate": succeeded / attacked,
+        **{f"{name}_low": low for name, (low, _) in bounds.items()},
+        **{f"{name}_high": high for name, (_, high) in bounds.items()},
+        "attacked": attacked,
+        "succeeded": succeeded,
+        "failed": failed,
+        "skipped": skipped,
+        "errored": 0,
+        "words_changed": 0.17,
+        "queries": 31.4,
+        "seconds": 6.2,
+    }
 
 
 def _attacked(
@@ -340,20 +345,22 @@ def _attacked(
     clean: float,
     strength: float,
 ) -> dict[str, object]:
+    """Return the row of example i: misclassified if `difficulty` exceeds the `clean` accuracy.
+
+    The attack succeeds if `luck` is below its `strength`; `effort` sets how much it changes.
+    """
     text, label = TEXTS[i % len(TEXTS)], i % 2
-    outcome = "skipped" if difficulty > clean else "success" if luck < strength else "failed"
-    words = text.split()
-    changed = (
-        []
-        if outcome == "skipped"
-        else [k for k in (1, 3, 5)[: 1 + int(3 * effort)] if k < len(words)]
-    )
+    outcome = "success" if luck < strength else "failed"
+    if difficulty > clean:  # misclassified without an attack
+        outcome = "skipped"
+    words, changed = text.split(), []
+    if outcome != "skipped":
+        changed = [k for k in (1, 3, 5)[: 1 + int(3 * effort)] if k < len(words)]
     for k in changed:
-        words[k] = (
-            words[k][:-2] + words[k][-2:][::-1]
-            if recipe == "DeepWordBug"
-            else {"film": "movie"}.get(words[k], "rather")
-        )
+        word = words[k]
+        words[k] = {"film": "movie"}.get(word, "rather")
+        if recipe == "DeepWordBug":
+            words[k] = word[:-2] + word[-2:][::-1]
     original = label if outcome != "skipped" else 1 - label
     perturbed = 1 - original if outcome == "success" else original
     return {
@@ -380,7 +387,7 @@ def _attacked(
 
 
 def transfer(job: int, examples: pd.DataFrame) -> pd.DataFrame:
-    """Return transfer rows of all jobs, by the column `job`."""
+    """Return the table `transfer` of one job: the adversarial examples of all jobs on its model."""
     names, rng = np.array(["negative", "positive"]), np.random.default_rng(job)
     examples = examples[examples["outcome"] == "success"]
     labels, opposite = names[examples["label"]], names[1 - examples["label"]]
@@ -404,6 +411,7 @@ def transfer(job: int, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 def prune(sparsity: float) -> pd.DataFrame:
+    """Return the table `prune`."""
     return pd.DataFrame(
         [
             {"block": b, "part": part, "sparsity": sparsity, "damping": 0.01, "seconds": 0.1}
@@ -448,6 +456,18 @@ def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, 
     }
 
 
+# stage -> its tables
+STAGES = {
+    "prune": ["prune"],
+    "accuracy": ["accuracy", "prediction"],
+    "reconstruction": ["reconstruction"],
+    "sensitivity": ["sensitivity", "sensitivity_example"],
+    "drift": ["drift", "drift_map", "drift_example"],
+    "cost": ["cost"],
+    "attack": ["attack", "attack_example"],
+}
+
+
 def fill(
     store,
     n: int = 80,
@@ -455,61 +475,52 @@ def fill(
     runs: tuple[tuple[str, float], ...] = RUNS,
     task: str = "demo",
 ) -> list[int]:
-    """Write the study to a store, with every run finished."""
+    """Write the study to a store, with every run finished; return the IDs of its jobs."""
+    facts = {
+        "device": "cpu",
+        "device_title": "CPU, 2 cores",
+        "label_names": ["negative", "positive"],
+        "calibration_n": 256,
+        "evaluation_n": n,
+    }
     ids = []
     for method, sparsity in runs:
-        options = {"sparsity": sparsity, "pattern": ""} | (
-            {"allocation": "uniform"} if method in ("sparsegpt", "akr") else {}
-        )
-        plan = {
-            "checkpoint": "demo",
-            "source": {"task": task, "text": "", "text_pair": "", "label": "", "calibration": ""},
-            "method": None if method == "dense" else {"name": method, "options": options},
-            "measures": [],
-            "calibration": 256,
-            "evaluation": 0,
-            "seed": 0,
-            "device": "auto",
-            "study": study_name,
-        }
         id = store.submit(
-            plan,
+            _experiment(method, sparsity, task, study_name=study_name),
             label(method, sparsity),
             f"{study_name}-{method}-{sparsity}",
             study_name,
             "auto",
             worker="sample",
         )
-        facts = {
-            "device": "cpu",
-            "device_title": "CPU, 2 cores",
-            "label_names": ["negative", "positive"],
-            "calibration_n": 256,
-            "evaluation_n": n,
-        }
-        run_tables = tables(method, sparsity, n)
-        stages = {
-            "prune": ["prune"],
-            "accuracy": ["accuracy", "prediction"],
-            "reconstruction": ["reconstruction"],
-            "sensitivity": ["sensitivity", "sensitivity_example"],
-            "drift": ["drift", "drift_map", "drift_example"],
-            "cost": ["cost"],
-            "attack": ["attack", "attack_example"],
-        }
-        for stage, names in stages.items():
-            if names[0] in run_tables:
-                store.add_rows(
-                    id, {name: run_tables[name] for name in names}, stage, seconds=3.0, facts=facts
-                )
+        rows = tables(method, sparsity, n)
+        for stage, names in STAGES.items():
+            if names[0] in rows:
+                stage_rows = {name: rows[name] for name in names}
+                store.add_rows(id, stage_rows, stage, seconds=3.0, facts=facts)
         store.update(id, status="done", progress=1.0, finished=1.0)
         ids.append(id)
-    run_tables = store.rows("attack_example", ids)
+    attacked = store.rows("attack_example", ids)
     for id in ids:
-        store.add_rows(
-            id, {"transfer": transfer(id, run_tables)}, "transfer", seconds=1.0, facts={}
-        )
+        store.add_rows(id, {"transfer": transfer(id, attacked)}, "transfer", seconds=1.0, facts={})
     return ids
+
+
+def _experiment(method: str, sparsity: float, task: str, study_name: str) -> dict[str, object]:
+    options: dict[str, object] = {"sparsity": sparsity, "pattern": ""}
+    if method in ("sparsegpt", "akr"):
+        options["allocation"] = "uniform"
+    return {
+        "checkpoint": "demo",
+        "source": {"task": task, "text": "", "text_pair": "", "label": "", "calibration": ""},
+        "method": None if method == "dense" else {"name": method, "options": options},
+        "measures": [],
+        "calibration": 256,
+        "evaluation": 0,
+        "seed": 0,
+        "device": "auto",
+        "study": study_name,
+    }
 
 
 def soup() -> dict:

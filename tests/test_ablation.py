@@ -50,11 +50,12 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
 
 def test_options_are_compared_with_full_form_of_same_seed() -> None:
     contributions = ablation.option_contributions(*runs()).set_index(["part", "asked"])
-    assert (
-        set(contributions.index.get_level_values("part"))
-        == {"without bias", "solver admm", "without recollect"}
-        and len(contributions) == 6
-    )
+    assert set(contributions.index.get_level_values("part")) == {
+        "without bias",
+        "solver admm",
+        "without recollect",
+    }
+    assert len(contributions) == 6
     row = contributions.loc[("without bias", 0.7)]
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-0.03, -0.04, -0.02))
     assert row["seeds"] == 2 and row["n"] == 872
@@ -71,11 +72,9 @@ def test_labels_name_changed_options(tmp_path: Path) -> None:
         "without bias",
         "AKR",
     )
-    assert (
-        (full.form, repeated.form) == ("", "")
-        and full.label != repeated.label
-        and full.label.startswith("AKR 50% · job ")
-    )
+    assert (full.form, repeated.form) == ("", "")
+    assert full.label != repeated.label
+    assert full.label.startswith("AKR 50% · job ")
     table = pd.DataFrame(
         [
             {
@@ -104,10 +103,8 @@ def test_chart_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
     figure = plots.option_contributions(ablation.option_contributions(*runs()), dark)
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
-    assert (
-        "−3.0 points" in figure.data[0].customdata[0]
-        and "2 seeds, n = 872" in figure.data[0].customdata[0]
-    )
+    assert "−3.0 points" in figure.data[0].customdata[0]
+    assert "2 seeds, n = 872" in figure.data[0].customdata[0]
 
 
 def test_runs_without_newer_options_have_the_same_form():
@@ -119,8 +116,6 @@ def test_runs_without_newer_options_have_the_same_form():
     labels = ablation.form_labels(
         {1: old, 2: new, 3: distilled, 4: augmented, 5: FULL | {"distil": 5.0}}
     )
-    assert (
-        labels[1] == labels[2]
-        and labels[3] == labels[5]
-        and len({labels[1], labels[3], labels[4]}) == 3
-    )
+    assert labels[1] == labels[2]
+    assert labels[3] == labels[5]
+    assert len({labels[1], labels[3], labels[4]}) == 3

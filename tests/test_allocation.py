@@ -13,9 +13,8 @@ def exponential(rate: float, kept: list[float]) -> list[float]:
 
 def test_equal_matrices_get_equal_sparsity() -> None:
     kept = kept_fractions(0.8)
-    assert by_error(
-        [exponential(3, kept)] * 3, kept, [100, 100, 100], sparsity=0.8
-    ) == pytest.approx([0.8] * 3)
+    sparsities = by_error([exponential(3, kept)] * 3, kept, [100, 100, 100], sparsity=0.8)
+    assert sparsities == pytest.approx([0.8] * 3)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.875, 0.95])
@@ -24,20 +23,16 @@ def test_total_sparsity_is_met_for_any_error_curves_and_sizes(sparsity: float) -
     kept, sizes = kept_fractions(sparsity), [100, 400, 400, 50]
     curves = [sorted(torch.rand(len(kept), generator=rng).tolist(), reverse=True) for _ in sizes]
     sparsities = by_error(curves, kept, sizes, sparsity=sparsity)
-    assert sum(
-        fraction * n for fraction, n in zip(sparsities, sizes, strict=True)
-    ) == pytest.approx(sparsity * sum(sizes))
+    removed = sum(fraction * n for fraction, n in zip(sparsities, sizes, strict=True))
+    assert removed == pytest.approx(sparsity * sum(sizes))
     assert all(0 <= fraction <= 1 - min(kept) + 1e-9 for fraction in sparsities)
 
 
 def test_matrix_with_flatter_error_curve_is_pruned_more() -> None:
     kept = kept_fractions(0.8)
-    steep, flat = by_error(
-        [exponential(8, kept), [0.01 * error for error in exponential(8, kept)]],
-        kept,
-        [100, 100],
-        sparsity=0.8,
-    )
+    curve = exponential(8, kept)
+    flatter_curve = [0.01 * error for error in curve]
+    steep, flat = by_error([curve, flatter_curve], kept, [100, 100], sparsity=0.8)
     assert steep < 0.8 < flat
 
 
@@ -45,18 +40,17 @@ def test_error_curve_decreases_to_zero_at_zero_sparsity() -> None:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(200, 16, generator=rng)
     errors = error_curve(torch.randn(8, 16, generator=rng), x.T @ x, [0.25, 0.5, 1.0])
-    assert errors == sorted(errors, reverse=True) and errors[0] < 1 and errors[-1] < 1e-6
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] < 1
+    assert errors[-1] < 1e-6
 
 
 def test_error_curve_scales_with_the_fisher_weight_of_outputs() -> None:
     rng = torch.Generator().manual_seed(0)
-    x, weight, kept = (
-        torch.randn(200, 16, generator=rng),
-        torch.randn(8, 16, generator=rng),
-        [0.25, 0.5],
-    )
-    H = x.T @ x
-    energy = float(((weight @ H) * weight).sum())
-    assert error_curve(weight, H, kept, worth=torch.full((8,), 3.0)) == pytest.approx(
-        [3 * energy * error for error in error_curve(weight, H, kept)]
-    )
+    x = torch.randn(200, 16, generator=rng)
+    weight = torch.randn(8, 16, generator=rng)
+    H, kept = x.T @ x, [0.25, 0.5]
+    energy = float(((weight @ H) * weight).sum())  # of the dense outputs, to which errors relate
+    weighted = error_curve(weight, H, kept, worth=torch.full((8,), 3.0))
+    relative = error_curve(weight, H, kept)
+    assert weighted == pytest.approx([3 * energy * error for error in relative])

@@ -162,16 +162,13 @@ def test_compare_evaluates_the_split_and_notes_how_the_data_was_read(dense, tmp_
     rows.to_csv(tmp_path / "mine.csv", index=False)
     for data in (rows, tmp_path / "mine.csv", rows.to_dict("list")):
         result = pc.compare(dense, dense, tiny.tokenizer(), data)
-        assert set(result.rows["accuracy"]["n"]) == {9} and "Evaluated on split 'test'" in " ".join(
-            result.notes
-        )
+        assert set(result.rows["accuracy"]["n"]) == {9}
+        assert "Evaluated on split 'test'" in " ".join(result.notes)
         result = pc.compare(
             dense, dense, tiny.tokenizer(), data, reading={"split": "train", "bad_rows": "skip"}
         )
-        assert (
-            set(result.rows["accuracy"]["n"]) == {12}
-            and "1 row without a text left out." in result.notes
-        )
+        assert set(result.rows["accuracy"]["n"]) == {12}
+        assert "1 row without a text left out." in result.notes
 
 
 def test_compare_accepts_common_in_memory_formats(dense):
@@ -228,8 +225,6 @@ def test_the_example_runs(tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "prune_in_memory.py")]
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    assert (
-        "AKR" in process.stdout
-        and "inherited" in process.stdout
-        and (tmp_path / "reconstruction.html").is_file()
-    )
+    assert "AKR" in process.stdout
+    assert "inherited" in process.stdout
+    assert (tmp_path / "reconstruction.html").is_file()

@@ -47,7 +47,7 @@ UNUSUAL_TEXTS = {
 
 @pytest.fixture(scope="module")
 def victim():
-    """A random BERT with the real tokenizer, and texts labelled with its predictions.
+    """A random BERT with the real tokenizer, and texts labeled with its predictions.
 
     One label is incorrect, so that this example is skipped.
     """
@@ -116,10 +116,10 @@ def test_outcomes_match_textattack(victim, recipe):
     for index, outcome in enumerate(ours):
         seed_everything(example_seed(SEED, index))
         result = reference.attack(examples.texts[index], examples.labels[index])
-        skipped = isinstance(result, SkippedAttackResult)
-        assert outcome.outcome == (
-            "skipped" if skipped else "success" if goal_reached(result) else "failed"
-        )
+        expected = "skipped"
+        if not isinstance(result, SkippedAttackResult):
+            expected = "success" if goal_reached(result) else "failed"
+        assert outcome.outcome == expected
         assert outcome.queries == result.num_queries
         if outcome.outcome != "skipped":
             assert outcome.perturbed == result.perturbed_text()
@@ -200,9 +200,8 @@ def test_budgets_are_enforced(victim):
         "failed": "Stopped by the time budget of 1e-09 s.",
         "skipped": "Misclassified before the attack.",
     }
-    assert {row.outcome for row in no_time} == set(notes) and all(
-        row.note == notes[row.outcome] for row in no_time
-    )
+    assert {row.outcome for row in no_time} == set(notes)
+    assert all(row.note == notes[row.outcome] for row in no_time)
     few_words = attack(victim, budget=AttackBudget(share=0.1))
     assert all(
         row.words_changed <= max(1, -(-len(row.text.split()) // 10))
@@ -327,10 +326,8 @@ def test_table_columns_and_one_sample_for_all_recipes():
     pair = tiny.pair(tiny.model(), tiny.model(seed=1))
     tables = Attack(examples=5, word_examples=3).measure(pair, no_report)
     summary, examples = tables["attack"], tables["attack_example"]
-    assert (
-        list(summary.columns) == SUMMARY_COLUMNS.split()
-        and list(examples.columns) == EXAMPLE_COLUMNS.split()
-    )
+    assert list(summary.columns) == SUMMARY_COLUMNS.split()
+    assert list(examples.columns) == EXAMPLE_COLUMNS.split()
     names = ["DeepWordBug", "TextFooler (MiniLM)"]
     assert summary.recipe.tolist() == names and summary.n.tolist() == [5, 3]
     character_sample, word_sample = (
@@ -373,15 +370,11 @@ def test_summary_counts():
     rows = [Row("success", 0.2), Row("success", 0.4), Row("failed"), Row("skipped"), Row("error")]
     totals = summarize(rows)
     assert (totals["n"], totals["attacked"], totals["succeeded"], totals["errored"]) == (5, 3, 2, 1)
-    assert (
-        totals["accuracy"] == 0.75
-        and totals["under_attack"] == 0.25
-        and totals["success_rate"] == pytest.approx(2 / 3)
-    )
-    assert (
-        totals["words_changed"] == pytest.approx(0.3)
-        and totals["success_low"] < 2 / 3 < totals["success_high"]
-    )
+    assert totals["accuracy"] == 0.75
+    assert totals["under_attack"] == 0.25
+    assert totals["success_rate"] == pytest.approx(2 / 3)
+    assert totals["words_changed"] == pytest.approx(0.3)
+    assert totals["success_low"] < 2 / 3 < totals["success_high"]
     all_skipped = summarize([Row("skipped")])
     assert all_skipped["success_rate"] is None and all_skipped["attacked"] == 0
 
@@ -430,17 +423,13 @@ def test_neighbour_table_excludes_antonyms():
         word: [other for other, _ in table.of(word)]
         for word in ("happy", "movie", "good", "bad", "boring")
     }
-    assert (
-        "glad" in nearest["happy"]
-        and "film" in nearest["movie"][:5]
-        and "dull" in nearest["boring"]
-    )
+    assert "glad" in nearest["happy"]
+    assert "film" in nearest["movie"][:5]
+    assert "dull" in nearest["boring"]
     assert "bad" not in nearest["good"] and "good" not in nearest["bad"]
     assert neighbours.TABLE.stat().st_size <= 8e6 and len(table.words) == 20_000
-    assert (
-        all(0.5 <= neighbour[1] <= 1 for neighbour in table.of("film", 5))
-        and table.of("qwxyz") == []
-    )
+    assert all(0.5 <= neighbour[1] <= 1 for neighbour in table.of("film", 5))
+    assert table.of("qwxyz") == []
     similarities = [similarity for _, similarity in table.of("film")]
     assert similarities == sorted(similarities, reverse=True)
 

@@ -80,11 +80,9 @@ def test_other_numbers_are_scores_and_other_words_need_a_mapping(tmp_path: Path)
             0,
             kind="regression",
         )
-        assert (
-            not task.evaluation.binary
-            and task.metric == "spearman"
-            and task.label_names == ("LABEL_0",)
-        )
+        assert not task.evaluation.binary
+        assert task.metric == "spearman"
+        assert task.label_names == ("LABEL_0",)
         assert set(task.evaluation.labels) == {no, yes}
     file = write_data(tmp_path, alternating("blue", "red"))
     with pytest.raises(PruneError, match="--labels 'blue=label 0,red=label 1'"):
@@ -92,11 +90,9 @@ def test_other_numbers_are_scores_and_other_words_need_a_mapping(tmp_path: Path)
     mapped = tasks.load(
         DataSource(file, labels="blue=label 1,red=0"), ("LABEL_0",), 0, kind="regression"
     )
-    assert (
-        mapped.evaluation.binary
-        and set(mapped.evaluation.labels) == {0, 1}
-        and mapped.label_map == {"blue": 1, "red": 0}
-    )
+    assert mapped.evaluation.binary
+    assert set(mapped.evaluation.labels) == {0, 1}
+    assert mapped.label_map == {"blue": 1, "red": 0}
     for value, message in ((1, "every score is 1.0"), ("yes", "every label is 1")):
         with pytest.raises(PruneError, match=message):
             tasks.load(
@@ -116,7 +112,8 @@ def test_every_metric_can_be_selected() -> None:
         "spearman",
         "pearson",
     ]
-    assert metrics_of("regression", 2) == names and metrics_of("regression", 1) == [
+    assert metrics_of("regression", 2) == names
+    assert metrics_of("regression", 1) == [
         "spearman",
         "pearson",
     ]
@@ -191,10 +188,8 @@ def test_intervals_and_tests_of_each_metric() -> None:
             fixed,
             mcnemar(broken, fixed),
         )
-        assert (
-            row["agreement"] == (predictions[0] == predictions[1]).mean()
-            and row["low"] < row["score"] < row["high"]
-        )
+        assert row["agreement"] == (predictions[0] == predictions[1]).mean()
+        assert row["low"] < row["score"] < row["high"]
     row = rows["binary_accuracy"]
     assert (row["difference"], row["difference_low"], row["difference_high"]) == paired_difference(
         broken, fixed, 300
@@ -253,16 +248,14 @@ def test_binary_classifier_from_data_file_to_pages(
     assert note in dense.facts["notes"] and note in capsys.readouterr().out
     accuracy, models = store.rows("accuracy", [each.id for each in jobs]), models_of(jobs)
     assert set(accuracy["metric"]) == {"binary_accuracy"} and accuracy["dense_score"].iloc[0] > 0.8
-    assert "accuracy" in takeaways.accuracy(
-        accuracy, models
-    ) and "McNemar" in takeaways.broken_predictions(accuracy, models[-1])
+    assert "accuracy" in takeaways.accuracy(accuracy, models)
+    assert "McNemar" in takeaways.broken_predictions(accuracy, models[-1])
     job_evidence = evidence.evidence(store, job)
     limits_policy = policy.default_policy(job_evidence.kind, job_evidence.metric)
     assert set(limits_policy.limits) == {"accuracy_loss", "agreement", "slice_loss"}
     verdicts = deployment_check.check(job_evidence, limits_policy)
-    assert {each.title for each in verdicts} >= {"Accuracy loss", "Agreement with dense"} and all(
-        each.n for each in verdicts
-    )
+    assert {each.title for each in verdicts} >= {"Accuracy loss", "Agreement with dense"}
+    assert all(each.n for each in verdicts)
     assert {"label label 0", "label label 1"} <= set(
         evidence.slice_table(job_evidence, limits_policy)["slice"]
     )
@@ -274,9 +267,8 @@ def test_binary_classifier_from_data_file_to_pages(
     )
     curves = whatif.curves_of(jobs[1:], rows, examples)
     unchanged = whatif.predict(curves, [0.0] * len(curves.blocks))
-    assert unchanged.score == pytest.approx(
-        accuracy["dense_score"].iloc[0]
-    ) and unchanged.agreement == pytest.approx(1)
+    assert unchanged.score == pytest.approx(accuracy["dense_score"].iloc[0])
+    assert unchanged.agreement == pytest.approx(1)
     for page in ("overview", "compare", "deploy", "drift", "layers", "inspect"):
         at = AppTest.from_file("../app.py", default_timeout=60).run()
         at = at if page == "overview" else at.switch_page(f"pages/{page}.py").run()
@@ -305,10 +297,8 @@ def test_every_metric_reaches_deploy_and_the_report(
         "average_precision": sklearn.average_precision_score(rows["label"], score),
         "spearman": rows["label"].corr(pd.Series(score), method="spearman"),
     }
-    assert (
-        row["score"] == pytest.approx(expected[metric])
-        and row["low"] <= row["score"] <= row["high"]
-    )
+    assert row["score"] == pytest.approx(expected[metric])
+    assert row["low"] <= row["score"] <= row["high"]
     job_evidence = evidence.evidence(store, job)
     verdict = deployment_check.check(
         job_evidence, policy.default_policy(job_evidence.kind, job_evidence.metric)
@@ -344,11 +334,9 @@ def test_fine_tuning_with_squared_error_saves_problem_type_regression(tmp_path: 
         checkpoint=str(tmp_path / "backbone"), kind="regression", epochs=1, batch_size=8
     )
     card = finetune(recipe, source, source, folder=tmp_path / "out", report=no_report)
-    assert (
-        card["metric"] == "binary_accuracy"
-        and 0 <= card["score"] <= 1
-        and "average_precision" in card
-    )
+    assert card["metric"] == "binary_accuracy"
+    assert 0 <= card["score"] <= 1
+    assert "average_precision" in card
     assert (
         json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == "regression"
     )

@@ -4,16 +4,16 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import external_checkpoints
 import pytest
 import sample_rows
-import strangers
 
 from benchmarks.dashboard import CHROMIUM, chromium, served
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
 POSITIVE = ("lovely", "superb", "funny")
-PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one
+TIMEOUT = 150_000  # ms; minutes on a busy machine, seconds on an idle one
 
 pytest.importorskip(
     "playwright.sync_api",
@@ -60,7 +60,7 @@ def open_page(server, name: str, height: int = 900):
     """Open a page in a browser and fail on requests to other servers."""
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": height})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         external: list[str] = []
         page.on(
             "request",
@@ -85,7 +85,7 @@ def test_overview_url_redirects_to_start_page(server, home):
         sample_rows.fill(Store(home), 40, study, runs=sample_rows.RUNS[:2])
     with chromium() as browser:
         page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.goto(f"{server}/overview?study=Asked+for&sparsity=50%25")
         page.get_by_role("heading", name="Overview", exact=True).wait_for()
         wait_for_charts(page, 3)
@@ -127,11 +127,11 @@ def test_demo_runs_and_every_page_shows_charts(server, home):
         assert page.locator(".sentence del").count() and problems(page) == 0
 
 
-# tests/test_strangers.py runs all four cases from the command line
+# tests/test_external_checkpoints.py runs all four cases from the command line
 @pytest.mark.parametrize("case", ["nli-swapped-labels", "french-ner"])
 def test_external_checkpoint_and_file_reach_compare(server, home, tmp_path, case):
     """An external checkpoint folder and an uploaded file work without conversion."""
-    external = strangers.ALL[case](tmp_path)
+    external = external_checkpoints.ALL[case](tmp_path)
     with open_page(server, "Prune") as page:
         fill(page, "checkpoint", str(external.folder))
         pick(page, "task", "Your own file")
@@ -197,10 +197,8 @@ def apply_label_order(page, home: Path) -> None:
     page.get_by_role("heading", name="Overview", exact=True).wait_for()
     wait_until_done(page, home, len(Store(home).jobs()))
     job = next(job for job in reversed(Store(home).jobs()) if not job.experiment["method"])
-    assert (
-        job.experiment["source"]["labels"]
-        and Store(home).rows("accuracy", [job.id]).iloc[0]["score"] > 0.7
-    )
+    assert job.experiment["source"]["labels"]
+    assert Store(home).rows("accuracy", [job.id]).iloc[0]["score"] > 0.7
 
 
 def settle(page) -> None:
@@ -271,7 +269,7 @@ def problems(page) -> int:
 
 def wait_until_done(page, home: Path, count: int) -> None:
     """Wait for the store first, as the sidebar may still show its old state."""
-    deadline = time.monotonic() + PATIENCE / 1000
+    deadline = time.monotonic() + TIMEOUT / 1000
     while any(job.status in (Status.QUEUED, Status.RUNNING) for job in Store(home).jobs()):
         assert time.monotonic() < deadline, "the jobs do not finish"
         page.wait_for_timeout(200)

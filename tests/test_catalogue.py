@@ -279,11 +279,13 @@ def test_listed_names_and_locations_are_swapped_and_other_words_kept(victim):
 
     text = "Will Christopher leave New York for Reading in 12 days?"
     names, locations = swapped(ListedNames(), text), swapped(ListedLocations(), text)
-    assert len(names) == 3 and all(
+    assert len(names) == 3
+    assert all(
         new.startswith("Will ") and new.endswith(" leave New York for Reading in 12 days?")
         for new in names
     )
-    assert len(locations) == 3 and all(
+    assert len(locations) == 3
+    assert all(
         new.startswith("Will Christopher leave ") and "York" not in new and "Reading" in new
         for new in locations
     )

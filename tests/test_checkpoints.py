@@ -221,9 +221,8 @@ def test_an_adapter_is_merged(dense, tmp_path) -> None:
     merged, _ = loading.load(str(tmp_path / "adapter"))
     with torch.no_grad():
         torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-5, rtol=1e-4)
-    assert "merged into" in merged.notes[0] and not any(
-        "lora" in name for name in merged.state_dict()
-    )
+    assert "merged into" in merged.notes[0]
+    assert not any("lora" in name for name in merged.state_dict())
 
 
 def test_known_checkpoints_are_listed_from_local_and_hub_folders(
@@ -325,10 +324,8 @@ def test_duplicate_label_names_are_made_unique(dense, tmp_path) -> None:
         json.dumps({**config, "id2label": {"0": "other", "1": "other"}})
     )
     model, _ = loading.load(str(folder))
-    assert (
-        loading.label_names(model.config) == ("other (0)", "other (1)")
-        and "other (0), other (1)" in model.notes[0]
-    )
+    assert loading.label_names(model.config) == ("other (0)", "other (1)")
+    assert "other (0), other (1)" in model.notes[0]
 
 
 class Pickled(torch.nn.Module):

@@ -112,6 +112,5 @@ def test_disturbed_models_are_named_and_older_tables_are_not():
     )
     old = rows.drop(columns="other_load")
     assert takeaways.busy_machine_note(old, models) == evidence.disturbance(old) == ""
-    assert "other_load" in quantities.available(
-        {"cost": rows}
-    ) and "other_load" not in quantities.available({"cost": old})
+    assert "other_load" in quantities.available({"cost": rows})
+    assert "other_load" not in quantities.available({"cost": old})

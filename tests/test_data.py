@@ -133,11 +133,9 @@ def test_rows_without_a_text_or_label_are_dropped_and_counted(tmp_path: Path) ->
 )
 def test_unlabelled_data_is_supported(tmp_path: Path, columns: dict) -> None:
     task = tasks.load(DataSource(write_table(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
-    assert (
-        task.evaluation.labels is None
-        and task.metric == "same_label"
-        and any("compared with the dense" in note for note in task.notes)
-    )
+    assert task.evaluation.labels is None
+    assert task.metric == "same_label"
+    assert any("compared with the dense" in note for note in task.notes)
 
 
 TABLE = [
@@ -172,9 +170,8 @@ def test_separators_and_encodings_are_detected(
     file.write_bytes(delimited_table(separator).replace("\n", "\r\n").encode(encoding))
     table = tables.read(str(file))
     assert list(table.rows.itertuples(index=False, name=None)) == TABLE
-    assert ("Windows-1252" in table.description) == (encoding == "cp1252") and (
-        "separated" in table.description
-    ) == (separator != ",")
+    assert ("Windows-1252" in table.description) == (encoding == "cp1252")
+    assert ("separated" in table.description) == (separator != ",")
 
 
 @pytest.mark.parametrize("extension", ["gz", "bz2", "xz", "zip"])
@@ -295,7 +292,8 @@ def test_json_lines_nested_fields_and_squad_are_read(tmp_path: Path) -> None:
     ).evaluation.labels
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
     rows = tables.read(str(tmp_path / "squad.json")).rows
-    assert list(rows["question"]) == ["When?", "Who?"] and rows["answers"].iloc[0] == {
+    assert list(rows["question"]) == ["When?", "Who?"]
+    assert rows["answers"].iloc[0] == {
         "text": ["1902"],
         "answer_start": [22],
     }
@@ -383,9 +381,8 @@ def test_a_hub_dataset_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> Non
         lambda path, config, split: dataset if split == "train" else dataset.select(range(6)),
     )
     task = tasks.load(DataSource("someone/reviews", config="en"), LABELS)
-    assert (len(task.calibration), len(task.evaluation)) == (12, 6) and "split 'test'" in " ".join(
-        task.notes
-    )
+    assert (len(task.calibration), len(task.evaluation)) == (12, 6)
+    assert "split 'test'" in " ".join(task.notes)
     assert (
         len(tasks.load(DataSource("someone/reviews", split="train"), LABELS).evaluation) == 8
     )  # a third is used for calibration, as train cannot serve for both
@@ -670,10 +667,8 @@ def test_files_with_one_word_per_line_or_row_are_grouped_into_sentences(
     (tmp_path / name).write_text(content)
     table = tables.read(str(tmp_path / name))
     assert table.rows["tokens"].tolist() == SENTENCES and description in table.description
-    assert (
-        table.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]]
-        and table.rows.index.name == "line"
-    )
+    assert table.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]]
+    assert table.rows.index.name == "line"
     task = tasks.load(
         DataSource(str(tmp_path / name), calibration=str(tmp_path / name)),
         tiny.TAGS + ("B-LOC",),

@@ -247,10 +247,8 @@ def test_paired_bound_has_exact_coverage(n, margin):
 def test_bounds_of_proportions_and_quantiles_match_references():
     assert proportion_bounds(0, 59, 0.05)[1] == pytest.approx(0.0495, abs=1e-4)  # the rule of three
     assert proportion_bounds(7, 7, 0.05) == pytest.approx((0.05 ** (1 / 7), 1.0))
-    assert (
-        quantile_bounds(np.arange(59.0), 0.95, 0.05)[1] == 58
-        and quantile_bounds(np.arange(58.0), 0.95, 0.05)[1] == np.inf
-    )
+    assert quantile_bounds(np.arange(59.0), 0.95, 0.05)[1] == 58
+    assert quantile_bounds(np.arange(58.0), 0.95, 0.05)[1] == np.inf
     assert quantile_bounds(np.arange(10.0), 0.5, 0.05) == (1.0, 8.0)
 
 
@@ -263,11 +261,9 @@ def test_needed_sample_size_gives_a_decision_in_most_samples():
         limits_policy,
     )
     needs = first[0].needs
-    assert (
-        first[0].answer == deployment_check.INCONCLUSIVE
-        and 200 < needs < 2000
-        and f"about {needs:,}".replace(",", "\u2009") in first[0].detail
-    )
+    assert first[0].answer == deployment_check.INCONCLUSIVE
+    assert 200 < needs < 2000
+    assert f"about {needs:,}".replace(",", "\u2009") in first[0].detail
     decided = sum(
         deployment_check.decision(
             deployment_check.check(evidence(sampled(rng, needs, 0.005, fixed=0.005)), limits_policy)
@@ -291,25 +287,20 @@ def test_unlabelled_data_is_tested_by_changed_predictions():
     )
     changed = evidence(unchanged.assign(pruned=1 - unchanged["dense"]), metric="same_label")
     loss, agreement = deployment_check.check(changed, Policy({"accuracy_loss": 1, "agreement": 97}))
-    assert (
-        loss.answer == deployment_check.INCONCLUSIVE
-        and "no labels" in loss.detail
-        and agreement.answer == deployment_check.VIOLATED
-    )
-    assert (
-        set(evidence_of.flipped_predictions(changed)["what"]) == {"changed"}
-        and evidence_of.slice_table(changed, policy.default_policy("classification")).empty
-    )
+    assert loss.answer == deployment_check.INCONCLUSIVE
+    assert "no labels" in loss.detail
+    assert agreement.answer == deployment_check.VIOLATED
+    assert set(evidence_of.flipped_predictions(changed)["what"]) == {"changed"}
+    assert evidence_of.slice_table(changed, policy.default_policy("classification")).empty
 
 
 def test_missing_measurements_are_inconclusive():
     measured = evidence()
     verdicts = deployment_check.check(
-        measured, Policy({name: criterion.usual for name, criterion in CRITERIA.items()})
+        measured, Policy({name: criterion.default for name, criterion in CRITERIA.items()})
     )
-    assert {verdict.answer for verdict in verdicts} == {deployment_check.INCONCLUSIVE} and all(
-        "run it with the measure" in verdict.detail for verdict in verdicts
-    )
+    assert {verdict.answer for verdict in verdicts} == {deployment_check.INCONCLUSIVE}
+    assert all("run it with the measure" in verdict.detail for verdict in verdicts)
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
     assert latency.answer == deployment_check.INCONCLUSIVE and speed.answer == deployment_check.MET
@@ -337,10 +328,8 @@ def test_attacks_with_different_settings_are_not_compared():
         replace(measured, job=with_plan(plans[0]), dense=with_plan(plan)) for plan in plans[1:]
     )
     limits_policy = Policy({"attack_success": 3})
-    assert (
-        deployment_check.check(comparable, limits_policy)[0].n == 200
-        and "different settings" in deployment_check.check(different, limits_policy)[0].detail
-    )
+    assert deployment_check.check(comparable, limits_policy)[0].n == 200
+    assert "different settings" in deployment_check.check(different, limits_policy)[0].detail
 
 
 @pytest.mark.parametrize(
@@ -378,15 +367,12 @@ def test_every_task_type_uses_its_metric(monkeypatch, kind, metric, label, dense
     loose, tight = (
         deployment_check.check(measured, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1)
     )
-    assert (
-        loose.answer == deployment_check.MET
-        and tight.answer == deployment_check.INCONCLUSIVE
-        and loose.bound > loose.value >= 0
-    )
+    assert loose.answer == deployment_check.MET
+    assert tight.answer == deployment_check.INCONCLUSIVE
+    assert loose.bound > loose.value >= 0
     message = deployment_check.summary_sentence([tight], Policy({"accuracy_loss": 0.1}))
-    assert loose.title == f"{METRICS[metric].title} loss" and message.startswith(
-        "Inconclusive: with n = 100, the limit can be neither met"
-    )
+    assert loose.title == f"{METRICS[metric].title} loss"
+    assert message.startswith("Inconclusive: with n = 100, the limit can be neither met")
     assert f"This sample rules out {tight.rules_out}; the limit is 0.1 points" in message
     flipped = evidence_of.flipped_predictions(measured)
     assert flipped.empty if kind == "regression" else len(flipped) in (1, 2)
@@ -408,11 +394,9 @@ def test_slices_by_keyword_label_and_column(tmp_path):
         names=["no", "yes"],
         source={"task": str(file)},
     )
-    assert (
-        masks["with “not”"].sum() == 20
-        and masks["source web"].sum() == 30
-        and masks["label yes"].sum() == 30
-    )
+    assert masks["with “not”"].sum() == 20
+    assert masks["source web"].sum() == 30
+    assert masks["label yes"].sum() == 30
     table = slices.slice_verdicts(
         masks, np.ones(60, bool), np.arange(60) % 3 > 0, alpha=0.05
     ).set_index("slice")
@@ -451,11 +435,9 @@ def test_calibration_error_of_small_cases():
     assert squared_calibration_error(np.array([1, 0]), confidence) == pytest.approx(
         0.3**2 - 0.25
     )  # gaps .2 and -.8: mean -.3, noise .25
-    assert (
-        squared_calibration_error(np.ones(30, int), np.array([[0.0, 1.0]] * 30)) == 0
-        and signed_root(-0.04) == -0.2
-        and signed_root(0.09) == pytest.approx(0.3)
-    )
+    assert squared_calibration_error(np.ones(30, int), np.array([[0.0, 1.0]] * 30)) == 0
+    assert signed_root(-0.04) == -0.2
+    assert signed_root(0.09) == pytest.approx(0.3)
 
 
 def test_default_policy_fits_the_task_type():
@@ -543,16 +525,13 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
                 "other processes took 40% of a core from the timed passes; measure again on an "
                 "idle machine"
             )
-            assert (
-                "(python -m prune_core remeasure 1 cost)" in verdict.detail
-                and verdict.excluded == ""
-                and verdict.needs is None
-            )
-        assert (
-            "2 of 2 limits can be"
-            in (message := deployment_check.summary_sentence(verdicts, limits_policy))
-            and verdicts[0].detail in message
+            assert "(python -m prune_core remeasure 1 cost)" in verdict.detail
+            assert verdict.excluded == ""
+            assert verdict.needs is None
+        assert "2 of 2 limits can be" in (
+            message := deployment_check.summary_sentence(verdicts, limits_policy)
         )
+        assert verdicts[0].detail in message
         plots.limit_usage(verdicts)
         assert (
             deployment_check.to_record(verdicts, measured, limits_policy)["verdicts"][0]["bound"]
@@ -567,21 +546,17 @@ def test_inconclusive_limit_states_what_is_ruled_out():
     loss, agreement = verdicts = deployment_check.check(measured, limits_policy)
     assert (
         loss.rules_out == f"an accuracy loss of more than {np.ceil(10 * loss.bound) / 10:g} points"
-        and loss.bound > 1
     )
-    assert (
-        agreement.excluded == f"less than {np.floor(10 * agreement.bound) / 10:g}%"
-        and agreement.bound < 97
-    )
+    assert loss.bound > 1
+    assert agreement.excluded == f"less than {np.floor(10 * agreement.bound) / 10:g}%"
+    assert agreement.bound < 97
     message = deployment_check.summary_sentence(verdicts, limits_policy)
     assert message.startswith(
         "Inconclusive: with n = 440, 2 of 2 limits can be neither met nor violated with 95% "
         "confidence. This sample"
     )
-    assert (
-        f"rules out {loss.rules_out}; the limit is 1 point, which takes about " in message
-        and message.endswith(" to decide.")
-    )
+    assert f"rules out {loss.rules_out}; the limit is 1 point, which takes about " in message
+    assert message.endswith(" to decide.")
     assert (
         deployment_check.to_record(verdicts, measured, limits_policy)["verdicts"][0]["rules_out"]
         == loss.rules_out
@@ -644,10 +619,11 @@ def test_remeasure_with_other_options(home, monkeypatch, capsys):
     before = store.job(1)
     assert main(["remeasure", "1", "cost", "--set", "cost.repeats=4"]) == 0
     after = store.job(1)
-    assert (
-        after.status == "done" and set(after.done) == {"prune", "cost"} and len(store.jobs()) == 1
-    )
-    assert len(store.rows("timing", [1])) == 8 and store.rows("cost", [1])["passes"].tolist() == [
+    assert after.status == "done"
+    assert set(after.done) == {"prune", "cost"}
+    assert len(store.jobs()) == 1
+    assert len(store.rows("timing", [1])) == 8
+    assert store.rows("cost", [1])["passes"].tolist() == [
         4,
         4,
     ]
@@ -662,6 +638,5 @@ def test_remeasure_with_other_options(home, monkeypatch, capsys):
     ):
         assert main(["remeasure", *arguments]) == 2 and message in capsys.readouterr().err
     store.update(1, status="failed")
-    assert (
-        main(["remeasure", "1", "cost"]) == 2 and "only a finished job" in capsys.readouterr().err
-    )
+    assert main(["remeasure", "1", "cost"]) == 2
+    assert "only a finished job" in capsys.readouterr().err

@@ -4,8 +4,8 @@ import copy
 import json
 from pathlib import Path
 
+import external_checkpoints
 import pytest
-import strangers
 import tiny
 import torch
 from safetensors.torch import load_file
@@ -89,9 +89,8 @@ def test_deleted_weights_are_repruned_bit_for_bit(keep, dense, tmp_path, capsys)
     ]
     assert run("run", *options, "--measure", "accuracy", "--keep", keep) == 0
     store, folder = Store(), Store().folder(1) / "checkpoint"
-    assert store.has_weights(1) == (keep != "none") and (
-        folder / "model.safetensors"
-    ).is_file() == (keep == "full")
+    assert store.has_weights(1) == (keep != "none")
+    assert (folder / "model.safetensors").is_file() == (keep == "full")
     first = bits(loading.load(str(folder))[0]) if keep != "none" else None
     studies.delete_weights(store, "Command line")
     assert not store.has_weights(1)
@@ -113,7 +112,7 @@ def test_repruning_a_dense_baseline_is_refused(dense, capsys) -> None:
 def test_an_export_has_a_model_card_for_the_hub(case, tmp_path, capsys) -> None:
     from huggingface_hub import ModelCard
 
-    external = strangers.ALL[case](tmp_path)
+    external = external_checkpoints.ALL[case](tmp_path)
     options = [
         *("--checkpoint", external.folder),
         *("--task", external.file),

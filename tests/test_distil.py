@@ -69,9 +69,8 @@ def test_distillation_keeps_zeros_and_reduces_held_out_loss(family, kind):
     ):
         assert torch.equal(pruned_linear.weight == 0, linear.weight == 0)
     history = rows["distil"]
-    assert history["held"].min() < history["held"].iloc[0] and not any(
-        parameter.grad is not None for parameter in model.parameters()
-    )
+    assert history["held"].min() < history["held"].iloc[0]
+    assert not any(parameter.grad is not None for parameter in model.parameters())
     _, held_out = distillation.split_batches(tiny.calibration(family))
     assert distillation._mean(model, dense, held_out) == pytest.approx(
         history["held"].min(), rel=1e-4
@@ -115,11 +114,9 @@ def test_distillation_changes_key_label_and_estimate(monkeypatch):
         Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, "distil": minutes}))
         for minutes in (0, 3)
     )
-    assert (
-        plain.key() != distilled_experiment.key()
-        and distilled_experiment.label == "AKR 90% · distilled 3 min"
-        and plain.label == "AKR 90%"
-    )
+    assert plain.key() != distilled_experiment.key()
+    assert distilled_experiment.label == "AKR 90% · distilled 3 min"
+    assert plain.label == "AKR 90%"
     assert plain.key() == Experiment(method=build(METHODS, "akr", {"sparsity": 0.9})).key()
     assert (
         estimate_seconds(distilled_experiment)["prune"] == estimate_seconds(plain)["prune"] + 180
@@ -147,11 +144,9 @@ def test_adversarial_examples_are_in_the_same_split_as_their_originals():
     batches = tiny.calibration()
     training, held_out = distillation.split_batches(batches, adversarial_copies(batches))
     augmented = [step for step in training if step.copies is not None]
-    assert (
-        len(augmented) == 1
-        and augmented[0].of.tolist() == [0, 2]
-        and not any(step.copies for step in held_out)
-    )
+    assert len(augmented) == 1
+    assert augmented[0].of.tolist() == [0, 2]
+    assert not any(step.copies for step in held_out)
     row = 7 - len(
         batches[0]["input_ids"]
     )  # row of the eighth example, the first held-out one, in the second batch

@@ -295,11 +295,9 @@ def test_facts_and_progress_of_a_run(tmp_path):
     )
     assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
     facts = done[-1].facts
-    assert (
-        facts["device"] == "cpu"
-        and facts["dtype"] == "float32"
-        and facts["label_names"] == ["negative", "positive"]
-    )
+    assert facts["device"] == "cpu"
+    assert facts["dtype"] == "float32"
+    assert facts["label_names"] == ["negative", "positive"]
     assert facts["calibration_n"] == 8 and facts["evaluation_n"] > 100
     assert all(stage.seconds >= 0 for stage in done)
 

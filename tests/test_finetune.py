@@ -77,7 +77,8 @@ def test_a_new_head_has_the_given_label_names(
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("Sport", "World news")
     task = load(source, ("Sport", "World news"))
-    assert task.counts == {"0": 30, "1": 30, "2": 30} and task.label_map == {
+    assert task.counts == {"0": 30, "1": 30, "2": 30}
+    assert task.label_map == {
         "0": 0,
         "1": None,
         "2": 1,
@@ -96,7 +97,8 @@ def test_numeric_labels_get_generic_names(reviews: DataSource) -> None:
 def test_numbers_in_a_label_mapping_are_indices(reviews: DataSource) -> None:
     source = replace(reviews, labels="good=0,bad=1,fair=2")
     names = label_names(source, "classification")
-    assert names == ("good", "bad", "fair") and load(source, names).label_map == {
+    assert names == ("good", "bad", "fair")
+    assert load(source, names).label_map == {
         "bad": 1,
         "fair": 2,
         "good": 0,
@@ -147,11 +149,9 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     with pytest.raises(Cancelled):
         finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=cancel_after(0.6))
     card = json.loads((tmp_path / "parts" / "finetune.json").read_text())
-    assert (
-        not card["finished"]
-        and len(card["history"]) == 2
-        and (tmp_path / "parts" / "README.md").is_file()
-    )
+    assert not card["finished"]
+    assert len(card["history"]) == 2
+    assert (tmp_path / "parts" / "README.md").is_file()
     seen: list[float] = []
     resumed = finetune(
         recipe,
@@ -197,14 +197,12 @@ def test_a_folder_with_another_recipe_is_refused(
 def test_initial_perturbation_is_in_the_norm_ball_and_zero_at_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
     perturbation = freelb.initial_perturbation(mask, 9, norm=0.6)
-    assert (
-        not perturbation[1, 1:].any()
-        and perturbation[1, 0].all()
-        and (freelb.norms(perturbation) <= 0.6).all()
-    )
-    assert (
-        perturbation[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < perturbation[1].abs().max() <= 0.6 / 3
-    )  # 36 entries, 9 entries
+    assert not perturbation[1, 1:].any()
+    assert perturbation[1, 0].all()
+    assert (freelb.norms(perturbation) <= 0.6).all()
+    # 36 entries, 9 entries
+    assert perturbation[0].abs().max() <= 0.6 / 6
+    assert 0.6 / 6 < perturbation[1].abs().max() <= 0.6 / 3
 
 
 def test_ascent_follows_each_gradient_and_stays_in_the_norm_ball() -> None:

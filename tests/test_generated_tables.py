@@ -1,6 +1,4 @@
-"""Generated text tables are read exactly as written, or refused with a remedy; nothing is
-changed or dropped silently.
-"""
+"""Generated text tables are read exactly as written, or refused with a remedy; never changed."""
 
 import csv
 import io
@@ -148,10 +146,8 @@ def test_ragged_rows_are_refused_and_each_remedy_works(name: str, tmp_path: Path
     if "--bad-rows merge" in str(raised.value):
         merged = tables.read(str(file), Dialect(bad_rows="merge"))
         assert len(merged.rows) == count and set(merged.rows["label"]) == {"0", "1"}
-        assert (
-            any("Well, this" in text for text in merged.rows["text"])
-            and "merged" in merged.notes[0]
-        )
+        assert any("Well, this" in text for text in merged.rows["text"])
+        assert "merged" in merged.notes[0]
     if "--bad-rows skip" in str(raised.value):
         skipped = tables.read(str(file), Dialect(bad_rows="skip"))
         assert len(skipped.rows) == count - 1 and "1 row left out" in skipped.notes[0]
@@ -248,7 +244,5 @@ def test_carriage_return_inside_a_cell_and_prose_with_commas(tmp_path: Path) -> 
         "I liked it, truly I did\nIt was fine, all in all\nNot bad, but too long\n"
     )
     table = tables.read(str(tmp_path / "a.txt"))
-    assert (
-        list(table.rows["column 1"])[0] == "I liked it, truly I did"
-        and table.description == "one text per line"
-    )
+    assert list(table.rows["column 1"])[0] == "I liked it, truly I did"
+    assert table.description == "one text per line"

@@ -42,7 +42,7 @@ MEASURED = {
 
 
 def evaluation_sample(kind: str) -> Examples:
-    """The sentences of tiny.py, labelled for this task type."""
+    """The sentences of tiny.py, labeled for this task type."""
     if kind != "span":
         return tiny.examples(2, kind)
     contexts = tiny.SENTENCES * 2
@@ -121,11 +121,11 @@ def test_values_move_only_with_the_version(role: str, name: str, kind: str) -> N
     record = json.loads(RECORDED.read_text())[f"{role} {name}"]
     plugin = (METHODS if role == "method" else MEASURES)[name]
     assert plugin.version == record["version"], "record the values of the new version"
-    found, expected = compute(role, name, kind), record[kind]
+    values, expected = compute(role, name, kind), record[kind]
     moved = {
-        key: (expected.get(key), found.get(key))
-        for key in {*expected, *found}
-        if found.get(key) != pytest.approx(expected.get(key), rel=1e-3, abs=1e-5)
+        key: (expected.get(key), values.get(key))
+        for key in {*expected, *values}
+        if values.get(key) != pytest.approx(expected.get(key), rel=1e-3, abs=1e-5)
     }
     assert not moved, f"{role} {name}: raise its version if this change is intended"
 

@@ -200,11 +200,9 @@ def test_saliency_of_classifiers_and_regressors_but_not_of_span_models(folder):
     label, score, refused = results(
         folder, "model", "regression", "span", request="saliency", text=TEXT, pair=PAIR
     )
-    assert (
-        label["label"].startswith("LABEL")
-        and score["label"] == "score"
-        and len(score["norm"]) == len(score["words"])
-    )
+    assert label["label"].startswith("LABEL")
+    assert score["label"] == "score"
+    assert len(score["norm"]) == len(score["words"])
     assert "two ends" in refused["error"]
 
 

@@ -50,9 +50,8 @@ def test_permutation_of_the_labels_is_detected(order: list[int], n: int) -> None
     names = [f"LABEL_{i}" for i in range(len(order))]
     for seed in range(10):
         offer = better_order(classifier(order, 0.9, n, seed=seed), facts(names))
-        assert offer is not None and parse_pairs(offer.labels) == {
-            str(i): names[label] for i, label in enumerate(order)
-        }
+        assert offer is not None
+        assert parse_pairs(offer.labels) == {str(i): names[label] for i, label in enumerate(order)}
         assert "the model's labels have no names" in offer.sentence
 
 
@@ -243,12 +242,10 @@ def test_offered_mapping_gives_the_stated_metric(label_format: str, tmp_path: Pa
     before, known_facts, _ = metric_with(file, "", names, kind=kind, true=true)
     offer = better_order(known_facts["rows"], known_facts)
     after, known_facts, task = metric_with(file, offer.labels, names, kind=kind, true=true)
-    assert (
-        after == 1
-        and before < 0.5
-        and "100.0%" in offer.sentence
-        and f"{before:.1%}" in offer.sentence
-    )
+    assert after == 1
+    assert before < 0.5
+    assert "100.0%" in offer.sentence
+    assert f"{before:.1%}" in offer.sentence
     assert better_order(known_facts["rows"], known_facts) is None
     assert task.evaluation.labels == [true[int(text.split()[0])] for text in task.evaluation.texts]
 

@@ -105,9 +105,8 @@ def test_explicit_mapping_takes_precedence_and_round_trips_as_text() -> None:
         ["NEG", "POS", "?", "a=b, c"], POLAR, label_pairs.format_pairs(explicit), place="a file"
     )
     assert mapping.labels == {"NEG": 1, "POS": 0, "?": None, "a=b, c": 1}
-    assert "NEG is positive" in " ".join(mapping.notes) and "? is leave out" in " ".join(
-        mapping.notes
-    )
+    assert "NEG is positive" in " ".join(mapping.notes)
+    assert "? is leave out" in " ".join(mapping.notes)
 
 
 def test_label_without_rows_is_noted() -> None:

@@ -143,18 +143,16 @@ def test_dense_against_itself_has_no_loss() -> None:
     assert np.allclose(reconstruction.cosine.dropna(), 1)
     tables = rows("drift", None)
     assert np.allclose(tables["drift"].cka, 1) and (tables["drift"].overlap == 1).all()
-    assert (
-        np.allclose(tables["drift"].procrustes, 0, atol=1e-4)
-        and (tables["drift_map"].move == 0).all()
-    )
+    assert np.allclose(tables["drift"].procrustes, 0, atol=1e-4)
+    assert (tables["drift_map"].move == 0).all()
 
 
 def test_first_matrix_inherits_no_error_and_later_ones_do() -> None:
     table = rows("reconstruction")["reconstruction"].set_index(["block", "part"])
     first = table.loc[(0, "query")]
-    assert (
-        first.inherited == 0 and first.own == first.total > 0
-    )  # nothing precedes the first Linear
+    # nothing precedes the first Linear
+    assert first.inherited == 0
+    assert first.own == first.total > 0
     assert table.loc[(1, "query")].inherited > 0
     assert abs(table.loc[(0, "value")].sparsity - 0.6) < 0.01
 
@@ -190,14 +188,11 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
         mixed = copy.deepcopy(dense)
         mixed.bert.encoder.layer[index] = pruned.bert.encoder.layer[index]
         expected = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
-        assert np.allclose(
-            [each[index] for each in examples.said_blocks], expected, atol=1e-5
-        ) and not np.allclose(expected, dense_probabilities, atol=1e-5)
-    assert (
-        np.allclose(layers.sparsity, 0.6, atol=0.01)
-        and (layers.error > 0).all()
-        and (layers.together > layers.error).all()
-    )
+        assert np.allclose([each[index] for each in examples.said_blocks], expected, atol=1e-5)
+        assert not np.allclose(expected, dense_probabilities, atol=1e-5)
+    assert np.allclose(layers.sparsity, 0.6, atol=0.01)
+    assert (layers.error > 0).all()
+    assert (layers.together > layers.error).all()
     assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(
         axis=None
     ), "the dense model has no error"
@@ -208,11 +203,9 @@ def test_distances_are_invariant_to_rotation_and_scale_but_not_noise() -> None:
     X = torch.randn(60, 8, generator=generator)
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
     rotated = distances(X, 3 * X @ rotation, 5)
-    assert (
-        rotated["cka"] == pytest.approx(1, abs=1e-4)
-        and rotated["procrustes"] < 1e-3
-        and rotated["overlap"] == 1
-    )
+    assert rotated["cka"] == pytest.approx(1, abs=1e-4)
+    assert rotated["procrustes"] < 1e-3
+    assert rotated["overlap"] == 1
     random = distances(X, torch.randn(60, 8, generator=generator), 5)
     assert random["cka"] < 0.5 and random["procrustes"] > 0.5 and random["overlap"] < 0.4
 
@@ -255,11 +248,9 @@ def test_adversarial_drift_uses_successful_attacks_only() -> None:
     )
     assert_declared(tables)
     drift = tables["drift_adversarial"]
-    assert (
-        set(drift.columns) == set(COLUMNS["drift"].split())
-        and (drift.n == 3).all()
-        and (drift.k == 2).all()
-    )
+    assert set(drift.columns) == set(COLUMNS["drift"].split())
+    assert (drift.n == 3).all()
+    assert (drift.k == 2).all()
     assert (drift.cosine != tables["drift"].cosine).all()
     without_success = replace(pair, rows={"attack_example": pd.DataFrame(unsuccessful)})
     assert "drift_adversarial" not in build(
@@ -350,10 +341,8 @@ def test_attack_outcomes_of_onnx_session_and_its_model_are_equal(tmp_path) -> No
         attack.measure(replace(pair, pruned=model, memo={}), no_report)["attack_example"]
         for model in (dense, session)
     )
-    assert (
-        one["outcome"].tolist() == two["outcome"].tolist()
-        and one["perturbed"].tolist() == two["perturbed"].tolist()
-    )
+    assert one["outcome"].tolist() == two["outcome"].tolist()
+    assert one["perturbed"].tolist() == two["perturbed"].tolist()
     attacked = reported_rows("formats")[0]["formats"]["attacked"]
     assert (attacked == 3).all()
 
@@ -400,18 +389,13 @@ def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) ->
     )
     name = "attention.output.dense" if damage is loud_heads else "output.dense"
     proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "part"].tolist()
-    assert (
-        set(proposed) >= {f"bert.encoder.layer.{block}.{name}" for block in blocks}
-        and len(proposed) <= 5
-    )
+    assert set(proposed) >= {f"bert.encoder.layer.{block}.{name}" for block in blocks}
+    assert len(proposed) <= 5
     fp32, int8, repaired = tables["repair"].to_dict("records")
-    assert (
-        fp32["own_divergence"] == 0 and repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
-    )
-    assert (
-        repaired["divergence"] < int8["divergence"]
-        and int8["bytes"] < repaired["bytes"] < fp32["bytes"]
-    )
+    assert fp32["own_divergence"] == 0
+    assert repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
+    assert repaired["divergence"] < int8["divergence"]
+    assert int8["bytes"] < repaired["bytes"] < fp32["bytes"]
 
 
 def test_latency_grid_is_declared() -> None:
@@ -425,11 +409,9 @@ def test_cost_matches_manual_count() -> None:
     dense, pruned = table.loc["dense"], table.loc["pruned"]
     per_block = 4 * 32 * 32 + 2 * 32 * 64
     assert dense.macs == 2 * (per_block * 8 + 2 * 8 * 8 * 32) + 32 * 32 + 32 * 2
-    assert (
-        dense.sparsity == 0
-        and abs(pruned.sparsity - 0.6) < 0.01
-        and pruned.nonzeros < dense.nonzeros
-    )
+    assert dense.sparsity == 0
+    assert abs(pruned.sparsity - 0.6) < 0.01
+    assert pruned.nonzeros < dense.nonzeros
     assert (
         pruned.parameters == dense.parameters == sum(p.numel() for p in tiny.model().parameters())
     )

@@ -21,9 +21,8 @@ from prune_core.pruning.solvers import exact_obs
 from prune_core.pruning.unitwise import UnitMethod
 
 FAMILIES = list(families.FAMILIES)
-UNITS = [
-    name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)
-]  # test_structured.py has more of these
+# test_structured.py has more tests of structured methods
+UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 WEIGHTS = [name for name in METHODS if name not in UNITS]
 
 
@@ -36,6 +35,7 @@ def calibration(family: str = "bert") -> list[dict[str, torch.Tensor]]:
 
 
 def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
+    """Return a copy of the model, pruned with the tiny calibration examples."""
     model = copy.deepcopy(model)
     tables = build(METHODS, name, options).prune(
         model, calibration(model.config.model_type), no_report
@@ -45,6 +45,7 @@ def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the prunable weight matrices by block and name."""
     return {f"{block}.{part}": linear.weight for block, part, linear in replay.linears(model)}
 
 
@@ -93,8 +94,8 @@ def test_changes_only_linear_layers_and_leaves_no_hooks(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_same_data_same_weights(name: str) -> None:
-    one, two = (weights(pruned(name, tiny.model())) for _ in range(2))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    first, second = (weights(pruned(name, tiny.model())) for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -113,10 +114,8 @@ def test_progress_rises_to_one_and_a_cancelling_report_stops_method(name: str) -
         tiny.model(), calibration(), lambda progress, _: seen.append(progress)
     )["prune"]
     assert seen == sorted(seen) and seen[-1] == 1.0
-    assert (
-        list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
-        and len(rows) == 12
-    )
+    assert list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
+    assert len(rows) == 12
 
     def stop(progress: float, message: str) -> None:
         raise Cancelled
@@ -129,7 +128,10 @@ def test_progress_rises_to_one_and_a_cancelling_report_stops_method(name: str) -
 def test_options_round_trip_as_json_and_invalid_values_are_refused(name: str) -> None:
     method = build(METHODS, name, {"sparsity": 0.6})
     assert build(METHODS, name, json.loads(json.dumps(method.to_dict()))) == method
-    assert method.title and method.summary and method.paper and "60%" in method.label
+    assert method.title
+    assert method.summary
+    assert method.paper
+    assert "60%" in method.label
     assert all(spec["help"] for spec in option_specs(METHODS[name]))
     for options, message in (
         ({"sparsity": 3}, "between 0.0 and 0.99"),
@@ -231,10 +233,10 @@ def test_refit_keeps_the_mask_and_reduces_the_output_error(name: str) -> None:
         pruned(name, model, sparsity=0.7),
         pruned(name, model, sparsity=0.7, refit_steps=20),
     )
-    first = [
-        next(iter(weights(each).values())) for each in (plain, refitted)
-    ]  # the first matrix has the same inputs in both
-    assert torch.equal(first[0] == 0, first[1] == 0) and not torch.equal(*first)
+    # the first matrix has the same inputs in both models
+    before, after = (next(iter(weights(model).values())) for model in (plain, refitted))
+    assert torch.equal(before == 0, after == 0)
+    assert not torch.equal(before, after)
     assert distance_to_dense(model, refitted) < distance_to_dense(model, plain)
 
 
@@ -268,11 +270,9 @@ def test_akr_without_its_components_is_sparsegpt() -> None:
         "refit_steps": 0,
         "epsilon": 0.01,
     }
-    ours, theirs = pruned("akr", tiny.model(), **bare), pruned("sparsegpt", tiny.model())
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True)
-    )
+    akr, sparsegpt = pruned("akr", tiny.model(), **bare), pruned("sparsegpt", tiny.model())
+    pairs = zip(akr.parameters(), sparsegpt.parameters(), strict=True)
+    assert all(torch.equal(first, second) for first, second in pairs)
 
 
 def test_statistics_collected_once_per_block_are_those_of_dense_weights() -> None:
@@ -296,10 +296,8 @@ def test_allocation_list_sets_the_sparsity_of_each_block(name: str) -> None:
         tiny.model(), calibration(), no_report
     )["prune"]
     sparsities = rows.groupby("block")["sparsity"].mean().tolist()
-    assert (
-        sparsities == pytest.approx([0.25, 0.75])
-        and build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
-    )
+    assert sparsities == pytest.approx([0.25, 0.75])
+    assert build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
 
 
 def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> None:
@@ -309,7 +307,8 @@ def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> N
     )["prune"]
     removed = sum(int((weight == 0).sum()) for weight in weights(model).values())
     total = sum(weight.numel() for weight in weights(model).values())
-    assert removed / total == pytest.approx(0.7, abs=2e-3) and rows["sparsity"].std() > 0.01
+    assert removed / total == pytest.approx(0.7, abs=2e-3)
+    assert rows["sparsity"].std() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -327,9 +326,7 @@ def test_invalid_allocations_are_refused(options: dict[str, str], message: str) 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_gpu_synchronizations_do_not_grow_with_the_number_of_batches(name: str) -> None:
-    """Synchronizations: none per batch except to find its non-padding tokens, none per column, and
-    only a few per group of matrices.
-    """
+    """Synchronizations: one per batch, to find its tokens, and a few per group of matrices."""
     counts = []
     for size in (2, 6):
         batches, model = tiny.calibration(batch_size=size), tiny.model()
@@ -342,9 +339,7 @@ def test_gpu_synchronizations_do_not_grow_with_the_number_of_batches(name: str) 
 
 
 def test_refit_of_a_head_with_constant_inputs_keeps_its_weights() -> None:
-    """Centered input statistics are then rounding errors, which the refit must ignore; the bias
-    corrects the mean.
-    """
+    """Centered statistics are then rounding errors, to be ignored; the bias corrects the mean."""
     linear, constant, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
     before, dense_mean = linear.weight.detach().clone(), linear(x).mean(0)
     with torch.no_grad():
@@ -353,38 +348,35 @@ def test_refit_of_a_head_with_constant_inputs_keeps_its_weights() -> None:
         torch.testing.assert_close(linear(constant), dense_mean)
 
 
-# exact small cases
+# Exact small cases
 
 
 def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     """Return correlated inputs (200, columns) and a weight (rows, columns)."""
     torch.manual_seed(0)
-    return torch.randn(200, columns) @ torch.randn(
-        columns, columns
-    ) / columns**0.5 + 0.5, torch.randn(rows, columns)
+    inputs = torch.randn(200, columns) @ torch.randn(columns, columns) / columns**0.5 + 0.5
+    return inputs, torch.randn(rows, columns)
 
 
 def stats_of(x: torch.Tensor) -> InputStatistics:
+    """Return the statistics of inputs (tokens, width)."""
     return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
 
 
 def test_ria_scores_weights_relative_to_row_and_column() -> None:
     weight = torch.tensor([[4.0, -1.0], [2.0, 0.5]])
     # relative to row and column sums: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5
-    # = 1.47, 0.87, 1.13, 0.53; square roots of the inputs: 1, 2
+    # = 1.47, 0.87, 1.13, 0.53; times the square roots of the input norms, 1 and 2:
+    # 1.47, 1.73, 1.13, 1.07
+    bias, stats = torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
     for sparsity, expected in (
         (0.25, [[4.0, -1.0], [2.0, 0.0]]),
         (0.5, [[4.0, -1.0], [0.0, 0.0]]),
-    ):  # 1.47, 1.73, 1.13, 1.07 with the inputs
+    ):
         method = build(METHODS, "ria", {"sparsity": sparsity})
-        assert (
-            method.solve(
-                weight, torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
-            ).weight.tolist()
-            == expected
-        )
+        assert method.solve(weight, bias, stats).weight.tolist() == expected
     without_inputs = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(
-        weight, torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
+        weight, bias, stats
     )
     assert without_inputs.weight.tolist() == [[4.0, 0.0], [2.0, 0.0]]
 
@@ -461,6 +453,5 @@ def test_owl_prunes_blocks_with_outliers_less_and_keeps_the_mean() -> None:
     rows = method.prune(tiny.model(), calibration(), no_report)["prune"]
     sparsities = rows.groupby("block")["sparsity"].mean()
     # counts of a row are rounded down, and rows here are short
-    assert sparsities.mean() == pytest.approx(
-        0.5, abs=0.03
-    ) and sparsities.max() - sparsities.min() == pytest.approx(0.16, abs=0.06)
+    assert sparsities.mean() == pytest.approx(0.5, abs=0.03)
+    assert sparsities.max() - sparsities.min() == pytest.approx(0.16, abs=0.06)

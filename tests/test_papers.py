@@ -283,7 +283,7 @@ def test_differences_name_both_sides():
         "BERT-base; this study: the checkpoint demo",
         "SST-2; this study: the bundled film reviews",
         "872 examples; this study: 40 examples",
-        "TextFooler; this study: TextFooler (MiniLM): word neighbours come from a bundled table",
+        "TextFooler; this study: TextFooler (MiniLM): word neighbors come from a bundled table",
         "872 examples; this study: 20 examples",
         "a mean of 5 seeds; this study: 1 seed",
     ):
@@ -329,9 +329,8 @@ def test_distances_of_original_and_adversarial_examples():
     )
     table = drawn_points("akr-table-4", "distance", compared)
     ours = table[table["own"]]
-    assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx(
-        [0.1, 0.2]
-    ) and sorted(set(ours["x"])) == list(range(1, 7))
+    assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx([0.1, 0.2])
+    assert sorted(set(ours["x"])) == list(range(1, 7))
 
 
 # bundled studies
@@ -365,28 +364,24 @@ def test_full_studies_use_the_papers_samples():
         ("ag_news", 500),
         ("imdb", 500),
     }
-    assert {each.seed for each in plan} == set(range(5)) and {0.3, 0.5, 0.875} <= {
-        each.method.sparsity for each in plan if each.method
-    }
+    assert {each.seed for each in plan} == set(range(5))
+    assert {0.3, 0.5, 0.875} <= {each.method.sparsity for each in plan if each.method}
     assert {each.study for each in plan} == {
         "AKR Table 1, SST-2",
         "AKR Table 1, AG News",
         "AKR Table 1, IMDB",
     }
     curves = load(Path("kprune-curves"))
-    assert len({each.source.task for each in curves}) == 6 and all(
-        each.calibration >= 1024 for each in curves
-    )
+    assert len({each.source.task for each in curves}) == 6
+    assert all(each.calibration >= 1024 for each in curves)
 
 
 def test_headline_study_alternates_initial_checkpoints():
     plan = load(Path("akr-headline"), {"checkpoints": ["plain", "robust"], "task": "mine.csv"})
-    assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13 and {
-        each.seed for each in plan[:26]
-    } == {0}
-    assert len(plan) == 26 + 2 * 2 * 10 and {(each.source.task, each.study) for each in plan} == {
-        ("mine.csv", "AKR headline")
-    }
+    assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13
+    assert {each.seed for each in plan[:26]} == {0}
+    assert len(plan) == 26 + 2 * 2 * 10
+    assert {(each.source.task, each.study) for each in plan} == {("mine.csv", "AKR headline")}
     assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"checkpoints": ["demo"]})), (
         "a single initial checkpoint"
     )
@@ -399,17 +394,14 @@ def test_sweep_command_plans_and_queues_bundled_study(monkeypatch, capsys):
     assert main(["studies"]) == 0 and "akr-mini" in capsys.readouterr().out
     assert main(["sweep", "akr-mini", "--plan", "--set", "seeds=[4]"]) == 0
     message = capsys.readouterr().out
-    assert (
-        "AKR 87.5% · seed 4" in message
-        and "10 experiments; none was run" in message
-        and not Store().jobs()
-    )
+    assert "AKR 87.5% · seed 4" in message
+    assert "10 experiments; none was run" in message
+    assert not Store().jobs()
     assert (
         main(["sweep", "kprune-mini", "--queue", "--set", "seeds=[0]", "--set", "study=Mine"]) == 0
     )
-    assert "'Mine': 11 jobs queued" in capsys.readouterr().out and {
-        job.study for job in Store().jobs()
-    } == {"Mine"}
+    assert "'Mine': 11 jobs queued" in capsys.readouterr().out
+    assert {job.study for job in Store().jobs()} == {"Mine"}
     assert main(["sweep", "akr-mini", "--set", "seeds=[0"]) == 2
 
 

@@ -1,4 +1,4 @@
-"""Charts, colours, number formats and takeaways from synthetic rows, without models or pages."""
+"""Charts, colors, number formats and takeaways from synthetic rows, without models or pages."""
 
 import json
 
@@ -173,20 +173,20 @@ def test_lines_start_at_dense(study):
     assert len(lines) == 3 and all(line.x[0] == 0 and line.y[0] == dense for line in lines)
 
 
-def test_colours_are_fixed_by_method_and_distinct():
+def test_colors_are_fixed_by_method_and_distinct():
     for dark in (False, True):
         assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
     assert palette.color(ComparedModel(9, "AKR 50%", "akr", sparsity=0.5)) == palette.color(
         MODELS[5]
-    ), "the colour depends on the method, not on the position"
+    ), "the color depends on the method, not on the position"
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
 
 
 def test_models_are_sorted_by_method_and_sparsity():
     assert ordered(reversed(MODELS)) == MODELS
+    assert MODELS[-1].family == "AKR"
     assert (
-        MODELS[-1].family == "AKR"
-        and ComparedModel(
+        ComparedModel(
             1, "SparseGPT 2:4 · seed 1", "sparsegpt", sparsity=0.5, pattern="2:4", seed=1
         ).family
         == "SparseGPT"
@@ -223,13 +223,10 @@ def test_other_checkpoints_are_labelled_and_marked():
         "AKR 70%",
         "AKR 70% · robust",
     ]
-    assert palette.symbol(models[3]) == palette.symbol(models[2]) + "-dot" and palette.color(
-        models[3]
-    ) == palette.color(models[2])
-    assert (
-        takeaways.sentence_name(models[3]) == "AKR at 70% · robust"
-        and takeaways.sentence_name(models[1]) == "the dense model robust"
-    )
+    assert palette.symbol(models[3]) == palette.symbol(models[2]) + "-dot"
+    assert palette.color(models[3]) == palette.color(models[2])
+    assert takeaways.sentence_name(models[3]) == "AKR at 70% · robust"
+    assert takeaways.sentence_name(models[1]) == "the dense model robust"
 
 
 def test_labels_keep_their_order_and_distance():
@@ -250,9 +247,8 @@ def test_long_labels_are_wrapped():
             widest=widest,
         )
         assert [each.text for each in fig.layout.annotations] == ["Dense", text]
-        assert fig.layout.margin.r == room([text]) <= widest and fig.layout.margin.r > 6 * max(
-            map(len, text.split("<br>"))
-        )
+        assert fig.layout.margin.r == room([text]) <= widest
+        assert fig.layout.margin.r > 6 * max(map(len, text.split("<br>")))
 
 
 @pytest.mark.parametrize(
@@ -380,14 +376,10 @@ def test_attack_takeaway_names_only_significant_differences():
         takeaways.attack(attack_success.rates(examples), examples, models)
         for examples in (near, far)
     ]
-    assert (
-        "AKR at 70% is not detectably easier or harder to attack" in sentences[0]
-        and "+4.0 points, p = 0.12, n = 100" in sentences[0]
-    )
-    assert (
-        "on AKR at 70% its success rate is 40 points higher (95% interval 3" in sentences[1]
-        and "p < 0.001, n = 100 examples that both" in sentences[1]
-    )
+    assert "AKR at 70% is not detectably easier or harder to attack" in sentences[0]
+    assert "+4.0 points, p = 0.12, n = 100" in sentences[0]
+    assert "on AKR at 70% its success rate is 40 points higher (95% interval 3" in sentences[1]
+    assert "p < 0.001, n = 100 examples that both" in sentences[1]
 
 
 def test_attack_takeaway_compares_commonly_correct_examples():
@@ -400,11 +392,9 @@ def test_attack_takeaway_compares_commonly_correct_examples():
         examples,
         [MODELS[0], ComparedModel(2, "AKR 70%", "akr", sparsity=0.7)],
     )
-    assert (
-        "not detectably" in sentences
-        and "0.0 points" in sentences
-        and "n = 1 examples" in sentences
-    )
+    assert "not detectably" in sentences
+    assert "0.0 points" in sentences
+    assert "n = 1 examples" in sentences
 
 
 def test_every_takeaway_is_a_sentence(study):
@@ -440,12 +430,10 @@ def test_soup_takeaway_compares_with_most_accurate_candidate():
 
 def test_soup_path_connects_accepted_averages():
     traces = {trace.name: trace for trace in plots.soup_path(sample_rows.soup()).data}
-    assert (
-        list(traces["average"].y) == [0.25, 0.28] and traces["average"].marker.symbol[-1] == "star"
-    )
-    assert list(traces["rejected average"].y) == [0.15] and list(
-        traces["standard fine-tune"].x
-    ) == [0.91]
+    assert list(traces["average"].y) == [0.25, 0.28]
+    assert traces["average"].marker.symbol[-1] == "star"
+    assert list(traces["rejected average"].y) == [0.15]
+    assert list(traces["standard fine-tune"].x) == [0.91]
 
 
 def test_axis_title_of_attack_chart_is_below_the_tick_labels(study):

@@ -39,8 +39,7 @@ for page in ("prune", "attack", "compare", "weights"):
 
 
 def apply(kind: str, path: Path, block: str) -> None:
-    """Write a new file, or replace the context and `-` lines of a diff by its context and `+`
-    lines.
+    """Write a new file, or apply a diff: its context and `-` lines become context and `+` lines.
 
     A diff without line numbers may contain several hunks: a hunk ends where context follows `+`
     lines and does not continue in the file.

@@ -319,10 +319,8 @@ def test_flag_proposed_by_a_data_message_works(
     remedy = tuple(str(tmp_path / "other.csv") if flag == "OTHER" else flag for flag in case.remedy)
     again = check(checkpoints[case.checkpoint], file, remedy)
     assert "error" not in again, again["error"]
-    assert (
-        again["calibration"] + again["evaluation"] == case.examples
-        and again["labelled"] == case.labelled
-    )
+    assert again["calibration"] + again["evaluation"] == case.examples
+    assert again["labelled"] == case.labelled
 
 
 COMMANDS = [
@@ -419,7 +417,7 @@ TESTED_ELSEWHERE = {  # messages whose advice is tested elsewhere or cannot be t
     "prune_core/cli/serve.py": "tests/test_access.py and test_serve.py",
     "prune_core/training": "tests/test_finetune.py and test_soup.py",
     "prune_core/models/checkpoints/loading.py": "finetune: tests/test_finetune.py",
-    "prune_core/data/hub.py": "needs the Hub: tests/test_data.py and tests/test_hub_stops.py",
+    "prune_core/data/hub.py": "needs the Hub: test_data.py and test_unresponsive_hub.py",
     "prune_core/distributed/ray_cluster.py": "needs a cluster: tests/test_shards.py",
     "prune_core/experiments/run.py": "needs memory to run out: tests/test_memory.py",
     "prune_core/attacks": "builds an asset",

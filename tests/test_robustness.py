@@ -24,22 +24,18 @@ def test_success_counts_commonly_correct_examples():
     success = attack_success.success_rate(dense, pruned)
     assert (success.n, success.dense, success.pruned, success.difference) == (4, 0.5, 0.5, 0)
     accuracy = attack_success.under_attack(dense, pruned)
-    assert (
-        accuracy.n == 7
-        and accuracy.dense == pytest.approx(3 / 7)
-        and accuracy.pruned == pytest.approx(3 / 7)
-    )
+    assert accuracy.n == 7
+    assert accuracy.dense == pytest.approx(3 / 7)
+    assert accuracy.pruned == pytest.approx(3 / 7)
 
 
 def test_significant_difference_is_described():
     difference = attack_success.success_rate(
         rows("f" * 60 + "s" * 40), rows("s" * 30 + "f" * 30 + "s" * 40)
     )
-    assert (
-        difference.p_value < 1e-6
-        and difference.difference == pytest.approx(0.3)
-        and difference.low < 0.3 < difference.high
-    )
+    assert difference.p_value < 1e-6
+    assert difference.difference == pytest.approx(0.3)
+    assert difference.low < 0.3 < difference.high
     assert attack_success.describe_difference(difference).startswith(
         "Attack success is 30 points higher (p < 0.001"
     )
@@ -49,14 +45,11 @@ def test_insignificant_difference_states_detectable_size():
     same = attack_success.success_rate(rows("sf" * 100), rows("sf" * 100))
     assert same.p_value == 1 and same.low < 0 < same.high
     sentence = attack_success.describe_difference(same)
-    assert (
-        sentence.startswith("No detectable change at n = 200")
-        and "points are often missed" in sentence
-    )
+    assert sentence.startswith("No detectable change at n = 200")
+    assert "points are often missed" in sentence
     different = attack_success.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
-    assert different.missed == pytest.approx(
-        2.8 * (24 / 200 / 200) ** 0.5
-    ) and "below 7 points" in attack_success.describe_difference(different)
+    assert different.missed == pytest.approx(2.8 * (24 / 200 / 200) ** 0.5)
+    assert "below 7 points" in attack_success.describe_difference(different)
 
 
 def test_detectable_difference_has_eighty_percent_power():
@@ -85,10 +78,8 @@ def test_table_has_one_row_per_model():
         pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3]
     )
     assert table["job"].tolist() == [2, 3] and table["difference"].tolist() == [0.5, -0.5]
-    assert (
-        table["under_attack_difference"].tolist() == [-0.5, 0.5]
-        and table["verdict"].str.contains("No detectable").all()
-    )
+    assert table["under_attack_difference"].tolist() == [-0.5, 0.5]
+    assert table["verdict"].str.contains("No detectable").all()
 
 
 def test_examples_are_paired_by_text():
@@ -98,9 +89,8 @@ def test_examples_are_paired_by_text():
 
 def test_rates_by_group():
     rates = attack_success.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
-    assert rates["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0] and rates[
-        "under_attack"
-    ].tolist() == [0.25, 1.0]
+    assert rates["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0]
+    assert rates["under_attack"].tolist() == [0.25, 1.0]
     assert rates.loc[2, "success_high"] == pytest.approx(0.5615, abs=1e-4), "Wilson, 0 of 3"
 
 
@@ -127,10 +117,8 @@ def test_slices_keep_equal_values_together():
         "high, > 80.0%",
     ]
     assert dense_rows["n"].tolist() == [3, 1, 2, 3, 3, 2, 2, 2]
-    assert (
-        dense_rows["succeeded"].tolist() == [2, 0, 1, 2, 1, 1, 1, 1]
-        and not slices.loc[slices["job"] == 2, "succeeded"].any()
-    )
+    assert dense_rows["succeeded"].tolist() == [2, 0, 1, 2, 1, 1, 1, 1]
+    assert not slices.loc[slices["job"] == 2, "succeeded"].any()
     assert "Confidence of dense" not in set(attack_success.slices(dense, (), names)["kind"])
 
 

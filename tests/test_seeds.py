@@ -97,14 +97,12 @@ def test_means_have_intervals_over_seeds_and_examples(study):
     model_rows = single[single["job"].isin(model.runs)]
     half = t.ppf(0.975, 2) * 0.01 / np.sqrt(3)  # of scores a point apart
     assert row["score"] == pytest.approx(model_rows["score"].mean())
-    assert row["seeds_low"] == pytest.approx(row["score"] - half) and row[
-        "seeds_high"
-    ] == pytest.approx(row["score"] + half)
+    assert row["seeds_low"] == pytest.approx(row["score"] - half)
+    assert row["seeds_high"] == pytest.approx(row["score"] + half)
     assert row["examples_low"] == pytest.approx(model_rows["low"].mean())
     below = np.hypot(half, row["score"] - row["examples_low"])
-    assert row["low"] == pytest.approx(row["score"] - below) and row["low"] < min(
-        row["seeds_low"], row["examples_low"]
-    )
+    assert row["low"] == pytest.approx(row["score"] - below)
+    assert row["low"] < min(row["seeds_low"], row["examples_low"])
     layers = seeds.pooled(
         "reconstruction", store.rows("reconstruction", [job.id for job in jobs]), models
     )
@@ -186,9 +184,8 @@ def test_values_that_differ_between_seeds_are_dropped(study):
     pooled = seeds.pooled("cost", rows, models)
     model_rows = pooled[pooled["job"] == models[-1].job]
     assert model_rows["note"].isna().all() and (model_rows["device"] == "cpu").all()
-    assert model_rows["batch"].tolist() == [32, 32] and pd.api.types.is_integer_dtype(
-        pooled["batch"]
-    )
+    assert model_rows["batch"].tolist() == [32, 32]
+    assert pd.api.types.is_integer_dtype(pooled["batch"])
 
 
 def test_adversarial_drift_is_averaged_but_not_p_values(study):
@@ -216,10 +213,8 @@ def test_attack_slices_are_averaged(study):
     pooled = seeds.pooled("attack_slice", runs, models)
     model_rows = pooled[(pooled["job"] == models[1].job) & (pooled["slice"] == "positive")].iloc[0]
     single = runs[runs["job"].isin(models[1].runs) & (runs["slice"] == "positive")]
-    assert (
-        model_rows["success_rate"] == pytest.approx(single["success_rate"].mean())
-        and len(single) == 3
-    )
+    assert model_rows["success_rate"] == pytest.approx(single["success_rate"].mean())
+    assert len(single) == 3
     assert model_rows["n"] == 20, (
         "per seed: the dense model's confidence is joined once per example"
     )
@@ -235,10 +230,8 @@ def test_attack_slices_are_averaged(study):
 def test_seed_note_names_shown_seed(study):
     _, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
-    assert (
-        seeds.seed_note(models) == "seed 0 (one of 3 seeds)"
-        and seeds.means(models) == "mean over 3 seeds"
-    )
+    assert seeds.seed_note(models) == "seed 0 (one of 3 seeds)"
+    assert seeds.means(models) == "mean over 3 seeds"
     single = [model for model in models if not model.runs]
     assert len(single) == 1 and not seeds.seed_note(single) and not seeds.means(single)
     later = seeds.merge_seeds(models_of(jobs[5:]), jobs[5:])
@@ -301,11 +294,9 @@ def test_attacks_are_paired_by_seed_and_example():
     dense = pd.concat([outcomes(0, "ssff"), outcomes(1, "ffff")])
     pruned = pd.concat([outcomes(0, "sssx"), outcomes(1, "sfff")])
     paired = attack_success.success_rate(dense, pruned)
-    assert (
-        paired.n == 7
-        and paired.dense == pytest.approx(2 / 7)
-        and paired.pruned == pytest.approx(4 / 7)
-    )
+    assert paired.n == 7
+    assert paired.dense == pytest.approx(2 / 7)
+    assert paired.pruned == pytest.approx(4 / 7)
     assert paired.low <= paired.difference <= paired.high
     other_seed = attack_success.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
     assert other_seed.n == 4, "a model of another seed on the same examples"

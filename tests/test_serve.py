@@ -49,11 +49,9 @@ def test_a_crashed_job_is_retried_once_and_the_queue_continues(store, calls, sup
         os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
         wait(store, slow, lambda job, attempt=attempt: job.facts.get("died") == attempt + 1)
     job = wait(store, slow, lambda job: job.status == Status.FAILED)
-    assert (
-        "process that ran this job ended during nap" in job.error
-        and job.facts["again"]
-        and job.done == ("prune",)
-    )
+    assert "process that ran this job ended during nap" in job.error
+    assert job.facts["again"]
+    assert job.done == ("prune",)
     assert wait(store, other).status == Status.DONE
     assert calls().count("prune") == 2  # once per job: the finished stage was not repeated
     time.sleep(0.5)
@@ -80,8 +78,8 @@ def test_an_unavailable_store_is_reported_once(store, supervised, monkeypatch): 
     assert supervised == ["The disk is full."]
 
 
-def is_healthy(port, patience=60.0):
-    deadline = time.monotonic() + patience
+def is_healthy(port, timeout=60.0):
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(

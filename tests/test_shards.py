@@ -71,9 +71,9 @@ def test_collecting_shards_repeatedly_gives_the_same_rows_as_a_sweep(
     os.environ["PRUNESCOPE_HOME"] = str(tmp_path / "other")
     assert run("sweep", grid, "--shards", count, "--out", tmp_path / "out") == 0
     shard_count = json.loads((tmp_path / "out" / shards.PLAN).read_text())["shards"]
+    assert shard_count == min(count, 6)
     assert (
-        shard_count == min(count, 6)
-        and sum(len(shards.experiment_folders(tmp_path / "out", n + 1)) for n in range(shard_count))
+        sum(len(shards.experiment_folders(tmp_path / "out", n + 1)) for n in range(shard_count))
         == 6
     )
     for number in reversed(range(1, shard_count + 1)):
@@ -111,11 +111,9 @@ def test_an_interrupted_shard_is_collected_and_continues(fake, grid, tmp_path, m
     monkeypatch.setattr(fakes.Draw, "measure", measure)
     assert run("run-shard", tmp_path / "out", 1) == 0 and run("collect", tmp_path / "out") == 0
     collected = Store().jobs()
-    assert (
-        [job.status for job in collected] == [Status.DONE] * 4
-        and collected[0].id == job.id
-        and collected[0].facts["died"] == 1
-    )
+    assert [job.status for job in collected] == [Status.DONE] * 4
+    assert collected[0].id == job.id
+    assert collected[0].facts["died"] == 1
     assert "died" not in collected[1].facts
     assert rest and not list((tmp_path / "out").rglob("*.part"))
 
@@ -206,10 +204,8 @@ def test_a_plan_never_overwrites_other_files(fake, grid, tmp_path, capsys):  # n
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "out") == 0  # the same plan again
     assert run("sweep", grid, "--set", "seeds=[5]", "--shards", 2, "--out", tmp_path / "out") == 2
-    assert (
-        run("sweep", grid, "--shards", 2) == 2
-        and run("sweep", grid, "--shards", 0, "--out", tmp_path / "none") == 2
-    )
+    assert run("sweep", grid, "--shards", 2) == 2
+    assert run("sweep", grid, "--shards", 0, "--out", tmp_path / "none") == 2
     assert run("run-shard", tmp_path / "out", 3) == 2
     message = capsys.readouterr().err
     assert "contains another study" in message and "--out FOLDER" in message
@@ -269,9 +265,8 @@ def test_cluster_that_loses_a_node_returns_each_row_exactly_once(tmp_path, monke
         cluster.shutdown()
     store = Store(tmp_path / "cluster")
     assert_same_rows(rows(store), expected)
-    assert {job.status for job in store.jobs()} == {Status.DONE} and sum(
-        job.facts.get("died", 0) for job in store.jobs()
-    ) >= 1
+    assert {job.status for job in store.jobs()} == {Status.DONE}
+    assert sum(job.facts.get("died", 0) for job in store.jobs()) >= 1
     # the predictions of the dense model, shared by all experiments
     assert len(list((tmp_path / "out" / shards.DENSE).rglob("*.pt"))) == 1
     assert all(

@@ -1,6 +1,4 @@
-"""Compact models have the outputs of the full-shape models: in this process, in a new process and
-as ONNX.
-"""
+"""Compact models have the outputs of full-shape models, also in a new process and as ONNX."""
 
 import copy
 import json
@@ -63,8 +61,9 @@ def pruned(family="bert", kind="classification", removals=("", ""), seed=0):
 
 @torch.no_grad()
 def logits(model, family="bert"):
-    """Return the logits of every batch; for spans only those at real tokens, because DeBERTa's
-    logits at padding depend on the amount of padding.
+    """Return the logits of every batch; for spans only those at real tokens.
+
+    DeBERTa's logits at padding depend on the amount of padding.
     """
     outputs = []
     for batch in tiny.calibration(family):
@@ -84,9 +83,7 @@ def close(one, two):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Compact checkpoints of all families and both task types, with the logits of the full-shape
-    models.
-    """
+    """Compact checkpoints of all families and task types, with the logits of their originals."""
     home = tmp_path_factory.mktemp("shrunk")
     for family in families.FAMILIES:
         for kind in KINDS:
@@ -134,9 +131,8 @@ def test_empty_sublayers_run_no_matrix_kernels():
         modules, index = replay.block_modules(small)[0]
         modules[index](torch.randn(2, 5, 32))
     operations = {event.key for event in profile.key_averages()}
-    assert "aten::native_layer_norm" in operations and not any(
-        word in name for name in operations for word in ("mm", "gelu", "attention")
-    )
+    assert "aten::native_layer_norm" in operations
+    assert not any(word in name for name in operations for word in ("mm", "gelu", "attention"))
     assert small(**batch).logits.isfinite().all()
 
 
@@ -184,9 +180,8 @@ def test_copying_and_saving_again_preserve_a_compact_model(folders, tmp_path):
     reloaded, _ = loading.load(str(tmp_path))
     assert close(logits(reloaded), logits(model))
     config = json.loads((tmp_path / "config.json").read_text())["prunescope"]
-    assert [len(heads) for heads in config["heads"]] == [0, 2] and [
-        len(neurons) for neurons in config["neurons"]
-    ] == [0, 32]
+    assert [len(heads) for heads in config["heads"]] == [0, 2]
+    assert [len(neurons) for neurons in config["neurons"]] == [0, 32]
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -273,37 +268,29 @@ def test_cost_measures_the_compact_model():
     )
     dense, compact = (row for _, row in tables["cost"].iterrows())
     heads, neurons = dead_units(model)
-    assert (
-        compact.shrunk
-        and not dense.shrunk
-        and f"{heads} dead heads and {neurons} dead neurons" in compact.note
-    )
+    assert compact.shrunk
+    assert not dense.shrunk
+    assert f"{heads} dead heads and {neurons} dead neurons" in compact.note
     assert (
         compact.parameters
         == sum(p.numel() for p in compact_model(model).parameters())
         < dense.parameters
     )
-    assert (
-        compact.macs == macs(compact_model(model), 16)
-        and compact.speedup_theoretical == dense.macs / compact.macs > 1.5
-    )
-    assert (
-        compact.bytes < dense.bytes
-        and 4 * compact.parameters < compact.peak_memory < dense.peak_memory
-    )
+    assert compact.macs == macs(compact_model(model), 16)
+    assert compact.speedup_theoretical == dense.macs / compact.macs > 1.5
+    assert compact.bytes < dense.bytes
+    assert 4 * compact.parameters < compact.peak_memory < dense.peak_memory
     assert bool(compact.limit) == (compact.speedup_measured < 0.95 * compact.speedup_theoretical)
     grid = tables["latency"]
-    assert len(grid) == 2 * 9 and set(zip(grid.batch, grid.length, strict=True)) == {
+    assert len(grid) == 2 * 9
+    assert set(zip(grid.batch, grid.length, strict=True)) == {
         (b, n) for b in (1, 8, 32) for n in (32, 128, 384)
     }
     too_long = grid.length > 130
-    assert (
-        grid[too_long].latency_p50.isna().all()
-        and grid[too_long].limit.str.contains("accepts at most 130 tokens").all()
-    )
-    assert (grid[~too_long].latency_p50 <= grid[~too_long].latency_p95).all() and (
-        grid[~too_long].passes == 3
-    ).all()
+    assert grid[too_long].latency_p50.isna().all()
+    assert grid[too_long].limit.str.contains("accepts at most 130 tokens").all()
+    assert (grid[~too_long].latency_p50 <= grid[~too_long].latency_p95).all()
+    assert (grid[~too_long].passes == 3).all()
 
 
 @pytest.mark.parametrize(
@@ -398,10 +385,8 @@ def test_export_on_the_command_line(tmp_path, capsys):
         == 0
     )
     assert run("export", 1, tmp_path / "scattered", "--shrink") == 2
-    assert (
-        "no dead heads or neurons to remove" in capsys.readouterr().err
-        and not (tmp_path / "scattered").exists()
-    )
+    assert "no dead heads or neurons to remove" in capsys.readouterr().err
+    assert not (tmp_path / "scattered").exists()
     model = pruned()
     shutil.rmtree(Store().folder(1) / "checkpoint")
     loading.save(
@@ -409,11 +394,9 @@ def test_export_on_the_command_line(tmp_path, capsys):
     )  # the result of a structured method
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     output = capsys.readouterr().out
-    assert (
-        "Removed 4 heads and 64 neurons" in output
-        and output.count("largest difference") == 2
-        and (tmp_path / "small" / "model.onnx").is_file()
-    )
+    assert "Removed 4 heads and 64 neurons" in output
+    assert output.count("largest difference") == 2
+    assert (tmp_path / "small" / "model.onnx").is_file()
     matrices = pd.DataFrame(
         {"part": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]}
     )
@@ -428,9 +411,8 @@ def test_export_on_the_command_line(tmp_path, capsys):
     ]
     assert sizes[0] < sizes[1]
     small, _ = loading.load(str(tmp_path / "small"))
-    assert (
-        close(logits(small), logits(model)) and (tmp_path / "small" / "prunescope.json").is_file()
-    )
+    assert close(logits(small), logits(model))
+    assert (tmp_path / "small" / "prunescope.json").is_file()
     assert run("run", "--checkpoint", tmp_path / "small", "--method", "wanda") == 2
     assert "is already compact (shrunk)" in capsys.readouterr().err
     assert (
@@ -454,7 +436,5 @@ def test_widths_stay_at_multiples_of_eight(dead, removed):
         replay.blocks(model)[0].linears["ffn_out"].weight[:, :dead] = 0
     assert dead_units(model) == (0, removed) and alignment_neurons(model) == dead - removed
     small = compact_model(model)
-    assert (
-        close(logits(small), logits(model))
-        and replay.blocks(small)[0].linears["ffn_out"].in_features == 64 - removed
-    )
+    assert close(logits(small), logits(model))
+    assert replay.blocks(small)[0].linears["ffn_out"].in_features == 64 - removed

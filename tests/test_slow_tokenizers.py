@@ -1,11 +1,12 @@
-"""Tokenizers without a fast version, such as BERTweet's: word labels are aligned word by word, and
-features that need character offsets are rejected.
+"""Tokenizers without a fast version, such as BERTweet's.
+
+Word labels are aligned word by word, and features that need character offsets are rejected.
 """
 
 from pathlib import Path
 
+import external_checkpoints
 import pytest
-import strangers
 import tiny
 import torch
 from transformers import (
@@ -115,10 +116,11 @@ def test_saliency_is_per_token_without_word_boundaries(tmp_path: Path) -> None:
     folder = tmp_path / "classifier"
     checkpoint(folder)
     slow_tokenizer = loading.load(str(folder))[1]
-    strangers.save(tmp_path / "other", "roberta", "", words=slow_tokenizer, labels=("a", "b"))
+    external_checkpoints.save(
+        tmp_path / "other", "roberta", "", words=slow_tokenizer, labels=("a", "b")
+    )
     model, tokenizer = loading.load(str(tmp_path / "other"))
     units = saliency.words(model, tokenizer, "ada writes")
-    assert (units.names[0], units.names[-1]) == ("<s>", "</s>") and units.owner.tolist() == [
-        *range(len(units.names))
-    ]
+    assert (units.names[0], units.names[-1]) == ("<s>", "</s>")
+    assert units.owner.tolist() == [*range(len(units.names))]
     assert len(saliency.saliency(model, tokenizer, "ada writes")["product"]) == len(units.names)

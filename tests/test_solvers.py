@@ -104,9 +104,8 @@ def test_refit_converges_to_least_squares_and_keeps_the_mask() -> None:
     U, H, _ = upper_factor(gram, 0.01)
     swept = column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.5)), width=4)
     refitted = refit(swept, weight, H, steps=30)
-    assert torch.equal(refitted != 0, swept != 0) and torch.equal(
-        refit(swept, weight, H, steps=0), swept
-    )
+    assert torch.equal(refitted != 0, swept != 0)
+    assert torch.equal(refit(swept, weight, H, steps=0), swept)
     for row, new in zip(weight, refitted, strict=True):
         torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 
@@ -114,9 +113,7 @@ def test_refit_converges_to_least_squares_and_keeps_the_mask() -> None:
 def coupled(
     G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Return the least-squares solution of a matrix on its kept weights, with the errors of the
-    outputs weighted by G.
-    """
+    """Return the least-squares solution on the kept weights, with output errors weighted by G."""
     kronecker, kept = torch.kron(G, H), keep.flatten()
     solution = torch.zeros_like(weight).flatten()
     solution[kept] = torch.linalg.solve(
@@ -166,8 +163,9 @@ def test_sweep_that_removes_nothing_is_the_identity() -> None:
 
 
 def test_joint_selection_in_a_group_matches_brute_force() -> None:
-    """In the first group, the pair kept is the one of six with the lowest loss after a refit of all
-    later columns; the pattern holds in every group.
+    """The pair kept in the first group is the one of six with the lowest loss after a refit.
+
+    The refit is of all later columns; the pattern holds in every group.
     """
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.0)
@@ -251,7 +249,7 @@ def test_singular_gram_increases_and_returns_the_damping() -> None:
     gram[0, 0] = 0.9999  # not quite positive definite
     _, _, used = add_damping(gram, 1e-6)
     assert used > 1e-6
-    with pytest.raises(PruneError, match="more calibration sentences"):
+    with pytest.raises(PruneError, match="more calibration examples"):
         add_damping(gram * torch.nan, 0.01)
 
 

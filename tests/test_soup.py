@@ -1,6 +1,4 @@
-"""Model soups: which checkpoints can be averaged, what the greedy search adds, and reuse of
-measurements.
-"""
+"""Model soups: compatible checkpoints, the greedy search, and reuse of measurements."""
 
 import json
 from pathlib import Path
@@ -25,8 +23,9 @@ def candidates(*names: str) -> list[model_soup.Candidate]:
 def greedy_selection(
     scores: dict[str, float], accuracies: dict[str, float] | None = None, floor: float = 0.0
 ) -> list[str]:
-    """Return the names that the greedy search adds, tried in the order a, b, c; the score of an
-    average is looked up by its joined names.
+    """Return the names that the greedy search adds, tried in the order a, b, c.
+
+    The score of an average is looked up by its joined names.
     """
 
     def measure(chosen, report):
@@ -74,9 +73,9 @@ def test_average_is_in_fp32_and_leaves_integers_unchanged():
         for w, i in ((1.0, 3), (1.0009765625, 5))
     )
     mean = model_soup.average([first, second])
-    assert (
-        mean["w"].dtype == torch.float32 and mean["w"].item() == 1.00048828125
-    )  # not representable in fp16
+    # not representable in fp16
+    assert mean["w"].dtype == torch.float32
+    assert mean["w"].item() == 1.00048828125
     assert mean["ids"].tolist() == [3]
 
 
@@ -159,9 +158,9 @@ def test_second_soup_reuses_the_measurements_of_the_first(save_candidate, tmp_pa
         folder=tmp_path / "out",
         report=no_report,
     )
-    assert (
-        len(calls) == 3 and first["ingredients"] == ["a", "b"] and first["candidates"][0]["n"] == 12
-    )
+    assert len(calls) == 3
+    assert first["ingredients"] == ["a", "b"]
+    assert first["candidates"][0]["n"] == 12
     second = model_soup.make_soup(
         model_soup.SoupPlan(allowed_loss=1.0, **plan),
         pair,
@@ -232,11 +231,9 @@ def test_command_finetunes_recipes_and_averages_them(tmp_path, capsys):
         main([str(word) for word in ("soup", *data_options, *recipe_options, *soup_options)]) == 0
     )
     captured = capsys.readouterr()
-    assert (
-        "+ all" in captured.out
-        and "fine-tune 02" in captured.err
-        and f"01 + 02: {tmp_path / 'out' / 'uniform'}" in captured.out
-    )
+    assert "+ all" in captured.out
+    assert "fine-tune 02" in captured.err
+    assert f"01 + 02: {tmp_path / 'out' / 'uniform'}" in captured.out
     record = json.loads((tmp_path / "out" / "uniform" / model_soup.RECORD).read_text())
     assert [row["recipe"]["seed"] for row in record["candidates"]] == [1, 2]
 
@@ -260,16 +257,12 @@ def test_recipes_are_read_scaled_and_overridden(tmp_path):
         "- {learning_rate: 5e-5, epochs: 30}\n- {name: robust, adversarial: freelb, epochs: 3}\n"
     )
     recipes = model_soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_scale=0.1)
-    assert (
-        list(recipes) == ["01", "robust"]
-        and recipes["01"].epochs == 3
-        and recipes["robust"].epochs == 1
-    )
-    assert (
-        recipes["01"].learning_rate == 5e-5
-        and recipes["robust"].adversarial == "freelb"
-        and recipes["robust"].dropout == 0
-    )
+    assert list(recipes) == ["01", "robust"]
+    assert recipes["01"].epochs == 3
+    assert recipes["robust"].epochs == 1
+    assert recipes["01"].learning_rate == 5e-5
+    assert recipes["robust"].adversarial == "freelb"
+    assert recipes["robust"].dropout == 0
     (tmp_path / "recipes.yaml").write_text("learning_rate: 5e-5")
     with pytest.raises(PruneError, match="is not a list of fine-tuning options"):
         model_soup.read_recipes(tmp_path / "recipes.yaml", {})

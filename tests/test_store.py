@@ -183,15 +183,12 @@ def test_rows_round_trip_exactly():
     store.add_rows(id, {"mine": frame, "empty": frame.head(0)}, "mine", seconds=1.0, facts={})
     table = store.rows("mine", [id])
     assert table["share"][0] == 0.1 + 0.2 and math.isnan(table["share"][1])
-    assert (
-        table["nothing"].dtype == float
-        and table["count"].dtype == int
-        and table["right"].dtype == bool
-    )
+    assert table["nothing"].dtype == float
+    assert table["count"].dtype == int
+    assert table["right"].dtype == bool
     assert table["text"].tolist() == ["naïve 「x」", "b"] and table["pair"].isna().all()
-    assert table["probabilities"][0] == [1 / 3, 2 / 3] and table["single"][0] == float(
-        np.float32(1 / 3)
-    )
+    assert table["probabilities"][0] == [1 / 3, 2 / 3]
+    assert table["single"][0] == float(np.float32(1 / 3))
     assert store.records(id)["mine"][1]["share"] is None
     assert store.tables(id) == ["mine", "empty"] and len(store.rows("empty", [id])) == 0
 
@@ -247,11 +244,9 @@ def test_a_repeated_stage_replaces_its_rows():
         store.add_rows(
             id, {"mine": pd.DataFrame([{"a": value}])}, "mine", seconds=float(value), facts={}
         )
-    assert (
-        store.records(id) == {"mine": [{"a": 2}]}
-        and store.job(id).done == ("mine",)
-        and store.job(id).seconds == {"mine": 2.0}
-    )
+    assert store.records(id) == {"mine": [{"a": 2}]}
+    assert store.job(id).done == ("mine",)
+    assert store.job(id).seconds == {"mine": 2.0}
 
 
 def test_adversarial_pool_has_unique_texts_and_outlives_its_study(tmp_path):
@@ -272,7 +267,8 @@ def test_adversarial_pool_has_unique_texts_and_outlives_its_study(tmp_path):
     submit(store, "A")
     studies.delete(store, "A")
     saved = adversarial_pool.load(store)
-    assert saved["note"].tolist() == ["", "a negation"] and saved["pair"].isna().tolist() == [
+    assert saved["note"].tolist() == ["", "a negation"]
+    assert saved["pair"].isna().tolist() == [
         False,
         True,
     ]

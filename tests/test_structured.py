@@ -1,6 +1,4 @@
-"""Structured pruning under a FLOPs budget: small cases with known results, then every method,
-family and task type.
-"""
+"""Structured pruning under a FLOPs budget: known results, every method, family and task type."""
 
 import copy
 from functools import partial
@@ -230,10 +228,8 @@ def test_kwon_search_is_optimal_over_all_head_counts(budget: float) -> None:
         loss = sum(
             float(ranking.scores[n:].sum()) for ranking, n in zip(ranked, groups, strict=True)
         )
-        assert (
-            loss == pytest.approx(min(losses))
-            and sum(n * ranking.cost for ranking, n in zip(ranked, groups, strict=True)) <= budget
-        )
+        assert loss == pytest.approx(min(losses))
+        assert sum(n * ranking.cost for ranking, n in zip(ranked, groups, strict=True)) <= budget
 
 
 def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
@@ -244,9 +240,8 @@ def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
     best, first = (
         torch.tensor([i not in removed for i in range(12)]) for removed in ((6, 7), (5, 6))
     )
-    assert torch.equal(rearranged(fisher, best), best) and torch.equal(
-        rearranged(fisher, first), best
-    )
+    assert torch.equal(rearranged(fisher, best), best)
+    assert torch.equal(rearranged(fisher, first), best)
     largest = fisher.diag() > fisher.diag().median()
     assert torch.equal(
         rearranged(fisher.diag().diag(), largest), largest
@@ -258,9 +253,7 @@ def test_rearranging_lowers_the_fisher_loss_and_keeps_the_count() -> None:
 
 
 def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return features A (tokens, k) of the kept units, targets B (tokens, d) and the columns W
-    (d, k), in fp64.
-    """
+    """Return features A (tokens, k) of the kept units, targets B (tokens, d), columns W (d, k)."""
     rng = torch.Generator().manual_seed(0)
     A, B, W = (
         torch.randn(*shape, generator=rng, dtype=torch.float64)
@@ -292,9 +285,7 @@ def test_kwon_rescaling_is_least_squares(width: int) -> None:
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 def test_tuning_is_the_identity_if_nothing_was_removed(damping: float) -> None:
-    """As in the first sublayer with all units kept; the ridge penalty pulls towards the current
-    columns.
-    """
+    """In the first sublayer with all units kept: the ridge pulls towards the current columns."""
     A, _, W = problem()
     B = A @ W.T
     for tuned, _ in (
@@ -329,11 +320,9 @@ def test_flops_are_just_below_the_budget(name: str, family: str, kind: str) -> N
         lowest = 0 if all_alive else 1 - sparsity - step / total
         assert lowest <= alive / total <= (1 - sparsity) * SLACK
         budget = rows["budget"].iloc[0]
-        assert (
-            budget.realised == alive / total
-            and budget.allowed == pytest.approx(1 - sparsity)
-            and budget.length == 20
-        )
+        assert budget.realised == alive / total
+        assert budget.allowed == pytest.approx(1 - sparsity)
+        assert budget.length == 20
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
@@ -394,15 +383,12 @@ def test_kwon_needs_labels_and_all_methods_need_a_length() -> None:
 
 
 def test_predictive_knowledge_is_zero_in_the_first_sublayer() -> None:
-    """In the first sublayer the student equals the teacher; representational knowledge is the norm
-    of a unit's contribution.
-    """
+    """The first sublayer's student equals the teacher; representational: norm of the output."""
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
     first = rows["unit"].query("block == 0 and part == 'head'")
-    assert (first["predictive"] == 0).all() and (
-        rows["unit"].query("block == 1")["predictive"] > 0
-    ).all()
+    assert (first["predictive"] == 0).all()
+    assert (rows["unit"].query("block == 1")["predictive"] > 0).all()
     sub = sublayers(model)[0]
     with torch.no_grad():
         features = torch.cat(
@@ -547,9 +533,7 @@ def test_more_ziplm_tries_reduce_the_divergence() -> None:
 
 
 def test_joint_unit_selection_reduces_the_divergence() -> None:
-    """K-prune keeps both of two identical neurons; joint selection keeps one, and another unit in
-    place of the second.
-    """
+    """K-prune keeps both of two identical neurons; joint selection replaces one of them."""
     model = tiny.model()
     with torch.no_grad():
         model.classifier.weight.mul_(50)

@@ -125,10 +125,8 @@ def test_every_known_task_has_its_official_metric() -> None:
     assert {name: known.metric for name, known in KNOWN_TASKS.items()} == {
         name: official.get(name, "accuracy") for name in KNOWN_TASKS
     }
-    assert (
-        metric_for("classification", 2, "matthews") == "matthews"
-        and metric_for("span", 2) == "answer_f1"
-    )
+    assert metric_for("classification", 2, "matthews") == "matthews"
+    assert metric_for("span", 2) == "answer_f1"
     with pytest.raises(PruneError, match="'spearman' does not fit"):
         metric_for("classification", 2, "spearman")
 
@@ -200,10 +198,8 @@ def test_perfect_model_has_exact_match_1_over_all_windows(length: int) -> None:
     predictions = predict_answers(
         oracle, tokenizer, examples, batch_size=3, max_length=length
     ).predicted
-    assert (
-        predictions == ANSWERS
-        and METRICS["exact_match"].compute(examples.labels, predictions) == 1.0
-    )
+    assert predictions == ANSWERS
+    assert METRICS["exact_match"].compute(examples.labels, predictions) == 1.0
 
 
 def test_unanswerable_questions_have_an_empty_prediction() -> None:
@@ -218,10 +214,8 @@ def test_unanswerable_questions_have_an_empty_prediction() -> None:
         batch_size=3,
         max_length=128,
     ).predicted
-    assert (
-        predictions == ["", *ANSWERS[1:]]
-        and METRICS["answer_f1"].compute(labels, predictions) == 1.0
-    )
+    assert predictions == ["", *ANSWERS[1:]]
+    assert METRICS["answer_f1"].compute(labels, predictions) == 1.0
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
@@ -263,11 +257,9 @@ def test_questions_are_read_with_squad_or_plain_text_answers(tmp_path: Path) -> 
     flat = tasks.training_examples(
         DataSource(write_rows(tmp_path, plain, "flat.jsonl")), (), "span"
     )
-    assert (
-        nested == spans()
-        and flat.labels[:3] == nested.labels[:3]
-        and flat.labels[3] == AnswerSpans([], [])
-    )
+    assert nested == spans()
+    assert flat.labels[:3] == nested.labels[:3]
+    assert flat.labels[3] == AnswerSpans([], [])
     invalid = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
     with pytest.raises(
         PruneError,
@@ -286,11 +278,9 @@ def test_regression_scores_are_read_from_a_file(tmp_path: Path) -> None:
     source = DataSource(write_rows(tmp_path, rows))
     assert tasks.kind_of(source) == "regression"
     task = tasks.load(source, ("score",), 0, kind="regression")
-    assert (
-        task.metric == "spearman"
-        and task.evaluation.pairs
-        and all(isinstance(label, float) for label in task.evaluation.labels)
-    )
+    assert task.metric == "spearman"
+    assert task.evaluation.pairs
+    assert all(isinstance(label, float) for label in task.evaluation.labels)
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
         tasks.load(DataSource(write_rows(tmp_path, rows)), ("score",), 0, kind="regression")
@@ -319,28 +309,21 @@ def test_accuracy_summary_of_each_task_type() -> None:
         pruned=["1844", "by Alan Stevenson", "", "granite"],
         resamples=200,
     )
-    assert (
-        spans_row["dense_score"] == 1
-        and spans_row["exact_match"] == 0.5
-        and spans_row["score"] == pytest.approx((2 + 0.8) / 4)
-    )
-    assert (spans_row["broken"], spans_row["fixed"]) == (2, 0) and spans_row[
-        "difference_low"
-    ] < spans_row["difference"] < 0
+    assert spans_row["dense_score"] == 1
+    assert spans_row["exact_match"] == 0.5
+    assert spans_row["score"] == pytest.approx((2 + 0.8) / 4)
+    assert (spans_row["broken"], spans_row["fixed"]) == (2, 0)
+    assert spans_row["difference_low"] < spans_row["difference"] < 0
     scores = list(np.linspace(0, 5, 40))
     row = summary("spearman", 1, scores, dense=scores, pruned=scores[::-1], resamples=200)
-    assert (
-        row["dense_score"] == pytest.approx(1)
-        and row["score"] == pytest.approx(-1)
-        and row["broken"] is None
-    )
+    assert row["dense_score"] == pytest.approx(1)
+    assert row["score"] == pytest.approx(-1)
+    assert row["broken"] is None
     cola = summary(
         "matthews", 2, [0, 1] * 20, dense=[0, 1] * 20, pruned=[0, 1, 1, 1] * 10, resamples=200
     )
-    assert (
-        cola["score"] == METRICS["matthews"].compute([0, 1] * 20, [0, 1, 1, 1] * 10)
-        and cola["accuracy"] == 0.75
-    )
+    assert cola["score"] == METRICS["matthews"].compute([0, 1] * 20, [0, 1, 1, 1] * 10)
+    assert cola["accuracy"] == 0.75
     assert cola["low"] < cola["score"] < cola["high"] and cola["broken"] == 10
 
 
@@ -379,10 +362,8 @@ def test_finetuning_learns_regression_and_span_tasks(tmp_path: Path, kind: str) 
         patience=8,
     )
     card = finetune(recipe, source, source, folder=tmp_path / "out", report=no_report)
-    assert (
-        card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind]
-        and card["score"] > 0.9
-    )
+    assert card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind]
+    assert card["score"] > 0.9
     model, tokenizer = loading.load(str(tmp_path / "out"))
     assert replay.task_type_of(model) == kind
     predictions = predict(model, tokenizer, tasks.training_examples(source, (), kind)).predicted

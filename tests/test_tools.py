@@ -1,6 +1,4 @@
-"""Developer tools: all can be imported, and WordNet's pairs agree with the bundled table of word
-neighbours.
-"""
+"""Developer tools can be imported; WordNet's pairs agree with the bundled neighbor table."""
 
 import importlib
 

@@ -116,10 +116,8 @@ def test_checkpoints_are_compared_by_label_names(home, checkpoints, capsys):
     assert one["source"].unique().tolist() == [first] and len(one) == 6, (
         "texts of failed attacks are not used"
     )
-    assert (
-        one["original"].tolist() == two["original"].tolist()
-        and one["changed"].tolist() == two["changed"].tolist()
-    )
+    assert one["original"].tolist() == two["original"].tolist()
+    assert one["changed"].tolist() == two["changed"].tolist()
     assert set(rows["truth"]) == {"negative"} and set(rows["original"]) == set(NAMES)
     assert attack_transfer.missing_pairs(examples, rows) == [first, second, third]
     attack_transfer.run_transfer(store, [second, third], no_report)
@@ -157,7 +155,7 @@ def test_jobs_that_cannot_be_compared_are_rejected(home, checkpoints, tmp_path):
 
 
 def test_child_process_reports_its_last_line_and_its_error(home):
-    process = ChildProcess("prune_core", "transfer", "99", patience=60)
+    process = ChildProcess("prune_core", "transfer", "99", timeout=60)
     with pytest.raises(PruneError, match="no job 99"):
         process.output()
     assert "no job 99" in process.latest and process.is_over

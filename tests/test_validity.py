@@ -1,6 +1,4 @@
-"""Whether adversarial texts keep their meaning: similarity, negations, antonyms and grammar errors,
-on examples with known results.
-"""
+"""Validity of adversarial texts: similarity, negations, antonyms and grammar errors."""
 
 from types import SimpleNamespace
 

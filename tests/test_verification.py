@@ -1,6 +1,4 @@
-"""Verification of loaded checkpoints against transformers: passes for every family and task type,
-and detects each kind of error.
-"""
+"""Verification of loaded checkpoints: passes for every family and detects every type of error."""
 
 from pathlib import Path
 
@@ -147,9 +145,8 @@ def test_texts_are_truncated_to_the_models_positions(family: str) -> None:
     tokenizer.model_max_length = 10**30
     tokenizer.padding_side = "left"
     prepared = tokenizers.prepare_tokenizer(tokenizer, model.config)
-    assert (
-        prepared.model_max_length == replay.max_tokens(model) and prepared.padding_side == "right"
-    )
+    assert prepared.model_max_length == replay.max_tokens(model)
+    assert prepared.padding_side == "right"
     assert tokenizer.model_max_length == 10**30 and tokenizer.padding_side == "left", (
         "the caller's tokenizer is unchanged"
     )

@@ -38,11 +38,9 @@ def test_curve_follows_power_law() -> None:
     block = curve(2.0)
     for sparsity in (0.0, 0.1, 0.5, 0.6, 0.7):
         assert block.error(sparsity) == pytest.approx(2.0 * sparsity**2)
-    assert (
-        block.moved(0.5).tolist() == [[-1.0, 1.0]]
-        and block.moved(0.7).tolist() == [[-3.0, 3.0]]
-        and not block.moved(0.0).any()
-    )
+    assert block.moved(0.5).tolist() == [[-1.0, 1.0]]
+    assert block.moved(0.7).tolist() == [[-3.0, 3.0]]
+    assert not block.moved(0.0).any()
     assert block.moved(0.25)[0, 1] == pytest.approx(0.25), (
         "proportional to the error: a quarter of the change at 50%"
     )
@@ -66,9 +64,8 @@ def test_lowest_error_matches_analytic_optimum() -> None:
     """With errors a·s² and equal sizes, the sum of squares a²s⁴ is lowest for equal a²s³."""
     both = curves(curve(1.0), curve(2.0))
     first, second = whatif.lowest_error(both, 0.4)
-    assert (first + second) / 2 == pytest.approx(
-        0.4, abs=0.006
-    ) and first / second == pytest.approx(4 ** (1 / 3), abs=0.06)
+    assert (first + second) / 2 == pytest.approx(0.4, abs=0.006)
+    assert first / second == pytest.approx(4 ** (1 / 3), abs=0.06)
     assert whatif.lowest_error(both, 0.69) == pytest.approx([0.7, 0.68], abs=0.02), (
         "no layer exceeds the measured range"
     )
@@ -82,9 +79,8 @@ def test_lowest_error_matches_analytic_optimum() -> None:
 def test_scores_and_multilabel_predictions() -> None:
     assert whatif._predictions(np.array([[1.5], [2.5]]), "regression") == [1.5, 2.5]
     odds = whatif._odds([[0.9, 0.2]], "multilabel")
-    assert whatif._predictions(odds, "multilabel") == [[1, 0]] and odds[0, 0] == pytest.approx(
-        np.log(9)
-    )
+    assert whatif._predictions(odds, "multilabel") == [[1, 0]]
+    assert odds[0, 0] == pytest.approx(np.log(9))
 
 
 @pytest.fixture
@@ -116,20 +112,16 @@ def akr_runs(store: Store) -> tuple:
 def test_predictions_are_exact_for_independent_layers(store: Store) -> None:
     akr, rows, examples, models = akr_runs(store)
     fitted = whatif.curves_of(akr, rows, examples)
-    assert (
-        fitted is not None
-        and fitted.most == 0.7
-        and fitted.base == akr[0].id
-        and len(fitted.dense) == 60
-    )
+    assert fitted is not None
+    assert fitted.most == 0.7
+    assert fitted.base == akr[0].id
+    assert len(fitted.dense) == 60
     for check in whatif.prediction_checks(
         fitted, models, {job.id: job for job in akr}, rows=rows, examples=examples
     ):
-        assert check.predicted.error == pytest.approx(check.measured.error) and not check.own_shares
-        assert (
-            check.predicted.score == check.measured.score
-            and check.predicted.agreement == check.measured.agreement
-        )
+        assert check.predicted.error == pytest.approx(check.measured.error) and not check.is_custom
+        assert check.predicted.score == check.measured.score
+        assert check.predicted.agreement == check.measured.agreement
     assert whatif.curves_of(akr[:1], rows, examples) is None, "a curve needs two sparsities"
     other = replace(akr[1], experiment={**akr[1].experiment, "evaluation": 30})
     assert whatif.setup(akr[0]) == whatif.setup(akr[1]) != whatif.setup(other), (
@@ -197,11 +189,9 @@ def test_many_sparsities_use_a_slider(tmp_path, monkeypatch) -> None:
         at.query_params["sparsity"] = level
         at.run()
         slider = at.select_slider(key="choice-sparsity")
-        assert (
-            not at.exception
-            and slider.value == level
-            and slider.options == ["all", "30%", "50%", "60%", "70%"]
-        )
+        assert not at.exception
+        assert slider.value == level
+        assert slider.options == ["all", "30%", "50%", "60%", "70%"]
         assert [model.label for model in at.session_state["view"].models] == [
             "Dense",
             f"AKR {level}",

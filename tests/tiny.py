@@ -95,7 +95,7 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
     """
     torch.manual_seed(seed)
     config = CONFIGS[family]()
-    config.num_labels = 1 if kind == "regression" else len(TAGS) if kind == "token" else 2
+    config.num_labels = {"regression": 1, "token": len(TAGS)}.get(kind, 2)
     if kind == "multilabel":
         config.problem_type = "multi_label_classification"
     if kind == "token":

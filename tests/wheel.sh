@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel, installs it into an empty environment, and runs the demo's command and the command line from another folder.
 #     bash tests/wheel.sh [PYTHON]
-# The extras stay out, so this also shows what works without them; versions are those of requirements.txt.
+# Extras are not installed, so this also tests what works without them; versions are those of requirements.txt.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
@@ -21,10 +21,10 @@ assert not IS_CLONE and (ROOT / "app.py").is_file() and (ROOT / "pages" / "prune
 rows = json.loads(pathlib.Path("out.json").read_text())["rows"]
 assert rows["accuracy"][0]["n"] == 40 and len(rows["reconstruction"]) == 42
 PYTHON
-# what needs an extra says which
-if "${run[@]}" run --measure attack --evaluation-size 10 2>said; then echo "an attack ran without textattack" >&2; exit 1; fi
-grep -q "prunescope\[attacks\].*--no-deps textattack" said || { cat said >&2; exit 1; }
-# the dashboard answers
+# a feature that needs an extra names it
+if "${run[@]}" run --measure attack --evaluation-size 10 2>message; then echo "an attack ran without textattack" >&2; exit 1; fi
+grep -q "prunescope\[attacks\].*--no-deps textattack" message || { cat message >&2; exit 1; }
+# the dashboard responds
 port=$("$scratch/env/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 STREAMLIT_SERVER_PORT=$port "${run[@]}" >served 2>&1 &
 server=$!

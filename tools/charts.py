@@ -61,7 +61,8 @@ def main() -> None:
     for metric, dark in product(dict.fromkeys(values["metric"]), (False, True)):
         points = published_comparison.points(exhibit, values, metric, study=study)
         chart = plots.published_comparison(points, published.AXES[metric], exhibit.against, dark)
-        name = f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg"
+        theme = "-dark" if dark else ""
+        name = f"{exhibit.key}-{metric.replace('_', '-')}{theme}.svg"
         print(write_svg(chart, options.folder / name, dark))
 
 

@@ -1,5 +1,6 @@
-"""Build assets/neighbours.npz: frequent English words and their neighbours in MiniLM vectors
-counter-fitted with WordNet.
+"""Build assets/neighbours.npz: frequent English words and their nearest neighbors.
+
+The vectors are MiniLM embeddings of the words, counter-fitted with WordNet.
 
     apt-get install wordnet-base && pip install wordfreq
     python -m tools.counterfit --out assets/neighbours.npz
@@ -7,7 +8,7 @@ counter-fitted with WordNet.
 Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms,
 preserve the vector space. Evaluated with `python -m benchmarks.attack --neighbours
 ../shared/data/synonyms/counterfitted_neighbors.json` against the counter-fitted vectors that
-TextFooler uses: 62% of that table's words with neighbours are in ours; of their neighbours within
+TextFooler uses: 62% of that table's words with neighbors are in ours; of their neighbors within
 our vocabulary, our first 10 contain 51% and our first 50 contain 67% (before counter-fitting 44%
 and 62%).
 """
@@ -38,9 +39,9 @@ TEMPLATES = ("{}", "the word {} means the same as")
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights and margins, chosen by the overlap with the neighbours of TextFooler's vectors."""
+    """Weights and margins, chosen by the overlap with the neighbors of TextFooler's vectors."""
 
-    dimensions: int = 150  # of 768: more dimensions do not change the neighbours
+    dimensions: int = 150  # of 768: more dimensions do not change the neighbors
     steps: int = 50
     rate: float = 0.01
     synonyms: float = 1.0
@@ -50,12 +51,13 @@ class Fit:
     antonyms: float = 0.5
     antonym_distance: float = 1.0
     preserve: float = 0.3
-    lowest: float = 0.4  # minimum cosine of neighbours
+    lowest: float = 0.4  # minimum cosine of neighbors
 
 
 def frequent_words(count: int) -> list[str]:
-    """The most frequent English nouns, verbs, adjectives and adverbs, by wordfreq and
-    lemminflect.
+    """Return the most frequent English nouns, verbs, adjectives and adverbs.
+
+    Frequencies are from wordfreq, parts of speech from lemminflect.
     """
     try:
         from wordfreq import top_n_list
@@ -72,8 +74,9 @@ def frequent_words(count: int) -> list[str]:
 
 
 def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
-    """Unit vectors (words, dimensions): MiniLM of each template, centered, concatenated, reduced by
-    PCA.
+    """Return unit vectors (words, dimensions).
+
+    The MiniLM embeddings of each template are centered, concatenated and reduced by PCA.
     """
     parts = []
     for template in TEMPLATES:
@@ -88,11 +91,12 @@ def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
 def counterfit(
     start: Tensor, synonyms: Pairs, relatives: Pairs, antonyms: Pairs, fit: Fit
 ) -> Tensor:
-    """Optimize unit vectors by gradient descent; a pair that is both synonym and antonym is an
-    antonym.
+    """Counter-fit unit vectors (words, dimensions) by gradient descent.
+
+    A pair that is both synonym and antonym is an antonym.
 
     The space is preserved by keeping every vector near its initial value (Mrksic et al. 2017):
-    preserving only the distances to its neighbours, as in 2016, let unrelated words coincide
+    preserving only the distances to its neighbors, as in 2016, let unrelated words coincide
     (overlap@10 rose from 44% to 48%, not to 51%).
     """
     synonym_pairs, synonym_weights = _tensors(
@@ -126,7 +130,7 @@ def counterfit(
 
 
 def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Indices (pairs, 2) and weights (pairs,), sorted: sums of a loss depend on the order."""
+    """Return indices (pairs, 2) and weights (pairs,), sorted, as a sum depends on the order."""
     indices = sorted(pairs)
     return torch.tensor(indices).reshape(-1, 2), torch.tensor([pairs[pair] for pair in indices])
 
@@ -136,7 +140,7 @@ def _distance(unit: Tensor, pairs: Tensor) -> Tensor:
 
 
 def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) -> Neighbours:
-    """Nearest words of each word with at least similarity `lowest`, without antonyms."""
+    """Return the nearest words of each word with a cosine of at least `lowest`, no antonyms."""
     nearest, similarity = [], []
     opposite = {pair for first, second in antonyms for pair in ((first, second), (second, first))}
     for rows in torch.arange(len(unit)).split(2000):

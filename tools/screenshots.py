@@ -1,7 +1,8 @@
-"""Take screenshots of the dashboard with the demo study: README's in assets/, the walks' in
-docs/walks/.
+"""Take screenshots of the demo study for README.md (assets/) and the guide (docs/walks/).
 
-python -m tools.screenshots # runs the demo in a new store (a few minutes); needs chromium
+    python -m tools.screenshots  # needs Chromium
+
+Runs the demo in a new store or in $PRUNESCOPE_HOME, which takes a few minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main() -> None:
             check=True,
         )
         with served(Path(environment["PRUNESCOPE_HOME"])) as (address, _):
-            take(address)
+            take_screenshots(address)
         walks = environment | {
             "WALK_STORE": environment["PRUNESCOPE_HOME"],
             "WALK_PICTURES": str(ROOT / "docs" / "walks"),
@@ -42,8 +43,8 @@ def main() -> None:
         )
 
 
-def take(address: str) -> None:
-    """Screenshot of the Overview page at 1440x900, after its charts are drawn."""
+def take_screenshots(address: str) -> None:
+    """Save the Overview page of a server at 1440 x 900 pixels in both themes, fully drawn."""
     with chromium() as browser:
         for theme, name in SCREENSHOTS.items():
             page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=theme)

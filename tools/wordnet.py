@@ -21,20 +21,20 @@ Pairs = dict[tuple[int, int], float]  # (smaller, larger) word index -> weight 0
 
 
 def parts_of_speech(word: str) -> int:
-    """Possible parts of speech of a word as bits of POS, by lemminflect."""
+    """Return the possible parts of speech of a word as bits of POS, by lemminflect."""
     lemmas = lemminflect.getAllLemmas(word)
     return sum(1 << bit for bit, pos in enumerate(POS) if pos in lemmas)
 
 
 @cache
 def _forms(lemma: str, pos: str) -> dict[str, tuple[str, ...]]:
-    """Forms of a lemma by inflection tag."""
+    """Return the forms of a lemma by inflection tag (Penn Treebank)."""
     return lemminflect.getAllInflections(lemma, upos=pos) or {"": (lemma,)}
 
 
 @cache
 def _senses(lemma: str, pos: str) -> list[Any]:
-    """Synsets of exactly this lemma, the most frequent first."""
+    """Return the synsets of exactly this lemma, the most frequent first."""
     from nltk.corpus import wordnet
 
     # NLTK also returns synsets of base forms: glass for glasses
@@ -64,7 +64,7 @@ class Lexicon:
                     self.lemmas[lemma, pos].add(word)
 
     def synonyms(self) -> Pairs:
-        """Words of one synset; the weight is one over the rank of the rarer sense."""
+        """Return pairs of words in one synset; the weight is 1 / the rank of the rarer sense."""
         pairs: Pairs = {}
         for lemma, pos, rank, synset in self._all_senses():
             for other in _names(synset):
@@ -75,9 +75,7 @@ class Lexicon:
         return pairs
 
     def relatives(self) -> Pairs:
-        """Words of related synsets: similar adjectives, derivations, and inflections of one
-        lemma.
-        """
+        """Return pairs of similar adjectives, derivations, and inflections of one lemma."""
         pairs: Pairs = {}
         for lemma, pos, rank, synset in self._all_senses():
             weight = 1 / (1 + rank)
@@ -95,7 +93,7 @@ class Lexicon:
         return pairs
 
     def antonyms(self) -> Pairs:
-        """Antonyms, and for adjectives words similar to an antonym."""
+        """Return pairs of antonyms, and for adjectives also words similar to an antonym."""
         pairs: Pairs = {}
         for lemma, pos, _, synset in self._all_senses():
             for sense in synset.lemmas():
@@ -108,9 +106,7 @@ class Lexicon:
         return pairs
 
     def _all_senses(self) -> Iterator[tuple[str, str, int, Any]]:
-        """Yield (lemma, part of speech, rank of the sense, synset), sorted by part of speech and
-        lemma.
-        """
+        """Yield (lemma, part of speech, rank of the sense from 0, synset) in a fixed order."""
         for lemma, pos in sorted(self.lemmas, key=lambda key: key[::-1]):
             for rank, synset in enumerate(_senses(lemma, pos)):
                 yield lemma, pos, rank, synset

@@ -1,6 +1,7 @@
-"""Writes phrases.csv: 2,000 labelled film-review sentences put together from parts written for this project, for fine-tuning examples.
+"""Write phrases.csv: 2,000 labeled film-review sentences for the fine-tuning example.
 
-Run as `python assets/demo/phrases.py`. Put together as they are they are easier than reviews.csv, and judge no model.
+They are generated from templates and phrases written for this project, so they are easier than reviews.csv and not meant for evaluation.
+Run as `python assets/demo/phrases.py`.
 """
 
 import csv
@@ -37,22 +38,22 @@ FRAMES = [
 
 
 def sentences() -> list[tuple[str, str]]:
-    """N different sentences with their labels, half of each."""
-    dice, found = random.Random(0), dict[str, str]()
-    while len(found) < N:
-        label = "positive" if len(found) % 2 else "negative"
-        own, other = (GOOD, BAD) if label == "positive" else (BAD, GOOD)
-        frame = dice.choice(FRAMES)
+    """Return N distinct sentences with their labels, half of them positive."""
+    rng, labels = random.Random(0), dict[str, str]()
+    while len(labels) < N:
+        label = "positive" if len(labels) % 2 else "negative"
+        same, opposite = (GOOD, BAD) if label == "positive" else (BAD, GOOD)
+        frame = rng.choice(FRAMES)
         if frame.startswith(
             {"positive": "after all the praise", "negative": "i expected little"}[label]
         ):
             continue
-        one, two = dice.sample(own, 2)
+        one, two = rng.sample(same, 2)
         text = frame.format(
-            who=dice.choice(WHO), what=dice.choice(WHAT), one=one, two=two, other=dice.choice(other)
+            who=rng.choice(WHO), what=rng.choice(WHAT), one=one, two=two, other=rng.choice(opposite)
         )
-        found.setdefault(text[0].upper() + text[1:] + ".", label)
-    return list(found.items())
+        labels.setdefault(text[0].upper() + text[1:] + ".", label)
+    return list(labels.items())
 
 
 if __name__ == "__main__":

@@ -40,9 +40,7 @@ NAMES = ("magnitude", "wanda", "sparsegpt", "akr", "kprune", "kwon", "akr_plus")
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """Yield the rates of the device, one row per method on BERT-base, profiles of slow methods,
-    and one row per method on BERT-large.
-    """
+    """Yield the rates of the device, rows of BERT-base, profiles of slow methods, BERT-large."""
     with matrix_precision(tf32=False):
         rates = {dtype: matrix_rate(setting, dtype) for dtype in (torch.float32, torch.bfloat16)}
         bandwidth = copy_rate(setting)
@@ -127,9 +125,7 @@ def _timed(
 
 
 def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
-    """Return the ten longest operations (in device time if it is measured) and how often the host
-    waits.
-    """
+    """Return the ten longest operations (by device time if measured) and the waits of the host."""
     from torch.profiler import ProfilerActivity, profile
 
     model = setting.shape("BERT-base", PROFILED)

@@ -1,5 +1,6 @@
-"""Latency of dense and compact models by precision, batch and length, with and without compilation,
-and of the 2:4 pattern with the sparse kernels of the device.
+"""Latency of dense, compact and 2:4 models by precision, batch size and length.
+
+Compact models are also compiled; 2:4 models use the sparse kernels of the device.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ def run(setting: Setting) -> Iterator[Row]:
 
 
 def _models(setting: Setting) -> dict[str, nn.Module]:
-    """Return the dense model and K-prune's compact models at 50 and 80%, with widths in multiples
-    of 8.
-    """
+    """Return dense and K-prune's compact models at 50 and 80%, with widths in multiples of 8."""
     dense = setting.shape("BERT-base")
     models = {"dense": dense}
     for sparsity in (0.5, 0.8):

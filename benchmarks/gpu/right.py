@@ -1,5 +1,4 @@
-"""GPU results compared with the CPU: the demo checkpoint pruned on both with the same seed, and
-every measure on one pruned model.
+"""GPU results compared with the CPU: pruned models of the same seed, and every measure.
 
 One-shot methods must select the same weights. Sequential methods need not: summation order changes
 rounding, a near-tie is resolved differently, and all later selections depend on it. The size of

@@ -1,6 +1,4 @@
-"""Results of a run as Markdown: one table for each type of row, and a line for whatever was skipped
-or failed.
-"""
+"""Results of a run as Markdown: a table per type of row, a line per skipped or failed section."""
 
 from __future__ import annotations
 

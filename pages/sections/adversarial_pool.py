@@ -13,7 +13,7 @@ from prune_core.store.store import Store
 
 
 def offer(view: View, row: dict[str, Any], model: ComparedModel) -> None:
-    """Draw a field for a note and a button that saves one adversarial text."""
+    """Draw a popover that saves an adversarial text, a row of `attack_example`, with a note."""
     key = f"{row['recipe']}-{model.job}-{row['example']}"
     with st.popover(
         "Save to pool", icon=":material/bookmark_add:", key=f"pool-{key}", type="tertiary"

@@ -1,4 +1,4 @@
-"""Tables of all attacks and of the resources that they need."""
+"""Tables of all attacks and of the resources that they require."""
 
 import streamlit as st
 
@@ -7,7 +7,7 @@ from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 
 def panel() -> None:
-    """Draw both tables in an expander."""
+    """Draw an expander with all attacks and the resources that they require."""
     with st.expander("Attacks and their requirements", icon=":material/info:", key="about-attacks"):
         available = sum(not missing(entry) for entry in CATALOGUE.values())
         others = "; ".join(
@@ -15,15 +15,17 @@ def panel() -> None:
             for entry in CATALOGUE.values()
             if entry.goal != CatalogueEntry.goal
         )
-        note = (
-            " Without NLTK's stop words, attacks use a replacement list that contains them and "
-            "some more words."
-        )
+        note = ""
+        if not STOPWORDS.present:
+            note = (
+                " Without NLTK's stop words, attacks use a replacement list that contains them and "
+                "some more words."
+            )
         st.markdown(
             f"**{available} of {len(CATALOGUE)} attacks can run on this machine.** Choose them on "
             "the Prune page, in the options of the measure Attack success. An attack under its "
             "published name is TextAttack's recipe; brackets name what is replaced. An attack "
-            f"succeeds when {CatalogueEntry.goal}; {others}.{note * (not STOPWORDS.present)}"
+            f"succeeds when {CatalogueEntry.goal}; {others}.{note}"
         )
         _catalogue()
         st.markdown("**Required resources** and how to download them:")

@@ -13,7 +13,7 @@ from prune_core.analysis import attack_success
 from prune_core.analysis.compared_models import ComparedModel, with_rows
 from prune_core.experiments import attack_transfer
 
-PATIENCE = 1800.0  # seconds; thousands of texts on many models
+TIMEOUT = 1800.0  # seconds; thousands of texts on many models
 ROWS = {"source": "by model", "recipe": "by attack"}
 
 
@@ -66,16 +66,23 @@ def _chart(
     by: str,
     recipe: str,
 ) -> None:
-    source = f"by {recipe} against the model" if by == "source" else "by the attack"
+    made, hint = "by the attack", ""
+    if by == "source":
+        made = f"by {recipe} against the model"
+        hint = " Gray: the attacked model. Click a cell to read its examples."
     ui.chart(
         "Do adversarial examples transfer?",
-        f"Adversarial examples made {source} on the left, evaluated on the model above: the "
-        "fraction that succeeds there, of the n whose original it classifies correctly. "
-        + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
+        f"Adversarial examples made {made} on the left, evaluated on the model above: the "
+        f"fraction that succeeds there, of the n whose original it classifies correctly.{hint}",
         plots.transfer(rates, sources, models, by=by, dark=view.dark),
         key="transfer",
-        selects=(lambda marks: ui.set_choice("cell", marks[0])) if by == "source" else None,
+        selects=_choose_cell if by == "source" else None,
     )
+
+
+def _choose_cell(marks: list[str]) -> None:
+    """Show the texts of a clicked cell, "source|target"."""
+    ui.set_choice("cell", marks[0])
 
 
 def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
@@ -129,5 +136,5 @@ def _measure(jobs: list[int], missing: list[int]) -> None:
             icon=":material/swap_horiz:",
             type="primary",
         ):
-            child_process.start(key, "transfer", *map(str, jobs), patience=PATIENCE)
+            child_process.start(key, "transfer", *map(str, jobs), timeout=TIMEOUT)
     child_process.show(key, "Starting …", lambda _: None)

@@ -51,10 +51,10 @@ def show(view: View, recipe: str) -> None:
             "Words changed at most (%)", 5, 100, value=CHANGED, step=5, key="valid-changed"
         )
         strict = st.toggle(
-            "Apply similarity to misspellings too",
+            "Apply the similarity threshold to misspellings too",
             key="valid-letters",
             help=(
-                "Off: misspelt texts are checked by the percentage of changed words and the "
+                "Off: misspelled texts are checked by the percentage of changed words and the "
                 "flags only; see How to read this."
             ),
         )
@@ -76,18 +76,20 @@ def show(view: View, recipe: str) -> None:
         key="valid-success",
     )
     _reasons(view, attacked, flaws)
-    missing = " (WordNet is missing on this machine, so antonyms are not detected)"
+    note = ""
+    if not WORDNET.present:
+        note = " (WordNet is missing on this machine, so antonyms are not detected)"
     ui.how_to_read(
         f"A success counts as failed if its similarity is below {min_similarity:g}, if it is "
         f"flagged for its meaning, or if more than {max_changed}% of its words are changed. "
-        "**Flagged**: a negation (not, n't, never, no, without …) is removed, added or misspelt, "
-        f"or a word is replaced by its antonym in WordNet{missing * (not WORDNET.present)}. These "
+        "**Flagged**: a negation (not, n't, never, no, without …) is removed, added or misspelled, "
+        f"or a word is replaced by its antonym in WordNet{note}. These "
         "rules are heuristics with false positives and false negatives, so read some texts below."
         "  \n**Misspellings.** "
-        "The tokenizer of the sentence encoder splits a misspelt word into unrelated pieces. On "
+        "The tokenizer of the sentence encoder splits a misspelled word into unrelated pieces. On "
         "the demo, one wrong letter in nineteen words (*minutes* to *mivutes*) lowers similarity "
         "to 0.77, and 19 of 30 DeepWordBug texts on the dense model are below 0.8, although "
-        "readers recognise the words. *Earned, surprising* to *earned, disappointing* by "
+        "readers recognize the words. *Earned, surprising* to *earned, disappointing* by "
         "TextFooler stays at 0.92. The similarity threshold is therefore not applied to attacks "
         "that change letters only, unless you enable it."
     )

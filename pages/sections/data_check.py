@@ -115,7 +115,7 @@ def _describe(result: Mapping[str, Any], task: str) -> None:
     st.markdown(f"**{sentence}.**")
     if "error" in result:
         message = with_field_names(
-            result["error"].split(" Say it with --labels")[0].replace(f"{Path(task).parent}/", "")
+            result["error"].split(" Set it with --labels")[0].replace(f"{Path(task).parent}/", "")
         )
         if result.get("counts"):
             st.warning(f"{message} Choose the label below.", icon=":material/help:")

@@ -266,7 +266,7 @@ def _hub_rows(task: str, config: str, split: str) -> None:
 
 def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     """Show the accuracy of the dense model on this data, if a study has measured it."""
-    # as an experiment, which normalises paths as stored ones do
+    # as an experiment, which normalizes paths as stored ones do
     same_data = data_check.data_experiment(plan)
     known = [
         job

@@ -26,7 +26,7 @@ def _formats(files: pd.DataFrame) -> None:
     """Show the metrics of every format, with dense PyTorch as the reference in the first row."""
     if files.empty:
         st.info(
-            f"No exported formats are measured yet: add the measure **{MEASURES['formats'].title}"
+            f"No exported formats have been measured: add the measure **{MEASURES['formats'].title}"
             "**, which exports both models to ONNX and int8 and evaluates the files.",
             icon=":material/info:",
         )

@@ -9,7 +9,7 @@ from prune_core import plots
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.analysis.drift_samples import with_evaluation_indices
 
-KINDS = {"pca": "PCA", "umap": "UMAP"}
+PROJECTIONS = {"pca": "PCA", "umap": "UMAP"}
 
 
 def models_with_map(view: View) -> list[ComparedModel]:
@@ -22,7 +22,7 @@ def projections(view: View, block: int) -> dict[str, str]:
     """Return the projections that are available for a layer with their titles."""
     points = view.first_seed("drift_map")
     known = set(points.loc[points["block"] == block, "projection"])
-    return {name: title for name, title in KINDS.items() if name in known}
+    return {name: title for name, title in PROJECTIONS.items() if name in known}
 
 
 def draw(view: View, model: ComparedModel, block: int, projection: str) -> None:
@@ -30,8 +30,8 @@ def draw(view: View, model: ComparedModel, block: int, projection: str) -> None:
     points, texts = _tables(view)
     ui.chart(
         f"How do embeddings move in layer {block + 1} of {model.label}?",
-        f"{KINDS[projection]} fitted on the dense embeddings only; pruned embeddings are projected "
-        "onto it, so a long line is a large shift. Crosses mark examples whose prediction changed. "
+        f"{PROJECTIONS[projection]} fitted on the dense embeddings only and applied to the pruned "
+        "ones, so a long line is a large shift. Crosses mark examples whose prediction changed. "
         "Click a point to read its example, or select several with the lasso to compare them with "
         "the rest. "
         f"{view.which_seed('This chart shows', [model])}".rstrip(),
@@ -76,7 +76,7 @@ def movers(view: View, model: ComparedModel, block: int, projection: str) -> pd.
 
 
 def table(view: View, shifts: pd.DataFrame, key: str) -> None:
-    """Show the first fifty as a table; selected rows select their examples."""
+    """Show the first fifty rows of `movers`; selecting rows selects their examples."""
     shown = ui.readable_labels(shifts, view.label_names)
 
     def changed() -> None:

@@ -12,7 +12,7 @@ from prune_core.measures import MEASURES
 from prune_core.paths import resolve_allowed
 from prune_core.store import parquet
 
-PATIENCE = 900.0  # seconds; the ONNX export of a large model takes minutes
+TIMEOUT = 900.0  # seconds; the ONNX export of a large model takes minutes
 IMAGE_FORMATS = {"svg": "SVG (vector)", "png": "PNG (pixels)"}
 
 
@@ -94,7 +94,7 @@ def _model(view: View) -> None:
             str(model.job),
             folder,
             *(flag for flag, is_set in flags.items() if is_set),
-            patience=PATIENCE,
+            timeout=TIMEOUT,
         )
     child_process.show(
         "export",
@@ -124,7 +124,7 @@ def _report(view: View) -> None:
         "Report as HTML",
         key="make-html",
         icon=":material/article:",
-        help="One file that opens offline and prints.",
+        help="A single file that works offline and can be printed.",
     ):
-        child_process.start(key, "report", *ids, "--out", str(path), patience=PATIENCE)
+        child_process.start(key, "report", *ids, "--out", str(path), timeout=TIMEOUT)
     child_process.show(key, "Writing the report …", lambda _: None)

@@ -69,16 +69,16 @@ def pruned_layers(
 
 def _layer(layer: dict, title: str, key: str, *, is_dense: bool, dark: bool) -> None:
     if is_dense:
-        looking_at = "Six outputs, eight inputs: every number is a weight."
+        description = "Six outputs, eight inputs: every number is a weight."
         figure = plots.matrix(layer["weight"], None, layer["sizes"], dark=dark)
     else:
         zeros = sum(value == 0 for row in layer["pruned"] for value in row) / 48
-        looking_at = (
+        description = (
             f"{formatting.percent(zeros)} of the weights are zero; the relative error of the "
             f"output is {formatting.percent(layer['total'])}."
         )
         figure = plots.matrix(layer["pruned"], layer["weight"], layer["sizes"], dark=dark)
-    ui.chart(title, looking_at, figure, key=key, small=True)
+    ui.chart(title, description, figure, key=key, small=True)
 
 
 def reconstruction(
@@ -87,7 +87,7 @@ def reconstruction(
     draw: Callable[..., Any],
     *,
     question: str,
-    looking_at: str,
+    description: str,
 ) -> None:
     """Draw a chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
@@ -95,7 +95,7 @@ def reconstruction(
     model = ui.one_model(models, "lesson-model", "Model", dark=view.dark)
     ui.chart(
         question,
-        looking_at,
+        description,
         draw(rows, [model], dark=view.dark),
         key=f"lesson-{draw.__name__}",
         small=True,
@@ -124,7 +124,7 @@ def attack(view: View, inspector: Inspector) -> None:
     view.caption_seed("This step shows")
 
 
-def robust(view: View, inspector: Inspector) -> None:
+def averaging(view: View, inspector: Inspector) -> None:
     """Draw the error of an average of fine-tunes."""
     correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="alike")
     ui.chart(
@@ -139,7 +139,7 @@ def robust(view: View, inspector: Inspector) -> None:
     )
 
 
-def trade(view: View, inspector: Inspector) -> None:
+def trade_off(view: View, inspector: Inspector) -> None:
     """Draw the trade-off of the study."""
     quantities = available({name: view.rows(name) for name in TABLES})
     titles = {key: quantity.title for key, quantity in quantities.items() if key != "accuracy"}
@@ -154,7 +154,7 @@ def trade(view: View, inspector: Inspector) -> None:
     )
 
 
-def ship(view: View, inspector: Inspector) -> None:
+def deployment_limit(view: View, inspector: Inspector) -> None:
     """Draw the test of an accuracy limit with adjustable sample size, loss and limit."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
@@ -220,7 +220,7 @@ STEPS = (
             reconstruction,
             draw=plots.by_depth,
             question="How large is the error of each layer's output?",
-            looking_at="Relative error of the hidden states, from the first layer to the last.",
+            description="Relative error of the hidden states, from the first layer to the last.",
         ),
         needs=("reconstruction",),
     ),
@@ -252,7 +252,7 @@ STEPS = (
             reconstruction,
             draw=plots.heat_maps,
             question="Which matrices have the largest error?",
-            looking_at="Layers by matrix: the relative error of the matrix's output.",
+            description="Layers by matrix: the relative error of the matrix's output.",
         ),
         needs=("reconstruction",),
     ),
@@ -287,17 +287,17 @@ STEPS = (
         question="All fine-tunes make the same errors (correlation 100%). Does averaging help?",
         answer="No: only errors that differ cancel. Candidates therefore differ in seed, learning "
         "rate and objective.",
-        draw=robust,
+        draw=averaging,
     ),
     Step(
-        "How is a trade-off read?",
+        "How do you read a trade-off?",
         "A model that is worse than another in both quantities is dominated. The others form the "
         "Pareto front; which of them to choose is up to you.",
         r"a\succ b\iff a_1\ge b_1,\ a_2\ge b_2,\ a\ne b",
         question="Two points are closer than their intervals are long. Which one is better?",
         answer="This sample cannot tell. Choose by something else, such as size, or evaluate on "
         "more examples.",
-        draw=trade,
+        draw=trade_off,
         needs=("accuracy", "cost"),
     ),
     Step(
@@ -308,6 +308,6 @@ STEPS = (
         question="The loss is one point, the limit two. How many examples are needed to be sure?",
         answer="Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 "
         "examples are inconclusive.",
-        draw=ship,
+        draw=deployment_limit,
     ),
 )

@@ -9,7 +9,7 @@ from pages.widgets.frame import View
 from prune_core import formatting
 from prune_core.analysis.compared_models import ComparedModel
 
-PATIENCE = 3600.0  # seconds
+TIMEOUT = 3600.0  # seconds
 
 
 def saved_models(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
@@ -38,5 +38,5 @@ def _offer(view: View, lacking: Sequence[ComparedModel]) -> None:
             icon=":material/refresh:",
         ):
             child_process.start(
-                "remake", "reprune", *(str(model.job) for model in lacking), patience=PATIENCE
+                "remake", "reprune", *(str(model.job) for model in lacking), timeout=TIMEOUT
             )

@@ -74,13 +74,13 @@ def _legend(exhibit: Exhibit, points_by_metric: dict[str, pd.DataFrame]) -> str:
     parts = [f"Hollow marks and names in italics: {exhibit.source}."]
     if exhibit.digitised:
         parts.append(
-            "Values were digitised from a plot, with an error of about half a point, shown as bars."
+            "Values were digitized from a plot, with an error of about half a point, shown as bars."
         )
     if any(points["own"].any() for points in points_by_metric.values()):
         parts.append(
             "Filled marks: this study, means over seeds with bars from the lowest to the highest "
             "seed (the 95% interval if there is only one seed). For methods with more than "
-            f"{published_comparison.MOST_FORMS} variants, only the full method is shown."
+            f"{published_comparison.MAX_VARIANTS} variants, only the full method is shown."
         )
     else:
         parts.append("This study has no results to show here.")

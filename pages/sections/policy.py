@@ -62,8 +62,8 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
         # no limits here: Policy reports invalid values with a message
         limit = number.number_input(
             f"{title} ({unit})",
-            value=criterion.usual,
-            step=5.0 if criterion.usual >= 50 else 0.5,
+            value=criterion.default,
+            step=5.0 if criterion.default >= 50 else 0.5,
             format="%g",
             key=f"limit-{name}",
             label_visibility="collapsed",

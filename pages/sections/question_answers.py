@@ -60,5 +60,5 @@ def _read(view: View, question_rows: pd.DataFrame, row: pd.Series, model: Compar
         )
     st.html(ui.underlined(row["pair"], [(text, color) for _, text, _, color in answers[:2]]))
     st.caption(
-        "Underlined in the text: the answers of the dense and the chosen model, in their colours."
+        "Underlined in the text: the answers of the dense and the chosen model, in their colors."
     )

@@ -28,7 +28,7 @@ class Slider(NamedTuple):
     words: str  # the quantity inside a sentence
     unit: str
     options: tuple
-    usual: object
+    default: object
     values: pd.Series  # by job
 
 
@@ -71,7 +71,7 @@ def _sliders(
                 f"{title} loss",
                 unit="points",
                 options=POINTS,
-                usual=2,
+                default=2,
                 values=dense["accuracy"] - by_job["accuracy"],
             )
         )
@@ -84,7 +84,7 @@ def _sliders(
                 f"loss of accuracy under {title}",
                 unit="points",
                 options=POINTS,
-                usual=5,
+                default=5,
                 values=dense[attacked] - by_job[attacked],
             )
         )
@@ -96,7 +96,7 @@ def _sliders(
                 "speed-up",
                 unit="times",
                 options=TIMES,
-                usual=ANY,
+                default=ANY,
                 values=by_job["speedup"],
             )
         )
@@ -105,10 +105,10 @@ def _sliders(
             Slider(
                 "left",
                 "Maximum weights left (%)",
-                "of the weights left",
+                "fraction of weights left",
                 unit="percent",
                 options=PERCENT,
-                usual=ANY,
+                default=ANY,
                 values=by_job["nonzeros"] / dense["nonzeros"],
             )
         )
@@ -133,7 +133,7 @@ def _within(
                     st.select_slider,
                     f"limit-{slider.name}",
                     slider.options,
-                    default=slider.usual,
+                    default=slider.default,
                     label=slider.title,
                 )
             if value != ANY:

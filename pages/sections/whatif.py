@@ -58,8 +58,8 @@ def show(view: View) -> None:
     with left:
         ui.chart(
             "Which layer contributes most?",
-            "One bar per layer: its part of the predicted squared error. The tick marks uniform "
-            "sparsity.",
+            "One bar per layer: its contribution to the predicted squared error. Ticks mark the "
+            "contribution at uniform sparsity.",
             plots.contributions(curves, sparsities, overall, model=models[0], dark=view.dark),
             key="plan-blocks",
             small=True,
@@ -67,8 +67,8 @@ def show(view: View) -> None:
     with right:
         ui.chart(
             "How accurate are the predictions?",
-            "One mark per run, predicted against measured; both agree on the line. Hollow marks "
-            "have custom sparsities by layer.",
+            "One mark per run: predicted against measured error, equal on the dotted line. Hollow "
+            "marks have custom sparsities by layer.",
             plots.predicted_vs_measured(checks, view.dark),
             key="plan-held",
             small=True,
@@ -106,7 +106,7 @@ def _sliders(curves: whatif.Curves, job: int) -> list[float]:
             key="plan-least",
             on_click=lambda: fill(whatif.lowest_error(curves, target / 100)),
             type="primary",
-            help="Distribute the target sparsity over layers to minimise the predicted error.",
+            help="Distribute the target sparsity over layers to minimize the predicted error.",
         )
         st.markdown(f":gray[**{formatting.percent(mean)}** of the encoder's weights removed]")
     for first in range(0, len(keys), COLUMNS):
@@ -210,7 +210,7 @@ def _run_button(
 
 def _checks(curves: whatif.Curves, checks: Sequence[whatif.PredictionCheck]) -> None:
     """Show predicted and measured values as a table, and their mean deviation in a sentence."""
-    tested = [check for check in checks if check.own_shares] or list(checks)
+    tested = [check for check in checks if check.is_custom] or list(checks)
     error_gap = (
         100
         * sum(
@@ -229,7 +229,7 @@ def _checks(curves: whatif.Curves, checks: Sequence[whatif.PredictionCheck]) -> 
     is_percentage = METRICS[curves.metric].share
     condition = (
         "with custom sparsities, which the curves were not fitted to"
-        if tested[0].own_shares
+        if tested[0].is_custom
         else "behind the curves, which tests additivity only"
     )
     sentence = (
@@ -246,7 +246,9 @@ def _checks(curves: whatif.Curves, checks: Sequence[whatif.PredictionCheck]) -> 
         [
             {
                 "run": check.model.label,
-                "sparsities": "custom" if check.own_shares else "uniform, or by the method",
+                "sparsities": "custom"
+                if check.is_custom
+                else "uniform, or allocated by the method",
                 "predicted error": formatting.error(check.predicted.error),
                 "measured error": formatting.error(check.measured.error),
                 "predicted": formatted(check.predicted.score),

@@ -29,7 +29,7 @@ class Subject:
 
 
 def gradients(view: View, subject: Subject) -> None:
-    """Draw the words of the text coloured by their saliency for the prediction."""
+    """Draw the words of the text colored by their saliency for the prediction."""
     if view.kind in ("span", "token"):
         reason = {
             "span": "an answer has a start and an end",
@@ -53,7 +53,7 @@ def gradients(view: View, subject: Subject) -> None:
         return
     st.markdown("#### Which words does the prediction depend on?")
     words = next(iter(results.values()))["words"]
-    _lines(
+    _word_lines(
         [
             (
                 model,
@@ -94,7 +94,7 @@ def gradients(view: View, subject: Subject) -> None:
 
 
 def attention(view: View, subject: Subject) -> None:
-    """Draw the attention of [CLS] as coloured words, and the map of a head or of the mean."""
+    """Draw the attention of [CLS] as colored words, and the map of a head or of the mean."""
     models = _choose_two(view, subject)
     checkpoints = [subject.checkpoints[model] for model in models]
     overview = _call(
@@ -119,7 +119,7 @@ def attention(view: View, subject: Subject) -> None:
         return
     words = next(iter(shown.values()))["words"]
     st.markdown(f"#### What does {words[0]} attend to?")
-    _lines(
+    _word_lines(
         [(model, result["weights"][0], "") for model, result in shown.items()],
         words,
         False,
@@ -136,8 +136,8 @@ def attention(view: View, subject: Subject) -> None:
         key="attention",
     )
     ui.how_to_read(
-        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ are the weights by which a "
-        "head combines the values of all words; the weights of a word's tokens are summed. The "
+        "The attention weights $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ are those with which "
+        "a head combines the values of all words; the weights of a word's tokens are summed. The "
         f"classifier uses the state of {words[0]} after the last layer. High attention does *not* "
         "imply that a word determines the prediction: its value may be small, later layers combine "
         "states again, and many heads attend mainly to [SEP]."
@@ -194,24 +194,24 @@ def _format_heads(heads: Sequence[int]) -> str:
     return ", ".join(str(head + 1) for head in heads)
 
 
-def _lines(
+def _word_lines(
     lines: Sequence[tuple[ComparedModel, Sequence[float], str]],
     words: Sequence[str],
     signed: bool,
     style: str,
     dark: bool,
 ) -> None:
-    """Draw one line of coloured words per model, all on one scale, and the scale."""
+    """Draw one line of colored words per model, all on one scale, and the scale."""
     top = max((abs(value) for _, values, _ in lines for value in values), default=0.0) or 1.0
     for model, values, note in lines:
-        st.markdown(ui.model_label(model, dark, f"{' · ' * bool(note)}{ui.escape(note)}"))
+        st.markdown(ui.model_label(model, dark, f" · {ui.escape(note)}" if note else ""))
         spans = [
             f'<span title="{ui.escape(word)}: {value:{style}}" '
             f'style="background:{(color := _color(value / top, dark))};'
             f'color:{readable_on(color)}">{ui.escape(word)}</span>'
             for word, value in zip(words, values, strict=True)
         ]
-        st.html(f'<p class="sentence coloured">{" ".join(spans)}</p>')
+        st.html(f'<p class="sentence colored">{" ".join(spans)}</p>')
     stops = [-1.0, -0.5, 0.0, 0.5, 1.0] if signed else [0.0, 0.5, 1.0]
     bar = ",".join(_color(stop, dark) for stop in stops)
     ends = (f"−{top:{style}}" if signed else format(0.0, style), format(top, style))
@@ -222,6 +222,6 @@ def _lines(
 
 
 def _color(value: float, dark: bool) -> str:
-    """Return the colour of a value from -1 to 1."""
+    """Return the color of a value from -1 to 1."""
     scale = DIVERGING_DARK if dark else DIVERGING
     return mix(scale[2], scale[-1] if value > 0 else scale[0], abs(value))

@@ -1,4 +1,4 @@
-"""The user of a session, from the login, the proxy or the system, and their right to see pages."""
+"""Authentication and admission of a session: by login, proxy header or system user."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ LONGEST_NAME = 200  # characters
 
 
 def current_user() -> str:
-    """Return the name recorded in the store's events; "" for a user who is not identified."""
+    """Return the user's name for the store's event log; "" if the user is not identified."""
     access = Access.from_environment()
     if access.identifies_users:
         claims = _claims(access)

@@ -1,4 +1,4 @@
-"""The server around the pages: middleware that checks every request, and the startup message."""
+"""Middleware that checks every request to the dashboard, and the message at startup."""
 
 import sys
 from base64 import b64encode
@@ -70,7 +70,7 @@ class Gate:
         raise NotImplementedError
 
     async def refusal(self, request: Request) -> Response | None:
-        """The response in place of Streamlit's; None for an admitted request."""
+        """Return the response that replaces Streamlit's; None for an admitted request."""
         raise NotImplementedError
 
 
@@ -89,15 +89,15 @@ class TokenGate(Gate):
     async def refusal(self, request: Request) -> Response | None:
         """Set the cookie and remove the token from the address, or show the form."""
         admitted = self.admits(request)
-        given = request.query_params.get("token")
+        presented = request.query_params.get("token")
         if not admitted and request.method == "POST":
-            given = await _posted_token(request)
-        if given is None:
+            presented = await _posted_token(request)
+        if presented is None:
             if admitted:
                 return None
             return _reload() if _is_cross_site(request) else _form(request)
-        given = given.strip().rpartition("token=")[2]  # a complete URL is accepted too
-        if not admitted and not constant_time_equal(given, self.token):
+        presented = presented.strip().rpartition("token=")[2]  # a complete URL is accepted too
+        if not admitted and not constant_time_equal(presented, self.token):
             return _form(request, WRONG)
         response = RedirectResponse(_without_token(request), 303)
         if not admitted:
@@ -115,7 +115,7 @@ class TokenGate(Gate):
 
 
 class ProxyGate(Gate):
-    """Accept only requests in which the reverse proxy names a user and, where set, its secret."""
+    """Accept only requests with the proxy's user header and, if configured, its secret."""
 
     def __init__(self, app: ASGIApp, access: Access, secret: str):
         super().__init__(app)
@@ -138,7 +138,7 @@ class ProxyGate(Gate):
 
 
 def middleware() -> list[Middleware]:
-    """The check that the settings ask for; exits with a message if they are invalid."""
+    """Return the middleware that the settings require; exit with a message if they are invalid."""
     try:
         access = Access.from_environment()
         access.check()
@@ -168,12 +168,12 @@ async def announce(_: Any) -> AsyncIterator[None]:
 
 
 def _cookie_name(connection: HTTPConnection) -> str:
-    """One name per port, as browsers share cookies between the ports of a host."""
+    """Return the name for the server's port: browsers share cookies between ports of a host."""
     return f"prunescope-token-{connection.url.port or connection.url.scheme}"
 
 
 def _is_cross_site(request: Request) -> bool:
-    """Whether a link of another site led here: such a request has no SameSite=Strict cookie."""
+    """Whether the request comes from a link on another site: it has no SameSite=Strict cookie."""
     headers = request.headers
     return (
         headers.get("sec-fetch-mode") == "navigate"
@@ -199,7 +199,7 @@ async def _posted_token(request: Request) -> str:
 
 
 def _without_token(request: Request) -> str:
-    """The requested address, relative to itself, so that it cannot lead to another host."""
+    """Return the requested URL without the token, relative, so that it stays on this host."""
     query = [
         (name, value)
         for name, value in parse_qsl(request.url.query, keep_blank_values=True)
@@ -214,7 +214,7 @@ def _form(request: Request, error: str = "") -> Response:
 
 
 def _page(content: str) -> Response:
-    """A small page in the dashboard's colours that needs no other file."""
+    """Return a page in the dashboard's colors that loads no other file."""
     page = (ASSETS / "entry.html").read_text(encoding="utf-8")
     for name in ("logo", "logo-dark"):
         picture = b64encode((ASSETS / f"{name}.svg").read_bytes()).decode()

@@ -8,12 +8,12 @@ from pages.widgets import ui
 from prune_core.processes.child_process import ChildProcess
 
 
-def start(key: str, *arguments: str, patience: float) -> None:
+def start(key: str, *arguments: str, timeout: float) -> None:
     """Run `python -m prune_core ARGUMENTS` as the session's process `key` and rerun the page.
 
-    It is ended after `patience` seconds.
+    It is killed after `timeout` seconds.
     """
-    st.session_state[key] = ChildProcess("prune_core", *arguments, patience=patience)
+    st.session_state[key] = ChildProcess("prune_core", *arguments, timeout=timeout)
     st.rerun()
 
 

@@ -11,7 +11,10 @@ from prune_core.plugins import Options, option_specs
 
 
 def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str]) -> Any:
-    """Draw the widget for one option; choices `lacking` on this machine are listed separately."""
+    """Draw the widget of an option (a dict of `option_specs`) and return its value.
+
+    `lacking` has the choices that are not available on this machine, with the reasons.
+    """
     label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
     common = {"key": key, "help": spec["help"], "persist_state": "session"}
     if spec.get("several"):
@@ -60,7 +63,7 @@ def _integer(limit: float | None) -> int | None:
 
 
 def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Draw all options, expert ones folded; return the values that differ from the default."""
+    """Draw a plug-in's options, expert ones collapsed; return those that differ from defaults."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
     lacking: dict[str, str] = getattr(kind, "lacking", dict)()
@@ -89,13 +92,13 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
 def cards(
     registry: Mapping[str, type[Options]],
     key: str,
-    usual: tuple[str, ...],
+    default: tuple[str, ...],
     leave_out: tuple[str, ...] = (),
     more: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
     """Draw one card per plug-in; return the chosen ones with their changed options.
 
-    Plug-ins in `usual` are on by default; those in `more` are shown on request.
+    Plug-ins in `default` are on; those in `more` are shown on request.
     """
     chosen: dict[str, dict[str, Any]] = {}
     shown = more and st.toggle(
@@ -108,7 +111,7 @@ def cards(
             with grid.cell():
                 is_on = st.toggle(
                     f"**{kind.title}**",
-                    value=name in usual,
+                    value=name in default,
                     key=f"use-{key}-{name}",
                     persist_state="session",
                 )

@@ -24,10 +24,8 @@ from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
-
-
 SEEDS = {"one": "averaged", "apart": "separate"}
-MOST_EXAMPLES = 300  # a longer list does not fit into a URL
+MAX_EXAMPLES = 300  # a longer list does not fit into a URL
 WARM_AFTER = 3.0  # seconds
 SEGMENTS = 3  # sparsities shown as segments; more get a slider
 CHIPS = 30  # models shown as chips; more get a multiselect
@@ -222,7 +220,7 @@ def _examples(study: str) -> tuple[int, ...]:
     )
     examples: tuple[int, ...] = ()
     if source == study:  # indices of another study's sample have no meaning here
-        examples = tuple(int(index) for index in text.split(",") if index.isdigit())[:MOST_EXAMPLES]
+        examples = tuple(int(index) for index in text.split(",") if index.isdigit())[:MAX_EXAMPLES]
     if examples:
         st.query_params["examples"] = ",".join(map(str, examples))
         st.button(
@@ -266,7 +264,7 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
         models = averaged
         st.caption(f"Values are the {seeds.means(models)}, unless a chart or table names a seed.")
     by_job = {model.job: model for model in models}
-    widget: Any = st.pills if len(models) <= CHIPS else st.multiselect  # has no coloured chips
+    widget: Any = st.pills if len(models) <= CHIPS else st.multiselect  # has no colored chips
 
     def chip(job: int) -> str:
         model = by_job[job]
@@ -274,8 +272,7 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
             return model.label
         return f':color[●]{{foreground="{palette.color(model, dark)}"}} {model.label}'
 
-    # by default one of several seeds and the full one of several forms of a method, as charts would
-    # be crowded otherwise
+    # by default one seed and the full variant of each method, as charts would be crowded otherwise
     default = [model.job for model in models if model.seed == models[0].seed and not model.form]
     selected = ui.choice_widget(
         widget,

@@ -116,7 +116,7 @@ def block_slider(blocks: int) -> int:
 
 
 def model_label(model: ComparedModel, dark: bool, text: str = "") -> str:
-    """Return a model's label in Markdown after a dot in its colour, followed by `text`."""
+    """Return a model's label in Markdown after a dot in its color, followed by `text`."""
     return f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{text}'
 
 
@@ -317,7 +317,7 @@ def marked_words(text: str, perturbed: str) -> str:
 
 
 def underlined(text: str, answers: Sequence[tuple[str, str]]) -> str:
-    """Return the text as HTML; underline the first occurrence of each (answer, colour)."""
+    """Return the text as HTML; underline the first occurrence of each (answer, color)."""
     spans = [(text.find(answer), len(answer), color) for answer, color in answers if answer]
     edges = sorted(
         {

@@ -14,25 +14,25 @@ from ..plugins import (
     second_stage_label,
 )
 
-# options that set how much is removed, not how
+# options that set how much is removed, not by which rule
 SPARSITY_OPTIONS = ("sparsity", "pattern", *TARGET_OPTIONS)
 # options that are not compared one by one; those of the second stage and of distillation get a
 # common label, as older runs lack them
 EXCLUDED = (*SPARSITY_OPTIONS, *SECOND_STAGE_OPTIONS, *DISTILLATION_OPTIONS)
 # label of a missing second stage or distillation
 WITHOUT = {"then": "no second stage", "distil": "not distilled"}
-# columns that a run and its full form share: the target, and the seed of the calibration sample
+# columns in which a run and the full method must agree: the target, and the seed of the sample
 SAME = ["asked", "pattern", "seed"]
 
 
 def option_contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str = "accuracy"
 ) -> pd.DataFrame:
-    """Return the difference from the full form for each method, changed option and target.
+    """Return the difference from the full method for each method, changed option and target.
 
     `difference` in the quantity `key` is the mean over seeds, `low` and `high` their range; further
-    columns are `seeds` and `n`. The table is empty if no method was run in two forms. `runs` is a
-    summary with one row per job, `plans` has the options of each job's method.
+    columns are `seeds` and `n`. The table is empty if no method was run in two variants. `runs` is
+    a summary with one row per job, `plans` has the options of each job's method.
     """
     known = runs[runs["job"].isin(list(plans))].dropna(subset=key)
     parts = [_contributions(group, plans, key) for _, group in known.groupby("method", sort=False)]
@@ -42,10 +42,10 @@ def option_contributions(
 
 
 def form_labels(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
-    """Label the options of each job, all of one method, by their changes from the full form.
+    """Label each job, all of one method, by the options that differ from the full method.
 
-    An example is "without bias, nblocks 2". The label of the full form is "". It is the form from
-    which all others together differ in the fewest options.
+    An example is "without bias, rounds 2"; the label of the full method is "". The full method is
+    the variant from which all others together differ in the fewest options.
     """
     options = {
         job: frozenset(

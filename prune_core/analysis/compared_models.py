@@ -43,7 +43,7 @@ class ComparedModel:
     pattern: str = ""  # N:M, or another target than a sparsity
     seed: int = 0
     structured: bool = False  # heads and neurons are removed, and sparsity is a fraction of FLOPs
-    runs: tuple[int, ...] = ()  # jobs of all seeds, with its own, if several seeds are averaged
+    runs: tuple[int, ...] = ()  # jobs of all seeds, `job` included, if seeds are averaged
     form: str = ""  # changed options, if a method was run with different options
     start: str = ""  # name of the initial checkpoint, "" for the study's first one
 
@@ -70,9 +70,10 @@ class ComparedModel:
     @property
     def level(self) -> str:
         """The requested target: 70%, 2:4, 70% FLOPs or 3 times faster."""
-        return self.pattern or (
-            f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
-        )
+        if self.pattern:
+            return self.pattern
+        percentage = f"{self.sparsity:.1%}".replace(".0%", "%")
+        return f"{percentage} FLOPs" if self.structured else percentage
 
 
 def with_rows(models: Iterable[ComparedModel], rows: pd.DataFrame) -> list[ComparedModel]:

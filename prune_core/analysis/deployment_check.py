@@ -22,7 +22,7 @@ MET, VIOLATED = "met", "violated"
 CODES = {SHIP: 0, STOP: 1, INCONCLUSIVE: 3}  # exit codes of the command line
 MAX_NAMES = 2  # violated limits named in a sentence
 POWER = 0.84  # standard errors beyond the limit for 80 of 100 samples to decide
-FAR = 10_000_000  # examples; beyond, the measured value counts as equal to the limit
+MAX_EXAMPLES = 10_000_000  # examples; beyond, the measured value counts as equal to the limit
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _needed(metric: BoundedMetric, limit: float, alpha: float, tests: int) -> in
     size = metric.n
     while not decides(size):
         size *= 2
-        if size > FAR:
+        if size > MAX_EXAMPLES:
             return None
     size = bisect_left(range(size), True, lo=size // 2, key=decides)
     return max(metric.n + 1, ceil(size * ((z + POWER) / z) ** 2))

@@ -25,7 +25,7 @@ from .calibration import signed_root, squared_calibration_error
 from .policy import CRITERIA, Policy
 
 RESAMPLES = 1000
-WIDER = 1.15  # in simulations, bounds of the calibration error are about a tenth too narrow
+WIDENING = 1.15  # in simulations, bounds of the calibration error are about a tenth too narrow
 # passes; with fewer, the largest is not a 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
 MIN_PASSES = 59
 PROPORTIONS = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
@@ -233,9 +233,9 @@ def _calibration(measured: Evidence) -> BoundedMetric | str:
     value = squared_calibration_error(labels, pruned) - squared_calibration_error(labels, dense)
     resamples = _resample(squared_calibration_error, labels, dense, pruned)
     changes = resamples[:, 1] - resamples[:, 0]
-    # every resample adds the bias by chance again, so changes are centred
+    # every resample adds the bias by chance again, so changes are centered
     metric = _bootstrapped(
-        value, value + WIDER * (changes - changes.mean()), len(rows), min_examples=0.0
+        value, value + WIDENING * (changes - changes.mean()), len(rows), min_examples=0.0
     )
 
     def bounds(alpha: float) -> tuple[float, float]:

@@ -15,12 +15,12 @@ from ..data.metrics import METRICS, prediction_type
 from ..formatting import inline, percent
 from ..statistics import mcnemar
 
-MOST = 200  # labels; a longer mapping cannot be read or typed
-SHOWN = 8  # pairs in the sentence
-GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes rarely gain as much
-P_VALUE = 0.001  # of the sign test
+MAX_LABELS = 200  # labels; a longer mapping cannot be read or typed
+MAX_PAIRS = 8  # pairs in the sentence
+MIN_GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes rarely gain as much
+MAX_P = 0.001  # of the sign test
 Z = 3.3  # standard errors by which agreement must exceed chance: one-sided p = 0.0005
-KAPPA = 0.4  # smallest agreement after relabelling: "moderate" (Landis and Koch 1977)
+MIN_KAPPA = 0.4  # smallest agreement after relabeling: "moderate" (Landis and Koch 1977)
 METRIC = {"classification": "accuracy", "multilabel": "micro_f1", "token": "entity_f1"}
 
 
@@ -40,15 +40,15 @@ class _Units(NamedTuple):
 
 
 def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrder | None:
-    """Find the one-to-one relabelling with the best metric; None unless it is much better.
+    """Find the one-to-one relabeling with the best metric; None unless it is much better.
 
-    The gain is estimated by cross-fitting: the relabelling is found on one half of the examples and
-    evaluated on the other. It must be at least GAIN and significant, and agreement then good.
+    The gain is estimated by cross-fitting: the relabeling is found on one half of the examples and
+    evaluated on the other. It must be at least MIN_GAIN and significant, and agreement then good.
     """
     names, mapping = list(facts.get("label_names") or ()), facts.get("labels") or {}
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
     kind, n = prediction_type(str(facts.get("kind")), str(facts.get("metric"))), len(rows)
-    if kind not in METRIC or not 2 <= len(names) <= MOST or not n or not mapping:
+    if kind not in METRIC or not 2 <= len(names) <= MAX_LABELS or not n or not mapping:
         return None
     units = _units(kind, rows, names)
     counts = _confusion(units, np.ones(n, bool))
@@ -60,7 +60,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrd
     if not _is_significant(units, fold_maps[half[units.example], units.label], n):
         return None
     current, improved = _score(kind, rows, names, [same] * n), _score(kind, rows, names, [best] * n)
-    if _score(kind, rows, names, fold_maps[half]) - current < GAIN:
+    if _score(kind, rows, names, fold_maps[half]) - current < MIN_GAIN:
         return None
     pairs = {
         value: names[best[label]] for value, label in mapping.items() if value and label is not None
@@ -108,7 +108,7 @@ def _halves(units: _Units, n: int) -> np.ndarray:
 
 
 def _best(counts: np.ndarray) -> np.ndarray:
-    """(labels,) the relabelling with most correct predictions.
+    """(labels,) the relabeling with most correct predictions.
 
     Ties, such as labels without examples, take the shift of most examples (0: no change), as labels
     that are counted from 1 are all shifted by one.
@@ -122,31 +122,31 @@ def _best(counts: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(-(counts + np.roll(np.eye(size), shift, axis=1) / (size + 1)))[1]
 
 
-def _is_significant(units: _Units, relabelled: np.ndarray, n: int) -> bool:
-    """Whether relabelling corrects more examples than it breaks, and agreement is then good.
+def _is_significant(units: _Units, relabeled: np.ndarray, n: int) -> bool:
+    """Whether relabeling corrects more examples than it breaks, and agreement is then good.
 
     The first is an exact sign test over examples (McNemar's test for one label per example). Also a
-    bad model may gain accuracy by relabelling, if it predicts one label only or confuses labels
+    bad model may gain accuracy by relabeling, if it predicts one label only or confuses labels
     systematically, but its agreement beyond chance stays low.
     """
     same = np.arange(len(units.label))
     after, before = (
-        units.predicted[same, label].astype(float) for label in (relabelled, units.label)
+        units.predicted[same, label].astype(float) for label in (relabeled, units.label)
     )
     change = np.bincount(units.example, after - before, n)
     corrected, broken = int((change > 0).sum()), int((change < 0).sum())
-    chance = units.predicted.mean(0)[relabelled]
+    chance = units.predicted.mean(0)[relabeled]
     beyond = np.bincount(units.example, after - chance, n)
     kappa = beyond.sum() / max((1 - chance).sum(), 1e-9)
     error = beyond.std(ddof=1) * np.sqrt(n) if n > 1 else np.inf  # of the sum over examples
-    is_unlikely = corrected > broken and mcnemar(broken, corrected) < P_VALUE
-    return bool(is_unlikely and kappa > KAPPA and beyond.sum() > Z * error)
+    is_unlikely = corrected > broken and mcnemar(broken, corrected) < MAX_P
+    return bool(is_unlikely and kappa > MIN_KAPPA and beyond.sum() > Z * error)
 
 
 def _score(
     kind: str, rows: pd.DataFrame, names: Sequence[str], maps: Iterable[np.ndarray]
 ) -> float:
-    """Return the metric after relabelling each example by its map."""
+    """Return the metric after relabeling each example by its map."""
     place = {name: index for index, name in reversed(list(enumerate(names)))}
     relabel: dict[str, Callable[[Any, np.ndarray], Any]] = {
         "classification": lambda label, new: new[int(label)],
@@ -175,9 +175,9 @@ def _flag(mapping: Mapping[str, int | None], best: np.ndarray, names: Sequence[s
 def _sentence(
     title: str, current: float, improved: float, n: int, *, pairs: Mapping[str, str]
 ) -> str:
-    mapping = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:SHOWN])
-    if len(pairs) > SHOWN:
-        mapping += f" and {len(pairs) - SHOWN} more,"
+    mapping = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:MAX_PAIRS])
+    if len(pairs) > MAX_PAIRS:
+        mapping += f" and {len(pairs) - MAX_PAIRS} more,"
     if title == "Accuracy":
         is_now = f"is correct on {percent(current)} of {n:,} examples"
         would_be = f"be correct on {percent(improved)}"

@@ -25,7 +25,7 @@ class Criterion:
     title: str
     help: str
     unit: str
-    usual: float
+    default: float
     low: float = 0.0
     high: float = 1e9
     scale: float = 100.0  # converts a measured value to the limit's unit
@@ -45,7 +45,7 @@ CRITERIA = {
         "Accuracy loss",
         "Largest drop of accuracy, or of the task's own metric, below the dense model",
         "points",
-        usual=1.0,
+        default=1.0,
         high=100,
     ),
     "attack_success": Criterion(
@@ -53,7 +53,7 @@ CRITERIA = {
         "Largest increase of each attack's success rate, on examples that both models classify "
         "correctly",
         "points",
-        usual=3.0,
+        default=3.0,
         high=100,
         measure="attack",
         kinds=("classification",),
@@ -62,7 +62,7 @@ CRITERIA = {
         "Agreement with dense",
         "Lowest percentage of predictions equal to the dense model's; needs no labels",
         "%",
-        usual=97.0,
+        default=97.0,
         high=100,
         kinds=DISCRETE,
     ),
@@ -70,7 +70,7 @@ CRITERIA = {
         "Accuracy loss in the worst slice",
         "Largest drop in any slice; small slices need large limits",
         "points",
-        usual=5.0,
+        default=5.0,
         high=100,
         kinds=DISCRETE,
     ),
@@ -78,7 +78,7 @@ CRITERIA = {
         "Calibration error increase",
         "Largest increase of the calibration error over the dense model's",
         "points",
-        usual=2.0,
+        default=2.0,
         high=100,
         kinds=("classification",),
     ),
@@ -86,7 +86,7 @@ CRITERIA = {
         "95th-percentile latency",
         "Longest 95th-percentile time of a batch, as timed by the cost measure",
         "ms",
-        usual=50.0,
+        default=50.0,
         scale=1000.0,
         measure="cost",
         asked=False,
@@ -95,7 +95,7 @@ CRITERIA = {
         "Speed-up",
         "Lowest speed-up over the dense model, measured in alternation",
         "times",
-        usual=1.0,
+        default=1.0,
         scale=1.0,
         measure="cost",
         asked=False,
@@ -104,7 +104,7 @@ CRITERIA = {
         "Size on disk",
         "Largest weights file",
         "MB",
-        usual=100.0,
+        default=100.0,
         scale=1e-6,
         measure="cost",
         asked=False,
@@ -114,7 +114,7 @@ AT_LEAST = ("agreement", "speedup")  # lower limits; all others are upper limits
 
 
 def criterion_title(name: str, metric: str) -> str:
-    """Return a criterion's title for a task that is evaluated by a metric."""
+    """Return a criterion's title, such as "Spearman correlation loss" for a task's metric."""
     return f"{METRICS[metric].title} loss" if name == "accuracy_loss" else CRITERIA[name].title
 
 
@@ -129,7 +129,7 @@ CONFIDENCE = 95.0  # %, one-sided
 
 @dataclass(frozen=True)
 class Policy:
-    """Limits by criterion, in their units; other criteria have no limit."""
+    """Limits by criterion in the criteria's units; raise PruneError if a value is invalid."""
 
     limits: Mapping[str, float]
     slices: tuple[str, ...] = SLICES
@@ -186,7 +186,7 @@ def default_policy(kind: str, metric: str = "") -> Policy:
     """Return the default policy for a task type and metric."""
     return Policy(
         {
-            name: criterion.usual
+            name: criterion.default
             for name, criterion in CRITERIA.items()
             if criterion.asked and criterion.applies(kind, metric)
         }

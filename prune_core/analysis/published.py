@@ -64,9 +64,7 @@ AXES = {
     "success_rate": Axis("Attack success rate", f.percent, ".0%"),
     "distance": Axis("Distance from the dense embedding", f.plain, ".2f"),
     "speedup": Axis("Measured speed-up (times)", lambda value: f"{value:.2f} times", ".1f"),
-    "lead": Axis(
-        "Lead of K-prune over Kwon et al. (points)", lambda value: f"{value:.1f} points", ".0f"
-    ),
+    "lead": Axis("K-prune minus Kwon et al. (points)", lambda value: f"{value:.1f} points", ".0f"),
 }
 
 

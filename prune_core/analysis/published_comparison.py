@@ -14,8 +14,8 @@ from .compared_models import ComparedModel, ordered
 from .published import TASKS, Exhibit
 from .quantities import available, summary
 
-MOST_FORMS = 3  # of one method; with more, as in an ablation, only the full one is drawn
-DIGITISATION_ERROR = 0.005  # approximate error of a value that was digitised from a plot
+MAX_VARIANTS = 3  # of one method; with more, as in an ablation, only the full one is drawn
+DIGITIZATION_ERROR = 0.005  # approximate error of a value that was digitized from a plot
 METHODS = {"AKR": "akr", "K-prune": "kprune", "Kwon et al.": "kwon"}  # name in a paper -> method
 POINT = [
     "series",
@@ -49,7 +49,7 @@ def points(
     `x` is a sparsity, a layer or a task; `method` is "" for methods that only the paper has.
     """
     printed = values[values["metric"] == metric]
-    margin = DIGITISATION_ERROR if exhibit.digitised else float("nan")
+    margin = DIGITIZATION_ERROR if exhibit.digitised else float("nan")
     published = pd.DataFrame(
         {
             "series": printed["method"]
@@ -66,21 +66,17 @@ def points(
             "n": None,
         }
     )
-    own = {"distance": _distances, "speedup": _speedups, "lead": _lead}.get(
-        metric, _against_sparsity
-    )(exhibit, printed, metric, study)
-    return pd.concat([published, own])[POINT] if len(own) else published[POINT]
+    readers = {"distance": _distances, "speedup": _speedups, "lead": _lead}
+    measured = readers.get(metric, _against_sparsity)(exhibit, printed, metric, study=study)
+    return pd.concat([published, measured])[POINT] if len(measured) else published[POINT]
 
 
 def _published_detail(exhibit: Exhibit, row: Mapping[str, Any]) -> str:
     """Describe the source of a published value for its hover text."""
     weights = "" if f.missing(row["parameters"]) else f"{row['parameters']:.0f} M encoder weights"
     trained = {True: "retrained", False: "not retrained"}.get(row["retrained"], "")
-    return ", ".join(
-        filter(
-            None, (exhibit.source, "digitised from a plot" * exhibit.digitised, weights, trained)
-        )
-    )
+    origin = "digitized from a plot" if exhibit.digitised else ""
+    return ", ".join(filter(None, (exhibit.source, origin, weights, trained)))
 
 
 def sample(points: pd.DataFrame) -> str:
@@ -108,7 +104,7 @@ def chart_points(exhibit: Exhibit, study: ComparedStudy) -> list[ComparedModel]:
     return [
         model
         for model in ordered(study.models)
-        if (not model.form or forms[model.method] <= MOST_FORMS)
+        if (not model.form or forms[model.method] <= MAX_VARIANTS)
         and (model.is_dense or model.structured == flops)
     ]
 

@@ -83,7 +83,7 @@ def _plan(job: Job) -> str:
 
 
 def identity(name: str) -> tuple[str, ...]:
-    """Identity columns of a table that is averaged over seeds; PruneError for any other table."""
+    """Return the identity columns of an averaged table; raise PruneError for other tables."""
     if name in IDENTITY:
         return IDENTITY[name]
     if name in ONE_SEED:
@@ -97,7 +97,7 @@ def pooled(
     models: Sequence[ComparedModel],
     predictions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The rows of a table averaged over the seeds of each model, under the model's job.
+    """Return the rows of a table averaged over the seeds of each model, under the model's job.
 
     `predictions` holds the rows of every run, for the interval of the accuracy difference. Columns
     `low` and `high` of a fraction span seeds and examples together, `seeds_low` and `seeds_high`
@@ -120,13 +120,13 @@ def pooled(
 
 
 def means(models: Sequence[ComparedModel]) -> str:
-    """How values of these models are averaged: "mean over 3 seeds"; empty if each has one run."""
+    """Describe how values are averaged: "mean over 3 seeds"; empty if each model has one run."""
     most = max((len(model.runs) for model in models), default=0)
     return f"mean over {most} seeds" if most else ""
 
 
 def seed_note(models: Sequence[ComparedModel]) -> str:
-    """The seed shown of averaged models: "seed 0 (one of 3 seeds)"; empty if none is averaged."""
+    """Name the seed shown for averaged models: "seed 0 (one of 3 seeds)"; empty without any."""
     several = [model for model in models if model.runs]
     if not several:
         return ""
@@ -136,7 +136,7 @@ def seed_note(models: Sequence[ComparedModel]) -> str:
 
 
 def seeds_together(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> pd.DataFrame:
-    """Rows of every run under its model's job, for tests paired by example and `seed`."""
+    """Return the rows of every run under its model's job, for tests paired by example and seed."""
     owner = {job: model.job for model in models for job in model.jobs}
     return rows.assign(job=rows["job"].map(owner)) if len(rows) else rows
 
@@ -188,7 +188,7 @@ def _intervals(
     model: ComparedModel,
     predictions: pd.DataFrame | None,
 ) -> pd.DataFrame:
-    """The means with their intervals over seeds, examples, and both."""
+    """Return the means with their intervals over seeds, examples, and both."""
     spread = SPREAD.get(name, ())
     # a rate of nothing is None
     rows = rows.astype({column: float for columns in spread for column in columns})

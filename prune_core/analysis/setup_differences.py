@@ -59,10 +59,11 @@ def _compared(
         _count(_join(plan.get("max_length") for plan in plans), "tokens"),
     )
     seeds = len({plan["seed"] for plan in plans})
+    study_seeds = f"a mean of {seeds} seeds" if seeds > 1 else "1 seed"
     yield (
         "Seeds",
         f"a mean of {setup['seeds']} seeds" if "seeds" in setup else "",
-        f"{'a mean of ' * (seeds > 1)}{f.plural(seeds, 'seed')}",
+        study_seeds,
     )
     if "speedup" in set(figures["metric"]):
         yield "Device", setup["device"], _join(job_facts.get("device_title") for job_facts in facts)

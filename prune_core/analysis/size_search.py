@@ -16,15 +16,15 @@ from . import deployment_check
 from .evidence import Evidence, evidence
 from .policy import CRITERIA, Policy
 
-MOST, STEP = 0.98, 0.02  # the highest sparsity tried, and the resolution
-TRIALS = ceil(log2(MOST / STEP))
+MAX_SPARSITY, STEP = 0.98, 0.02  # the highest sparsity tried, and the resolution
+TRIALS = ceil(log2(MAX_SPARSITY / STEP))
 
 
 @dataclass(frozen=True)
 class Trial:
     """One sparsity and the result of its check."""
 
-    share: float
+    sparsity: float
     label: str
     job: int  # 0 if the method cannot reach this sparsity
     answer: str  # SHIP, STOP or INCONCLUSIVE of `deployment_check`
@@ -79,8 +79,10 @@ def check_sample_size(store: Store, dense: Job, policy: Policy) -> None:
 
 def next_sparsity(trials: Sequence[Trial]) -> float | None:
     """Return the middle of the highest passed and the lowest failed sparsity; None at the end."""
-    passed = max((trial.share for trial in trials if trial.holds), default=0.0)
-    failed = min((trial.share for trial in trials if not trial.holds), default=MOST + STEP)
+    passed = max((trial.sparsity for trial in trials if trial.holds), default=0.0)
+    failed = min(
+        (trial.sparsity for trial in trials if not trial.holds), default=MAX_SPARSITY + STEP
+    )
     middle = round((passed + failed) / 2, 2)
     is_done = failed - passed <= STEP + 1e-9 or middle in (passed, failed)
     return None if is_done else middle
@@ -90,10 +92,12 @@ def result_sentence(trials: Sequence[Trial], policy: Policy, superlative: str = 
     """Describe the result of the search."""
     limits = "every limit" if len(policy.limits) > 1 else "the limit"
     best = max(
-        (trial for trial in trials if trial.holds), key=lambda trial: trial.share, default=None
+        (trial for trial in trials if trial.holds), key=lambda trial: trial.sparsity, default=None
     )
     worst = min(
-        (trial for trial in trials if not trial.holds), key=lambda trial: trial.share, default=None
+        (trial for trial in trials if not trial.holds),
+        key=lambda trial: trial.sparsity,
+        default=None,
     )
     confidence = f"at {policy.confidence:g}% confidence"
     failure = (

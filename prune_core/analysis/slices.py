@@ -15,7 +15,7 @@ from ..errors import PruneError
 from ..statistics import mcnemar, paired_bounds
 from .attack_success import thirds
 
-MOST = 20  # distinct values of a column used for slices
+MAX_VALUES = 20  # distinct values of a column used for slices
 
 
 def correct_predictions(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
@@ -107,10 +107,10 @@ def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) ->
             f"{data.task}: there is no column {name!r} to slice by; it has "
             f"{', '.join(rows.columns)}."
         )
-    if rows[name].astype(str).nunique() > MOST:
+    if rows[name].astype(str).nunique() > MAX_VALUES:
         raise PruneError(
             f"{data.task}: column {name!r} has {rows[name].astype(str).nunique()} different "
-            f"values; slices need at most {MOST}."
+            f"values; slices need at most {MAX_VALUES}."
         )
     text = columns.choose_columns(rows, data, data.task, kind=columns.describe_columns(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])

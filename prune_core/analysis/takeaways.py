@@ -278,14 +278,12 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     )
     inherited = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
     if inherited and inherited == list(range(inherited[0], len(parts) + 1)):
-        sentence += (
-            f". From layer {inherited[0]} on, its inherited error is larger than its own error"
-        )
+        sentence += f". From layer {inherited[0]} on, the inherited error exceeds the layer's own"
     return sentence + "."
 
 
 def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "cls") -> str:
-    """State which models preserve most and fewest neighbours in the last layer."""
+    """State which models preserve most and fewest neighbors in the last layer."""
     if rows.empty:
         return ""
     rows = rows[(rows["pooling"] == pooling) & (rows["block"] == rows["block"].max())]
@@ -300,7 +298,7 @@ def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "c
     sentence = (
         f"In the last layer, {sentence_name(best)} preserves {percent(row['overlap'])} of each "
         "example's "
-        f"{row['k']:.0f} nearest neighbours (CKA {plain(row['cka'])}, mean cosine "
+        f"{row['k']:.0f} nearest neighbors (CKA {plain(row['cka'])}, mean cosine "
         f"{plain(row['cosine'])})"
     )
     if worst is not best:

@@ -56,10 +56,10 @@ class Limit:
         return 0.0 if excess <= 1e-9 else excess
 
     def describe(self, excess: float) -> str:
-        """Describe a violation: "1.3 points too much accuracy loss"."""
+        """Describe a violation: "accuracy loss 1.3 points above the limit"."""
         if self.unit == "times":
-            return f"{excess:.2f} times too little {self.words}"
-        return f"{100 * excess:.1f} points too much {self.words}"
+            return f"{self.words} {excess:.2f} below the limit"
+        return f"{self.words} {100 * excess:.1f} points above the limit"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Choice:
     """The best model within the limits, or the one that is closest to them."""
 
     model: ComparedModel
-    holds: int  # number of models within all limits
+    n_within: int  # models within all limits
     missed: Mapping[Limit, float]  # excess over each violated limit
 
 
@@ -114,9 +114,9 @@ def choice_sentence(choice: Choice | None) -> str:
     if choice is None:
         return "No pruned model has been measured on all of these."
     label = f"**{choice.model.label}**"
-    if choice.holds == 1:
+    if choice.n_within == 1:
         return f"{label} is the only model within all limits."
-    if choice.holds:
-        return f"{choice.holds} models are within all limits; {label} is the smallest."
+    if choice.n_within:
+        return f"{choice.n_within} models are within all limits; {label} is the smallest."
     misses = " and ".join(limit.describe(excess) for limit, excess in choice.missed.items())
     return f"No model is within all limits. {label} is closest: {misses}."

@@ -18,7 +18,7 @@ from ..data.metrics import METRICS, THRESHOLD
 from ..store.job import Job
 from .compared_models import ComparedModel
 
-LEAST = 1e-6  # smallest probability, to limit its logarithm
+MIN_PROBABILITY = 1e-6  # smallest probability, to limit its logarithm
 STEP = 0.01  # fraction of a layer's weights by which sparsity is increased
 
 
@@ -198,7 +198,7 @@ def _odds(predictions: Any, kind: str) -> np.ndarray:
     values = np.array(list(predictions), float)
     if kind == "regression":
         return values
-    values = values.clip(LEAST, 1 - LEAST)
+    values = values.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return np.log(values) if kind == "classification" else np.log(values / (1 - values))
 
 
@@ -263,7 +263,7 @@ class PredictionCheck:
     """A finished run compared with its prediction."""
 
     model: ComparedModel
-    own_shares: bool  # custom sparsities, so the curves do not use it
+    is_custom: bool  # custom sparsities, so the curves do not use it
     predicted: PredictedOutcome
     measured: PredictedOutcome  # on the same examples
 

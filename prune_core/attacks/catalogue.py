@@ -33,7 +33,7 @@ class CatalogueEntry:
 
 
 _MINILM = "sentence similarity from MiniLM instead of the original's sentence encoder"
-_TABLE = "Word neighbours come from a bundled table instead of counter-fitted GloVe vectors"
+_TABLE = "Word neighbors come from a bundled table instead of counter-fitted GloVe vectors"
 _POS = "parts of speech from lemminflect instead of a tagger"
 _TEXTFOOLER = "Jin, Jin, Zhou and Szolovits 2019, Is BERT really robust?, arXiv 1907.11932"
 _TEXTBUGGER = "Li, Ji, Du, Li and Wang 2018, TextBugger, arXiv 1812.05271"

@@ -29,7 +29,7 @@ LOOK_ALIKES = {
 
 
 class NeighbourVectors(AbstractWordEmbedding):
-    """The bundled neighbour table with the interface of TextAttack's word vectors."""
+    """The bundled neighbor table with the interface of TextAttack's word vectors."""
 
     def __init__(self, table: Neighbours):
         self.table = table
@@ -50,7 +50,7 @@ class NeighbourVectors(AbstractWordEmbedding):
         return self.table.places(index)[:topn]
 
     def get_cos_sim(self, a: int, b: int) -> float:
-        """Cosine similarity; 0 if neither word is a neighbour of the other."""
+        """Cosine similarity; 0 if neither word is a neighbor of the other."""
         return self.table.similarity(a, b)
 
     def get_mse_dist(self, a: int, b: int) -> float:

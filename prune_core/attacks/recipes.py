@@ -47,8 +47,8 @@ from textattack.transformations import (  # noqa: E402
     WordSwapRandomCharacterInsertion,
 )
 
-# TextFooler's 0.5 is for its own vectors; in our table, 5% of the neighbours at 0.50-0.55 are
-# neighbours there, 9% at 0.55-0.60, 19% at 0.6-0.7 and 40% above
+# TextFooler's 0.5 is for its own vectors; in our table, 5% of the neighbors at 0.50-0.55 are
+# neighbors there, 9% at 0.55-0.60, 19% at 0.6-0.7 and 40% above
 WORD_SIMILARITY = 0.55
 
 

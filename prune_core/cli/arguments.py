@@ -27,9 +27,10 @@ from .serve import serve
 from .shrink_to import shrink_to
 
 # of several commands
-ID = argument("id", type=int, metavar="ID")
-IDS = argument("ids", type=int, nargs="+", metavar="ID")
-FOLDER = argument("folder", type=Path, metavar="FOLDER")
+ID = argument("id", type=int, metavar="ID", help="ID of a job, as listed by jobs")
+IDS = argument("ids", type=int, nargs="+", metavar="ID", help="IDs of jobs, as listed by jobs")
+NEW_FOLDER = argument("folder", type=Path, metavar="FOLDER", help="a new or empty folder")
+PLAN_FOLDER = argument("folder", type=Path, metavar="FOLDER", help="folder of the planned sweep")
 RESULTS_AS_JSON = argument(
     "--json",
     type=Path,
@@ -210,15 +211,15 @@ def _add_studies(commands: Any) -> None:
         commands,
         "run-shard",
         shard_commands.run_shard,
-        FOLDER,
-        argument("number", type=int, metavar="N", help="from 1"),
+        PLAN_FOLDER,
+        argument("number", type=int, metavar="N", help="number of the shard, from 1"),
         help="run one shard of a sweep planned with --shards",
     )
     _command(
         commands,
         "collect",
         shard_commands.collect,
-        FOLDER,
+        PLAN_FOLDER,
         help="import the results of a planned sweep into the store; may be repeated at any time",
     )
     _command(
@@ -247,7 +248,7 @@ def _add_jobs(commands: Any) -> None:
         "export",
         job_commands.export,
         ID,
-        FOLDER,
+        NEW_FOLDER,
         switch(
             "--shrink",
             "remove dead heads and neurons physically; load with prune_core.load(FOLDER)",
@@ -316,7 +317,7 @@ def _add_results(commands: Any) -> None:
         "rows",
         job_commands.rows,
         IDS,
-        argument("--out", type=Path, required=True, metavar="FOLDER"),
+        argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the files"),
         help="write all rows of some jobs as Parquet, one file per table",
     )
     _command(
@@ -324,7 +325,7 @@ def _add_results(commands: Any) -> None:
         "log",
         job_commands.log,
         IDS,
-        argument("--to", required=True, choices=("mlflow", "wandb")),
+        argument("--to", required=True, choices=("mlflow", "wandb"), help="the tracker"),
         argument(
             "--project",
             default="PruneScope",
@@ -337,7 +338,7 @@ def _add_results(commands: Any) -> None:
         "report",
         job_commands.report,
         IDS,
-        argument("--out", type=Path, required=True, metavar="FILE"),
+        argument("--out", type=Path, required=True, metavar="FILE", help="an .html file"),
         help="compare jobs in one HTML file",
     )
 
@@ -352,7 +353,7 @@ def _add_serve(commands: Any) -> None:
             default="127.0.0.1",
             help="address to listen on; a wider one needs a login or a proxy (127.0.0.1)",
         ),
-        argument("--port", type=int, default=8501, help="(8501)"),
+        argument("--port", type=int, default=8501, help="port to listen on (8501)"),
         argument(
             "--root",
             type=Path,
@@ -379,7 +380,11 @@ def _add_serve(commands: Any) -> None:
             metavar="NAME",
             help="claim of the ID token that lists the user's groups (groups)",
         ),
-        argument("--contact", metavar="WHO", help="whom people without access are told to ask"),
+        argument(
+            "--contact",
+            metavar="WHO",
+            help="contact shown to users who are refused",
+        ),
         argument(
             "--user-header",
             metavar="NAME",
@@ -420,14 +425,14 @@ def _add_store(commands: Any) -> None:
             action="store_false",
             help="results only, without pruned weights and logs",
         ),
-        FOLDER,
+        NEW_FOLDER,
         help="copy the store to an empty folder, also while jobs run",
     )
     _command(
         actions,
         "rescue",
         store_commands.rescue,
-        FOLDER,
+        NEW_FOLDER,
         help="recover what can be read of a damaged store to an empty folder",
     )
     _command(actions, "compact", store_commands.compact, help="free the disk space of deleted rows")

@@ -115,7 +115,7 @@ EXPERIMENT = (
         type=int,
         default=0,
         metavar="N",
-        help="number of evaluation examples (0, which is all)",
+        help="number of evaluation examples; 0: all (0)",
     ),
     argument("--method", help="pruning method; without one the dense model is measured"),
     repeatable("--measure", "NAME", "measure to run; repeatable"),

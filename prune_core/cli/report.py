@@ -90,7 +90,7 @@ def _page(
             *sentences,
         ]
     parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
-    gloss = "Small print: 95% intervals."
+    gloss = "Intervals below the values are 95%."
     if mean := seeds.means(models):
         gloss = f"Values are the {mean}. {gloss}"
     parts += [f"<h2>All metrics</h2><p class='gloss'>{gloss}</p>", _metrics(models, tables)]

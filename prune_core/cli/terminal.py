@@ -25,9 +25,11 @@ def plugin_list(registry: Mapping[str, type[Options]]) -> str:
     lines = []
     for name, kind in registry.items():
         paper = getattr(kind, "paper", "")
-        lines.append(f"{name}: {kind.title}. {kind.summary}." + (f"\n    {paper}" if paper else ""))
+        title = kind.title.removesuffix(".")  # "Kwon et al." ends with a period
+        lines.append(f"{name}: {title}. {kind.summary}." + (f"\n    {paper}" if paper else ""))
         for spec in option_specs(kind):
-            choices = f" ({', '.join(map(str, spec['choices']))})" if spec.get("choices") else ""
+            choices = ", ".join(str(choice) for choice in spec.get("choices") or () if choice != "")
+            choices = f" ({choices})" if choices else ""
             default = f"{spec['name']} = {spec['default']}"
             lines.append(f"    {default:28} {spec.get('help', '')}{choices}")
         lines.append("")
@@ -191,8 +193,8 @@ def transfer_table(store: Store, ids: Sequence[int]) -> str:
     labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
     return (
         table.rename(index=labels, columns=labels)
-        .rename_axis(index="made on", columns="tried on")
-        .rename_axis(index="crafted on", columns="tested on")
+        .rename_axis(index="made on", columns="evaluated on")
+        .to_string()
     )
 
 

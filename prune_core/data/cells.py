@@ -137,7 +137,7 @@ def is_empty(value: Any) -> bool:
 
 
 def are_binary_marks(column: pd.Series) -> bool:
-    """Whether every cell of a column is yes, no or unlabelled."""
+    """Whether every cell of a column is yes, no or unlabeled."""
     return {to_text(value).casefold() for value in column} <= YES | NO | {"", "-1"}
 
 

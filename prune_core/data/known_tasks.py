@@ -84,7 +84,7 @@ KNOWN_TASKS = {
         labels=("not_duplicate", "duplicate"),
     ),
     "stsb": KnownTask(
-        "STS-B, likeness from 0 to 5",
+        "STS-B, similarity from 0 to 5",
         _GLUE,
         "stsb",
         text="sentence1",
@@ -109,7 +109,7 @@ KNOWN_TASKS = {
         metric="matthews",
     ),
     "qnli": KnownTask(
-        "QNLI, question and sentence",
+        "QNLI, answer in a sentence",
         _GLUE,
         "qnli",
         text="question",
@@ -125,6 +125,6 @@ KNOWN_TASKS = {
         labels=("entailment", "neutral", "contradiction"),
         evaluation="validation_matched",
     ),
-    "squad": KnownTask("SQuAD 1.1, answers in a text", "rajpurkar/squad", **_SQUAD),
-    "squad_v2": KnownTask("SQuAD 2.0, or none", "rajpurkar/squad_v2", **_SQUAD),
+    "squad": KnownTask("SQuAD 1.1, question answering", "rajpurkar/squad", **_SQUAD),
+    "squad_v2": KnownTask("SQuAD 2.0, some unanswerable", "rajpurkar/squad_v2", **_SQUAD),
 }

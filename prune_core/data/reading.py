@@ -315,7 +315,7 @@ def _indicators(table: _Table, columns: Sequence[str]) -> ParsedLabels:
     """Parse one indicator column per label into 1 or 0 per label.
 
     Cells are 1/0, true/false, yes/no, or a mark and empty cells, in any case. -1 and, if the
-    columns contain a no, empty cells are unlabelled. RowQuestion with the line for any other value.
+    columns contain a no, empty cells are unlabeled. RowQuestion with the line for any other value.
     """
     cells = pd.DataFrame(
         {name: [to_text(value).casefold() for value in table.rows[name]] for name in columns}
@@ -381,7 +381,7 @@ def _tags(table: _Table) -> ParsedLabels:
 def _scores(table: _Table) -> ParsedLabels:
     """Parse numbers; a decimal comma is accepted.
 
-    -1 means unlabelled if no other number is negative.
+    -1 means unlabeled if no other number is negative.
     """
     if binary := _binary(table):
         return binary

@@ -113,7 +113,7 @@ def load(
 def training_examples(
     source: DataSource, labels: tuple[str, ...], kind: str = "classification"
 ) -> Examples:
-    """Return all labelled training examples of a file, known task or Hub dataset.
+    """Return all labeled training examples of a file, known task or Hub dataset.
 
     Of a file with a training split that split, else all rows.
     """
@@ -128,7 +128,7 @@ def training_examples(
 def evaluation_examples(
     source: DataSource, labels: tuple[str, ...], kind: str = "classification"
 ) -> Examples:
-    """Return all labelled examples of a file, or of its evaluation split."""
+    """Return all labeled examples of a file, or of its evaluation split."""
     return _labelled_examples(source, labels, kind, split="", side=1)
 
 

@@ -30,7 +30,7 @@ DEMO_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def demo_experiments() -> list[Experiment]:
-    """Return the demo study, with all usual measures.
+    """Return the demo study, with the default measures.
 
     The dense model, three methods at two sparsities, and a robust checkpoint, dense and pruned.
     """
@@ -42,7 +42,7 @@ def demo_experiments() -> list[Experiment]:
     measures = tuple(
         build(MEASURES, name, DEMO_OPTIONS.get(name))
         for name, measure in MEASURES.items()
-        if measure.usual
+        if measure.is_default
     )
     plain = [
         Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)
@@ -151,7 +151,7 @@ class Sweep:
     def _target(self, entry: Any) -> dict[str, Any]:
         if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in TARGETS:
             raise PruneError(
-                f"targets: {entry!r} is not understood; each must be one of {', '.join(TARGETS)}, "
+                f"targets: {entry!r} is invalid; each must be one of {', '.join(TARGETS)}, "
                 "such as {speedup: 3}."
             )
         return entry
@@ -164,7 +164,7 @@ class Sweep:
             name, options = next(iter(entry.items())) if is_pair else (entry, {})
             if not isinstance(name, str) or not isinstance(options or {}, dict):
                 raise PruneError(
-                    f"{key}: {entry!r} is not understood; write a name, or "
+                    f"{key}: {entry!r} is invalid; write a name, or "
                     "{name: {option: value}} for options."
                 )
             name = current_name(name)
@@ -192,7 +192,7 @@ def _typed_list(value: Any, key: str, kind: type) -> list[Any]:
     expected = "whole numbers, such as [0, 1]" if kind is int else "texts, such as [a, b]"
     for item in values:
         if not isinstance(item, kind) or isinstance(item, bool):
-            raise PruneError(f"{key}: {item!r} is not understood; write {expected}.")
+            raise PruneError(f"{key}: {item!r} is invalid; write {expected}.")
     return values
 
 

@@ -73,7 +73,7 @@ class Measure(Options):
     """Compare a dense and a pruned model; the first returned table has the measure's name."""
 
     kinds: ClassVar[tuple[str, ...]] = tuple(TASK_TYPES)  # of models that it supports
-    usual: ClassVar[bool] = True  # whether it is selected by default
+    is_default: ClassVar[bool] = True  # whether it is selected by default
 
     @property
     def reads(self) -> str:

@@ -67,7 +67,7 @@ class DeploymentFormats(Measure):
         "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and latency of the files"
     )
     slow = True
-    usual = False
+    is_default = False
     estimate = 30.0
     formats: str = option(
         f"{ONNX}, {INT8}",

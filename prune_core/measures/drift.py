@@ -221,7 +221,7 @@ def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
     scale = torch.linalg.matrix_norm(gram_x) * torch.linalg.matrix_norm(gram_y)
     cka = torch.linalg.matrix_norm(cross) ** 2 / scale.clamp_min(1e-30)
     # ‖x/‖x‖ − yR/‖y‖‖ for the best rotation R: its square is 2 − 2·(sum of singular values of the
-    # normalised cross product) (in double precision, on the CPU: MPS has none, and a matrix this
+    # normalized cross product) (in double precision, on the CPU: MPS has none, and a matrix this
     # small is no work)
     x, y = x.cpu().double(), y.cpu().double()
     nuclear = torch.linalg.matrix_norm(x.T @ y, "nuc") / (x.norm() * y.norm()).clamp_min(1e-30)

@@ -29,7 +29,7 @@ class QuantizationSensitivity(Measure):
     title = "Quantization sensitivity"
     summary = "Which weight matrices lose accuracy in int8, which to leave in fp32, and the result"
     slow = True
-    usual = False
+    is_default = False
     estimate = 60.0
     format: str = option(INT8, "int8 format to analyze", choices=(INT8, STATIC))
     examples: int = option(

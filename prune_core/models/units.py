@@ -126,7 +126,7 @@ class Sublayer:
 
     def by_column(self, weight: Tensor) -> Tensor:
         """Regroup an input projection (rows, d) by column of the output: (columns, d *
-        rows_a_unit).
+        rows_per_unit).
         """
         return weight.unflatten(0, (self.rows_per_column, -1)).transpose(0, 1).flatten(1)
 

@@ -11,7 +11,10 @@ from .style import figure, interval
 
 
 def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """Draw one group per changed option and one bar per sparsity; thin lines span the seeds."""
+    """Draw a table of `analysis.ablation`: one group per changed option, one bar per sparsity.
+
+    Thin lines reach from the lowest to the highest seed.
+    """
     names = list(dict.fromkeys(table["part"]))
     targets = (
         table[["asked", "pattern"]]

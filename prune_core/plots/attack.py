@@ -270,7 +270,7 @@ def _balance(
 
 
 def _bar_color(row: Any, model: ComparedModel, dark: bool) -> str:
-    """Return the model's colour, pale for the original text."""
+    """Return the model's color, pale for the original text."""
     color = palette.color(model, dark)
     return fade(color, 0.45) if row.state == "original" else color
 

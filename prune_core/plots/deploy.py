@@ -19,14 +19,14 @@ SYMBOLS = {
     MET: "circle",
     VIOLATED: "x",
     INCONCLUSIVE: "circle-open",
-}  # a second cue in addition to colour
+}  # a second cue in addition to color
 ENDS = (-0.6, 2.5)  # of the axis, as multiples of the limit; values beyond are drawn at its ends
 
 
 def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
     """Draw one row per test: value and one-sided bounds as fractions of the limit (100%).
 
-    Inconclusive tests are labelled with what the sample rules out.
+    Inconclusive tests are labeled with what the sample rules out.
     """
     fig = figure(dark, 42 * len(verdicts) + 92, margin={"l": 10, "r": 16, "t": 26, "b": 46})
     low, high = ENDS

@@ -18,7 +18,7 @@ TOP, BOTTOM = 10, 42
 CHANGED = {
     False: "#b3123f",
     True: "#ff6b8b",
-}  # must stand out from the colours of all models
+}  # must stand out from the colors of all models
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ SIMILARITIES = (
     ),
     Similarity(
         "overlap",
-        "Neighbours kept",
-        "Neighbour overlap",
+        "Neighbors kept",
+        "Neighbor overlap",
         same=1.0,
-        gloss="Are the nearest neighbours of an example preserved?",
+        gloss="Are the nearest neighbors of an example preserved?",
     ),
 )
 

@@ -32,7 +32,10 @@ def by_depth(
     dark: bool = False,
     height: int = 400,
 ) -> go.Figure:
-    """Draw one line per model: total error of `part` ("block": hidden states) by layer."""
+    """Draw one line per model: the relative total error by layer.
+
+    `part` is a weight matrix, or "block" for the layer's output.
+    """
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
     )
@@ -42,28 +45,10 @@ def by_depth(
         model_rows = rows[rows["job"] == model.job].sort_values("block")
         if model_rows.empty:
             continue
-        fig.add_scatter(
-            x=model_rows["block"] + 1,
-            y=model_rows["total"],
-            mode="lines+markers",
-            name=model.label,
-            cliponaxis=False,
-            line={"color": palette.color(model, dark), "width": 2.2},
-            marker=marker(model, dark, 8),
-            customdata=[
-                [f"{model.job}|{block + 1}", error(value)]
-                for block, value in zip(model_rows["block"], model_rows["total"], strict=True)
-            ],
-            hovertemplate=f"<b>{model.label}</b><br>layer %{{x}}: relative error "
-            f"%{{customdata[1]}}<extra></extra>",
-        )
+        fig.add_scatter(**_depth_line(model_rows, model, dark))
+        last = model_rows.iloc[-1]
         ends.append(
-            End(
-                model_rows["block"].iloc[-1] + 1,
-                model_rows["total"].iloc[-1],
-                model.short,
-                color=palette.ink(model, dark),
-            )
+            End(last["block"] + 1, last["total"], model.short, color=palette.ink(model, dark))
         )
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
@@ -79,6 +64,25 @@ def by_depth(
     )
 
 
+def _depth_line(rows: pd.DataFrame, model: ComparedModel, dark: bool) -> dict[str, object]:
+    """Return the line of a model; a click on a mark returns "job|layer"."""
+    return {
+        "x": rows["block"] + 1,
+        "y": rows["total"],
+        "mode": "lines+markers",
+        "name": model.label,
+        "cliponaxis": False,
+        "line": {"color": palette.color(model, dark), "width": 2.2},
+        "marker": marker(model, dark, 8),
+        "customdata": [
+            [f"{model.job}|{block + 1}", error(value)]
+            for block, value in zip(rows["block"], rows["total"], strict=True)
+        ],
+        "hovertemplate": f"<b>{model.label}</b><br>layer %{{x}}: relative error "
+        f"%{{customdata[1]}}<extra></extra>",
+    }
+
+
 def local_and_inherited_error(
     rows: pd.DataFrame, model: ComparedModel, dark: bool = False, height: int = 340
 ) -> go.Figure:
@@ -90,8 +94,37 @@ def local_and_inherited_error(
     if parts.empty:
         return fig
     mean = parts.groupby("block")[["own", "inherited", "total"]].mean()
+    x, total = mean.index + 1, mean["total"].to_numpy()
+    ends = _stack_errors(fig, mean, model, dark=dark)
+    fig.add_scatter(
+        x=x,
+        y=total,
+        mode="lines+markers",
+        name="total",
+        line={"color": palette.ink(model, dark), "width": 2.2, "dash": "dash"},
+        marker={"size": 6},
+        hovertemplate="%{y:.3f}",
+        cliponaxis=False,
+    )
+    ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
+    stacked = mean["own"] + mean["inherited"]
+    y_range = padded([0.0, *stacked, *total], low=0.0)
+    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
+    fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Layer", hoverformat=".0f")
+    return fig.update_yaxes(
+        title="Relative error (mean over matrices)",
+        range=list(y_range),
+        tickformat=tick_format(".2~f", y_range),
+        nticks=6,
+    )
+
+
+def _stack_errors(
+    fig: go.Figure, mean: pd.DataFrame, model: ComparedModel, dark: bool
+) -> list[End]:
+    """Draw own and inherited error (columns of `mean`) as stacked areas; return their labels."""
     x, color = mean.index + 1, palette.color(model, dark)
-    floor, ends = np.zeros(len(mean)), []
+    floor, ends = 0.0, []
     for column, opacity in (("own", 0.75), ("inherited", 0.32)):
         values = mean[column].to_numpy()
         fig.add_scatter(
@@ -105,31 +138,10 @@ def local_and_inherited_error(
             hovertemplate="%{y:.3f}",
         )
         if values[-1] > 0:
-            ends.append(
-                End(x[-1], floor[-1] + values[-1] / 2, column, color=palette.ink(model, dark))
-            )
-        floor = floor + values
-    total = mean["total"].to_numpy()
-    fig.add_scatter(
-        x=x,
-        y=total,
-        mode="lines+markers",
-        name="total",
-        line={"color": palette.ink(model, dark), "width": 2.2, "dash": "dash"},
-        marker={"size": 6},
-        hovertemplate="%{y:.3f}",
-        cliponaxis=False,
-    )
-    ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
-    y_range = padded([0.0, *floor, *total], low=0.0)
-    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
-    fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Layer", hoverformat=".0f")
-    return fig.update_yaxes(
-        title="Relative error (mean over matrices)",
-        range=list(y_range),
-        tickformat=tick_format(".2~f", y_range),
-        nticks=6,
-    )
+            middle = floor + values[-1] / 2
+            ends.append(End(x[-1], middle, column, color=palette.ink(model, dark)))
+        floor += values[-1]
+    return ends
 
 
 def heat_maps(
@@ -167,17 +179,7 @@ def heat_maps(
             .reindex(columns=list(PARTS))
         )
         cell = {"row": index // columns + 1, "col": index % columns + 1}
-        fig.add_heatmap(
-            z=grid.to_numpy(),
-            x=[PART_TITLES[part] for part in PARTS],
-            y=grid.index + 1,
-            coloraxis="coloraxis",
-            xgap=1.5,
-            ygap=1.5,
-            hoverinfo="skip",
-            **cell,
-        )
-        _add_cells(
+        _add_map(
             fig, grid, model, top=top, is_fraction=is_fraction, has_text=blocks <= 8, cell=cell
         )
         if index + columns >= len(shown):  # the lowest map of its column
@@ -199,7 +201,7 @@ def _color_axis(is_fraction: bool, top: float, dark: bool) -> dict[str, object]:
     return {"colorscale": scale, "cmin": 0.0, "cmax": high, "colorbar": bar}
 
 
-def _add_cells(
+def _add_map(
     fig: go.Figure,
     grid: pd.DataFrame,
     model: ComparedModel,
@@ -209,7 +211,17 @@ def _add_cells(
     has_text: bool,
     cell: dict[str, int],
 ) -> None:
-    """Draw values and click targets of a map, black on bright and white on dark cells."""
+    """Draw a heat map with click targets and values, black on bright and white on dark cells."""
+    fig.add_heatmap(
+        z=grid.to_numpy(),
+        x=[PART_TITLES[part] for part in PARTS],
+        y=grid.index + 1,
+        coloraxis="coloraxis",
+        xgap=1.5,
+        ygap=1.5,
+        hoverinfo="skip",
+        **cell,
+    )
     cells = [
         (PART_TITLES[part], block + 1, value)
         for block, values in grid.iterrows()

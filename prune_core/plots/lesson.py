@@ -15,7 +15,7 @@ def matrix(
     sizes: Sequence[float] = (),
     dark: bool = False,
 ) -> go.Figure:
-    """Draw weights as numbers on colours; zeros are empty, updated weights underlined.
+    """Draw weights as numbers on colors; zeros are empty, updated weights underlined.
 
     `sizes` are the norms of the inputs.
     """

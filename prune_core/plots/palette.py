@@ -7,7 +7,7 @@ import zlib
 
 from ..analysis.compared_models import DENSE, ComparedModel
 
-# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method: a method looks the same on
+# Okabe and Ito's color-blind-safe hues and a violet, fixed per method: a method looks the same on
 # every page
 HUES = {
     "magnitude": "#E69F00",
@@ -51,11 +51,13 @@ def symbol(model: ComparedModel) -> str:
         shape = "star"
     elif not model.is_dense:
         shape = next(shape for limit, shape in bounds if model.sparsity < limit)
-    return shape + "-open" * model.structured + "-dot" * bool(model.start)
+    if model.structured:
+        shape += "-open"
+    return f"{shape}-dot" if model.start else shape
 
 
 def color(model: ComparedModel, dark: bool = False) -> str:
-    """Return a model's fill or line colour: its method's hue, lighter at low sparsity."""
+    """Return a model's fill or line color: its method's hue, lighter at low sparsity."""
     if model.is_dense:
         return INK[dark]
     hue = hue_of(model.method)
@@ -66,7 +68,7 @@ def color(model: ComparedModel, dark: bool = False) -> str:
 
 
 def ink(model: ComparedModel, dark: bool = False) -> str:
-    """Return a model's text colour: the same hue with enough contrast."""
+    """Return a model's text color: the same hue with enough contrast."""
     if model.is_dense:
         return INK[dark]
     hue = hue_of(model.method)
@@ -79,14 +81,14 @@ def hue_of(method: str) -> str:
 
 
 def method_color(method: str, dark: bool = False) -> str:
-    """Return the colour of a method for charts with sparsity on an axis."""
+    """Return the color of a method for charts with sparsity on an axis."""
     if method == DENSE:
         return INK[dark]
     return mix(hue_of(method), "#ffffff", 0.15) if dark else hue_of(method)
 
 
 def mix(color: str, other: str, fraction: float) -> str:
-    """Mix two colours with `fraction` of the second."""
+    """Mix two colors with `fraction` of the second."""
     first, second = (tuple(int(code[i : i + 2], 16) for i in (1, 3, 5)) for code in (color, other))
     return "#" + "".join(
         f"{round(start + (end - start) * fraction):02x}"
@@ -95,13 +97,13 @@ def mix(color: str, other: str, fraction: float) -> str:
 
 
 def fade(color: str, opacity: float) -> str:
-    """Return the colour with an opacity."""
+    """Return the color with an opacity."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
 def readable_on(color: str) -> str:
-    """Return near-black or white, whichever has more contrast with the colour."""
+    """Return near-black or white, whichever has more contrast with the color."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     luminance = 0.299 * red + 0.587 * green + 0.114 * blue
     return INK[False] if luminance > 150 else "#ffffff"

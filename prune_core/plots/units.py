@@ -16,7 +16,7 @@ from .style import figure, template
 CAUSES = {
     "predictive": ("kept mainly for the prediction", "#0072B2"),
     "representational": ("kept mainly for the hidden states", "#E69F00"),
-    "kept": ("kept", ""),  # by methods that record no cause; in the model's colour
+    "kept": ("kept", ""),  # by methods that record no cause; in the model's color
 }
 
 

@@ -20,7 +20,7 @@ def contributions(
     model: ComparedModel,
     dark: bool = False,
 ) -> go.Figure:
-    """Draw each layer's part of the predicted squared error; ticks mark uniform sparsity."""
+    """Draw each layer's contribution to the predicted squared error; ticks: uniform sparsity."""
     fig = figure(dark, 300, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
     blocks = list(range(1, len(sparsities) + 1))
     planned = [
@@ -47,7 +47,7 @@ def contributions(
         marker={"symbol": "line-ew-open", "size": 26, "color": MUTED[dark], "line": {"width": 2}},
     )
     fig.update_xaxes(block_axis(len(blocks), 0.3, 0.7))
-    return fig.update_yaxes(title="Part of the squared error", rangemode="tozero", nticks=6)
+    return fig.update_yaxes(title="Contribution to the squared error", rangemode="tozero", nticks=6)
 
 
 def predicted_vs_measured(checks: Sequence[PredictionCheck], dark: bool = False) -> go.Figure:
@@ -72,7 +72,7 @@ def predicted_vs_measured(checks: Sequence[PredictionCheck], dark: bool = False)
             marker={
                 "color": palette.color(check.model, dark),
                 "size": 12,
-                "symbol": f"{symbol}-open" if check.own_shares else symbol,
+                "symbol": f"{symbol}-open" if check.is_custom else symbol,
                 "line": {"width": 2},
             },
             hovertemplate=f"<b>{check.model.label}</b><br>predicted %{{x:.3f}}, measured "

@@ -16,8 +16,8 @@ from ..paths import ROOT
 class ChildProcess:
     """`python -m …` in the background; its output, or its last line on stderr as a PruneError."""
 
-    def __init__(self, *arguments: str, patience: float):
-        self.patience, self.started = patience, time.monotonic()  # seconds
+    def __init__(self, *arguments: str, timeout: float):
+        self.timeout, self.started = timeout, time.monotonic()  # seconds
         # files, not pipes: nobody reads before the end, and a full pipe would block the process;
         # they stay open as long as the process runs
         self.stdout, self.stderr = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
@@ -31,8 +31,8 @@ class ChildProcess:
 
     @property
     def is_over(self) -> bool:
-        """Whether the process has ended; kill it if it has run for longer than `patience`."""
-        if self.process.poll() is None and time.monotonic() - self.started > self.patience:
+        """Whether the process has ended; kill it if it has run for longer than `timeout`."""
+        if self.process.poll() is None and time.monotonic() - self.started > self.timeout:
             self.process.kill()
             self.process.wait()
         return self.process.poll() is not None
@@ -55,5 +55,5 @@ class ChildProcess:
             return self.stdout.read().strip()
         lines = [line.strip() for line in self.stderr if line.strip()]
         raise PruneError(
-            lines[-1] if lines else f"No result within {self.patience:.0f} s; try again."
+            lines[-1] if lines else f"No result within {self.timeout:.0f} s; try again."
         )

@@ -14,7 +14,7 @@ class DataCheck(ChildProcess):
 
     def __init__(self, experiment: Experiment):
         plan = json.dumps(experiment.to_dict())
-        super().__init__("prune_core.experiments.data_check", plan, patience=TIMEOUT)
+        super().__init__("prune_core.experiments.data_check", plan, timeout=TIMEOUT)
 
     def result(self) -> dict[str, Any]:
         """Return the result of `data_check.inspect_data`, with `error` if the data is unusable."""

@@ -21,7 +21,7 @@ class DatasetPreview(ChildProcess):
 
     def __init__(self, task: str, config: str = "", split: str = ""):
         super().__init__(
-            "prune_core.processes.dataset_preview", task, config, split, patience=TIMEOUT
+            "prune_core.processes.dataset_preview", task, config, split, timeout=TIMEOUT
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from .contention import Contention
 
 WARM_UP = 3  # passes
 MIN_PASSES = 3  # timed passes per model
-PATIENCE = 20.0  # seconds after which timing stops, once there are LEAST passes
+PATIENCE = 20.0  # seconds after which timing stops, once there are MIN_PASSES
 # parts of the names of operations that multiply matrices, which multiply-accumulates count
 PRODUCTS = ("mm", "linear", "attention", "matmul")
 

@@ -1,6 +1,4 @@
-"""Structured pruning with a second, unstructured stage: every family, patterns that hold in the
-compact model, keys and labels.
-"""
+"""Structured pruning with an unstructured second stage: every family, patterns, keys, labels."""
 
 import copy
 

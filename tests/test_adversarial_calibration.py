@@ -64,9 +64,8 @@ def test_adversarial_examples_become_a_file_with_the_columns_of_the_source(
 
 def test_other_sources_are_unchanged_and_jobs_without_attacks_are_refused(store: Store) -> None:
     source = DataSource("mine.csv", calibration="own.csv")
-    assert adversarial_calibration.resolve(
-        store, source
-    ) == source and not adversarial_calibration.check_leakage(store, source)
+    assert adversarial_calibration.resolve(store, source) == source
+    assert not adversarial_calibration.check_leakage(store, source)
     with pytest.raises(PruneError, match="choose a job with the measure attack"):
         adversarial_calibration.resolve(store, DataSource(calibration="job:2"))
 

@@ -1,6 +1,4 @@
-"""External checkpoints and data files as users have them: other families, tokenizers, domains,
-languages and file formats.
-"""
+"""Checkpoints and data files as users have them, in many families, languages and file formats."""
 
 from __future__ import annotations
 

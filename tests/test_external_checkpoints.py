@@ -1,12 +1,10 @@
-"""Checkpoints and files of other projects on the command line, from loading to metrics, without
-manual conversion.
-"""
+"""Checkpoints and files of other projects on the command line, without manual conversion."""
 
 import json
 from pathlib import Path
 
+import external_checkpoints
 import pytest
-import strangers
 from streamlit.testing.v1 import AppTest
 
 from prune_core.cli.arguments import main
@@ -18,26 +16,29 @@ def run_cli(*arguments: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def strangers_by_name(
+def checkpoints_by_name(
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, strangers.ExternalModel]:
+) -> dict[str, external_checkpoints.ExternalModel]:
     """Return all checkpoints and files by name, created once."""
-    return {name: make(tmp_path_factory.mktemp("stranger")) for name, make in strangers.ALL.items()}
+    return {
+        name: make(tmp_path_factory.mktemp("external"))
+        for name, make in external_checkpoints.ALL.items()
+    }
 
 
-@pytest.mark.parametrize("name", strangers.ALL)
+@pytest.mark.parametrize("name", external_checkpoints.ALL)
 def test_run_export_and_report_work_for_external_checkpoints(
-    name: str, strangers_by_name: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+    name: str, checkpoints_by_name: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = strangers_by_name[name]
+    external = checkpoints_by_name[name]
     out = tmp_path / "out.json"
     arguments = [
         "run",
         "--checkpoint",
-        stranger.folder,
+        external.folder,
         "--task",
-        stranger.file,
-        *stranger.arguments,
+        external.file,
+        *external.arguments,
         "--device",
         "cpu",
     ]
@@ -60,7 +61,8 @@ def test_run_export_and_report_work_for_external_checkpoints(
             run_cli(*arguments, "--method", method, *measures, *fast_options, "--json", out) == 0
         ), capsys.readouterr().err
         record = json.loads(out.read_text())
-        assert record["facts"]["kind"] == stranger.kind and {
+        assert record["facts"]["kind"] == external.kind
+        assert {
             "accuracy",
             "reconstruction",
             "drift",
@@ -78,23 +80,21 @@ def test_run_export_and_report_work_for_external_checkpoints(
         "french-ner": ("one word per line",),
     }[name]:
         assert note in output
-    assert (
-        run_cli("export", 2, tmp_path / "pruned") == 0
-        and run_cli("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
-    )
+    assert run_cli("export", 2, tmp_path / "pruned") == 0
+    assert run_cli("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
     assert run_cli("report", 1, 2, 3, "--out", tmp_path / "report.html") == 0
 
 
 def test_suggested_label_order_is_correct(
-    strangers_by_name: dict, capsys: pytest.CaptureFixture
+    checkpoints_by_name: dict, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = strangers_by_name["nli-swapped-labels"]
+    external = checkpoints_by_name["nli-swapped-labels"]
     arguments = [
         "run",
         "--checkpoint",
-        stranger.folder,
+        external.folder,
         "--task",
-        stranger.file,
+        external.file,
         "--measure",
         "accuracy",
         "--device",
@@ -110,16 +110,14 @@ def test_suggested_label_order_is_correct(
     )
     assert swapped_score < 0.3 and corrected_score > 0.7
     assert "Warning" not in capsys.readouterr().out
-    assert (
-        Store().job(1).key != Store().job(2).key
-        and Store().job(2).experiment["source"]["labels"] == labels
-    )
+    assert Store().job(1).key != Store().job(2).key
+    assert Store().job(2).experiment["source"]["labels"] == labels
 
 
 def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    news = strangers.news(tmp_path)
+    news = external_checkpoints.news(tmp_path)
     arguments = ["run", "--checkpoint", news.folder, "--task", news.file]
     arguments += ["--measure", "accuracy", "--device", "cpu"]
     assert run_cli(*arguments) == 0
@@ -149,16 +147,16 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     ],
 )
 def test_invalid_arguments_create_no_job(
-    change: list[str], message: str, strangers_by_name: dict, capsys: pytest.CaptureFixture
+    change: list[str], message: str, checkpoints_by_name: dict, capsys: pytest.CaptureFixture
 ) -> None:
-    stranger = strangers_by_name["nli-swapped-labels"]
+    external = checkpoints_by_name["nli-swapped-labels"]
     assert (
         run_cli(
             "run",
             "--checkpoint",
-            stranger.folder,
+            external.folder,
             "--task",
-            stranger.file,
+            external.file,
             "--measure",
             "accuracy",
             *change,

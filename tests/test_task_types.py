@@ -143,9 +143,9 @@ def test_replayed_head_matches_model_and_padding_has_no_effect(kind: str, family
         )
     predictions = predict.predict(model, tokenizer, sample)
     single = predict.predict(model, tokenizer, sample.take([3]), batch_size=1)
-    assert predictions.predicted[3] == single.predicted[0] and len(predictions.predicted) == len(
-        sample
-    )  # padding does not change predictions
+    # padding does not change predictions
+    assert predictions.predicted[3] == single.predicted[0]
+    assert len(predictions.predicted) == len(sample)
     if kind == "token":
         assert [len(row) for row in predictions.predicted] == [
             len(text.split(" ")) for text in sample.texts
@@ -235,9 +235,9 @@ def test_run_command_measures_accuracy_on_a_file(
     ]
     assert main([str(each) for each in command]) == 0, capsys.readouterr().err
     output = json.loads(out.read_text())
+    assert output["facts"]["kind"] == kind
     assert (
-        output["facts"]["kind"] == kind
-        and output["rows"]["accuracy"][0]["metric"]
+        output["rows"]["accuracy"][0]["metric"]
         == {"token": "entity_f1", "multilabel": "micro_f1"}[kind]
     )
     assert main([*map(str, command[:-2]), "--measure", "attack"]) == 2

@@ -78,10 +78,8 @@ def test_deleting_a_study_frees_disk_space(tmp_path):
     before = store.path.stat().st_size
     studies.delete(store, "S")
     assert store.path.stat().st_size < before / 5
-    assert (
-        store.events()["what"].iloc[0] == "deleted with 30 jobs"
-        and store.events()["study"].iloc[0] == "S"
-    )
+    assert store.events()["what"].iloc[0] == "deleted with 30 jobs"
+    assert store.events()["study"].iloc[0] == "S"
 
 
 def test_a_backup_of_a_store_in_use_is_complete(tmp_path, monkeypatch, capsys):
@@ -97,10 +95,8 @@ def test_a_backup_of_a_store_in_use_is_complete(tmp_path, monkeypatch, capsys):
     assert [job.label for job in copy.jobs()] == [job.label for job in store.jobs()]
     assert copy.rows("drift", [2]).equals(store.rows("drift", [2]))
     assert (copy.home / "jobs" / "1" / "log.txt").read_text() == "a line"
-    assert (
-        main(["store", "backup", str(tmp_path / "copy")]) == 2
-        and "not an empty folder" in capsys.readouterr().err
-    )
+    assert main(["store", "backup", str(tmp_path / "copy")]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
 
 
 def damage(path, extent=(0.4, 0.6)):
@@ -147,10 +143,8 @@ def test_a_file_that_is_not_a_store_is_reported(content, tmp_path, monkeypatch, 
     # an empty file is an empty store to SQLite
     assert (status, "damaged" in message) == ((2, True) if content else (0, False))
     if content:
-        assert (
-            main(["store", "rescue", str(tmp_path / "new")]) == 2
-            and "backup" in capsys.readouterr().err
-        )
+        assert main(["store", "rescue", str(tmp_path / "new")]) == 2
+        assert "backup" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_an_error_message_and_finished_stages_stay(tmp_path, monkeypatch):

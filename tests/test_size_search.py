@@ -5,7 +5,7 @@ from test_targets import clock  # noqa: F401
 
 from prune_core.analysis import deployment_check, evidence, size_search
 from prune_core.analysis.policy import Policy
-from prune_core.analysis.size_search import MOST, STEP, TRIALS, Trial
+from prune_core.analysis.size_search import MAX_SPARSITY, STEP, TRIALS, Trial
 from prune_core.cli.arguments import main
 from prune_core.store.store import Store
 
@@ -32,10 +32,10 @@ def search(threshold: float) -> list[Trial]:
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.02, 0.3, 0.5, 0.505, 0.77, 0.97, 0.98])
 def test_the_search_ends_within_one_step_of_the_threshold(threshold: float) -> None:
     trials = search(threshold)
-    best = max((trial.share for trial in trials if trial.holds), default=0.0)
+    best = max((trial.sparsity for trial in trials if trial.holds), default=0.0)
     assert best <= threshold < best + STEP + 1e-9 and len(trials) <= TRIALS + 1
-    assert len({trial.share for trial in trials}) == len(trials)
-    assert all(0 < trial.share <= MOST for trial in trials)
+    assert len({trial.sparsity for trial in trials}) == len(trials)
+    assert all(0 < trial.sparsity <= MAX_SPARSITY for trial in trials)
 
 
 def test_the_result_names_the_smallest_model_and_the_next_smaller_one() -> None:
@@ -91,10 +91,8 @@ def test_too_small_sample_is_rejected_before_pruning(tmp_path, monkeypatch, caps
     assert "n = 60 is too small; about" in message and "evaluate on more examples" in message
     assert [job.label for job in Store().jobs()] == ["Dense"]
     assert main(["shrink-to"]) == 2 and "needs a method" in capsys.readouterr().err
-    assert (
-        main(["shrink-to", "--method", "akr", "--fastest"]) == 2
-        and "leave --fastest out" in capsys.readouterr().err
-    )
+    assert main(["shrink-to", "--method", "akr", "--fastest"]) == 2
+    assert "leave --fastest out" in capsys.readouterr().err
 
 
 def test_the_fastest_model_is_searched_by_measured_time(clock, capsys) -> None:  # noqa: F811

@@ -42,10 +42,8 @@ def test_all_rows_can_be_read_from_parquet(tmp_path, capsys) -> None:
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
     mixed = pd.DataFrame({"label": [1, "two", None, [3]], "n": [1, 2, 3, 4]})
     store.add_rows(ids[0], {"mixed": mixed}, "mixed", seconds=1.0, facts={})
-    assert (
-        run("rows", *ids, "--out", tmp_path / "rows") == 0
-        and "accuracy.parquet" in capsys.readouterr().out
-    )
+    assert run("rows", *ids, "--out", tmp_path / "rows") == 0
+    assert "accuracy.parquet" in capsys.readouterr().out
     for name in store.tables(ids[0]):
         read = pd.read_parquet(tmp_path / "rows" / f"{name}.parquet")
         expected = store.rows(name, ids)
@@ -116,9 +114,8 @@ def test_a_tracker_that_is_not_installed_is_named(tracker, monkeypatch, capsys) 
 
     [id] = sample_rows.fill(Store(), 40, runs=sample_rows.RUNS[:1])
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
-    assert (
-        run("log", id, "--to", tracker) == 2 and f"prunescope[{tracker}]" in capsys.readouterr().err
-    )
+    assert run("log", id, "--to", tracker) == 2
+    assert f"prunescope[{tracker}]" in capsys.readouterr().err
 
 
 def test_push_uploads_the_folder_or_explains_how_to_log_in(tmp_path, monkeypatch) -> None:
