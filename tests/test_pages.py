@@ -65,7 +65,7 @@ class FakeInspector:
         predictions, probabilities = map(list, zip(*outputs, strict=True))
         shared = {
             "labels": ["negative", "positive"],
-            "said": predictions,
+            "predictions": predictions,
             "probabilities": probabilities,
             "seconds": 0.01,
         }
@@ -94,8 +94,8 @@ class FakeInspector:
         shared = {
             "words": words,
             "block": block,
-            "blocks": 6,
-            "of": 4,
+            "block_count": 6,
+            "head_count": 4,
             "weights": [[1 / len(words)] * len(words)] * len(words),
         }
         remaining = [[0, 1, 2, 3], [1, 2, 3]]
@@ -207,7 +207,12 @@ def test_inspect_starts_with_first_example_and_names_models(store, monkeypatch):
     for job in sample_rows.fill(store, 40, runs=sample_rows.RUNS[1:3], task="reviews.csv"):
         (store.folder(job) / "checkpoint").mkdir()
     outputs = [
-        {"labels": ["no", "yes"], "said": [word], "probabilities": [[0.4, 0.6]], "seconds": 0.01}
+        {
+            "labels": ["no", "yes"],
+            "predictions": [word],
+            "probabilities": [[0.4, 0.6]],
+            "seconds": 0.01,
+        }
         for word in ("no", "yes")
     ]
     monkeypatch.setattr(FakeInspector, "predict", lambda *_: outputs)

@@ -69,7 +69,7 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
         recipe = ui.choice_widget(
             st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
-        titles = {"": f"prediction of {first} ({dense['said'][0]})"} | {
+        titles = {"": f"prediction of {first} ({dense['predictions'][0]})"} | {
             name: name for name in names
         }
         chosen = ui.pick("inspect-right", titles, label="Correct label", width=260)
@@ -81,7 +81,7 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
         ):
             if running := st.session_state.get(SESSION_KEY):
                 running.attack.cancel()
-            label = names.index(chosen or dense["said"][0])
+            label = names.index(chosen or dense["predictions"][0])
             attack = subject.client.attack(
                 list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label
             )
@@ -216,7 +216,7 @@ def _transfer(attempt: Attempt) -> None:
             table[model.label] = [
                 f"{label} · {percent(probabilities[attempt.label])}"
                 for label, probabilities in zip(
-                    output["said"], output["probabilities"], strict=True
+                    output["predictions"], output["probabilities"], strict=True
                 )
             ]
     table["text"] = list(texts.values())

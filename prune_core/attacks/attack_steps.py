@@ -24,8 +24,8 @@ load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-# called with `queries` so far, or the `steps` to the best text so far, beginning with the original
-Tell = Callable[[dict[str, Any]], None]
+# receives the `queries` so far, or the `steps` to the best text so far, beginning with the original
+ProgressCallback = Callable[[dict[str, Any]], None]
 
 
 def run(
@@ -35,11 +35,11 @@ def run(
     example: Examples,
     budget: AttackBudget,
     seed: int,
-    tell: Callable[[int, dict[str, Any]], None],
+    on_progress: Callable[[int, dict[str, Any]], None],
 ) -> Iterator[tuple[int, AttackOutcome]]:
     """Yield (index of the victim, outcome) as the searches finish.
 
-    `tell` is called with the index of the victim and the progress of its search (see Tell).
+    `on_progress` receives the index of the victim and the progress of its search.
     `example` contains one example with its label. Outcomes are identical to those of `engine.run`
     with this seed.
     """
@@ -51,7 +51,7 @@ def run(
         def work() -> tuple[int, AttackOutcome]:
             assert example.labels is not None, "attacks need labels"
             attack = build_attack(recipe, victims[index], encoder, budget=budget)
-            watch(attack, example.labels[0], partial(tell, index))
+            watch(attack, example.labels[0], partial(on_progress, index))
             return index, attack_one(attack, clock, example, index=0, budget=budget)
 
         return Search(work, clock, example_seed(seed, 0))
@@ -59,7 +59,7 @@ def run(
     return run_concurrently(map(search, range(len(victims))), len(victims))
 
 
-def watch(attack: Attack, label: int, tell: Tell) -> None:
+def watch(attack: Attack, label: int, on_progress: ProgressCallback) -> None:
     """Report the steps of the next search.
 
     A step is a text with its probability of the label, and the queries at which it was found.
@@ -81,7 +81,7 @@ def watch(attack: Attack, label: int, tell: Tell) -> None:
                 "queries": goal.num_queries,
             }
             known[id(text)] = (text, step)
-        tell({"queries": goal.num_queries})
+        on_progress({"queries": goal.num_queries})
         if goal.num_queries == 1:
             report_steps(results[0].attacked_text)  # the original
         return results, is_over
@@ -94,7 +94,7 @@ def watch(attack: Attack, label: int, tell: Tell) -> None:
             if id(text) in known:  # intermediate texts of a candidate are never queried
                 steps.append(known[id(text)][1])
             text = text.attack_attrs.get("previous_attacked_text")
-        tell({"steps": steps[::-1]})
+        on_progress({"steps": steps[::-1]})
 
     def watch_transformations(text: AttackedText, *args: Any, **options: Any) -> list[AttackedText]:
         if id(text) in known and known[id(text)][1]["probability"] < best:

@@ -62,10 +62,9 @@ class Inspector:
     def predict(
         self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[Result]:
-        """Return one result per checkpoint: `said`, `labels` and `probabilities`, or an `error`.
+        """Return one result per checkpoint: see `inspector_server.predict_texts`, or an `error`.
 
-        `said` has the predictions as texts. `pairs` are the second texts, or the contexts of
-        questions.
+        `pairs` are the second texts, or the contexts of questions.
         """
         return self._request(
             "predict",

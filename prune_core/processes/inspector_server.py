@@ -67,9 +67,11 @@ class ModelCache:
 def predict_texts(
     model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None
 ) -> dict[str, Any]:
-    """Return the predictions for every text with labels and probabilities.
+    """Predict the texts with one model.
 
-    `said` has the predictions as texts; for token classification `tags` has those of the words.
+    Keys, with one value per text: `predictions` (label names, scores, answers or listed entities),
+    `probabilities`, and for token classification `tags`, one label per word. `labels` are the
+    label names of the model, `seconds` the time taken.
     """
     started, kind = time.perf_counter(), replay.task_type_of(model)
     if kind == "span" and not pairs:
@@ -88,15 +90,15 @@ def predict_texts(
     if kind == "token":
         tags = [[names[label] for label in row] for row in predicted]
         spans = [_entities(*pair) for pair in zip(texts, tags, strict=True)]
-        return result | {"said": spans, "tags": tags}
+        return result | {"predictions": spans, "tags": tags}
     if kind == "multilabel":
         chosen = [
             [name for name, is_set in zip(names, row, strict=False) if is_set] for row in predicted
         ]
-        return result | {"said": [", ".join(labels) or "none" for labels in chosen]}
+        return result | {"predictions": [", ".join(labels) or "none" for labels in chosen]}
     if kind == "classification":
-        return result | {"said": [names[label] for label in predicted]}
-    return result | {"said": predicted}
+        return result | {"predictions": [names[label] for label in predicted]}
+    return result | {"predictions": predicted}
 
 
 def _entities(text: str, tags: list[str]) -> str:
@@ -107,7 +109,7 @@ def _entities(text: str, tags: list[str]) -> str:
     return ", ".join(texts) or "no entity"
 
 
-QUICK: dict[str, Callable[..., dict[str, Any]]] = {
+FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "predict": predict_texts,
     "saliency": saliency,
     "attention": attention,
@@ -151,7 +153,7 @@ class InspectorServer:
                 self.send(id, done=True, error=STOPPED)
         else:
             checkpoints = arguments.pop("checkpoints")
-            results = [self.apply(QUICK[request], path, **arguments) for path in checkpoints]
+            results = [self.apply(FUNCTIONS[request], path, **arguments) for path in checkpoints]
             self.send(id, done=True, result=results)
 
     def apply(
@@ -184,13 +186,17 @@ class InspectorServer:
             from ..attacks.budget import AttackBudget, ProgressReporter
             from ..attacks.victim import Victim
 
-            pulse, victims = ProgressReporter(lambda *_: self.handle_pending()), []
+            reporter = ProgressReporter(lambda *_: self.handle_pending())
+            victims = []
             for checkpoint in checkpoints:
                 self.handle_pending()
                 model, tokenizer = self.models.get(checkpoint)
                 victims.append(
                     Victim(
-                        model, tokenizer, pulse.report_if_due, max_length=replay.max_tokens(model)
+                        model,
+                        tokenizer,
+                        reporter.report_if_due,
+                        max_length=replay.max_tokens(model),
                     )
                 )
             example = Examples([text], None if pair is None else [pair], [label])
@@ -201,11 +207,11 @@ class InspectorServer:
             for index, outcome in attack_steps.run(
                 recipe,
                 victims,
-                pulse,
+                reporter,
                 example=example,
                 budget=AttackBudget(),
                 seed=0,
-                tell=send_step,
+                on_progress=send_step,
             ):
                 send_step(index, asdict(outcome))
         except Cancelled:
