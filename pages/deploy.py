@@ -54,19 +54,19 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
     rows = [
         {
             "test": verdict.title,
-            "answer": verdict.answer,
+            "result": verdict.result,
             "measured": verdict.value,
-            "limit": verdict.asked,
+            "limit": verdict.limit_text,
             "excluded": verdict.excluded,
             "n": verdict.n,
-            "needs": verdict.needs,
+            "examples_needed": verdict.examples_needed,
         }
         for verdict in verdicts
     ]
     number = st.column_config.NumberColumn
     columns: dict[str, Any] = {
         "test": st.column_config.TextColumn("Test", width=290),
-        "answer": "Result",
+        "result": "Result",
         "measured": number("Measured", format="%.2f"),
         "limit": "Limit",
         "excluded": st.column_config.TextColumn(
@@ -76,20 +76,20 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
                 "tightest limit it could show to be met."
             ),
         ),
-        "needs": number(
+        "examples_needed": number(
             "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
     for reason in dict.fromkeys(
-        verdict.detail for verdict in verdicts if verdict.detail and not verdict.needs
+        verdict.detail for verdict in verdicts if verdict.detail and not verdict.examples_needed
     ):
         names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
         st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
     if (
         any(
             CRITERIA[verdict.criterion].measure == "cost"
-            and verdict.answer == deployment_check.INCONCLUSIVE
+            and verdict.result == deployment_check.INCONCLUSIVE
             for verdict in verdicts
         )
         and job.status == Status.DONE

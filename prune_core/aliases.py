@@ -1,4 +1,4 @@
-"""Former names that keep working: measures, options, tables, study-file keys and commands.
+"""Former names that keep working: options, tables, commands, keys of files and of JSON output.
 
 This is the only place with former names. `plugins.build`, study files, the store and the command
 line translate through it; CHANGELOG.md lists them for users.
@@ -28,6 +28,14 @@ OPTIONS = {
 }
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
+# keys of `check --json`, and of each verdict in it; the former ones are written too
+CHECK_KEYS = {"told": "summary"}
+VERDICT_KEYS = {
+    "told": "detail",
+    "of": "group",
+    "answer": "result",
+    "needs": "examples_needed",
+}
 
 
 def current_name(name: str) -> str:
@@ -68,3 +76,8 @@ def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
         "method": current_plugin(method) if method else None,
         "measures": [current_plugin(measure) for measure in experiment.get("measures") or ()],
     }
+
+
+def with_former_keys(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The record with each value of a renamed key under its former key as well."""
+    return {**record, **{former: record[current] for former, current in names.items()}}

@@ -292,9 +292,9 @@ def test_unlabelled_data_is_tested_by_changed_predictions():
     changed = evidence(unchanged.assign(pruned=1 - unchanged["dense"]), metric="same_label")
     loss, agreement = deployment_check.check(changed, Policy({"accuracy_loss": 1, "agreement": 97}))
     assert (
-        loss.answer == deployment_check.INCONCLUSIVE
+        loss.result == deployment_check.INCONCLUSIVE
         and "no labels" in loss.detail
-        and agreement.answer == deployment_check.VIOLATED
+        and agreement.result == deployment_check.VIOLATED
     )
     assert (
         set(evidence_of.flipped_predictions(changed)["what"]) == {"changed"}
@@ -307,7 +307,7 @@ def test_missing_measurements_are_inconclusive():
     verdicts = deployment_check.check(
         measured, Policy({name: criterion.usual for name, criterion in CRITERIA.items()})
     )
-    assert {verdict.answer for verdict in verdicts} == {deployment_check.INCONCLUSIVE} and all(
+    assert {verdict.result for verdict in verdicts} == {deployment_check.INCONCLUSIVE} and all(
         "run it with the measure" in verdict.detail for verdict in verdicts
     )
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
@@ -513,10 +513,13 @@ def test_check_command_exit_status(home, tmp_path, capsys):
             == status
         )
         assert message in capsys.readouterr().out
-        assert (
-            json.loads((tmp_path / "out.json").read_text())["decision"]
-            == {0: "ship", 1: "do not ship", 3: "inconclusive"}[status]
-        )
+        record = json.loads((tmp_path / "out.json").read_text())
+        assert record["decision"] == {0: "ship", 1: "do not ship", 3: "inconclusive"}[status]
+        assert message in record["summary"] == record["told"]
+        for verdict in record["verdicts"]:
+            assert verdict["group"] == verdict["of"] and verdict["detail"] == verdict["told"]
+            assert verdict["result"] == verdict["answer"]
+            assert verdict["examples_needed"] == verdict["needs"]
     assert main(["check", "3"]) == 1, "the default policy is used"
     assert main(["check", "1"]) == 2 and "is the dense model" in capsys.readouterr().err
 
@@ -536,7 +539,7 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
     )
     limits_policy = Policy({"latency_p95": 50, "speedup": 1.5})
     verdicts = deployment_check.check(measured, limits_policy)
-    assert [verdict.answer for verdict in verdicts] == [answer] * 2
+    assert [verdict.result for verdict in verdicts] == [answer] * 2
     if answer == deployment_check.INCONCLUSIVE:
         for verdict in verdicts:
             assert verdict.detail.startswith(
@@ -546,7 +549,7 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
             assert (
                 "(python -m prune_core remeasure 1 cost)" in verdict.detail
                 and verdict.excluded == ""
-                and verdict.needs is None
+                and verdict.examples_needed is None
             )
         assert (
             "2 of 2 limits can be"
@@ -604,9 +607,9 @@ def test_titles_keep_case_of_names(name, metric):
         1.0,
         value=2.0,
         bound=2.0,
-        answer=deployment_check.VIOLATED,
+        result=deployment_check.VIOLATED,
         n=9,
-        needs=None,
+        examples_needed=None,
         detail="",
         metric=metric,
     )
