@@ -28,6 +28,7 @@ OPTIONS = {
 }
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
+TRAINING_STATE_KEYS = {"dice": "rng"}  # keys of the state of an unfinished fine-tune
 # keys of `check --json`, and of each verdict in it; the former ones are written too
 CHECK_KEYS = {"told": "summary"}
 VERDICT_KEYS = {
@@ -50,8 +51,12 @@ def former_name(name: str) -> str:
 
 def current_options(plugin: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a method or measure under their current names."""
-    names = METHOD_OPTIONS | OPTIONS.get(plugin, {})
-    return {names.get(name, name): value for name, value in options.items()}
+    return current_keys(options, METHOD_OPTIONS | OPTIONS.get(plugin, {}))
+
+
+def current_keys(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The record under current keys; `names` maps former keys to them."""
+    return {names.get(key, key): value for key, value in record.items()}
 
 
 def current_plugin(plugin: Mapping[str, Any]) -> dict[str, Any]:
