@@ -1363,7 +1363,7 @@ def test_lesson_has_ten_steps_with_charts_or_demo_button(store, study):
 
 def test_lesson_layer_supports_its_text():
     def error(method, inherited=0.0, sparsity=0.5):
-        return small_layer(method, sparsity, inherited)["total"]
+        return small_layer(method, sparsity, inherited)["total_error"]
 
     assert error("wanda") < error("magnitude") and error("sparsegpt") < error("wanda") < error(
         "columns"
@@ -1371,13 +1371,13 @@ def test_lesson_layer_supports_its_text():
     assert error("akr", 0.6) < 0.7 * error("sparsegpt", 0.6) and error("akr") > 0.7 * error(
         "sparsegpt"
     )
-    assert small_layer("akr", 0.5, 0.0)["inherited"] == 0
+    assert small_layer("akr", 0.5, 0.0)["inherited_error"] == 0
     assert error("magnitude", sparsity=0.25) < 0.15 < 0.5 < error("magnitude", sparsity=0.75), (
         "small at first, then rising steeply"
     )
     for method in ("magnitude", "wanda", "sparsegpt", "akr", "columns"):
-        zeros = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
-        assert zeros == 24, method
+        weight = small_layer(method, 0.5, 0.3)["pruned_weight"]
+        assert sum(value == 0 for row in weight for value in row) == 24, method
 
 
 def test_study_with_few_measures_opens_every_page_and_lesson_step(store):

@@ -54,11 +54,11 @@ def pruned_layers(
     """Draw the example layer pruned by two methods side by side; "" is the dense layer."""
     columns = st.columns(2, gap="medium")
     with columns[0]:
-        sparsity = _percentage("Sparsity", 90, 50, key="removed")
+        sparsity = _percentage("Sparsity", 90, 50, key="sparsity")
     inherited = 0.0
     if has_errors:
         with columns[1]:
-            inherited = _percentage("Error of the inputs", 60, 30, key="wrong")
+            inherited = _percentage("Error of the inputs", 60, 30, key="input-error")
     for column, (method, title) in zip(st.columns(2, gap="medium"), methods.items(), strict=True):
         layer = inspector.small_layer(method or "magnitude", sparsity, inherited)
         with column:
@@ -69,16 +69,19 @@ def pruned_layers(
 
 def _layer(layer: dict, title: str, key: str, *, is_dense: bool, dark: bool) -> None:
     if is_dense:
-        looking_at = "Six outputs, eight inputs: every number is a weight."
-        figure = plots.matrix(layer["weight"], None, layer["sizes"], dark=dark)
+        description = "Six outputs, eight inputs: every number is a weight."
+        figure = plots.matrix(layer["weight"], None, layer["input_rms"], dark=dark)
     else:
-        zeros = sum(value == 0 for row in layer["pruned"] for value in row) / 48
-        looking_at = (
-            f"{formatting.percent(zeros)} of the weights are zero; the relative error of the "
-            f"output is {formatting.percent(layer['total'])}."
+        weights = [value for row in layer["pruned_weight"] for value in row]
+        sparsity = weights.count(0) / len(weights)
+        description = (
+            f"{formatting.percent(sparsity)} of the weights are zero; the relative error of the "
+            f"output is {formatting.percent(layer['total_error'])}."
         )
-        figure = plots.matrix(layer["pruned"], layer["weight"], layer["sizes"], dark=dark)
-    ui.chart(title, looking_at, figure, key=key, small=True)
+        figure = plots.matrix(
+            layer["pruned_weight"], layer["weight"], layer["input_rms"], dark=dark
+        )
+    ui.chart(title, description, figure, key=key, small=True)
 
 
 def reconstruction(
@@ -87,7 +90,7 @@ def reconstruction(
     draw: Callable[..., Any],
     *,
     question: str,
-    looking_at: str,
+    description: str,
 ) -> None:
     """Draw a chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
@@ -95,7 +98,7 @@ def reconstruction(
     model = ui.one_model(models, "lesson-model", "Model", dark=view.dark)
     ui.chart(
         question,
-        looking_at,
+        description,
         draw(rows, [model], dark=view.dark),
         key=f"lesson-{draw.__name__}",
         small=True,
@@ -109,7 +112,7 @@ def attack(view: View, inspector: Inspector) -> None:
         st.info("No attack succeeded on the selected models.")
         return
     number = st.slider(
-        "Example", 1, len(rows), value=1, key="lesson-sentence", persist_state="session"
+        "Example", 1, len(rows), value=1, key="lesson-example", persist_state="session"
     )
     row = rows.iloc[number - 1]
     st.html(ui.marked_words(row["text"], row["perturbed"]))
@@ -126,7 +129,7 @@ def attack(view: View, inspector: Inspector) -> None:
 
 def robust(view: View, inspector: Inspector) -> None:
     """Draw the error of an average of fine-tunes."""
-    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="alike")
+    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="correlation")
     ui.chart(
         "What does averaging leave?",
         "Squared error of the average of k fine-tunes, relative to that of one fine-tune.",
@@ -158,11 +161,11 @@ def ship(view: View, inspector: Inspector) -> None:
     """Draw the test of an accuracy limit with adjustable sample size, loss and limit."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
-    lost = middle.slider(
-        "Measured accuracy loss (points)", 0.0, 5.0, value=1.0, step=0.5, key="lesson-lost"
+    loss = middle.slider(
+        "Measured accuracy loss (points)", 0.0, 5.0, value=1.0, step=0.5, key="lesson-loss"
     )
     limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
-    broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
+    broken, fixed = round(n * (loss / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
     verdict = deployment_check.check_limit(
         "accuracy_loss", "", evidence.paired_loss(broken, fixed, n), policy=policy, tests=1
@@ -220,7 +223,7 @@ STEPS = (
             reconstruction,
             draw=plots.by_depth,
             question="How large is the error of each layer's output?",
-            looking_at="Relative error of the hidden states, from the first layer to the last.",
+            description="Relative error of the hidden states, from the first layer to the last.",
         ),
         needs=("reconstruction",),
     ),
@@ -252,7 +255,7 @@ STEPS = (
             reconstruction,
             draw=plots.heat_maps,
             question="Which matrices have the largest error?",
-            looking_at="Layers by matrix: the relative error of the matrix's output.",
+            description="Layers by matrix: the relative error of the matrix's output.",
         ),
         needs=("reconstruction",),
     ),
