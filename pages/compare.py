@@ -166,22 +166,25 @@ def all_values() -> None:
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "cost": ("Cost", savings),
-    "parts": ("Ablation", ablations),
+    "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
-    "figures": ("All values", all_values),
+    "values": ("All values", all_values),
     "answers": ("Answers", lambda: question_answers.browser(view)),
 }
 metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
     "cost": len(tables["cost"]) and view.pruned,
-    "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
+    "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }
-ui.parts({key: part for key, part in VIEWS.items() if available_views.get(key, True)}, "closer")
+ui.sections(
+    {key: section for key, section in VIEWS.items() if available_views.get(key, True)},
+    "compare-section",
+)
 if view.pruned:
     st.page_link(
         "pages/deploy.py",
         label="Export a model, the report or all rows",
         icon=":material/rocket_launch:",
-        query_params={"deploy-part": "export"},
+        query_params={"deploy-section": "export"},
     )

@@ -121,7 +121,7 @@ def changed_predictions(examples: pd.DataFrame, names: list[str]) -> None:
     counts = examples["what"].value_counts()
     change = ui.choice_widget(
         st.segmented_control,
-        "flips",
+        "prediction-change",
         changes,
         default=changes[0],
         label="Examples",
@@ -223,16 +223,19 @@ with answer:
         plots.limit_usage(verdicts, view.dark),
         key="allowances",
     )
-PARTS = {
+SECTIONS = {
     "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
-    "flips": ("Newly broken, newly fixed", lambda: changed_predictions(flipped, view.label_names)),
+    "changes": (
+        "Newly broken, newly fixed",
+        lambda: changed_predictions(flipped, view.label_names),
+    ),
     "slices": ("Slices", lambda: slice_table(slices)),
-    "forms": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
-    "smallest": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
+    "formats": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
+    "size-search": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
     "export": ("Export", lambda: export.page(view)),
 }
-ui.parts(PARTS, "deploy-part")
+ui.sections(SECTIONS, "deploy-section")
 ui.how_to_read(
     "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of "
     "a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "

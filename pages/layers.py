@@ -26,7 +26,7 @@ ui.stop_without(view.pruned, view.is_active)
 pruned = with_rows(view.pruned, rows)
 units = view.first_seed("unit")
 structured_models = with_rows(view.pruned, units)
-SHADES = {
+MATRIX_VALUES = {
     "total": "total error",
     "own": "own error",
     "inherited": "inherited error",
@@ -36,7 +36,7 @@ SHADES = {
 
 def by_depth() -> None:
     """Draw the total error of every model by layer."""
-    part: str = ui.segments("part", plots.PART_TITLES, "block", label="Output of")
+    part: str = ui.segments("layer-output", plots.PART_TITLES, "block", label="Output of")
     ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
@@ -58,11 +58,11 @@ def by_depth() -> None:
 
 def by_matrix() -> None:
     """Draw the chosen error of every matrix of every model on one scale."""
-    column = ui.segments("shade", SHADES, label="Colour shows")
+    column = ui.segments("matrix-value", MATRIX_VALUES, label="Colour shows")
     ui.chart(
         "How sparse is each matrix?"
         if column == "sparsity"
-        else f"Which matrices have the largest {SHADES[column]}?",
+        else f"Which matrices have the largest {MATRIX_VALUES[column]}?",
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
@@ -113,14 +113,16 @@ def all_values() -> None:
 
 VIEWS = {
     "depth": ("By depth", by_depth),
-    "block": ("One model", lambda: layer_details.show(view, rows, pruned)),
+    "model": ("One model", lambda: layer_details.show(view, rows, pruned)),
     "matrices": ("By matrix", by_matrix),
     "units": ("Heads and neurons", heads_and_neurons),
-    "whatif": ("What if", lambda: whatif.show(view)),
-    "figures": ("All values", all_values),
+    "what-if": ("What if", lambda: whatif.show(view)),
+    "values": ("All values", all_values),
 }
 available = {
-    **dict.fromkeys(("block", "matrices", "whatif"), bool(pruned)),
+    **dict.fromkeys(("model", "matrices", "what-if"), bool(pruned)),
     "units": bool(structured_models),
 }
-ui.parts({key: part for key, part in VIEWS.items() if available.get(key, True)}, "layers-part")
+ui.sections(
+    {key: section for key, section in VIEWS.items() if available.get(key, True)}, "layers-section"
+)

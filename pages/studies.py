@@ -170,16 +170,16 @@ def confirm(study: StudySummary, what: str) -> None:
 
 def details(study: StudySummary) -> None:
     """Show the runs of a study and its comparison with another one."""
-    parts = {"runs": ("Runs", lambda: study_details.grid(view.store, study.name))}
+    sections = {"runs": ("Runs", lambda: study_details.grid(view.store, study.name))}
     others = [summary.name for summary in summaries if summary.name != study.name]
 
     def comparison() -> None:
-        other = ui.pick("beside", {name: name for name in others}, label="Other study")
+        other = ui.pick("other-study", {name: name for name in others}, label="Other study")
         study_details.compare_studies(view.store, study.name, other)
 
     if others:
-        parts["beside"] = ("Compare with another study", comparison)
-    ui.parts(parts, "study-part")
+        sections["comparison"] = ("Compare with another study", comparison)
+    ui.sections(sections, "study-section")
 
 
 summaries = studies.overview(view.store)

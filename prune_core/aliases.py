@@ -1,4 +1,4 @@
-"""Former names that keep working: options, tables, commands, keys of files and of JSON output.
+"""Former names that keep working: options, tables, commands, keys of files, JSON and links.
 
 This is the only place with former names. `plugins.build`, study files, the store and the command
 line translate through it; CHANGELOG.md lists them for users.
@@ -28,6 +28,46 @@ OPTIONS = {
 }
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
+# query parameters of the dashboard's addresses, and values of some of them: links can be bookmarked
+QUERY_PARAMETERS = {
+    "closer": "compare-section",
+    "ask": "attack-section",
+    "layers-part": "layers-section",
+    "drift-part": "drift-section",
+    "deploy-part": "deploy-section",
+    "study-part": "study-section",
+    "answers": "answer-group",
+    "attack-by": "attack-axis",
+    "beside": "other-study",
+    "beside-figure": "comparison-quantity",
+    "flips": "prediction-change",
+    "inspect-beside": "inspect-second-model",
+    "inspect-right": "inspect-label",
+    "limit-attacked": "limit-under-attack",
+    "limit-faster": "limit-speedup",
+    "limit-left": "limit-weights",
+    "part": "layer-output",
+    "plan": "what-if-method",
+    "shade": "matrix-value",
+    "smallest-way": "search-objective",
+    "turned": "attack-group",
+}
+QUERY_VALUES = {
+    "compare-section": {"figures": "values", "parts": "ablation"},
+    "attack-section": {
+        "chance": "significance",
+        "cost": "budget",
+        "figures": "values",
+        "read": "examples",
+        "valid": "validity",
+        "weak": "slices",
+    },
+    "layers-section": {"block": "model", "figures": "values", "whatif": "what-if"},
+    "drift-section": {"blocks": "layers"},
+    "deploy-section": {"flips": "changes", "forms": "formats", "smallest": "size-search"},
+    "study-section": {"beside": "comparison"},
+    "seeds": {"one": "averaged", "apart": "separate"},
+}
 TRAINING_STATE_KEYS = {"dice": "rng"}  # keys of the state of an unfinished fine-tune
 # keys of `check --json`, and of each verdict in it; the former ones are written too
 CHECK_KEYS = {"told": "summary"}
@@ -81,6 +121,12 @@ def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
         "method": current_plugin(method) if method else None,
         "measures": [current_plugin(measure) for measure in experiment.get("measures") or ()],
     }
+
+
+def current_query(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The query parameters of an address under their current names, with current values."""
+    renamed = current_keys(parameters, QUERY_PARAMETERS)
+    return {name: QUERY_VALUES.get(name, {}).get(value, value) for name, value in renamed.items()}
 
 
 def with_former_keys(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def test_binary_classifier_from_data_file_to_pages(
         if page == "deploy":
             assert at.toggle(key="asked-accuracy_loss").label.startswith("Accuracy loss")
             for part in ("Newly broken, newly fixed", "Slices"):
-                at.segmented_control(key="choice-deploy-part").set_value(part).run()
+                at.segmented_control(key="choice-deploy-section").set_value(part).run()
                 assert not at.exception and not at.error, part
 
 

@@ -363,7 +363,7 @@ def test_compare_shows_savings(store):
     sample_rows.fill(store, 40)
     assert any(
         "of its file" in text.value and "no speed-up" in text.value
-        for text in open_page("compare", closer="cost").markdown
+        for text in open_page("compare", **{"compare-section": "cost"}).markdown
     )
 
 
@@ -624,10 +624,7 @@ def test_plan_is_queued_by_one_button(store):
     assert at.title[0].value == "Overview"
 
 
-PARTS = {"compare": "closer", "layers": "layers-part", "drift": "drift-part", "attack": "ask"}
-
-
-@pytest.mark.parametrize("page", PARTS)
+@pytest.mark.parametrize("page", ["compare", "layers", "drift", "attack"])
 def test_every_section_of_a_page_shows_content(store, page):
     test_seeds.filled(store)
     at = open_page(page)
@@ -641,9 +638,22 @@ def test_every_section_of_a_page_shows_content(store, page):
             *at.get("download_button"),
         ]
 
-    for part in at.segmented_control(key=f"choice-{PARTS[page]}").options:
-        at.segmented_control(key=f"choice-{PARTS[page]}").set_value(part).run()
-        assert not at.exception and not at.error and shown(), part
+    for section in at.segmented_control(key=f"choice-{page}-section").options:
+        at.segmented_control(key=f"choice-{page}-section").set_value(section).run()
+        assert not at.exception and not at.error and shown(), section
+
+
+def test_links_of_earlier_versions_open_the_same_section(store):
+    test_seeds.filled(store)
+    at = open_page("attack", ask="weak", rate="under_attack", seeds="apart")
+    assert at.segmented_control(key="choice-attack-section").value == "slices"
+    assert at.segmented_control(key="choice-seeds").value == "separate"
+    current = {"attack-section": "slices", "rate": "under_attack", "seeds": "separate"}
+    for name, value in current.items():
+        assert at.query_params[name] in (value, [value])
+    assert "ask" not in at.query_params
+    at = open_page("deploy", **{"deploy-part": "flips"})
+    assert at.segmented_control(key="choice-deploy-section").value == "changes"
 
 
 def test_clicked_mark_selects_its_details(store, monkeypatch):
@@ -659,12 +669,17 @@ def test_clicked_mark_selects_its_details(store, monkeypatch):
     monkeypatch.setattr(ui, "chart", record)
     monkeypatch.setattr(ui, "set_choice", lambda name, value: chosen.update({name: value}))
     for page, chart, mark, choices in (
-        ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-part": "block"}),
+        ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-section": "model"}),
         (
             "attack",
             "success",
             "2|DeepWordBug",
-            {"attack-model": 2, "recipe": "DeepWordBug", "ask": "read", "turned": "all"},
+            {
+                "attack-model": 2,
+                "recipe": "DeepWordBug",
+                "attack-section": "examples",
+                "attack-group": "all",
+            },
         ),
     ):
         chosen: dict = {}
@@ -675,7 +690,7 @@ def test_clicked_mark_selects_its_details(store, monkeypatch):
 
 def test_layer_details_link_to_drift_map(store):
     sample_rows.fill(store, 80)
-    at = open_page("layers", **{"layers-part": "block", "block": "2", "layer-model": "6"})
+    at = open_page("layers", **{"layers-section": "model", "block": "2", "layer-model": "6"})
     assert charts(at) == 2 and not at.exception
     at.button(key="block-drift").click().run()
     assert at.title[0].value == "Drift" and not at.exception
@@ -684,7 +699,7 @@ def test_layer_details_link_to_drift_map(store):
 
 def test_transfer_cell_shows_its_texts(store):
     sample_rows.fill(store, 40)
-    at = open_page("attack", ask="transfer", cell="2|7")
+    at = open_page("attack", **{"attack-section": "transfer"}, cell="2|7")
     assert at.selectbox(key="choice-cell").value == "2|7" and {"succeeds", "changed"} <= set(
         at.dataframe[0].value
     )
@@ -692,7 +707,7 @@ def test_transfer_cell_shows_its_texts(store):
 
 def test_stricter_validity_rule_leaves_fewer_texts(store):
     sample_rows.fill(store, 40)
-    at = open_page("attack", ask="valid")
+    at = open_page("attack", **{"attack-section": "validity"})
 
     def valid():
         return next(table.value for table in at.dataframe if "unlike" in table.value)["valid"].sum()
@@ -709,11 +724,11 @@ def test_attacks_without_validity_checks_are_shown(store):
     examples = sample_rows.attack(*sample_rows.RUNS[2])["attack_example"]
     old = {"attack_example": examples.drop(columns=["pair", "similarity", "grammar", "meaning"])}
     store.add_rows(ids[2], old, "attack", seconds=9.0, facts={})
-    at = open_page("attack", ask="valid")
+    at = open_page("attack", **{"attack-section": "validity"})
     assert "examples of Magnitude 70% were not checked" in at.info[0].value and charts(at) >= 2
     for id in ids:
         store.add_rows(id, old, "attack", seconds=9.5, facts={})
-    at = open_page("attack", ask="valid")
+    at = open_page("attack", **{"attack-section": "validity"})
     assert "Dense, Magnitude 50%, Magnitude 70%" in at.info[0].value and charts(at) >= 1
 
 
@@ -736,7 +751,7 @@ def test_missing_transfer_is_measured_by_button(store, monkeypatch):
     rows = store.rows("transfer", [ids[0]])
     known = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
     store.add_rows(ids[0], {"transfer": known}, "transfer", seconds=5.0, facts={})
-    at = open_page("attack", ask="transfer")
+    at = open_page("attack", **{"attack-section": "transfer"})
     assert any("1 model of 3 not evaluated" in text.value for text in at.caption)
     at.button(key="transfer-run").click().run()
     assert FakeTransfer.calls == [("prune_core", "transfer", *map(str, ids))] and not at.exception
@@ -748,7 +763,7 @@ def test_missing_transfer_is_measured_by_button(store, monkeypatch):
 
 def test_adversarial_text_is_saved_to_pool(store):
     sample_rows.fill(store, 40)
-    at = open_page("attack", ask="read")
+    at = open_page("attack", **{"attack-section": "examples"})
     save = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
     at.text_input(key=str(save.key).replace("keep", "note")).set_value("a fair one").run()
     at.button(key=save.key).click().run()
@@ -920,7 +935,7 @@ def test_deploy_applies_policy_from_widgets_and_file(store):
     at.number_input(key="limit-agreement").set_value(85.0).run()
     assert "Ship: both limits are met with 95% confidence." in takeaway() and not at.exception
     for part in ("Newly broken, newly fixed", "Slices", "Policy file and CI"):
-        at.segmented_control(key="choice-deploy-part").set_value(part).run()
+        at.segmented_control(key="choice-deploy-section").set_value(part).run()
         assert not at.exception and not at.error
     assert any("accuracy_loss: 10" in block.value for block in at.code)
     at.file_uploader(key="policy-file").set_value(
@@ -952,7 +967,9 @@ def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
         facts={},
     )
     busy = "other processes took 40% of a core"
-    assert any(busy in each.value for each in open_page("compare", closer="cost").warning)
+    assert any(
+        busy in each.value for each in open_page("compare", **{"compare-section": "cost"}).warning
+    )
     at = open_page("deploy")
     assert "remeasure" not in [button.key for button in at.button]
     at.toggle(key="asked-speedup").set_value(True).run()
@@ -986,7 +1003,7 @@ def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
 def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     job = (jobs := sample_rows.fill(store, 200))[-1]
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     assert f"measure **{MEASURES['formats'].title}**" in at.info[0].value and not at.exception
     row = {
         "model": "dense",
@@ -1002,7 +1019,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     }
     store.add_rows(job, {"formats": pd.DataFrame([row])}, "formats", seconds=1.0, facts={})
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     shown = at.dataframe[0].value.iloc[0]
     assert (shown["score"], shown["latency_p50"], shown["bytes"]) == (
         90.5,
@@ -1018,7 +1035,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         facts={},
     )
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     assert at.dataframe[0].value.iloc[0][["score", "difference"]].tolist() == [0.905, -0.01], (
         "a correlation is not a percentage"
     )
@@ -1063,7 +1080,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         facts={},
     )
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     assert any(
         "**1 of 2 matrices in fp32 recover 96% of the divergence**: `a.dense`." in block.value
         for block in at.markdown
@@ -1075,7 +1092,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         "prune_core.processes.background.start",
         lambda folder, arguments: started.append((folder, list(arguments))),
     )
-    at.segmented_control(key="choice-deploy-part").set_value("Size search").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Size search").run()
     at.button(key="find-smallest").click().run()
     (folder, arguments), *_ = started
     assert (
@@ -1125,7 +1142,7 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
     at = AppTest.from_function(
         page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5, "speedup": 0.0}}
     ).run()
-    at.segmented_control(key="choice-smallest-way").set_value("fastest").run()
+    at.segmented_control(key="choice-search-objective").set_value("fastest").run()
     at.button(key="find-fastest").click().run()
     assert started[0][:4] == ["shrink-to", "--job", "7", "--fastest"] and not at.exception
     assert (
@@ -1144,7 +1161,7 @@ def test_every_page_averages_seeds(store, page):
         3,
         3,
     ]
-    separate = open_page(page, seeds="apart", models="2,6,10")
+    separate = open_page(page, seeds="separate", models="2,6,10")
     assert not separate.error and [
         model.job for model in separate.session_state["view"].models
     ] == [
@@ -1156,12 +1173,12 @@ def test_every_page_averages_seeds(store, page):
 
 SINGLE_SEED_VIEWS = (
     ("drift", {}),
-    ("attack", {"ask": "read"}),
-    ("attack", {"ask": "transfer"}),
+    ("attack", {"attack-section": "examples"}),
+    ("attack", {"attack-section": "transfer"}),
     ("drift", {"examples": "7"}),
-    ("layers", {"layers-part": "whatif"}),
+    ("layers", {"layers-section": "what-if"}),
     ("deploy", {}),
-    ("deploy", {"deploy-part": "export"}),
+    ("deploy", {"deploy-section": "export"}),
     ("inspect", {}),
     ("lesson", {"step": "7"}),
 )
@@ -1174,7 +1191,7 @@ def test_single_seed_views_name_the_seed(store, page, query):
         (store.folder(job.id) / "checkpoint").mkdir()
     at = open_page(page, **query)
     assert "seed 0 (one of 3 seeds)" in shown_text(at) and not at.error
-    separate = open_page(page, seeds="apart", **query)
+    separate = open_page(page, seeds="separate", **query)
     assert "(one of" not in shown_text(separate), "labels name separate seeds"
 
 
@@ -1184,11 +1201,11 @@ def test_averages_are_labelled_and_times_averaged(store):
         store.update(job.id, seconds={"prune": 10.0 * (1 + job.experiment["seed"])})
     captions = [caption.value for caption in open_page("overview").sidebar.caption]
     assert "Values are the mean over 3 seeds, unless a chart or table names a seed." in captions
-    at = open_page("compare", closer="figures")
+    at = open_page("compare", **{"compare-section": "values"})
     times = at.dataframe[0].value.set_index("label")["took"]
     assert times["AKR 70%"] == "20 s" and times["SparseGPT 50%"] == "10 s"
-    for part in ("weak", "valid"):
-        text = shown_text(open_page("attack", ask=part))
+    for section in ("slices", "validity"):
+        text = shown_text(open_page("attack", **{"attack-section": section}))
         assert "over seeds and examples" in text and "mean over 3 seeds" in text
 
 
@@ -1229,7 +1246,7 @@ def test_study_is_copied_and_compared(store):
         and {"prune", "accuracy", "attack"} <= set(runs)
         and set(runs["status"]) == {"done"}
     )
-    at.segmented_control(key="choice-study-part").set_value("beside").run()
+    at.segmented_control(key="choice-study-section").set_value("comparison").run()
     both = at.dataframe[-1].value
     assert (
         {"Twin", "Demo", "Difference"} <= set(both)
@@ -1265,7 +1282,7 @@ def test_selected_examples_are_shown_on_other_pages(store):
         and "**Accuracy**: " in text()
         and "Success of DeepWordBug" in text()
     )
-    at = open_page("attack", ask="read", examples="1,2,3,70")
+    at = open_page("attack", **{"attack-section": "examples"}, examples="1,2,3,70")
     assert "Selected examples that were attacked: 3 of 4." in text() and not at.error
 
 
@@ -1293,7 +1310,7 @@ def test_example_numbers_of_different_samples_are_ambiguous(store):
     attacks = sample_rows.attack("akr", 0.7)["attack_example"]
     other = {"attack_example": attacks.assign(text=attacks["text"] + " Another.")}
     store.add_rows(ids[-1], other, "attack", seconds=4.0, facts={})
-    at = open_page("attack", ask="read", examples="7")
+    at = open_page("attack", **{"attack-section": "examples"}, examples="7")
     assert "evaluated on different samples" in at.warning[0].value
     assert not any("Selected examples that were attacked" in text.value for text in at.caption)
 

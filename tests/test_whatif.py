@@ -144,7 +144,7 @@ def test_predictions_are_exact_for_independent_layers(store: Store) -> None:
 
 def test_page_queues_planned_run(store: Store) -> None:
     at = AppTest.from_file(APP, default_timeout=30)
-    at.query_params["layers-part"] = "whatif"
+    at.query_params["layers-section"] = "what-if"
     at.run()
     at.switch_page("pages/layers.py").run()
     assert not at.exception
@@ -180,7 +180,7 @@ def test_page_explains_missing_sparsities(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     sample_rows.fill(Store(), 40, runs=(("dense", 0.0), ("magnitude", 0.5), ("akr", 0.5)))
     at = AppTest.from_file(APP, default_timeout=30)
-    at.query_params["layers-part"] = "whatif"
+    at.query_params["layers-section"] = "what-if"
     at.run()
     at.switch_page("pages/layers.py").run()
     assert not at.exception and "at least two sparsities" in at.info[0].value

@@ -59,7 +59,7 @@ def _browse(
         if groups:
             titles = {name: f"{name} ({masks[name].sum()})" for name in groups}
             titles = {"all": f"all examples ({len(both)})", **titles}
-            group = ui.pick("turned", titles, groups[0], label="Attack succeeded on")
+            group = ui.pick("attack-group", titles, groups[0], label="Attack succeeded on")
         listed = (both if group == "all" else both[masks[group]]).reset_index(drop=True)
         shown = pd.DataFrame(
             {

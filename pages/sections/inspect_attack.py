@@ -72,7 +72,7 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
         titles = {"": f"prediction of {first} ({dense['predictions'][0]})"} | {
             name: name for name in names
         }
-        chosen = ui.pick("inspect-right", titles, label="Correct label", width=260)
+        chosen = ui.pick("inspect-label", titles, label="Correct label", width=260)
         if st.button(
             f"Attack {plural(len(predicted), 'model')}",
             key="attack",
@@ -122,7 +122,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         horizontal_alignment="right",
         key="attack-axis",
     ):
-        by = ui.segments("attack-by", plots.AXES, "queries", label="Across")
+        by = ui.segments("attack-axis", plots.AXES, "queries", label="Across")
     ui.chart(
         "How fast does the attack succeed on each model?",
         f"Probability of “{attempt.label_name}” for the best text found so far; each dot is a "

@@ -16,7 +16,11 @@ from prune_core.analysis.compared_models import ComparedModel
 def choose(marks: Sequence[Any]) -> None:
     """Show the layer of a clicked mark, "job|block"."""
     job, block = str(marks[0]).split("|")
-    for name, value in (("layer-model", int(job)), ("block", int(block)), ("layers-part", "block")):
+    for name, value in (
+        ("layer-model", int(job)),
+        ("block", int(block)),
+        ("layers-section", "model"),
+    ):
         ui.set_choice(name, value)
 
 
@@ -52,5 +56,5 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[ComparedModel]) -> Non
         icon=":material/moving:",
     ):
         ui.set_choice("drift-model", model.job)
-        ui.set_choice("drift-part", "map")
+        ui.set_choice("drift-section", "map")
         st.switch_page("pages/drift.py")

@@ -22,7 +22,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     )
     objective = "smallest"
     if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
-        objective = ui.segments("smallest-way", OBJECTIVES, objective, label="Objective")
+        objective = ui.segments("search-objective", OBJECTIVES, objective, label="Objective")
     command = [
         "shrink-to",
         "--job",

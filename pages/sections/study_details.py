@@ -85,7 +85,7 @@ def compare_studies(store: Store, study: str, other: str) -> None:
         st.info(f"{study} and {other} have no quantity in common.", icon=":material/info:")
         return
     quantity: Quantity = first[
-        ui.pick("beside-figure", {key: first[key].title for key in keys}, label="Quantity")
+        ui.pick("comparison-quantity", {key: first[key].title for key in keys}, label="Quantity")
     ]
     summaries = [
         _summary(store, name, rows, quantity=quantity)

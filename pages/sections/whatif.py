@@ -44,7 +44,7 @@ def show(view: View) -> None:
         job: group[0].label.replace(f" {group[0].level}", "", 1)
         for job, (group, _) in setups.items()
     }
-    job = ui.segments("plan", titles, list(setups)[-1], label="Method")
+    job = ui.segments("what-if-method", titles, list(setups)[-1], label="Method")
     models, curves = setups[job]
     view.caption_seed("This section shows", models)
     sparsities = _sliders(curves, job)

@@ -173,7 +173,7 @@ def _choose_two(view: View, subject: Subject) -> list[ComparedModel]:
     return [
         models[0],
         ui.one_model(
-            models[1:], "inspect-beside", f"Compare {models[0].label} with", dark=view.dark
+            models[1:], "inspect-second-model", f"Compare {models[0].label} with", dark=view.dark
         ),
     ]
 

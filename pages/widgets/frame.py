@@ -26,7 +26,7 @@ from prune_core.store.store import Store
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 
 
-SEEDS = {"one": "averaged", "apart": "separate"}
+SEEDS = {"averaged": "averaged", "separate": "separate"}
 MOST_EXAMPLES = 300  # a longer list does not fit into a URL
 WARM_AFTER = 3.0  # seconds
 SEGMENTS = 3  # sparsities shown as segments; more get a slider
@@ -183,6 +183,7 @@ def view() -> View:
 
 def draw_sidebar() -> None:
     """Draw the sidebar and store the selection; call this once, before the page."""
+    ui.update_query_parameters()
     if message := st.session_state.pop("message", ""):
         st.toast(message, icon=":material/inventory_2:", duration="long")
     store, dark = Store(), st.context.theme.type == "dark"
@@ -262,7 +263,7 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
     averaged = seeds.merge_seeds(models, runs)
     # a switch and not part of the choice of models: models selected in one mode do not exist in the
     # other
-    if len(averaged) < len(models) and ui.segments("seeds", SEEDS, label="Seeds") == "one":
+    if len(averaged) < len(models) and ui.segments("seeds", SEEDS, label="Seeds") == "averaged":
         models = averaged
         st.caption(f"Values are the {seeds.means(models)}, unless a chart or table names a seed.")
     by_job = {model.job: model for model in models}
