@@ -42,7 +42,7 @@ def against_sparsity() -> None:
         multi=True,
         format_func=lambda key: quantities[key].title,
     )
-    with st.grid(3, min_column_width=290, gap="xsmall", key="panels") as grid:
+    with st.grid(3, min_column_width=290, gap="xsmall", key="sparsity-charts") as grid:
         for key in chosen:
             quantity = quantities[key]
             with grid.cell():
@@ -68,7 +68,7 @@ def savings() -> None:
             f"{first['length']} tokens, alternating with the dense model; the thin line reaches to "
             "the 95th percentile.",
             plots.cost_savings(tables["cost"], view.models, view.dark),
-            key="saved",
+            key="savings",
         )
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.busy_machine_note(tables["cost"], view.models):
@@ -100,7 +100,7 @@ def ablations() -> None:
             "same calibration examples, mean over seeds; the thin line reaches from the lowest to "
             f"the highest seed. {group['n'].max():.0f} evaluation examples.",
             plots.option_contributions(group, view.dark),
-            key=f"parts-{method}",
+            key=f"ablation-{method}",
         )
 
 
@@ -148,7 +148,7 @@ def all_values() -> None:
     all_runs()
     if not len(tables["accuracy"]):
         return
-    with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
+    with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="broken-and-fixed"):
         st.markdown(
             "\n".join(
                 f"- **{model.label}**: {takeaways.broken_predictions(tables['accuracy'], model)}"

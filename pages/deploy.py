@@ -197,7 +197,7 @@ model = ui.one_model(view.pruned, "deploy-model", "Model to check", dark=view.da
 if seed_note := seeds.seed_note([model]):
     st.caption(f"This check uses {seed_note}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
-answer, limits = grid.cell(), grid.cell()
+verdict_cell, limits = grid.cell(), grid.cell()
 with limits:
     policy = ui.run_action(_policy.form, view.kind, evidence.metric_of(view.rows("accuracy")))
 if policy is None:
@@ -215,13 +215,13 @@ except PruneError as error:
     st.stop()
 with headline:
     ui.takeaway(f"{model.label}. {sentence}")
-with answer:
+with verdict_cell:
     ui.chart(
         "How much of each limit is used?",
         f"The measured value and one-sided {policy.confidence:g}% bounds; values to the right "
         "of the bar are ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.limit_usage(verdicts, view.dark),
-        key="allowances",
+        key="limit-usage",
     )
 SECTIONS = {
     "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),

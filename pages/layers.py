@@ -66,7 +66,7 @@ def by_matrix() -> None:
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
-        key="heat",
+        key="heat-map",
         selects=layer_details.choose,
     )
 

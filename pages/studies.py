@@ -129,7 +129,9 @@ def manage(study: StudySummary) -> None:
         ):
             ui.set_choice("study", study.name)
             st.rerun()
-        if st.button("Delete weights …", key="study-free", icon=":material/delete_sweep:"):
+        if st.button(
+            "Delete weights …", key="study-delete-weights", icon=":material/delete_sweep:"
+        ):
             confirm(study, "free")
         if st.button("Delete study …", key="study-delete", icon=":material/delete:"):
             confirm(study, "delete")

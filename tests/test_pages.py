@@ -311,7 +311,7 @@ def test_robust_checkpoint_can_be_started_stopped_and_resumed(store, monkeypatch
         'echo "  7%  step 9 of 99" > command.log; sleep 60; echo $? > command.exit',
     )
     at = open_page("soup")
-    at.button(key="make-example").click().run()
+    at.button(key="soup-run-example").click().run()
     wait_until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].progress > 0)
     [(name, state)] = robust_checkpoint.running(store.home / "soups").items()
     assert (name, state.status, state.progress, state.detail) == (
@@ -322,7 +322,7 @@ def test_robust_checkpoint_can_be_started_stopped_and_resumed(store, monkeypatch
     )
     assert len((store.home / "soups" / "demo" / "choose.csv").read_text().splitlines()) == 257
     at.run()
-    assert not any(button.key == "make-example" for button in at.button), (
+    assert not any(button.key == "soup-run-example" for button in at.button), (
         "only one may run at a time"
     )
     at.button(key="stop-demo").click().run()
@@ -389,7 +389,7 @@ def queue_alone() -> None:
     from pages.widgets import frame as _frame
     from prune_core.store.store import Store
 
-    st.session_state["seen"] = _frame._state(Store().jobs())
+    st.session_state["queue-state"] = _frame._state(Store().jobs())
     _frame._queue(Store())
 
 
@@ -491,7 +491,7 @@ def test_uploaded_file_is_saved_and_columns_can_be_chosen(store):
 
 def test_calibration_file_is_part_of_the_plan(store, tmp_path):
     at = open_page("prune")
-    at.radio(key="calibrate-on").set_value("file").run()
+    at.radio(key="calibration-kind").set_value("file").run()
     at.text_input(key="calibration-path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value and not any(
         button.key == "queue-plan" for button in at.button
@@ -508,11 +508,11 @@ def test_adversarial_calibration_writes_file_and_warns_about_leakage(
     store,
 ):
     at = open_page("prune")
-    at.radio(key="calibrate-on").set_value("attacked").run()
+    at.radio(key="calibration-kind").set_value("attacked").run()
     assert "has been attacked yet" in " ".join(info.value for info in at.info)
     sample_rows.fill(store, 80)
     at = open_page("prune")
-    at.radio(key="calibrate-on").set_value("attacked+clean").run()
+    at.radio(key="calibration-kind").set_value("attacked+clean").run()
     assert "evaluated on texts it has seen" in at.warning[0].value and not at.error
     before = {job.id for job in store.jobs()}
     at.button(key="queue-plan").click().run()
@@ -609,7 +609,7 @@ def test_finished_plan_is_reused(store):
         "a toast on the next run, which AppTest leaves out after a switch of pages"
     )
     at.switch_page("pages/prune.py").run()
-    at.toggle(key="again").set_value(True).run()
+    at.toggle(key="recompute").set_value(True).run()
     assert at.button(key="queue-plan").label == "Queue 4 runs"
 
 
@@ -692,7 +692,7 @@ def test_layer_details_link_to_drift_map(store):
     sample_rows.fill(store, 80)
     at = open_page("layers", **{"layers-section": "model", "block": "2", "layer-model": "6"})
     assert charts(at) == 2 and not at.exception
-    at.button(key="block-drift").click().run()
+    at.button(key="show-drift").click().run()
     assert at.title[0].value == "Drift" and not at.exception
     assert "in layer 2 of AKR 50%?" in shown_text(at)
 
@@ -713,9 +713,9 @@ def test_stricter_validity_rule_leaves_fewer_texts(store):
         return next(table.value for table in at.dataframe if "unlike" in table.value)["valid"].sum()
 
     before = valid()
-    at.slider(key="valid-similarity").set_value(0.9).run()
+    at.slider(key="validity-similarity").set_value(0.9).run()
     assert valid() == before, "similarity is not applied to misspellings by default"
-    at.toggle(key="valid-letters").set_value(True).run()
+    at.toggle(key="validity-misspellings").set_value(True).run()
     assert valid() < before and not at.exception
 
 
@@ -764,7 +764,7 @@ def test_missing_transfer_is_measured_by_button(store, monkeypatch):
 def test_adversarial_text_is_saved_to_pool(store):
     sample_rows.fill(store, 40)
     at = open_page("attack", **{"attack-section": "examples"})
-    save = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
+    save = next(button for button in at.button if str(button.key).startswith("pool-save-"))
     at.text_input(key=str(save.key).replace("keep", "note")).set_value("a fair one").run()
     at.button(key=save.key).click().run()
     saved = adversarial_pool.load(store)
@@ -928,9 +928,9 @@ def test_deploy_applies_policy_from_widgets_and_file(store):
         "AKR 70%. Inconclusive: with n = " in takeaway()
         and "This sample rules out an accuracy loss of more than" in takeaway()
     )
-    at.toggle(key="asked-attack_success").set_value(False)
-    at.toggle(key="asked-slice_loss").set_value(False)
-    at.toggle(key="asked-calibration_error").set_value(False)
+    at.toggle(key="use-limit-attack_success").set_value(False)
+    at.toggle(key="use-limit-slice_loss").set_value(False)
+    at.toggle(key="use-limit-calibration_error").set_value(False)
     at.number_input(key="limit-accuracy_loss").set_value(10.0)
     at.number_input(key="limit-agreement").set_value(85.0).run()
     assert "Ship: both limits are met with 95% confidence." in takeaway() and not at.exception
@@ -942,12 +942,12 @@ def test_deploy_applies_policy_from_widgets_and_file(store):
         ("p.yaml", b"accuracy_loss: 0.1\nslices: [length]", "text/yaml")
     ).run()
     assert (
-        not at.toggle(key="asked-agreement").value
+        not at.toggle(key="use-limit-agreement").value
         and "Do not ship: accuracy loss violates its limit" in takeaway()
     )
     at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_los: 1", "text/yaml")).run()
     assert "Did you mean" in at.error[0].value
-    at.toggle(key="asked-accuracy_loss").set_value(False).run()
+    at.toggle(key="use-limit-accuracy_loss").set_value(False).run()
     assert "no limit" in " ".join(error.value for error in at.error)
 
 
@@ -972,7 +972,7 @@ def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
     )
     at = open_page("deploy")
     assert "remeasure" not in [button.key for button in at.button]
-    at.toggle(key="asked-speedup").set_value(True).run()
+    at.toggle(key="use-limit-speedup").set_value(True).run()
     assert (
         any(each.value.startswith(f"**Speed-up**: {busy}") for each in at.info) and not at.exception
     )
@@ -996,7 +996,7 @@ def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
         and len(store.rows("cost", [job])) == 2
     )
     at = open_page("deploy")
-    at.toggle(key="asked-speedup").set_value(True).run()
+    at.toggle(key="use-limit-speedup").set_value(True).run()
     assert "remeasure" not in [button.key for button in at.button], "it is queued already"
 
 
@@ -1049,9 +1049,9 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
             facts={},
         )
     at = open_page("deploy")
-    assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 loss") and not at.exception, (
-        "the limit names the task's metric"
-    )
+    assert (
+        at.toggle(key="use-limit-accuracy_loss").label.startswith("F1 loss") and not at.exception
+    ), "the limit names the task's metric"
     assert at.number_input(key="limit-accuracy_loss").label == "F1 loss (points, at most)"
 
     files = [

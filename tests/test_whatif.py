@@ -156,11 +156,11 @@ def test_page_queues_planned_run(store: Store) -> None:
         "Encoder in a sparse format",
     }
     base = akr_runs(store)[0][0].id
-    at.slider(key=f"share-{base}-5").set_value(20).run()
+    at.slider(key=f"sparsity-{base}-5").set_value(20).run()
     assert float(at.metric[0].value) < float(before["Predicted error"])
-    at.slider(key=f"share-{base}-all").set_value(55).run()
-    at.button(key="plan-least").click().run()
-    sparsities = [at.slider(key=f"share-{base}-{index}").value for index in range(6)]
+    at.slider(key=f"sparsity-{base}-all").set_value(55).run()
+    at.button(key="plan-minimum-error").click().run()
+    sparsities = [at.slider(key=f"sparsity-{base}-{index}").value for index in range(6)]
     assert sum(sparsities) / 6 == pytest.approx(55, abs=0.5) and sparsities[0] > sparsities[-1], (
         "the last layer costs most"
     )

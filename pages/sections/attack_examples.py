@@ -122,7 +122,7 @@ def _read(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
                 )
     states = [state for state in states if state["probabilities"] is not None]
     shown = [state for state in states if state["job"] in {other.job for other in models}]
-    if st.toggle("All selected models", key="all-bars", persist_state="session") and states:
+    if st.toggle("All selected models", key="all-models", persist_state="session") and states:
         shown = states
     if shown:
         ui.chart(

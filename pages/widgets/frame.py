@@ -204,13 +204,13 @@ def draw_sidebar() -> None:
         )
         _sample(runs)
         is_active = any(job.status in ACTIVE for job in store.jobs())
-        st.session_state["seen"] = _state(store.jobs())
+        st.session_state["queue-state"] = _state(store.jobs())
         st.fragment(_queue, run_every=1.0 if is_active else None)(store)
 
 
 def choose_examples(study: str, examples: Sequence[int]) -> None:
     """Select examples; an empty sequence clears the selection. It is stored in the URL."""
-    st.session_state["examples-chosen"] = (
+    st.session_state["selected-examples-by-study"] = (
         study,
         ",".join(str(int(example)) for example in dict.fromkeys(examples)),
     )
@@ -219,7 +219,7 @@ def choose_examples(study: str, examples: Sequence[int]) -> None:
 def _examples(study: str) -> tuple[int, ...]:
     """Return the selected examples of the study and draw a button that clears them."""
     source, text = st.session_state.setdefault(
-        "examples-chosen", (study, st.query_params.get("examples", ""))
+        "selected-examples-by-study", (study, st.query_params.get("examples", ""))
     )
     examples: tuple[int, ...] = ()
     if source == study:  # indices of another study's sample have no meaning here
@@ -334,7 +334,7 @@ def _queue(store: Store) -> None:
     """Show running jobs with progress, and queued ones; rerun the page after each stage."""
     jobs.housekeeping(store)
     all_jobs = store.jobs()
-    if _state(all_jobs) != st.session_state.get("seen"):
+    if _state(all_jobs) != st.session_state.get("queue-state"):
         st.rerun()
     running = [job for job in all_jobs if job.status == Status.RUNNING]
     queued = [job for job in all_jobs if job.status == Status.QUEUED]
