@@ -1,8 +1,9 @@
-"""Does quantization sensitivity find the matrices that int8 breaks? Two replicas of reported
-problems, each the demo model with unchanged outputs in fp32.
+"""Quantization sensitivity: does it find the matrices that int8 breaks?
 
-`python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 examples in fp32, in int8
-and repaired.
+    python -m benchmarks.quantization
+
+prints the accuracy on the demo's 440 examples in fp32, in int8 and repaired, for two replicas of
+reported problems: the demo model, modified so that its outputs are unchanged in fp32 only.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from prune_core.plugins import no_report
 
 
 @torch.no_grad()
-def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
-    """The first neuron of some layers always outputs `size`, which the next bias subtracts: dynamic
-    quantization uses one range for all neurons (onnxruntime #9599: a multilingual MiniLM
-    classifier close to random in int8).
+def add_outlier_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
+    """Return a copy in which the first neuron of each given layer always outputs `size`.
+
+    The next bias subtracts it. Dynamic quantization uses one range for all neurons (onnxruntime
+    #9599: a multilingual MiniLM classifier close to random in int8).
     """
     changed = copy.deepcopy(model)
     for block in blocks:
@@ -42,10 +44,11 @@ def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> n
 
 
 @torch.no_grad()
-def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
-    """The first four value dimensions of some layers are `size` times larger, and the columns that
-    read them `size` times smaller (optimum #151: a small set of matrices, found by leaving out
-    one at a time).
+def add_outlier_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
+    """Return a copy with the first four value dimensions of each given layer times `size`.
+
+    The columns that read them are divided by `size` (optimum #151: a small set of matrices, found
+    by leaving out one at a time).
     """
     changed = copy.deepcopy(model)
     for block in blocks:
@@ -57,8 +60,8 @@ def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.
 
 
 REPLICAS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], str]] = {
-    "loud neurons": (loud_neurons, (2, 4), "output.dense"),
-    "loud heads": (loud_heads, (1, 3, 5), "attention.output.dense"),
+    "outlier neurons": (add_outlier_neurons, (2, 4), "output.dense"),
+    "outlier heads": (add_outlier_heads, (1, 3, 5), "attention.output.dense"),
 }
 
 
