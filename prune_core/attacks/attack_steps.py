@@ -1,7 +1,7 @@
 """Attack one example on several models concurrently, and report the steps of each search.
 
-TextAttack's search is unchanged: results of its goal function are recorded, and the texts it
-continues from are reported.
+TextAttack's search is not modified. Methods of its goal function and search method are wrapped: one
+records the probability of every queried text, the others report each text that the search accepts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,9 +39,8 @@ def run(
 ) -> Iterator[tuple[int, AttackOutcome]]:
     """Yield (index of the victim, outcome) as the searches finish.
 
-    `on_progress` receives the index of the victim and the progress of its search.
-    `example` contains one example with its label. Outcomes are identical to those of `engine.run`
-    with this seed.
+    `example` contains one example with its label. `on_progress` receives the index of the victim
+    and the progress of its search. Outcomes are identical to those of `engine.run` with this seed.
     """
     encoder = Encoder(device_of(victims[0].model), reporter.report_if_due)
 
@@ -60,15 +59,17 @@ def run(
 
 
 def watch(attack: Attack, label: int, on_progress: ProgressCallback) -> None:
-    """Report the steps of the next search.
+    """Wrap the attack's search so that it reports its steps.
 
-    A step is a text with its probability of the label, and the queries at which it was found.
+    A step is a dict: `text`, the model's `probability` of `label` for it, and the number of
+    `queries` until the search found it. A list of steps leads from the original to the best text.
     """
     goal, search = attack.goal_function, attack.search_method
     get_results, perform_search = goal.get_results, search.perform_search
     get_transformations = search.get_transformations
-    # by identity, as a text can be reached on two paths; the reference prevents reuse of its id
-    known: dict[int, tuple[AttackedText, dict[str, Any]]] = {}
+    # id of a queried text -> (text, step): two equal texts can have different predecessors, and
+    # the reference to the text prevents reuse of its id
+    queried: dict[int, tuple[AttackedText, dict[str, Any]]] = {}
     best = float("inf")
 
     def record_results(texts: list[AttackedText], **options: Any) -> Any:
@@ -80,7 +81,7 @@ def watch(attack: Attack, label: int, on_progress: ProgressCallback) -> None:
                 "probability": float(result.raw_output[label]),
                 "queries": goal.num_queries,
             }
-            known[id(text)] = (text, step)
+            queried[id(text)] = (text, step)
         on_progress({"queries": goal.num_queries})
         if goal.num_queries == 1:
             report_steps(results[0].attacked_text)  # the original
@@ -88,16 +89,16 @@ def watch(attack: Attack, label: int, on_progress: ProgressCallback) -> None:
 
     def report_steps(text: AttackedText) -> None:
         nonlocal best
-        best = known[id(text)][1]["probability"]
+        best = queried[id(text)][1]["probability"]
         steps = []
         while text is not None:
-            if id(text) in known:  # intermediate texts of a candidate are never queried
-                steps.append(known[id(text)][1])
+            if id(text) in queried:  # intermediate texts of a candidate are never queried
+                steps.append(queried[id(text)][1])
             text = text.attack_attrs.get("previous_attacked_text")
         on_progress({"steps": steps[::-1]})
 
     def watch_transformations(text: AttackedText, *args: Any, **options: Any) -> list[AttackedText]:
-        if id(text) in known and known[id(text)][1]["probability"] < best:
+        if id(text) in queried and queried[id(text)][1]["probability"] < best:
             report_steps(text)
         return get_transformations(text, *args, **options)
 
