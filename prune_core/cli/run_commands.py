@@ -191,12 +191,12 @@ def _finish_here(store: Store, id: int, lock: Lock) -> Job:
     """Run a job that this process has claimed; return the finished job."""
     from ..queue.worker import run_job
 
-    def give_up() -> NoReturn:
+    def exit_process() -> NoReturn:
         print("\nprune_core: cancelled", file=sys.stderr, flush=True)
         os._exit(130)
 
     progress = PrintedProgress()
-    job = run_job(store, store.job(id), give_up, extra_report=progress)
+    job = run_job(store, store.job(id), exit_process, extra_report=progress)
     progress.end()
     lock.remove()
     if job.status == Status.CANCELLED:
