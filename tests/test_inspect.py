@@ -339,7 +339,7 @@ def test_server_process_responds_during_an_attack_and_can_be_stopped(folder, tmp
     attack = inspector.attack(
         [str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0
     )
-    while not attack.models[0].get("steps"):
+    while not attack.results[0].get("steps"):
         assert not attack.is_over, attack.error
         time.sleep(0.05)
     assert (

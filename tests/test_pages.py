@@ -131,7 +131,7 @@ ATTACKS: list[RunningAttack] = []  # started by the fake inspector
 
 def finish(attack: RunningAttack) -> None:
     """Finish an attack with success on the first model and failure on the others."""
-    steps = attack.models[0]["steps"]
+    steps = attack.results[0]["steps"]
     success = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
     failure = {
         "outcome": "failed",
@@ -139,7 +139,7 @@ def finish(attack: RunningAttack) -> None:
         "queries": 90,
         "steps": steps[:1],
     }
-    for index in range(len(attack.models)):
+    for index in range(len(attack.results)):
         attack.on_message(
             {
                 "index": index,

@@ -37,7 +37,7 @@ class Attempt:
 
     def results(self) -> list[tuple[ComparedModel, dict]]:
         """Return the result so far for each model."""
-        return list(zip(self.subject.checkpoints, self.attack.models, strict=True))
+        return list(zip(self.subject.checkpoints, self.attack.results, strict=True))
 
 
 def section(
@@ -104,7 +104,7 @@ def _watch(view: View, attempt: Attempt, paste: Paste) -> None:
         finished = sum("outcome" in result for _, result in attempt.results())
         state = "Loading the models …"
         if any(result for _, result in attempt.results()):
-            state = f"Finished on {finished} of {plural(len(attempt.attack.models), 'model')}"
+            state = f"Finished on {finished} of {plural(len(attempt.attack.results), 'model')}"
         st.markdown(f":material/hourglass_top: {state}")
         st.button("Stop", key="attack-stop", icon=":material/stop:", on_click=attempt.attack.cancel)
     _result(view, attempt, paste)
@@ -127,7 +127,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         "How fast does the attack succeed on each model?",
         f"Probability of “{attempt.label_name}” for the best text found so far; each dot is a "
         f"change that {attempt.recipe} accepted, a cross marks success. One text, "
-        f"{plural(len(attempt.attack.models), 'model')}.",
+        f"{plural(len(attempt.attack.results), 'model')}.",
         plots.attack_steps(
             attempt.results(),
             by,

@@ -1,4 +1,4 @@
-"""A layer small enough to show every number, pruned by the real solvers, for the lesson page."""
+"""Example of the lesson page: a layer small enough to show every weight, pruned by the solvers."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..pruning.layerwise import LayerwiseMethod
 from ..pruning.masks import lowest
 
 ROWS, COLUMNS, TOKENS = 6, 8, 200
-REMOVE_COLUMNS = "columns"  # structured: removes whole inputs, as with neurons
+REMOVE_COLUMNS = "columns"  # structured pruning: removes whole inputs, as if they were neurons
 
 
 def small_layer(method: str, sparsity: float, inherited: float, seed: int = 0) -> dict[str, Any]:
@@ -60,6 +60,10 @@ def _layer(inherited: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def _pruned(
     method: str, sparsity: float, weight: Tensor, x: Tensor, x_hat: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Return the pruned weight (6, 8) and the bias (6,) that the method adds.
+
+    `x` are the inputs of the dense layer, `x_hat` those of the pruned one, (200, 8).
+    """
     zero_bias = torch.zeros(ROWS)
     if method == "magnitude":
         return weight.masked_fill(lowest(weight.abs(), sparsity, per_row=False), 0), zero_bias
