@@ -239,7 +239,7 @@ def test_attack_steps_end_with_the_outcome_of_the_engine(folder, recipe):
                 budget=AttackBudget(),
                 seed=0,
             )
-            [result] = running.models
+            [result] = running.results
             assert {key: result[key] for key in ("outcome", "perturbed", "queries")} == {
                 key: getattr(outcome, key) for key in ("outcome", "perturbed", "queries")
             }
