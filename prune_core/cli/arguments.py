@@ -1,7 +1,7 @@
-"""python -m prune_core …: command-line arguments of every command.
+"""Command line `python -m prune_core`: the arguments of every command.
 
-Errors are one line on stderr with exit status 2. The commands are implemented in the other modules
-of this package; nothing heavy is imported before a command needs it.
+The commands are functions of the other modules of this package, which import torch only when they
+run. An error is one line on stderr, with exit status 2.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from .experiment_arguments import (
 from .serve import serve
 from .shrink_to import shrink_to
 
-# of several commands
+# arguments that several commands have
 ID = argument("id", type=int, metavar="ID")
 IDS = argument("ids", type=int, nargs="+", metavar="ID")
 FOLDER = argument("folder", type=Path, metavar="FOLDER")
@@ -43,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: success, 2: user error, 130: cancelled; `check` also returns 1 and 3, `shrink-to` 1.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words:
-        words[0] = COMMANDS.get(words[0], words[0])
-    options = build_parser().parse_args(words)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given:
+        given[0] = COMMANDS.get(given[0], given[0])  # former names
+    options = build_parser().parse_args(given)
     try:
         status = options.command(options)
         sys.stdout.flush()
@@ -75,7 +75,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_shrink_to(commands)
     _add_studies(commands)
+    _add_sweep(commands)
+    _add_shards(commands)
+    _add_demo(commands)
     _add_jobs(commands)
+    _add_export(commands)
+    _add_rerun(commands)
+    _add_check(commands)
     _add_results(commands)
     _add_store(commands)
     _add_serve(commands)
@@ -91,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _command(
     commands: Any, name: str, command: Any, *arguments: Argument, help: str
 ) -> argparse.ArgumentParser:
+    """Add a command, implemented by the function `command`; return its parser."""
     parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     parser.set_defaults(command=command)
     add_arguments(parser, *arguments)
@@ -166,7 +173,10 @@ def _add_studies(commands: Any) -> None:
         run_commands.studies,
         help="list the bundled studies, which sweep accepts by name",
     )
-    sweep = _command(
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
         commands,
         "sweep",
         run_commands.sweep,
@@ -184,7 +194,7 @@ def _add_studies(commands: Any) -> None:
         help="run a grid of experiments from a YAML file in this process",
     )
     add_arguments(
-        sweep.add_argument_group("on other machines"),
+        parser.add_argument_group("on other machines"),
         argument(
             "--shards",
             type=int,
@@ -206,6 +216,9 @@ def _add_studies(commands: Any) -> None:
             help="examples attacked per Ray task (100)",
         ),
     )
+
+
+def _add_shards(commands: Any) -> None:
     _command(
         commands,
         "run-shard",
@@ -221,6 +234,9 @@ def _add_studies(commands: Any) -> None:
         FOLDER,
         help="import the results of a planned sweep into the store; may be repeated at any time",
     )
+
+
+def _add_demo(commands: Any) -> None:
     _command(
         commands,
         "demo",
@@ -242,6 +258,9 @@ def _add_jobs(commands: Any) -> None:
     )
     _command(commands, "cancel", job_commands.cancel, ID, help="stop a job")
     _command(commands, "resume", job_commands.resume, ID, help="resume a failed or cancelled job")
+
+
+def _add_export(commands: Any) -> None:
     _command(
         commands,
         "export",
@@ -265,6 +284,9 @@ def _add_jobs(commands: Any) -> None:
         ),
         help="write a job's pruned checkpoint as a Hugging Face folder",
     )
+
+
+def _add_rerun(commands: Any) -> None:
     _command(
         commands,
         "reprune",
@@ -289,7 +311,7 @@ def _add_jobs(commands: Any) -> None:
     )
 
 
-def _add_results(commands: Any) -> None:
+def _add_check(commands: Any) -> None:
     _command(
         commands,
         "check",
@@ -304,6 +326,9 @@ def _add_results(commands: Any) -> None:
         argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON"),
         help="test a job's model against limits; exit status 0: met, 1: violated, 3: inconclusive",
     )
+
+
+def _add_results(commands: Any) -> None:
     _command(
         commands,
         "transfer",
@@ -366,6 +391,11 @@ def _add_serve(commands: Any) -> None:
         switch("--show-token", "print the address with the access token and exit"),
         help="run the dashboard and the supervisor of its queue",
     )
+    _add_access(parser)
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `serve` that decide who may open the dashboard."""
     add_arguments(
         parser.add_argument_group("login and reverse proxy"),
         repeatable(
@@ -379,7 +409,9 @@ def _add_serve(commands: Any) -> None:
             metavar="NAME",
             help="claim of the ID token that lists the user's groups (groups)",
         ),
-        argument("--contact", metavar="WHO", help="whom people without access are told to ask"),
+        argument(
+            "--contact", metavar="WHO", help="whom to ask for access, shown to people who have none"
+        ),
         argument(
             "--user-header",
             metavar="NAME",
