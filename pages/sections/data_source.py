@@ -227,7 +227,7 @@ def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
         **{name: str(plan.get(name, "")) for name in examples.DataSource.__dataclass_fields__}
     )
     if adversarial_calibration.check_leakage(store, source):
-        st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
+        st.warning(adversarial_calibration.LEAKAGE_WARNING, icon=":material/warning:")
     resolved = ui.run_action(adversarial_calibration.resolve, store, source)
     return {"calibration": resolved.calibration} if resolved else {"task": ""}
 

@@ -113,7 +113,7 @@ def experiment_from_options(options: argparse.Namespace, store: Store) -> Experi
         )
     source = source_from_options(options)
     if adversarial_calibration.check_leakage(store, source):
-        print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
+        print(f"prune_core: {adversarial_calibration.LEAKAGE_WARNING}", file=sys.stderr)
     return Experiment(
         checkpoint=options.checkpoint,
         source=adversarial_calibration.resolve(store, source),

@@ -208,7 +208,7 @@ class Attack(Measure):
             return
         # the other attacks are for English only
         detected = [
-            languages.is_not_english(examples.texts[i])
+            languages.foreign_language(examples.texts[i])
             for i in _order(len(examples), seed)[: self.word_examples]
         ]
         if all(detected):

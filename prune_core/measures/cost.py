@@ -64,7 +64,7 @@ class Cost(Measure):
         """
         report(0.0, "timing both models in turn")
         refuse_longer(pair.dense, self.length, "cost: length")
-        models = [pair.dense, *([] if pair.is_dense else [_deployed(pair.pruned)])]
+        models = [pair.dense, *([] if pair.is_dense else [as_deployed(pair.pruned)])]
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
         timed, passes = zip(
             *(
@@ -130,9 +130,9 @@ class Cost(Measure):
         return rows, times
 
 
-def _deployed(pruned: nn.Module) -> nn.Module:
+def as_deployed(model: nn.Module) -> nn.Module:
     """Return the model without its dead heads and neurons; the model itself if it has none."""
-    return compact_model(pruned) if any(dead_units(pruned)) else pruned
+    return compact_model(model) if any(dead_units(model)) else model
 
 
 def _removal_note(pruned: nn.Module) -> str:
