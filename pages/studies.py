@@ -77,7 +77,7 @@ def rename(store: Store, study: StudySummary, name: str) -> None:
 
 
 def manage(study: StudySummary) -> None:
-    """Draw the actions on one study: rename, copy, tag, select, free and delete."""
+    """Draw the actions on one study: rename, copy, tag, select and delete it or its weights."""
     st.markdown(f"#### {study.name}")
     more = " …" if len(study.labels) > 12 else ""
     st.caption(f"{formatting.plural(study.runs, 'run')}: {', '.join(study.labels[:12])}{more}")
@@ -132,7 +132,7 @@ def manage(study: StudySummary) -> None:
         if st.button(
             "Delete weights …", key="study-delete-weights", icon=":material/delete_sweep:"
         ):
-            confirm(study, "free")
+            confirm(study, "weights")
         if st.button("Delete study …", key="study-delete", icon=":material/delete:"):
             confirm(study, "delete")
 
@@ -140,7 +140,7 @@ def manage(study: StudySummary) -> None:
 @st.dialog("Are you sure?")
 def confirm(study: StudySummary, what: str) -> None:
     """Ask for confirmation, listing what is deleted and what is kept."""
-    if what == "free":
+    if what == "weights":
         action, title = studies.delete_weights, "Delete weights"
         sentence = f"The weights of {study.name} were deleted."
         st.markdown(

@@ -105,7 +105,7 @@ class Attack(Measure):
         )
 
     @staticmethod
-    def lacking() -> dict[str, str]:
+    def unavailable_choices() -> dict[str, str]:
         """Attacks that cannot run on this machine, with the reason."""
         return {name: lack for name, entry in CATALOGUE.items() if (lack := missing(entry))}
 

@@ -82,7 +82,7 @@ class DeploymentFormats(Measure):
     )
 
     @staticmethod
-    def lacking() -> dict[str, str]:
+    def unavailable_choices() -> dict[str, str]:
         """Formats that cannot be written on this machine, with the reason."""
         if find_spec("openvino") and find_spec("nncf"):
             return {}
