@@ -7,6 +7,8 @@ runs, other requests are handled between two of its batches of queries, and furt
 queued. So one thread does all the work with models.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import time
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 
@@ -28,6 +30,9 @@ from ..models.inference.predict import predict
 from ..models.inference.saliency import attention, saliency
 from .inspector_client import STOPPED
 from .lesson_layer import small_layer
+
+if TYPE_CHECKING:
+    from ..attacks.victim import Victim
 
 MAX_MODELS = 2.5e9  # bytes of cached weights; the least recently used model is evicted first
 Request = dict[str, Any]
@@ -184,21 +189,9 @@ class InspectorServer:
             self.handle_pending()
             from ..attacks import attack_steps
             from ..attacks.budget import AttackBudget, ProgressReporter
-            from ..attacks.victim import Victim
 
             reporter = ProgressReporter(lambda *_: self.handle_pending())
-            victims = []
-            for checkpoint in checkpoints:
-                self.handle_pending()
-                model, tokenizer = self.models.get(checkpoint)
-                victims.append(
-                    Victim(
-                        model,
-                        tokenizer,
-                        reporter.report_if_due,
-                        max_length=replay.max_tokens(model),
-                    )
-                )
+            victims = self._victims(checkpoints, reporter.report_if_due)
             example = Examples([text], None if pair is None else [pair], [label])
 
             def send_step(index: int, result: dict[str, Any]) -> None:
@@ -219,6 +212,19 @@ class InspectorServer:
         except PruneError as reason:
             error = str(reason)
         self.send(id, done=True, error=error)
+
+    def _victims(self, checkpoints: list[str], report_if_due: Callable[[], None]) -> list[Victim]:
+        """Load the attacked models; other requests are handled between two of them."""
+        from ..attacks.victim import Victim
+
+        victims = []
+        for checkpoint in checkpoints:
+            self.handle_pending()
+            model, tokenizer = self.models.get(checkpoint)
+            victims.append(
+                Victim(model, tokenizer, report_if_due, max_length=replay.max_tokens(model))
+            )
+        return victims
 
     def handle_pending(self) -> None:
         """Handle requests that arrived during an attack.
