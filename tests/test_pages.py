@@ -765,7 +765,7 @@ def test_adversarial_text_is_saved_to_pool(store):
     sample_rows.fill(store, 40)
     at = open_page("attack", **{"attack-section": "examples"})
     save = next(button for button in at.button if str(button.key).startswith("pool-save-"))
-    at.text_input(key=str(save.key).replace("keep", "note")).set_value("a fair one").run()
+    at.text_input(key=str(save.key).replace("save", "note")).set_value("a fair one").run()
     at.button(key=save.key).click().run()
     saved = adversarial_pool.load(store)
     assert (
