@@ -262,9 +262,9 @@ def test_needed_sample_size_gives_a_decision_in_most_samples():
         evidence(predictions(np.zeros(200, int), index < 180, (index < 179) | (index > 198))),
         limits_policy,
     )
-    needs = first[0].needs
+    needs = first[0].examples_needed
     assert (
-        first[0].answer == deployment_check.INCONCLUSIVE
+        first[0].result == deployment_check.INCONCLUSIVE
         and 200 < needs < 2000
         and f"about {needs:,}".replace(",", "\u2009") in first[0].detail
     )
@@ -312,7 +312,7 @@ def test_missing_measurements_are_inconclusive():
     )
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
-    assert latency.answer == deployment_check.INCONCLUSIVE and speed.answer == deployment_check.MET
+    assert latency.result == deployment_check.INCONCLUSIVE and speed.result == deployment_check.MET
     assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.detail
     without_timing = deployment_check.check(
         replace(times, tables={**times.tables, "timing": EMPTY}), Policy({"speedup": 1.5})
@@ -379,8 +379,8 @@ def test_every_task_type_uses_its_metric(monkeypatch, kind, metric, label, dense
         deployment_check.check(measured, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1)
     )
     assert (
-        loose.answer == deployment_check.MET
-        and tight.answer == deployment_check.INCONCLUSIVE
+        loose.result == deployment_check.MET
+        and tight.result == deployment_check.INCONCLUSIVE
         and loose.bound > loose.value >= 0
     )
     message = deployment_check.summary_sentence([tight], Policy({"accuracy_loss": 0.1}))
@@ -593,7 +593,7 @@ def test_inconclusive_limit_states_what_is_ruled_out():
         deployment_check.check(
             measured,
             replace(limits_policy, limits={"accuracy_loss": np.ceil(10 * loss.bound) / 10}),
-        )[0].answer
+        )[0].result
         == deployment_check.MET
     )
 
