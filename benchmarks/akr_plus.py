@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bench import RECIPE, Bench
+from benchmarks.pruning_task import RECIPE, PruningTask
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("", {}),
@@ -49,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     results = json.loads(options.out.read_text()) if options.out.is_file() else {}
     for task, folder in (pair.split("=", 1) for pair in options.checkpoints):
-        bench = Bench.of_folder(
+        pruning_task = PruningTask.of_folder(
             options.data / task,
             folder,
             evaluation=options.evaluation,
@@ -70,10 +70,10 @@ def main() -> None:
                         continue
                     method, settings = VARIANTS[name]
                     result.update(
-                        bench.metrics(
+                        pruning_task.metrics(
                             method,
                             settings | {"sparsity": sparsity},
-                            bench.calibration_sample(options.sentences, seed),
+                            pruning_task.calibration_sample(options.sentences, seed),
                         )
                     )
                     options.out.write_text(json.dumps(results, indent=1))

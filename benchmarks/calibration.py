@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from scipy.stats import bootstrap
 
-from benchmarks.bench import Bench
+from benchmarks.pruning_task import PruningTask
 from prune_core import PruneError
 from prune_core.analysis.attack_success import successes
 from prune_core.data.examples import Examples
@@ -56,14 +56,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench.of_folder(
+    pruning_task = PruningTask.of_folder(
         options.task,
         options.checkpoint,
         max_length=options.max_length,
         attack=options.attack,
         precision="bf16",
     )
-    adversarial = adversarial_examples(bench, options)
+    adversarial = adversarial_examples(pruning_task, options)
     file = options.out / "figures.json"
     results = json.loads(file.read_text()) if file.is_file() else {}
     for draw in range(options.draws):
@@ -72,7 +72,7 @@ def main() -> None:
             for kind in KINDS:
                 key = f"{kind} {sparsity:g} {draw}"
                 if key not in results:
-                    results[key] = bench.metrics(
+                    results[key] = pruning_task.metrics(
                         options.method, {"sparsity": sparsity}, calibration(sample, kind)
                     )
                     file.write_text(json.dumps(results, indent=1))
@@ -85,11 +85,13 @@ def main() -> None:
     table(results, options)
 
 
-def adversarial_examples(bench: Bench, options: argparse.Namespace) -> pd.DataFrame:
+def adversarial_examples(pruning_task: PruningTask, options: argparse.Namespace) -> pd.DataFrame:
     """Return the rows of `attack_example` for training examples on which the attack succeeded."""
-    task = replace(bench.task, evaluation=bench.calibration_sample(options.pool, 0))
+    task = replace(pruning_task.task, evaluation=pruning_task.calibration_sample(options.pool, 0))
     adversarial = successes(
-        bench.attacked(bench.loaded[0], task, options.pool, options.out)["attack_example"]
+        pruning_task.attacked(pruning_task.loaded[0], task, options.pool, options.out)[
+            "attack_example"
+        ]
     )
     if len(adversarial) < options.draws * options.sentences:
         raise PruneError(

@@ -14,9 +14,9 @@ import copy
 
 import torch
 
-from benchmarks.floors import flops
-from benchmarks.gpu.fast import matrix_rate
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.device_setup import DeviceSetup
+from benchmarks.gpu.pruning_time import matrix_rate
+from benchmarks.lower_bounds import flops
 from prune_core.data import tasks, tokens
 from prune_core.data.examples import DataSource
 from prune_core.methods import METHODS
@@ -44,8 +44,8 @@ def main() -> None:
     options = parser.parse_args()
     device = devices.pick_device(options.device)
     model, tokenizer = loading.load(options.checkpoint)
-    setting = Setting(device)
-    model = setting.shape("BERT-base") if options.bert_base else model.to(device)
+    setup = DeviceSetup(device)
+    model = setup.shape("BERT-base") if options.bert_base else model.to(device)
     pool = tasks.training_examples(DataSource(options.train), ("negative", "positive"))
     examples = pool.sample(
         options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.MIN_CALIBRATION_TOKENS)
@@ -57,7 +57,7 @@ def main() -> None:
         )
     ]
     count = sum(int(batch["attention_mask"].sum()) for batch in batches)
-    rate = matrix_rate(setting, torch.float32)
+    rate = matrix_rate(setup, torch.float32)
     print(
         f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} "
         f"examples, {count} tokens"
@@ -76,7 +76,7 @@ def main() -> None:
         method = build(METHODS, name, {"sparsity": options.sparsity, **extra})
         copies = [copy.deepcopy(model) for _ in range(1 if extra else options.repeats)]
         seconds = min(
-            setting.seconds(
+            setup.seconds(
                 lambda pruned=pruned, method=method: method.prune(pruned, batches, no_report)
             )
             for pruned in copies

@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from benchmarks.bench import Bench
+from benchmarks.pruning_task import PruningTask
 from prune_core.methods import METHODS
 from prune_core.plugins import build
 
@@ -27,11 +27,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    bench = Bench(
+    pruning_task = PruningTask(
         options.task, options.calibration, options.checkpoint, evaluation=0, device=options.device
     )
-    dense = bench.score(bench.loaded[0])
-    examples = len(bench.task.evaluation)
+    dense = pruning_task.score(pruning_task.loaded[0])
+    examples = len(pruning_task.task.evaluation)
     print(
         f"dense {dense:.2f}% of {examples}; calibration {options.sentences} examples; mean of "
         f"{options.seeds} samples (each)"
@@ -39,10 +39,11 @@ def main() -> None:
     for setting in SETTINGS:
         for name in options.methods:
             samples = [
-                bench.calibration_sample(options.sentences, seed) for seed in range(options.seeds)
+                pruning_task.calibration_sample(options.sentences, seed)
+                for seed in range(options.seeds)
             ]
             scores = [
-                bench.score(bench.pruned(name, setting, sample, seed)[0])
+                pruning_task.score(pruning_task.pruned(name, setting, sample, seed)[0])
                 for seed, sample in enumerate(samples)
             ]
             mean = float(np.mean(scores))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.bench import Bench
+from benchmarks.pruning_task import PruningTask
 from prune_core.data import tokens
 from prune_core.data.examples import Examples
 from prune_core.data.metrics import METRICS
@@ -29,7 +29,7 @@ UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 def main() -> None:
     """Print one line per method and sparsity, with the mean over calibration samples."""
     options = arguments()
-    bench = Bench(
+    pruning_task = PruningTask(
         options.task,
         options.calibration,
         options.checkpoint,
@@ -39,10 +39,10 @@ def main() -> None:
         device=options.device,
         batch_size=options.batch_size,
     )
-    task = bench.task
+    task = pruning_task.task
     length, calibration_length = (
-        mean_length(bench.loaded[1], examples, options)
-        for examples in (task.evaluation, bench.calibration_sample(1000, 0))
+        mean_length(pruning_task.loaded[1], examples, options)
+        for examples in (task.evaluation, pruning_task.calibration_sample(1000, 0))
     )
     size = max(1, round(options.tokens / calibration_length))
     print(
@@ -50,23 +50,23 @@ def main() -> None:
         f"{METRICS[task.metric].title} on {len(task.evaluation)} examples of "
         f"{length:.1f} tokens; calibration {size} rows (about {options.tokens} tokens), batch "
         f"{options.batch_size}; "
-        f"dense {bench.score(bench.loaded[0]):.2f}"
+        f"dense {pruning_task.score(pruning_task.loaded[0]):.2f}"
     )
     print(f"{'method':16}{'removed':>9}{'realised':>10}{'seconds':>9}{'score':>8}   each sample")
     for sparsity in options.sparsities:
         for name in options.methods:
             runs = []
             for seed in range(options.seeds):
-                pruned, rows, elapsed = bench.pruned(
+                pruned, rows, elapsed = pruning_task.pruned(
                     name,
                     {"sparsity": sparsity, "length": length},
-                    bench.calibration_sample(size, seed),
+                    pruning_task.calibration_sample(size, seed),
                     seed,
                 )
                 runs.append(
                     (
                         elapsed,
-                        bench.score(compact_model(pruned)),
+                        pruning_task.score(compact_model(pruned)),
                         1 - rows["budget"]["realised"].iloc[0],
                     )
                 )

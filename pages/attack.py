@@ -106,8 +106,8 @@ def show_examples(marks: list[str]) -> None:
     for choice, value in (
         ("attack-model", int(job)),
         ("recipe", name),
-        ("ask", "read"),
-        ("turned", "all"),
+        ("attack-section", "examples"),
+        ("attack-group", "all"),
     ):
         ui.set_choice(choice, value)
 
@@ -156,12 +156,12 @@ def paired_tests() -> None:
 
 
 VIEWS = {
-    "chance": ("Significance", paired_tests),
-    "read": ("Examples", lambda: attack_examples.show(view, recipe)),
-    "cost": ("Attacker's budget", budgets),
-    "weak": ("Slices", lambda: attack_slices.show(view, recipe)),
+    "significance": ("Significance", paired_tests),
+    "examples": ("Examples", lambda: attack_examples.show(view, recipe)),
+    "budget": ("Attacker's budget", budgets),
+    "slices": ("Slices", lambda: attack_slices.show(view, recipe)),
     "transfer": ("Transfer", lambda: attack_transfer.show(view, recipe)),
-    "valid": ("Validity", lambda: attack_validity.show(view, recipe)),
-    "figures": ("All values", all_values),
+    "validity": ("Validity", lambda: attack_validity.show(view, recipe)),
+    "values": ("All values", all_values),
 }
-ui.parts(VIEWS, "ask")
+ui.sections(VIEWS, "attack-section")

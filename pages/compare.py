@@ -42,7 +42,7 @@ def against_sparsity() -> None:
         multi=True,
         format_func=lambda key: quantities[key].title,
     )
-    with st.grid(3, min_column_width=290, gap="xsmall", key="panels") as grid:
+    with st.grid(3, min_column_width=290, gap="xsmall", key="sparsity-charts") as grid:
         for key in chosen:
             quantity = quantities[key]
             with grid.cell():
@@ -68,7 +68,7 @@ def savings() -> None:
             f"{first['length']} tokens, alternating with the dense model; the thin line reaches to "
             "the 95th percentile.",
             plots.cost_savings(tables["cost"], view.models, view.dark),
-            key="saved",
+            key="savings",
         )
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.busy_machine_note(tables["cost"], view.models):
@@ -100,7 +100,7 @@ def ablations() -> None:
             "same calibration examples, mean over seeds; the thin line reaches from the lowest to "
             f"the highest seed. {group['n'].max():.0f} evaluation examples.",
             plots.option_contributions(group, view.dark),
-            key=f"parts-{method}",
+            key=f"ablation-{method}",
         )
 
 
@@ -148,7 +148,7 @@ def all_values() -> None:
     all_runs()
     if not len(tables["accuracy"]):
         return
-    with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
+    with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="broken-and-fixed"):
         st.markdown(
             "\n".join(
                 f"- **{model.label}**: {takeaways.broken_predictions(tables['accuracy'], model)}"
@@ -166,22 +166,25 @@ def all_values() -> None:
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "cost": ("Cost", savings),
-    "parts": ("Ablation", ablations),
+    "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
-    "figures": ("All values", all_values),
+    "values": ("All values", all_values),
     "answers": ("Answers", lambda: question_answers.browser(view)),
 }
 metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
     "cost": len(tables["cost"]) and view.pruned,
-    "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
+    "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }
-ui.parts({key: part for key, part in VIEWS.items() if available_views.get(key, True)}, "closer")
+ui.sections(
+    {key: section for key, section in VIEWS.items() if available_views.get(key, True)},
+    "compare-section",
+)
 if view.pruned:
     st.page_link(
         "pages/deploy.py",
         label="Export a model, the report or all rows",
         icon=":material/rocket_launch:",
-        query_params={"deploy-part": "export"},
+        query_params={"deploy-section": "export"},
     )

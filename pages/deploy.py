@@ -54,19 +54,19 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
     rows = [
         {
             "test": verdict.title,
-            "answer": verdict.answer,
+            "result": verdict.result,
             "measured": verdict.value,
-            "limit": verdict.asked,
+            "limit": verdict.limit_text,
             "excluded": verdict.excluded,
             "n": verdict.n,
-            "needs": verdict.needs,
+            "examples_needed": verdict.examples_needed,
         }
         for verdict in verdicts
     ]
     number = st.column_config.NumberColumn
     columns: dict[str, Any] = {
         "test": st.column_config.TextColumn("Test", width=290),
-        "answer": "Result",
+        "result": "Result",
         "measured": number("Measured", format="%.2f"),
         "limit": "Limit",
         "excluded": st.column_config.TextColumn(
@@ -76,7 +76,7 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
                 "bound is the tightest limit that would be met."
             ),
         ),
-        "needs": number(
+        "examples_needed": number(
             "n needed",
             help="Examples that would give a decision in 80 of 100 samples if the measured value "
             "is the true one",
@@ -84,13 +84,13 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
     for reason in dict.fromkeys(
-        verdict.detail for verdict in verdicts if verdict.detail and not verdict.needs
+        verdict.detail for verdict in verdicts if verdict.detail and not verdict.examples_needed
     ):
         names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
         st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
     is_cost_inconclusive = any(
         CRITERIA[verdict.criterion].measure == "cost"
-        and verdict.answer == deployment_check.INCONCLUSIVE
+        and verdict.result == deployment_check.INCONCLUSIVE
         for verdict in verdicts
     )
     if not is_cost_inconclusive or job.status != Status.DONE:
@@ -122,7 +122,7 @@ def changed_predictions(examples: pd.DataFrame, names: list[str]) -> None:
     counts = examples["what"].value_counts()
     change = ui.choice_widget(
         st.segmented_control,
-        "flips",
+        "prediction-change",
         changes,
         default=changes[0],
         label="Examples",
@@ -198,7 +198,7 @@ model = ui.one_model(view.pruned, "deploy-model", "Model to check", dark=view.da
 if seed_note := seeds.seed_note([model]):
     st.caption(f"This check uses {seed_note}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
-result_cell, limits_cell = grid.cell(), grid.cell()
+verdict_cell, limits_cell = grid.cell(), grid.cell()
 with limits_cell:
     policy = ui.run_action(_policy.form, view.kind, evidence.metric_of(view.rows("accuracy")))
 if policy is None:
@@ -216,24 +216,27 @@ except PruneError as error:
     st.stop()
 with headline:
     ui.takeaway(f"{model.label}. {sentence}")
-with result_cell:
+with verdict_cell:
     ui.chart(
         "How much of each limit is used?",
         f"The measured value and one-sided {policy.confidence:g}% bounds; values to the right "
         "of the bar are ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.limit_usage(verdicts, view.dark),
-        key="allowances",
+        key="limit-usage",
     )
-PARTS = {
+SECTIONS = {
     "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
-    "flips": ("Newly broken, newly fixed", lambda: changed_predictions(flipped, view.label_names)),
+    "changes": (
+        "Newly broken, newly fixed",
+        lambda: changed_predictions(flipped, view.label_names),
+    ),
     "slices": ("Slices", lambda: slice_table(slices)),
-    "forms": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
-    "smallest": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
+    "formats": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
+    "size-search": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
     "export": ("Export", lambda: export.page(view)),
 }
-ui.parts(PARTS, "deploy-part")
+ui.sections(SECTIONS, "deploy-section")
 ui.how_to_read(
     "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of "
     "a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "

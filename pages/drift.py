@@ -85,10 +85,10 @@ def embedding_map() -> None:
 
 
 mapped = drift_map.models_with_map(view)
-ui.parts(
+ui.sections(
     {
         **({"map": ("By example", embedding_map)} if mapped else {}),
-        "blocks": ("By layer", by_block),
+        "layers": ("By layer", by_block),
     },
-    "drift-part",
+    "drift-section",
 )

@@ -120,7 +120,7 @@ def paste(text: str, original: str) -> None:
 def verdict(outputs: dict[ComparedModel, dict]) -> str:
     """State whether the models agree, in one sentence."""
     predictions = {
-        model: formatting.prediction_text(output["said"][0], ())
+        model: formatting.prediction_text(output["predictions"][0], ())
         for model, output in outputs.items()
     }
     distinct = set(predictions.values())
@@ -140,7 +140,7 @@ def change_sentence(outputs: dict[ComparedModel, dict], original: str, text: str
     """State which predictions differ between the original and the text, in one sentence."""
     after, before = (
         {
-            model: formatting.prediction_text(output["said"][index], ())
+            model: formatting.prediction_text(output["predictions"][index], ())
             for model, output in outputs.items()
         }
         for index in (0, 1)
@@ -159,7 +159,9 @@ def change_sentence(outputs: dict[ComparedModel, dict], original: str, text: str
 def predictions(outputs: dict[ComparedModel, dict]) -> None:
     """Draw the label probabilities, one bar per model and text."""
     names = next(iter(outputs.values()))["labels"]
-    states = ("changed", "original") if len(next(iter(outputs.values()))["said"]) == 2 else ("",)
+    states = (
+        ("changed", "original") if len(next(iter(outputs.values()))["predictions"]) == 2 else ("",)
+    )
     table = pd.DataFrame(
         [
             {
@@ -202,14 +204,15 @@ def predictions(outputs: dict[ComparedModel, dict]) -> None:
 def scores(outputs: dict[ComparedModel, dict]) -> None:
     """Show the scores of regression models and their differences from the dense one."""
     dense = next(
-        (output["said"][0] for model, output in outputs.items() if model.is_dense), float("nan")
+        (output["predictions"][0] for model, output in outputs.items() if model.is_dense),
+        float("nan"),
     )
     rows = [
         {
             "model": model.label,
-            "score": output["said"][0],
-            "difference": output["said"][0] - dense,
-            "original": output["said"][1] if output["said"][1:] else None,
+            "score": output["predictions"][0],
+            "difference": output["predictions"][0] - dense,
+            "original": output["predictions"][1] if output["predictions"][1:] else None,
         }
         for model, output in outputs.items()
     ]
@@ -230,18 +233,22 @@ def answers(outputs: dict[ComparedModel, dict], text: str) -> None:
     for model, output in outputs.items():
         st.markdown(
             ui.model_label(model, view.dark) + f": "
-            f"{ui.escape(formatting.prediction_text(output['said'][0], ()))} "
+            f"{ui.escape(formatting.prediction_text(output['predictions'][0], ()))} "
             f"· probability {formatting.percent(output['probabilities'][0][0])}"
             + "".join(
                 f" · in the original: {ui.escape(formatting.prediction_text(span, ()))}"
-                for span in output["said"][1:]
+                for span in output["predictions"][1:]
             )
         )
     model = ui.one_model(list(outputs), "inspect-model", "In the text", dark=view.dark)
     marked = dict.fromkeys([next(iter(outputs)), model])
     st.html(
         ui.underlined(
-            text, [(outputs[other]["said"][0], palette.color(other, view.dark)) for other in marked]
+            text,
+            [
+                (outputs[other]["predictions"][0], palette.color(other, view.dark))
+                for other in marked
+            ],
         )
     )
     st.caption(
@@ -258,7 +265,9 @@ def entities(outputs: dict[ComparedModel, dict], text: str) -> None:
             models[1:], "inspect-model", f"Compare {models[0].label} with", dark=view.dark
         )
     for model in filter(None, (models[0], other)):
-        st.markdown(ui.model_label(model, view.dark) + f": {ui.escape(outputs[model]['said'][0])}")
+        st.markdown(
+            ui.model_label(model, view.dark) + f": {ui.escape(outputs[model]['predictions'][0])}"
+        )
         st.html(ui.tagged(text.split(), outputs[model]["tags"][0], palette.color(model, view.dark)))
     shown = pd.DataFrame(
         {"word": text.split(), **{model.label: outputs[model]["tags"][0] for model in models}}

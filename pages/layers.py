@@ -26,7 +26,7 @@ ui.stop_without(view.pruned, view.is_active)
 pruned = with_rows(view.pruned, rows)
 units = view.first_seed("unit")
 structured_models = with_rows(view.pruned, units)
-SHADES = {
+MATRIX_VALUES = {
     "total": "total error",
     "own": "own error",
     "inherited": "inherited error",
@@ -36,7 +36,7 @@ SHADES = {
 
 def by_depth() -> None:
     """Draw the total error of every model by layer."""
-    part: str = ui.segments("part", plots.PART_TITLES, "block", label="Output of")
+    part: str = ui.segments("layer-output", plots.PART_TITLES, "block", label="Output of")
     ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
@@ -58,8 +58,8 @@ def by_depth() -> None:
 
 def by_matrix() -> None:
     """Draw the chosen error of every matrix of every model on one scale."""
-    column = ui.segments("shade", SHADES, label="Color shows")
-    question = f"Which matrices have the largest {SHADES[column]}?"
+    column = ui.segments("matrix-value", MATRIX_VALUES, label="Color shows")
+    question = f"Which matrices have the largest {MATRIX_VALUES[column]}?"
     if column == "sparsity":
         question = "How sparse is each matrix?"
     ui.chart(
@@ -67,7 +67,7 @@ def by_matrix() -> None:
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer in detail.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
-        key="heat",
+        key="heat-map",
         selects=layer_details.choose,
     )
 
@@ -114,14 +114,16 @@ def all_values() -> None:
 
 VIEWS = {
     "depth": ("By depth", by_depth),
-    "block": ("One model", lambda: layer_details.show(view, rows, pruned)),
+    "model": ("One model", lambda: layer_details.show(view, rows, pruned)),
     "matrices": ("By matrix", by_matrix),
     "units": ("Heads and neurons", heads_and_neurons),
-    "whatif": ("What if", lambda: whatif.show(view)),
-    "figures": ("All values", all_values),
+    "what-if": ("What if", lambda: whatif.show(view)),
+    "values": ("All values", all_values),
 }
 available = {
-    **dict.fromkeys(("block", "matrices", "whatif"), bool(pruned)),
+    **dict.fromkeys(("model", "matrices", "what-if"), bool(pruned)),
     "units": bool(structured_models),
 }
-ui.parts({key: part for key, part in VIEWS.items() if available.get(key, True)}, "layers-part")
+ui.sections(
+    {key: section for key, section in VIEWS.items() if available.get(key, True)}, "layers-section"
+)

@@ -45,7 +45,7 @@ text_column, equation_column = st.columns([3, 2], gap="large", vertical_alignmen
 text_column.markdown(step.text)
 equation_column.latex(step.equation)
 if not lesson_steps.ready(view, step):
-    with st.container(border=True, key="lesson-needs"):
+    with st.container(border=True, key="lesson-requirements"):
         st.markdown(
             "This step needs a study with pruned models and their measurements, such as the demo; "
             "the selected study has none."
@@ -62,7 +62,7 @@ else:
         ui.run_action(lambda: step.draw(view, inspector(str(view.store.home))))
 with st.expander(step.question, icon=":material/help:", key=f"answer-{number}"):
     st.markdown(step.answer)
-with st.container(horizontal=True, vertical_alignment="center", key="lesson-turn"):
+with st.container(horizontal=True, vertical_alignment="center", key="lesson-navigation"):
     st.button(
         "Back",
         key="lesson-back",

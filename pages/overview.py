@@ -20,15 +20,15 @@ def introduction() -> None:
     """Introduce the product when the store is empty, with a button that runs the demo."""
     st.title("What does pruning cost?", anchor=False)
     st.markdown(ABOUT)
-    with st.container(border=True, key="hero"):
+    with st.container(border=True, key="introduction"):
         st.markdown(
             "#### Start with the demo study\nA six-layer BERT for sentiment of film reviews, "
             "pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: nine "
             "models, each measured for accuracy, reconstruction error, drift, cost and robustness "
             "against two attacks."
         )
-        ui.offer_demo(view.store, "demo-hero")
-    with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
+        ui.offer_demo(view.store, "demo-introduction")
+    with st.grid(3, min_column_width=200, border=True, key="page-descriptions") as grid:
         for title, text in (
             (
                 ":material/layers: Layers",
@@ -55,7 +55,7 @@ def small_charts() -> None:
     attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
     shown = [quantities[key] for key in ("accuracy", *attacked, "error") if key in quantities]
     table = view.summary()
-    with st.grid(3, min_column_width=290, key="multiples") as grid:
+    with st.grid(3, min_column_width=290, key="small-charts") as grid:
         for quantity in shown:
             with grid.cell():
                 ui.chart(
@@ -72,7 +72,7 @@ def small_charts() -> None:
                 st.skeleton(height=320)
 
 
-def links() -> None:
+def page_takeaways() -> None:
     """Show the takeaway of each other page with a link to it."""
     takeaway_of = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
@@ -87,7 +87,7 @@ def links() -> None:
     if not entries:
         return
     st.markdown("#### Details")
-    with st.grid(2, min_column_width=300, border=True, key="closer") as grid:
+    with st.grid(2, min_column_width=300, border=True, key="page-takeaways") as grid:
         for page, (icon, sentence) in entries.items():
             with grid.cell():
                 st.page_link(f"pages/{page}.py", label=f"**{page.capitalize()}**", icon=icon)
@@ -121,9 +121,9 @@ elif view.is_active:
                 st.skeleton(height=320)
 frame.show_stopped(view.store.jobs(view.study))
 if view.models:
-    links()
-with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
-    ui.demo_button(view.store, "demo-again", "secondary")
+    page_takeaways()
+with st.container(horizontal=True, vertical_alignment="center", key="demo-row"):
+    ui.demo_button(view.store, "demo-overview", "secondary")
     st.caption(
         "Nine models on the bundled film reviews, about 4 min on two cores; finished runs are "
         "reused."

@@ -142,12 +142,12 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
-def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float, float]:
+def plan_table(plan: list[experiment.Experiment], recompute: bool) -> tuple[int, float, float]:
     """Show the runs with stages and estimates; return the new runs' number, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
     for run in plan:
         seconds = sum(experiment.estimate_seconds(run).values())
-        old = None if again else view.store.find(run.key())
+        old = None if recompute else view.store.find(run.key())
         if old and old.study != run.study and old.status != Status.DONE:
             old = None  # only finished runs of other studies are reused
         disk = experiment.estimate_disk(run)
@@ -172,9 +172,9 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
     return new, total, space
 
 
-def submit(plan: list[experiment.Experiment], again: bool) -> None:
+def submit(plan: list[experiment.Experiment], recompute: bool) -> None:
     """Queue all runs and open the study."""
-    reused = sum(jobs.submit(view.store, run, again)[1] for run in plan)
+    reused = sum(jobs.submit(view.store, run, recompute)[1] for run in plan)
     if reused:
         ui.show_message(
             f"{reused} of {formatting.plural(len(plan), 'run')} already existed; their results are "
@@ -204,7 +204,7 @@ def paper_studies() -> None:
             "them next to the published results."
         )
         if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
-            submit(plan, again=False)
+            submit(plan, recompute=False)
 
 
 st.title("Prune", anchor=False)
@@ -219,7 +219,7 @@ try:
     st.markdown("#### 2 · Methods")
     methods = methods_form()
     st.markdown("#### 3 · Measures")
-    checked, task = source.pop("found"), str(source["task"])
+    checked, task = source.pop("check"), str(source["task"])
     kind = source.pop("kind") or (
         KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
     )
@@ -238,9 +238,9 @@ try:
         help="Runs of one study are compared with each other; an existing name adds runs to it.",
         persist_state="session",
     )
-    again = columns[1].toggle(
+    recompute = columns[1].toggle(
         "Recompute finished runs",
-        key="again",
+        key="recompute",
         help="Otherwise the results of finished runs are reused.",
     )
     sweep = Sweep(
@@ -253,7 +253,7 @@ try:
     if not source["task"]:
         raise PruneError("No data is chosen in step 1: choose a file or other data there.")
     plan = sweep.experiments()
-    new, total, space = plan_table(plan, again)
+    new, total, space = plan_table(plan, recompute)
     if checked and "error" in checked:
         raise PruneError("The data check in step 1 failed: resolve it before runs can be queued.")
     memory = max(
@@ -276,6 +276,6 @@ try:
     if st.button(title, key="queue-plan", type="primary", icon=":material/play_arrow:"):
         with st.spinner("Reading checkpoint and data …"):
             _data_check.is_ready(plan)
-        submit(plan, again)
+        submit(plan, recompute)
 except PruneError as error:
     st.error(str(error))

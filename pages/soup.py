@@ -78,7 +78,7 @@ def creation_forms(home: Path) -> None:
     """Offer the bundled example and a form for a robust checkpoint from the user's encoder."""
     with st.container(horizontal=True, vertical_alignment="center", key="soup-example"):
         if st.button(
-            "Run the example", key="make-example", type="primary", icon=":material/play_arrow:"
+            "Run the example", key="soup-run-example", type="primary", icon=":material/play_arrow:"
         ):
             start(robust_checkpoint.start_example, home)
         st.markdown(
@@ -92,24 +92,24 @@ def _custom_form(home: Path) -> None:
     """Draw a form that creates a model soup from the user's encoder and data."""
     with (
         st.expander("With my own encoder and data", icon=":material/tune:"),
-        st.form("make-own", border=False),
+        st.form("soup-form", border=False),
     ):
         left, right = st.columns(2)
-        name = left.text_input("Name", "my robust checkpoint", key="own-name")
+        name = left.text_input("Name", "my robust checkpoint", key="soup-name")
         checkpoint = right.text_input(
             "Encoder",
             "minilm",
-            key="own-checkpoint",
+            key="soup-checkpoint",
             help="minilm (bundled), a folder or a Hub id.",
         )
         task = left.text_input(
             "Training data",
             "sst2",
-            key="own-task",
+            key="soup-task",
             help="A file, a known task, or a Hub data set.",
         )
         validation = right.text_input(
-            "Validation data", "sst2", key="own-validation", help="Selects the candidates."
+            "Validation data", "sst2", key="soup-validation", help="Selects the candidates."
         )
         plan = robust_checkpoint.RobustPlan(
             checkpoint.strip(), task.strip(), validation.strip(), **_training_sizes()
@@ -127,13 +127,13 @@ def _training_sizes() -> dict[str, int]:
     """Draw the numbers of fine-tunes, examples and epochs; return them as fields of the plan."""
     columns = st.columns(4)
     return {
-        "plain": columns[0].number_input("Standard fine-tunes", 0, 20, value=2, key="own-plain"),
+        "plain": columns[0].number_input("Standard fine-tunes", 0, 20, value=2, key="soup-plain"),
         "freelb": columns[1].number_input(
             "FreeLB fine-tunes",
             0,
             20,
             value=2,
-            key="own-freelb",
+            key="soup-freelb",
             help="Adversarial training with small perturbations of the embeddings.",
         ),
         "examples": columns[2].number_input(
@@ -141,10 +141,10 @@ def _training_sizes() -> dict[str, int]:
             0,
             10_000_000,
             value=20_000,
-            key="own-examples",
+            key="soup-examples",
             help="0 uses all.",
         ),
-        "epochs": columns[3].number_input("Epochs", 1, 100, value=1, key="own-epochs"),
+        "epochs": columns[3].number_input("Epochs", 1, 100, value=1, key="soup-epochs"),
     }
 
 
@@ -157,12 +157,12 @@ def start(action: Any, *arguments: Any) -> None:
 def show_processes(home: Path) -> None:
     """Show running and stopped processes with progress and buttons to stop or resume them."""
     processes = robust_checkpoint.running(home)
-    if not processes and st.session_state.pop("soup-working", False):
+    if not processes and st.session_state.pop("soup-running", False):
         st.rerun()  # the whole page, which shows the new soup
     for name, state in processes.items():
-        with st.container(border=True, key=f"work-{name}"):
+        with st.container(border=True, key=f"soup-process-{name}"):
             if state.status == "running":
-                st.session_state["soup-working"] = True
+                st.session_state["soup-running"] = True
                 st.progress(min(1.0, state.progress), text=f"**{name}** · {state.detail}")
                 if st.button("Stop", key=f"stop-{name}", icon=":material/stop:"):
                     ui.run_action(background.stop, home / name)

@@ -77,7 +77,7 @@ def rename(store: Store, study: StudySummary, name: str) -> None:
 
 
 def manage(study: StudySummary) -> None:
-    """Draw the actions on one study: rename, copy, tag, select, free and delete."""
+    """Draw the actions on one study: rename, copy, tag, select and delete it or its weights."""
     st.markdown(f"#### {study.name}")
     more = " …" if len(study.labels) > 12 else ""
     st.caption(f"{formatting.plural(study.runs, 'run')}: {', '.join(study.labels[:12])}{more}")
@@ -129,8 +129,10 @@ def manage(study: StudySummary) -> None:
         ):
             ui.set_choice("study", study.name)
             st.rerun()
-        if st.button("Delete weights …", key="study-free", icon=":material/delete_sweep:"):
-            confirm(study, "free")
+        if st.button(
+            "Delete weights …", key="study-delete-weights", icon=":material/delete_sweep:"
+        ):
+            confirm(study, "weights")
         if st.button("Delete study …", key="study-delete", icon=":material/delete:"):
             confirm(study, "delete")
 
@@ -138,7 +140,7 @@ def manage(study: StudySummary) -> None:
 @st.dialog("Are you sure?")
 def confirm(study: StudySummary, what: str) -> None:
     """Ask for confirmation, listing what is deleted and what is kept."""
-    if what == "free":
+    if what == "weights":
         action, title = studies.delete_weights, "Delete weights"
         sentence = f"The weights of {study.name} were deleted."
         st.markdown(
@@ -170,16 +172,16 @@ def confirm(study: StudySummary, what: str) -> None:
 
 def details(study: StudySummary) -> None:
     """Show the runs of a study and its comparison with another one."""
-    parts = {"runs": ("Runs", lambda: study_details.grid(view.store, study.name))}
+    sections = {"runs": ("Runs", lambda: study_details.grid(view.store, study.name))}
     others = [summary.name for summary in summaries if summary.name != study.name]
 
     def comparison() -> None:
-        other = ui.pick("beside", {name: name for name in others}, label="Other study")
+        other = ui.pick("other-study", {name: name for name in others}, label="Other study")
         study_details.compare_studies(view.store, study.name, other)
 
     if others:
-        parts["beside"] = ("Compare with another study", comparison)
-    ui.parts(parts, "study-part")
+        sections["comparison"] = ("Compare with another study", comparison)
+    ui.sections(sections, "study-section")
 
 
 summaries = studies.overview(view.store)

@@ -1,7 +1,8 @@
-"""Former names of measures, options, tables, study-file keys and commands keep working."""
+"""Former names of measures, options, tables, commands, keys of files and links keep working."""
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import fakes
 import pandas as pd
@@ -37,6 +38,28 @@ def test_every_alias_names_an_existing_measure_option_or_key():
     for name, renamed in aliases.OPTIONS.items():
         assert set(renamed.values()) <= options[name]
         assert not set(renamed) & options[name] - {*renamed.values()}
+
+
+def test_every_query_alias_names_a_current_choice_of_a_page():
+    pages = Path(__file__).resolve().parent.parent / "pages"
+    code = "".join(file.read_text() for file in pages.rglob("*.py"))
+    for former, name in aliases.QUERY_PARAMETERS.items():
+        assert f'"{name.removeprefix("limit-")}"' in code and former not in aliases.QUERY_VALUES
+    assert set(aliases.QUERY_VALUES) <= {*aliases.QUERY_PARAMETERS.values(), "seeds"}
+    for values in aliases.QUERY_VALUES.values():
+        assert all(f'"{value}"' in code for value in values.values())
+        assert not set(values) & {*values.values()}, "no former value is a current one"
+
+
+def test_query_parameters_are_translated_with_their_values():
+    former = {"closer": "figures", "models": "2,6", "seeds": "apart", "turned": "both"}
+    current = {
+        "compare-section": "values",
+        "models": "2,6",
+        "seeds": "separate",
+        "attack-group": "both",
+    }
+    assert aliases.current_query(former) == current == aliases.current_query(current)
 
 
 def test_an_experiment_under_former_names_is_the_same_with_the_same_key():

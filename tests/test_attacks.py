@@ -342,7 +342,7 @@ def test_missing_resources_are_reported_before_anything_runs(monkeypatch, tmp_pa
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("prune_core.attacks.requirements._PREFIXES", ())
-    assert {"PWWS", "LEAP"} <= Attack.lacking().keys()
+    assert {"PWWS", "LEAP"} <= Attack.unavailable_choices().keys()
     with pytest.raises(PruneError, match="apt install wordnet-base"):
         Attack(recipes="DeepWordBug, PWWS").measure(
             tiny.pair(tiny.model(), tiny.model()), no_report

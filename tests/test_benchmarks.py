@@ -15,11 +15,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.bench import Bench
-from benchmarks.floors import flops
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import fast
+from benchmarks.gpu import pruning_time
 from benchmarks.headline import DENSE, PLAIN, SOUP, table
+from benchmarks.lower_bounds import flops
+from benchmarks.pruning_task import PruningTask
 from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
@@ -74,16 +74,16 @@ def test_gpu_check_writes_every_table_without_optional_packages(tmp_path):
     assert {
         name: section["status"] for name, section in report["sections"].items()
     } == dict.fromkeys(gpu.SECTIONS, "Done")
-    assert {"device", "date", "commit"} <= set(report["about"])
+    assert {"device", "date", "commit"} <= set(report["environment"])
     assert {
         "python",
         "torch",
         "transformers",
-    } <= set(report["about"]["versions"])
-    correctness = report["sections"]["right"]["rows"]
+    } <= set(report["environment"]["versions"])
+    correctness = report["sections"]["correctness"]["rows"]
     assert len([row for row in correctness if row["table"] == "methods"]) == 3
     results = {
-        row["measure"]: row.get("passes", row.get("left out"))
+        row["measure"]: row.get("passes", row.get("skipped"))
         for row in correctness
         if row["table"] == "measures"
     }
@@ -93,21 +93,23 @@ def test_gpu_check_writes_every_table_without_optional_packages(tmp_path):
         "Embedding drift": True,
         "Cost and speed": True,
     }
-    speed = [row for row in report["sections"]["fast"]["rows"] if row["table"] == "methods"]
+    speed = [row for row in report["sections"]["pruning_time"]["rows"] if row["table"] == "methods"]
     assert len(speed) == 14 and all(row["ratio"] > 0 for row in speed)
-    profiles = [row for row in report["sections"]["fast"]["rows"] if row["table"] == "profiles"]
+    profiles = [
+        row for row in report["sections"]["pruning_time"]["rows"] if row["table"] == "profiles"
+    ]
     assert profiles and all(len(row["ten longest"]) == 10 for row in profiles)
     markdown = (tmp_path / "out" / "gpu.md").read_text()
     assert markdown.count("###") == len(gpu.SECTIONS)
-    assert "Left out: textattack is not installed here" in markdown
+    assert "Skipped: textattack is not installed here" in markdown
 
 
 def test_failed_and_slow_sections_report_their_status(monkeypatch):
-    failed = gpu._run_section("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
+    failed = gpu._run_section("pruning_time", Namespace(device="cuda:7", tiny=True, patience=1.0))
     assert failed["status"].startswith("Failed: Device 'cuda:7' is not available on this machine")
     assert failed["rows"] == []
-    monkeypatch.setattr(fast, "LIMIT", 0.5)
-    stopped = gpu._run_section("fast", Namespace(device="cpu", tiny=True, patience=1.0))
+    monkeypatch.setattr(pruning_time, "LIMIT", 0.5)
+    stopped = gpu._run_section("pruning_time", Namespace(device="cpu", tiny=True, patience=1.0))
     assert stopped["status"] == "Stopped after its 0 s, with what it had"
     assert stopped["seconds"] < 10
 
@@ -143,7 +145,9 @@ def test_every_benchmark_can_be_imported_and_has_a_parser(path, monkeypatch, cap
     """Only up to the parser: the measurements take too long for a test."""
     module = importlib.import_module(f"benchmarks.{path.stem}")
     if not hasattr(module, "main"):
-        assert path.stem in ("bench", "dashboard", "floors"), "every other module is a command"
+        assert path.stem in ("pruning_task", "dashboard", "lower_bounds"), (
+            "every other module is a command"
+        )
         return
     monkeypatch.setattr(sys, "argv", [path.stem, "--help"])
     with pytest.raises(SystemExit) as excinfo:
@@ -152,25 +156,27 @@ def test_every_benchmark_can_be_imported_and_has_a_parser(path, monkeypatch, cap
 
 
 def test_bench_score_equals_the_accuracy_measure(tmp_path):
-    """Compare the score of `Bench` with that of the accuracy measure on the same sample."""
+    """Compare the score of `PruningTask` with that of the accuracy measure on the same sample."""
     demo = pd.read_csv(ROOT / "assets" / "demo" / "reviews.csv")
     for split, rows in (
         (name, demo[demo["split"] == name].head(60)) for name in ("calibration", "evaluation")
     ):
         rows[["text", "label"]].to_csv(tmp_path / f"{split}.csv", index=False)
-    bench = Bench(
+    pruning_task = PruningTask(
         str(tmp_path / "evaluation.csv"), str(tmp_path / "calibration.csv"), "demo", evaluation=0
     )
-    pruned, rows, seconds = bench.pruned(
-        "magnitude", {"sparsity": 0.5}, bench.calibration_sample(20, 0)
+    pruned, rows, seconds = pruning_task.pruned(
+        "magnitude", {"sparsity": 0.5}, pruning_task.calibration_sample(20, 0)
     )
-    model, tokenizer = bench.loaded
+    model, tokenizer = pruning_task.loaded
     expected = (
         Accuracy()
-        .measure(Pair(model, pruned, tokenizer, task=bench.task), no_report)["accuracy"]["score"]
+        .measure(Pair(model, pruned, tokenizer, task=pruning_task.task), no_report)["accuracy"][
+            "score"
+        ]
         .item()
     )
-    assert bench.score(pruned) == pytest.approx(100 * expected)
+    assert pruning_task.score(pruned) == pytest.approx(100 * expected)
     assert seconds > 0
     assert len(rows["prune"]) == 36
 

@@ -274,9 +274,9 @@ def test_binary_classifier_from_data_file_to_pages(
         at = at if page == "overview" else at.switch_page(f"pages/{page}.py").run()
         assert not at.exception and not at.error, page
         if page == "deploy":
-            assert at.toggle(key="asked-accuracy_loss").label.startswith("Accuracy loss")
+            assert at.toggle(key="use-limit-accuracy_loss").label.startswith("Accuracy loss")
             for part in ("Newly broken, newly fixed", "Slices"):
-                at.segmented_control(key="choice-deploy-part").set_value(part).run()
+                at.segmented_control(key="choice-deploy-section").set_value(part).run()
                 assert not at.exception and not at.error, part
 
 

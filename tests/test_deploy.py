@@ -260,8 +260,8 @@ def test_needed_sample_size_gives_a_decision_in_most_samples():
         evidence(predictions(np.zeros(200, int), index < 180, (index < 179) | (index > 198))),
         limits_policy,
     )
-    needs = first[0].needs
-    assert first[0].answer == deployment_check.INCONCLUSIVE
+    needs = first[0].examples_needed
+    assert first[0].result == deployment_check.INCONCLUSIVE
     assert 200 < needs < 2000
     assert f"about {needs:,}".replace(",", "\u2009") in first[0].detail
     decided = sum(
@@ -287,9 +287,9 @@ def test_unlabelled_data_is_tested_by_changed_predictions():
     )
     changed = evidence(unchanged.assign(pruned=1 - unchanged["dense"]), metric="same_label")
     loss, agreement = deployment_check.check(changed, Policy({"accuracy_loss": 1, "agreement": 97}))
-    assert loss.answer == deployment_check.INCONCLUSIVE
+    assert loss.result == deployment_check.INCONCLUSIVE
     assert "no labels" in loss.detail
-    assert agreement.answer == deployment_check.VIOLATED
+    assert agreement.result == deployment_check.VIOLATED
     assert set(evidence_of.flipped_predictions(changed)["what"]) == {"changed"}
     assert evidence_of.slice_table(changed, policy.default_policy("classification")).empty
 
@@ -303,7 +303,7 @@ def test_missing_measurements_are_inconclusive():
     assert all("run it with the measure" in verdict.detail for verdict in verdicts)
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
-    assert latency.answer == deployment_check.INCONCLUSIVE and speed.answer == deployment_check.MET
+    assert latency.result == deployment_check.INCONCLUSIVE and speed.result == deployment_check.MET
     assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.detail
     without_timing = deployment_check.check(
         replace(times, tables={**times.tables, "timing": EMPTY}), Policy({"speedup": 1.5})
@@ -367,8 +367,8 @@ def test_every_task_type_uses_its_metric(monkeypatch, kind, metric, label, dense
     loose, tight = (
         deployment_check.check(measured, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1)
     )
-    assert loose.answer == deployment_check.MET
-    assert tight.answer == deployment_check.INCONCLUSIVE
+    assert loose.result == deployment_check.MET
+    assert tight.result == deployment_check.INCONCLUSIVE
     assert loose.bound > loose.value >= 0
     message = deployment_check.summary_sentence([tight], Policy({"accuracy_loss": 0.1}))
     assert loose.title == f"{METRICS[metric].title} loss"
@@ -495,10 +495,13 @@ def test_check_command_exit_status(home, tmp_path, capsys):
             == status
         )
         assert message in capsys.readouterr().out
-        assert (
-            json.loads((tmp_path / "out.json").read_text())["decision"]
-            == {0: "ship", 1: "do not ship", 3: "inconclusive"}[status]
-        )
+        record = json.loads((tmp_path / "out.json").read_text())
+        assert record["decision"] == {0: "ship", 1: "do not ship", 3: "inconclusive"}[status]
+        assert message in record["summary"] == record["told"]
+        for verdict in record["verdicts"]:
+            assert verdict["group"] == verdict["of"] and verdict["detail"] == verdict["told"]
+            assert verdict["result"] == verdict["answer"]
+            assert verdict["examples_needed"] == verdict["needs"]
     assert main(["check", "3"]) == 1, "the default policy is used"
     assert main(["check", "1"]) == 2 and "is the dense model" in capsys.readouterr().err
 
@@ -518,7 +521,7 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
     )
     limits_policy = Policy({"latency_p95": 50, "speedup": 1.5})
     verdicts = deployment_check.check(measured, limits_policy)
-    assert [verdict.answer for verdict in verdicts] == [answer] * 2
+    assert [verdict.result for verdict in verdicts] == [answer] * 2
     if answer == deployment_check.INCONCLUSIVE:
         for verdict in verdicts:
             assert verdict.detail.startswith(
@@ -527,7 +530,7 @@ def test_disturbed_times_are_inconclusive(other_load, answer):
             )
             assert "(python -m prune_core remeasure 1 cost)" in verdict.detail
             assert verdict.excluded == ""
-            assert verdict.needs is None
+            assert verdict.examples_needed is None
         assert "2 of 2 limits can be" in (
             message := deployment_check.summary_sentence(verdicts, limits_policy)
         )
@@ -565,7 +568,7 @@ def test_inconclusive_limit_states_what_is_ruled_out():
         deployment_check.check(
             measured,
             replace(limits_policy, limits={"accuracy_loss": np.ceil(10 * loss.bound) / 10}),
-        )[0].answer
+        )[0].result
         == deployment_check.MET
     )
 
@@ -579,9 +582,9 @@ def test_titles_keep_case_of_names(name, metric):
         1.0,
         value=2.0,
         bound=2.0,
-        answer=deployment_check.VIOLATED,
+        result=deployment_check.VIOLATED,
         n=9,
-        needs=None,
+        examples_needed=None,
         detail="",
         metric=metric,
     )

@@ -127,7 +127,7 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
     warning = next(
         element.value for element in at.warning if "With the current mapping" in element.value
     )
-    at.button(key="take-order-study").click().run()
+    at.button(key="use-order-study").click().run()
     assert not at.exception and list(at.session_state["label-pairs"].values()) == [labels]
     assert run_cli(*arguments, "--labels", labels) == 0
     shifted, corrected = (Store().rows("accuracy", [id]).iloc[0]["score"] for id in (1, 2))

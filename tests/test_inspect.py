@@ -88,7 +88,7 @@ def done(*ids: int):
 def test_each_checkpoint_has_a_result_or_an_error(folder):
     good, bad = results(folder, "model", "missing", texts=[TEXT, "Dull."])
     assert len(good["probabilities"]) == 2 and sum(good["probabilities"][0]) == pytest.approx(1)
-    assert set(good["said"]) <= set(good["labels"])
+    assert set(good["predictions"]) <= set(good["labels"])
     assert bad["checkpoint"] == str(folder / "missing") and bad["error"]
 
 
@@ -99,9 +99,9 @@ def test_second_text_changes_the_prediction(folder):
 
 def test_predictions_of_regression_and_span_models(folder):
     [score] = results(folder, "regression", pairs=[PAIR])
-    assert isinstance(score["said"][0], float)
+    assert isinstance(score["predictions"][0], float)
     [span] = results(folder, "span", texts=["A fine film?"], pairs=["A good film."])
-    assert span["said"][0] and span["said"][0] in "A good film."
+    assert span["predictions"][0] and span["predictions"][0] in "A good film."
     [refused] = results(folder, "span")
     assert "enter the context as well" in refused["error"]
 
@@ -185,7 +185,7 @@ def test_a_dead_head_is_reported_and_excluded_from_means():
             saliency.attention(candidate, tokenizer, TEXT, pair=None, block=1, head=head)
             for head in (None, 1, 2)
         ]
-        assert all(output["heads"] == [0, 2, 3] and output["of"] == 4 for output in outputs)
+        assert all(output["heads"] == [0, 2, 3] and output["head_count"] == 4 for output in outputs)
         assert outputs[0]["weights"] and outputs[1]["weights"] is None and outputs[2]["weights"]
         live = [
             saliency.attention(model, tokenizer, TEXT, pair=None, block=1, head=head)["weights"]
@@ -237,7 +237,7 @@ def test_attack_steps_end_with_the_outcome_of_the_engine(folder, recipe):
                 budget=AttackBudget(),
                 seed=0,
             )
-            [result] = running.models
+            [result] = running.results
             assert {key: result[key] for key in ("outcome", "perturbed", "queries")} == {
                 key: getattr(outcome, key) for key in ("outcome", "perturbed", "queries")
             }
@@ -337,10 +337,12 @@ def test_server_process_responds_during_an_attack_and_can_be_stopped(folder, tmp
     attack = inspector.attack(
         [str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0
     )
-    while not attack.models[0].get("steps"):
+    while not attack.results[0].get("steps"):
         assert not attack.is_over, attack.error
         time.sleep(0.05)
-    assert inspector.predict([str(folder / "model")], [TEXT])[0]["said"] and not attack.is_over
+    assert (
+        inspector.predict([str(folder / "model")], [TEXT])[0]["predictions"] and not attack.is_over
+    )
     attack.cancel()
     assert attack.is_over and attack.error == inspector_client.STOPPED
     inspector.close()

@@ -15,7 +15,7 @@ import tiny
 import torch
 from test_seeds import assert_declared
 
-from benchmarks.doctor import loud_heads, loud_neurons
+from benchmarks.quantization import add_outlier_heads, add_outlier_neurons
 from prune_core import Cancelled, PruneError
 from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import divergence, summary
@@ -373,7 +373,7 @@ assert telemetry.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry.t
 
 
 @pytest.mark.parametrize("form", ["ONNX int8", "ONNX int8 static"])
-@pytest.mark.parametrize("damage", [loud_neurons, loud_heads])
+@pytest.mark.parametrize("damage", [add_outlier_neurons, add_outlier_heads])
 def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) -> None:
     dense, blocks = tiny.model(), (0, 1)
     with torch.no_grad():
@@ -387,7 +387,7 @@ def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) ->
     tables = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
         pair, no_report
     )
-    name = "attention.output.dense" if damage is loud_heads else "output.dense"
+    name = "attention.output.dense" if damage is add_outlier_heads else "output.dense"
     proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "part"].tolist()
     assert set(proposed) >= {f"bert.encoder.layer.{block}.{name}" for block in blocks}
     assert len(proposed) <= 5

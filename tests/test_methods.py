@@ -8,7 +8,7 @@ import tiny
 import torch
 from test_seeds import assert_declared
 
-from benchmarks.gpu.waits import Waits
+from benchmarks.gpu.synchronizations import SynchronizationCounter
 from prune_core import Cancelled, PruneError
 from prune_core.methods import METHODS
 from prune_core.methods.akr import AKR
@@ -330,10 +330,10 @@ def test_gpu_synchronizations_do_not_grow_with_the_number_of_batches(name: str) 
     counts = []
     for size in (2, 6):
         batches, model = tiny.calibration(batch_size=size), tiny.model()
-        with Waits() as waits:
+        with SynchronizationCounter() as synchronizations:
             build(METHODS, name, {"sparsity": 0.5}).prune(model, batches, no_report)
-        counts.append(waits.total - waits.counts["nonzero.default"])
-        assert waits.counts["nonzero.default"] <= 2 * len(batches)
+        counts.append(synchronizations.total - synchronizations.counts["nonzero.default"])
+        assert synchronizations.counts["nonzero.default"] <= 2 * len(batches)
     groups = len(replay.blocks(tiny.model())) * len(families.GROUPS)
     assert counts[0] == counts[1] <= 7 * groups
 

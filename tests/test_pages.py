@@ -65,7 +65,7 @@ class FakeInspector:
         predictions, probabilities = map(list, zip(*outputs, strict=True))
         shared = {
             "labels": ["negative", "positive"],
-            "said": predictions,
+            "predictions": predictions,
             "probabilities": probabilities,
             "seconds": 0.01,
         }
@@ -94,8 +94,8 @@ class FakeInspector:
         shared = {
             "words": words,
             "block": block,
-            "blocks": 6,
-            "of": 4,
+            "block_count": 6,
+            "head_count": 4,
             "weights": [[1 / len(words)] * len(words)] * len(words),
         }
         remaining = [[0, 1, 2, 3], [1, 2, 3]]
@@ -131,7 +131,7 @@ ATTACKS: list[RunningAttack] = []  # started by the fake inspector
 
 def finish(attack: RunningAttack) -> None:
     """Finish an attack with success on the first model and failure on the others."""
-    steps = attack.models[0]["steps"]
+    steps = attack.results[0]["steps"]
     success = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
     failure = {
         "outcome": "failed",
@@ -139,7 +139,7 @@ def finish(attack: RunningAttack) -> None:
         "queries": 90,
         "steps": steps[:1],
     }
-    for index in range(len(attack.models)):
+    for index in range(len(attack.results)):
         attack.on_message(
             {
                 "index": index,
@@ -207,7 +207,12 @@ def test_inspect_starts_with_first_example_and_names_models(store, monkeypatch):
     for job in sample_rows.fill(store, 40, runs=sample_rows.RUNS[1:3], task="reviews.csv"):
         (store.folder(job) / "checkpoint").mkdir()
     outputs = [
-        {"labels": ["no", "yes"], "said": [word], "probabilities": [[0.4, 0.6]], "seconds": 0.01}
+        {
+            "labels": ["no", "yes"],
+            "predictions": [word],
+            "probabilities": [[0.4, 0.6]],
+            "seconds": 0.01,
+        }
         for word in ("no", "yes")
     ]
     monkeypatch.setattr(FakeInspector, "predict", lambda *_: outputs)
@@ -296,7 +301,7 @@ def test_robust_checkpoint_can_be_started_stopped_and_resumed(store, monkeypatch
         'echo "  7%  step 9 of 99" > command.log; sleep 60; echo $? > command.exit',
     )
     at = open_page("soup")
-    at.button(key="make-example").click().run()
+    at.button(key="soup-run-example").click().run()
     wait_until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].progress > 0)
     [(name, state)] = robust_checkpoint.running(store.home / "soups").items()
     assert (name, state.status, state.progress, state.detail) == (
@@ -307,7 +312,7 @@ def test_robust_checkpoint_can_be_started_stopped_and_resumed(store, monkeypatch
     )
     assert len((store.home / "soups" / "demo" / "choose.csv").read_text().splitlines()) == 257
     at.run()
-    assert not any(button.key == "make-example" for button in at.button), (
+    assert not any(button.key == "soup-run-example" for button in at.button), (
         "only one may run at a time"
     )
     at.button(key="stop-demo").click().run()
@@ -347,7 +352,7 @@ def test_compare_shows_savings(store):
     sample_rows.fill(store, 40)
     assert any(
         "of its file" in text.value and "no speed-up" in text.value
-        for text in open_page("compare", closer="cost").markdown
+        for text in open_page("compare", **{"compare-section": "cost"}).markdown
     )
 
 
@@ -373,7 +378,7 @@ def queue_alone() -> None:
     from pages.widgets import frame as _frame
     from prune_core.store.store import Store
 
-    st.session_state["seen"] = _frame._state(Store().jobs())
+    st.session_state["queue-state"] = _frame._state(Store().jobs())
     _frame._queue(Store())
 
 
@@ -469,7 +474,7 @@ def test_uploaded_file_is_saved_and_columns_can_be_chosen(store):
 
 def test_calibration_file_is_part_of_the_plan(store, tmp_path):
     at = open_page("prune")
-    at.radio(key="calibrate-on").set_value("file").run()
+    at.radio(key="calibration-kind").set_value("file").run()
     at.text_input(key="calibration-path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value
     assert not any(button.key == "queue-plan" for button in at.button)
@@ -485,11 +490,11 @@ def test_adversarial_calibration_writes_file_and_warns_about_leakage(
     store,
 ):
     at = open_page("prune")
-    at.radio(key="calibrate-on").set_value("attacked").run()
+    at.radio(key="calibration-kind").set_value("attacked").run()
     assert "has been attacked yet" in " ".join(info.value for info in at.info)
     sample_rows.fill(store, 80)
     at = open_page("prune")
-    at.radio(key="calibrate-on").set_value("attacked+clean").run()
+    at.radio(key="calibration-kind").set_value("attacked+clean").run()
     assert "evaluated on texts it has seen" in at.warning[0].value and not at.error
     before = {job.id for job in store.jobs()}
     at.button(key="queue-plan").click().run()
@@ -584,7 +589,7 @@ def test_finished_plan_is_reused(store):
         "a toast on the next run, which AppTest leaves out after a switch of pages"
     )
     at.switch_page("pages/prune.py").run()
-    at.toggle(key="again").set_value(True).run()
+    at.toggle(key="recompute").set_value(True).run()
     assert at.button(key="queue-plan").label == "Queue 4 runs"
 
 
@@ -599,10 +604,7 @@ def test_plan_is_queued_by_one_button(store):
     assert at.title[0].value == "Overview"
 
 
-PARTS = {"compare": "closer", "layers": "layers-part", "drift": "drift-part", "attack": "ask"}
-
-
-@pytest.mark.parametrize("page", PARTS)
+@pytest.mark.parametrize("page", ["compare", "layers", "drift", "attack"])
 def test_every_section_of_a_page_shows_content(store, page):
     test_seeds.filled(store)
     at = open_page(page)
@@ -616,9 +618,22 @@ def test_every_section_of_a_page_shows_content(store, page):
             *at.get("download_button"),
         ]
 
-    for part in at.segmented_control(key=f"choice-{PARTS[page]}").options:
-        at.segmented_control(key=f"choice-{PARTS[page]}").set_value(part).run()
-        assert not at.exception and not at.error and shown(), part
+    for section in at.segmented_control(key=f"choice-{page}-section").options:
+        at.segmented_control(key=f"choice-{page}-section").set_value(section).run()
+        assert not at.exception and not at.error and shown(), section
+
+
+def test_links_of_earlier_versions_open_the_same_section(store):
+    test_seeds.filled(store)
+    at = open_page("attack", ask="weak", rate="under_attack", seeds="apart")
+    assert at.segmented_control(key="choice-attack-section").value == "slices"
+    assert at.segmented_control(key="choice-seeds").value == "separate"
+    current = {"attack-section": "slices", "rate": "under_attack", "seeds": "separate"}
+    for name, value in current.items():
+        assert at.query_params[name] in (value, [value])
+    assert "ask" not in at.query_params
+    at = open_page("deploy", **{"deploy-part": "flips"})
+    assert at.segmented_control(key="choice-deploy-section").value == "changes"
 
 
 def test_clicked_mark_selects_its_details(store, monkeypatch):
@@ -634,12 +649,17 @@ def test_clicked_mark_selects_its_details(store, monkeypatch):
     monkeypatch.setattr(ui, "chart", record)
     monkeypatch.setattr(ui, "set_choice", lambda name, value: chosen.update({name: value}))
     for page, chart, mark, choices in (
-        ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-part": "block"}),
+        ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-section": "model"}),
         (
             "attack",
             "success",
             "2|DeepWordBug",
-            {"attack-model": 2, "recipe": "DeepWordBug", "ask": "read", "turned": "all"},
+            {
+                "attack-model": 2,
+                "recipe": "DeepWordBug",
+                "attack-section": "examples",
+                "attack-group": "all",
+            },
         ),
     ):
         chosen: dict = {}
@@ -650,31 +670,31 @@ def test_clicked_mark_selects_its_details(store, monkeypatch):
 
 def test_layer_details_link_to_drift_map(store):
     sample_rows.fill(store, 80)
-    at = open_page("layers", **{"layers-part": "block", "block": "2", "layer-model": "6"})
+    at = open_page("layers", **{"layers-section": "model", "block": "2", "layer-model": "6"})
     assert charts(at) == 2 and not at.exception
-    at.button(key="block-drift").click().run()
+    at.button(key="show-drift").click().run()
     assert at.title[0].value == "Drift" and not at.exception
     assert "in layer 2 of AKR 50%?" in shown_text(at)
 
 
 def test_transfer_cell_shows_its_texts(store):
     sample_rows.fill(store, 40)
-    at = open_page("attack", ask="transfer", cell="2|7")
+    at = open_page("attack", **{"attack-section": "transfer"}, cell="2|7")
     assert at.selectbox(key="choice-cell").value == "2|7"
     assert {"succeeds", "changed"} <= set(at.dataframe[0].value)
 
 
 def test_stricter_validity_rule_leaves_fewer_texts(store):
     sample_rows.fill(store, 40)
-    at = open_page("attack", ask="valid")
+    at = open_page("attack", **{"attack-section": "validity"})
 
     def valid():
         return next(table.value for table in at.dataframe if "unlike" in table.value)["valid"].sum()
 
     before = valid()
-    at.slider(key="valid-similarity").set_value(0.9).run()
+    at.slider(key="validity-similarity").set_value(0.9).run()
     assert valid() == before, "similarity is not applied to misspellings by default"
-    at.toggle(key="valid-letters").set_value(True).run()
+    at.toggle(key="validity-misspellings").set_value(True).run()
     assert valid() < before and not at.exception
 
 
@@ -683,11 +703,11 @@ def test_attacks_without_validity_checks_are_shown(store):
     examples = sample_rows.attack(*sample_rows.RUNS[2])["attack_example"]
     old = {"attack_example": examples.drop(columns=["pair", "similarity", "grammar", "meaning"])}
     store.add_rows(ids[2], old, "attack", seconds=9.0, facts={})
-    at = open_page("attack", ask="valid")
+    at = open_page("attack", **{"attack-section": "validity"})
     assert "examples of Magnitude 70% were not checked" in at.info[0].value and charts(at) >= 2
     for id in ids:
         store.add_rows(id, old, "attack", seconds=9.5, facts={})
-    at = open_page("attack", ask="valid")
+    at = open_page("attack", **{"attack-section": "validity"})
     assert "Dense, Magnitude 50%, Magnitude 70%" in at.info[0].value and charts(at) >= 1
 
 
@@ -710,7 +730,7 @@ def test_missing_transfer_is_measured_by_button(store, monkeypatch):
     rows = store.rows("transfer", [ids[0]])
     known = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
     store.add_rows(ids[0], {"transfer": known}, "transfer", seconds=5.0, facts={})
-    at = open_page("attack", ask="transfer")
+    at = open_page("attack", **{"attack-section": "transfer"})
     assert any("1 model of 3 not evaluated" in text.value for text in at.caption)
     at.button(key="transfer-run").click().run()
     assert FakeTransfer.calls == [("prune_core", "transfer", *map(str, ids))] and not at.exception
@@ -722,9 +742,9 @@ def test_missing_transfer_is_measured_by_button(store, monkeypatch):
 
 def test_adversarial_text_is_saved_to_pool(store):
     sample_rows.fill(store, 40)
-    at = open_page("attack", ask="read")
-    save = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
-    at.text_input(key=str(save.key).replace("keep", "note")).set_value("a fair one").run()
+    at = open_page("attack", **{"attack-section": "examples"})
+    save = next(button for button in at.button if str(button.key).startswith("pool-save-"))
+    at.text_input(key=str(save.key).replace("save", "note")).set_value("a fair one").run()
     at.button(key=save.key).click().run()
     saved = adversarial_pool.load(store)
     assert saved["note"].tolist() == ["a fair one"]
@@ -879,24 +899,24 @@ def test_deploy_applies_policy_from_widgets_and_file(store):
 
     assert "AKR 70%. Inconclusive: with n = " in takeaway()
     assert "This sample rules out an accuracy loss of more than" in takeaway()
-    at.toggle(key="asked-attack_success").set_value(False)
-    at.toggle(key="asked-slice_loss").set_value(False)
-    at.toggle(key="asked-calibration_error").set_value(False)
+    at.toggle(key="use-limit-attack_success").set_value(False)
+    at.toggle(key="use-limit-slice_loss").set_value(False)
+    at.toggle(key="use-limit-calibration_error").set_value(False)
     at.number_input(key="limit-accuracy_loss").set_value(10.0)
     at.number_input(key="limit-agreement").set_value(85.0).run()
     assert "Ship: both limits are met with 95% confidence." in takeaway() and not at.exception
     for part in ("Newly broken, newly fixed", "Slices", "Policy file and CI"):
-        at.segmented_control(key="choice-deploy-part").set_value(part).run()
+        at.segmented_control(key="choice-deploy-section").set_value(part).run()
         assert not at.exception and not at.error
     assert any("accuracy_loss: 10" in block.value for block in at.code)
     at.file_uploader(key="policy-file").set_value(
         ("p.yaml", b"accuracy_loss: 0.1\nslices: [length]", "text/yaml")
     ).run()
-    assert not at.toggle(key="asked-agreement").value
+    assert not at.toggle(key="use-limit-agreement").value
     assert "Do not ship: accuracy loss violates its limit" in takeaway()
     at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_los: 1", "text/yaml")).run()
     assert "Did you mean" in at.error[0].value
-    at.toggle(key="asked-accuracy_loss").set_value(False).run()
+    at.toggle(key="use-limit-accuracy_loss").set_value(False).run()
     assert "no limit" in " ".join(error.value for error in at.error)
 
 
@@ -916,10 +936,12 @@ def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
         facts={},
     )
     busy = "other processes took 40% of a core"
-    assert any(busy in each.value for each in open_page("compare", closer="cost").warning)
+    assert any(
+        busy in each.value for each in open_page("compare", **{"compare-section": "cost"}).warning
+    )
     at = open_page("deploy")
     assert "remeasure" not in [button.key for button in at.button]
-    at.toggle(key="asked-speedup").set_value(True).run()
+    at.toggle(key="use-limit-speedup").set_value(True).run()
     assert any(each.value.startswith(f"**Speed-up**: {busy}") for each in at.info)
     assert not at.exception
     assert (
@@ -938,14 +960,14 @@ def test_deploy_warns_about_busy_machine_and_remeasures(store, monkeypatch):
     assert queued.experiment["measures"][0]["options"]["repeats"] == 60
     assert len(store.rows("cost", [job])) == 2
     at = open_page("deploy")
-    at.toggle(key="asked-speedup").set_value(True).run()
+    at.toggle(key="use-limit-speedup").set_value(True).run()
     assert "remeasure" not in [button.key for button in at.button], "it is queued already"
 
 
 def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     job = (jobs := sample_rows.fill(store, 200))[-1]
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     assert f"measure **{MEASURES['formats'].title}**" in at.info[0].value and not at.exception
     row = {
         "model": "dense",
@@ -961,7 +983,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     }
     store.add_rows(job, {"formats": pd.DataFrame([row])}, "formats", seconds=1.0, facts={})
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     shown = at.dataframe[0].value.iloc[0]
     assert (shown["score"], shown["latency_p50"], shown["bytes"]) == (
         90.5,
@@ -978,7 +1000,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         facts={},
     )
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     assert at.dataframe[0].value.iloc[0][["score", "difference"]].tolist() == [0.905, -0.01], (
         "a correlation is not a percentage"
     )
@@ -992,9 +1014,9 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
             facts={},
         )
     at = open_page("deploy")
-    assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 loss") and not at.exception, (
-        "the limit names the task's metric"
-    )
+    assert (
+        at.toggle(key="use-limit-accuracy_loss").label.startswith("F1 loss") and not at.exception
+    ), "the limit names the task's metric"
     assert at.number_input(key="limit-accuracy_loss").label == "F1 loss (points, at most)"
 
     files = [
@@ -1023,7 +1045,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         facts={},
     )
     at = open_page("deploy")
-    at.segmented_control(key="choice-deploy-part").set_value("Deployment formats").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Deployment formats").run()
     assert any(
         "**1 of 2 matrices in fp32 recover 96% of the divergence**: `a.dense`." in block.value
         for block in at.markdown
@@ -1035,7 +1057,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
         "prune_core.processes.background.start",
         lambda folder, arguments: started.append((folder, list(arguments))),
     )
-    at.segmented_control(key="choice-deploy-part").set_value("Size search").run()
+    at.segmented_control(key="choice-deploy-section").set_value("Size search").run()
     at.button(key="find-smallest").click().run()
     (folder, arguments), *_ = started
     assert arguments[:3] == ["shrink-to", "--job", str(job)]
@@ -1081,7 +1103,7 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
     at = AppTest.from_function(
         page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5, "speedup": 0.0}}
     ).run()
-    at.segmented_control(key="choice-smallest-way").set_value("fastest").run()
+    at.segmented_control(key="choice-search-objective").set_value("fastest").run()
     at.button(key="find-fastest").click().run()
     assert started[0][:4] == ["shrink-to", "--job", "7", "--fastest"] and not at.exception
     assert (
@@ -1112,12 +1134,12 @@ def test_every_page_averages_seeds(store, page):
 
 SINGLE_SEED_VIEWS = (
     ("drift", {}),
-    ("attack", {"ask": "read"}),
-    ("attack", {"ask": "transfer"}),
+    ("attack", {"attack-section": "examples"}),
+    ("attack", {"attack-section": "transfer"}),
     ("drift", {"examples": "7"}),
-    ("layers", {"layers-part": "whatif"}),
+    ("layers", {"layers-section": "what-if"}),
     ("deploy", {}),
-    ("deploy", {"deploy-part": "export"}),
+    ("deploy", {"deploy-section": "export"}),
     ("inspect", {}),
     ("lesson", {"step": "7"}),
 )
@@ -1130,7 +1152,7 @@ def test_single_seed_views_name_the_seed(store, page, query):
         (store.folder(job.id) / "checkpoint").mkdir()
     at = open_page(page, **query)
     assert "seed 0 (one of 3 seeds)" in shown_text(at) and not at.error
-    separate = open_page(page, seeds="apart", **query)
+    separate = open_page(page, seeds="separate", **query)
     assert "(one of" not in shown_text(separate), "labels name separate seeds"
 
 
@@ -1140,11 +1162,11 @@ def test_averages_are_labelled_and_times_averaged(store):
         store.update(job.id, seconds={"prune": 10.0 * (1 + job.experiment["seed"])})
     captions = [caption.value for caption in open_page("overview").sidebar.caption]
     assert "Values are the mean over 3 seeds, unless a chart or table names a seed." in captions
-    at = open_page("compare", closer="figures")
+    at = open_page("compare", **{"compare-section": "values"})
     times = at.dataframe[0].value.set_index("label")["took"]
     assert times["AKR 70%"] == "20 s" and times["SparseGPT 50%"] == "10 s"
-    for part in ("weak", "valid"):
-        text = shown_text(open_page("attack", ask=part))
+    for section in ("slices", "validity"):
+        text = shown_text(open_page("attack", **{"attack-section": section}))
         assert "over seeds and examples" in text and "mean over 3 seeds" in text
 
 
@@ -1243,7 +1265,7 @@ def test_example_numbers_of_different_samples_are_ambiguous(store):
     attacks = sample_rows.attack("akr", 0.7)["attack_example"]
     other = {"attack_example": attacks.assign(text=attacks["text"] + " Another.")}
     store.add_rows(ids[-1], other, "attack", seconds=4.0, facts={})
-    at = open_page("attack", ask="read", examples="7")
+    at = open_page("attack", **{"attack-section": "examples"}, examples="7")
     assert "evaluated on different samples" in at.warning[0].value
     assert not any("Selected examples that were attacked" in text.value for text in at.caption)
 
@@ -1310,7 +1332,7 @@ def test_lesson_has_ten_steps_with_charts_or_demo_button(store, study):
 
 def test_lesson_layer_supports_its_text():
     def error(method, inherited=0.0, sparsity=0.5):
-        return small_layer(method, sparsity, inherited)["total"]
+        return small_layer(method, sparsity, inherited)["total_error"]
 
     assert error("wanda") < error("magnitude")
     assert error("sparsegpt") < error("wanda") < error("columns")
@@ -1321,8 +1343,8 @@ def test_lesson_layer_supports_its_text():
         "small at first, then rising steeply"
     )
     for method in ("magnitude", "wanda", "sparsegpt", "akr", "columns"):
-        zeros = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
-        assert zeros == 24, method
+        weight = small_layer(method, 0.5, 0.3)["pruned_weight"]
+        assert sum(value == 0 for row in weight for value in row) == 24, method
 
 
 def test_study_with_few_measures_opens_every_page_and_lesson_step(store):

@@ -430,7 +430,7 @@ def open_page(monkeypatch, page: str, **query: str) -> AppTest:
 def test_compare_page_shows_study_and_paper(monkeypatch):
     sample_rows.fill(Store(), 40)
     at = open_page(monkeypatch, "compare")
-    at.segmented_control(key="choice-closer").set_value("paper").run()
+    at.segmented_control(key="choice-compare-section").set_value("paper").run()
     assert at.selectbox(key="choice-exhibit").value == "akr-table-1"
     assert any("872 examples; this study: 40 examples" in text.value for text in at.markdown)
     at.selectbox(key="choice-exhibit").set_value("kprune-speedups").run()

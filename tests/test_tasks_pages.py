@@ -74,7 +74,7 @@ def test_every_page_shows_the_study(study: str, tmp_path: Path) -> None:
         assert not at.exception, (page, at.exception)
         text = " ".join(str(element.value) for element in [*at.markdown, *at.info, *at.caption])
         if page == "layers":
-            at.segmented_control(key="choice-layers-part").set_value("units").run()
+            at.segmented_control(key="choice-layers-section").set_value("units").run()
             text = " ".join(str(element.value) for element in [*at.markdown, *at.info, *at.caption])
             assert "Which heads and neurons are left?" in text
         if page == "compare":
@@ -85,7 +85,7 @@ def test_every_page_shows_the_study(study: str, tmp_path: Path) -> None:
             for choice, expected in (
                 views | ({"answers": "Read the answers"} if study == "span" else {})
             ).items():
-                at.segmented_control(key="choice-closer").set_value(choice).run()
+                at.segmented_control(key="choice-compare-section").set_value(choice).run()
                 text = " ".join(
                     str(element.value) for element in [*at.markdown, *at.info, *at.caption]
                 )
@@ -113,7 +113,7 @@ def test_structured_model_is_exported_from_the_page(study: str, home: Path) -> N
     at = AppTest.from_file(APP, default_timeout=60)
     at.query_params["study"] = "Questions"
     at.query_params["export-model"] = "2"
-    at.query_params["deploy-part"] = "export"
+    at.query_params["deploy-section"] = "export"
     at.run()
     at.switch_page("pages/deploy.py").run()
     folder = next(field for field in at.text_input if field.label == "Folder").value

@@ -136,7 +136,9 @@ def test_teacher_presents_lesson_with_arrow_keys(server, home):  # noqa: F811
             page.keyboard.press("ArrowRight")
             page.get_by_role("heading", name=f"{number} ·").wait_for()
             settle(page)
-            assert problems(page) == 0 and not page.locator(".st-key-lesson-needs").count(), number
+            assert (
+                problems(page) == 0 and not page.locator(".st-key-lesson-requirements").count()
+            ), number
         screenshot(page, "teacher-3-would-you-ship-it")
         page.keyboard.press("p")
         page.locator("[data-testid=stSidebar]").wait_for()

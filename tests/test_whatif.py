@@ -136,7 +136,7 @@ def test_predictions_are_exact_for_independent_layers(store: Store) -> None:
 
 def test_page_queues_planned_run(store: Store) -> None:
     at = AppTest.from_file(APP, default_timeout=30)
-    at.query_params["layers-part"] = "whatif"
+    at.query_params["layers-section"] = "what-if"
     at.run()
     at.switch_page("pages/layers.py").run()
     assert not at.exception
@@ -148,11 +148,11 @@ def test_page_queues_planned_run(store: Store) -> None:
         "Encoder in a sparse format",
     }
     base = akr_runs(store)[0][0].id
-    at.slider(key=f"share-{base}-5").set_value(20).run()
+    at.slider(key=f"sparsity-{base}-5").set_value(20).run()
     assert float(at.metric[0].value) < float(before["Predicted error"])
-    at.slider(key=f"share-{base}-all").set_value(55).run()
-    at.button(key="plan-least").click().run()
-    sparsities = [at.slider(key=f"share-{base}-{index}").value for index in range(6)]
+    at.slider(key=f"sparsity-{base}-all").set_value(55).run()
+    at.button(key="plan-minimum-error").click().run()
+    sparsities = [at.slider(key=f"sparsity-{base}-{index}").value for index in range(6)]
     assert sum(sparsities) / 6 == pytest.approx(55, abs=0.5) and sparsities[0] > sparsities[-1], (
         "the last layer costs most"
     )
@@ -172,7 +172,7 @@ def test_page_explains_missing_sparsities(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     sample_rows.fill(Store(), 40, runs=(("dense", 0.0), ("magnitude", 0.5), ("akr", 0.5)))
     at = AppTest.from_file(APP, default_timeout=30)
-    at.query_params["layers-part"] = "whatif"
+    at.query_params["layers-section"] = "what-if"
     at.run()
     at.switch_page("pages/layers.py").run()
     assert not at.exception and "at least two sparsities" in at.info[0].value

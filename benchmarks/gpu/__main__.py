@@ -22,9 +22,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .table import markdown
+from .report import markdown
 
-SECTIONS = ("right", "fast", "grows", "quick", "asked")
+SECTIONS = ("correctness", "pruning_time", "scaling", "latency", "attack_queries")
 PACKAGES = (
     "torch",
     "transformers",
@@ -66,7 +66,7 @@ def main() -> int:
         return _measure(options)
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
-        "about": _about(options.device),
+        "environment": _environment(options.device),
         "tiny": options.tiny,
         "sections": {},
     }
@@ -138,20 +138,20 @@ def _measure(options: argparse.Namespace) -> int:
     from prune_core import PruneError
     from prune_core.models.devices import pick_device
 
-    from .setting import Setting
+    from .device_setup import DeviceSetup
 
     try:
-        setting = Setting(pick_device(options.device), options.tiny)
+        setup = DeviceSetup(pick_device(options.device), options.tiny)
     except PruneError as error:
         print(error)
         return 1
     with (options.out / "rows").open("w", buffering=1) as rows:
-        for row in import_module(f"benchmarks.gpu.{options.section}").run(setting):
+        for row in import_module(f"benchmarks.gpu.{options.section}").run(setup):
             rows.write(json.dumps(row) + "\n")
     return 0
 
 
-def _about(device: str) -> dict[str, Any]:
+def _environment(device: str) -> dict[str, Any]:
     import torch
 
     from prune_core import PruneError

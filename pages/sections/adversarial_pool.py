@@ -19,7 +19,7 @@ def offer(view: View, row: dict[str, Any], model: ComparedModel) -> None:
         "Save to pool", icon=":material/bookmark_add:", key=f"pool-{key}", type="tertiary"
     ):
         note = st.text_input("Note", key=f"pool-note-{key}", placeholder="Why is it interesting?")
-        if st.button("Save", key=f"pool-keep-{key}", type="primary"):
+        if st.button("Save", key=f"pool-save-{key}", type="primary"):
             texts: dict[str, Any] = {
                 name: row.get(name) for name in ("text", "pair", "perturbed", "recipe")
             }

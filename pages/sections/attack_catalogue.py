@@ -33,7 +33,7 @@ def panel() -> None:
             {
                 "resource": resource.name,
                 "status": "present" if resource.present else "missing",
-                "how to get it": resource.how,
+                "how to get it": resource.instructions,
                 "for": ", ".join(
                     entry.name for entry in CATALOGUE.values() if resource in entry.needs
                 ),

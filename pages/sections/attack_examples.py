@@ -59,7 +59,7 @@ def _browse(
         if groups:
             titles = {name: f"{name} ({masks[name].sum()})" for name in groups}
             titles = {"all": f"all examples ({len(both)})", **titles}
-            group = ui.pick("turned", titles, groups[0], label="Attack succeeded on")
+            group = ui.pick("attack-group", titles, groups[0], label="Attack succeeded on")
         listed = (both if group == "all" else both[masks[group]]).reset_index(drop=True)
         shown = pd.DataFrame(
             {
@@ -122,7 +122,7 @@ def _read(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
                 )
     states = [state for state in states if state["probabilities"] is not None]
     shown = [state for state in states if state["job"] in {other.job for other in models}]
-    if st.toggle("All selected models", key="all-bars", persist_state="session") and states:
+    if st.toggle("All selected models", key="all-models", persist_state="session") and states:
         shown = states
     if shown:
         ui.chart(

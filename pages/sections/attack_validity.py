@@ -10,8 +10,11 @@ from prune_core.analysis import attack_success
 from prune_core.attacks import catalogue
 from prune_core.attacks.requirements import WORDNET
 
-SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change
-LETTERS = [
+MIN_SIMILARITY, MAX_CHANGED = (
+    0.8,
+    40,
+)  # cosine; percent of the words, the most that BERT-Attack may change
+LETTER_ATTACKS = [
     name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS
 ]
 
@@ -34,32 +37,32 @@ def show(view: View, recipe: str) -> None:
     if examples.empty:
         return
     attacked = attacked[attacked["job"].isin(examples["job"])]
-    with st.container(horizontal=True, vertical_alignment="bottom", key="valid-rule"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="validity-rule"):
         min_similarity = st.slider(
             "Similarity at least",
             0.0,
             1.0,
-            value=SIMILARITY,
+            value=MIN_SIMILARITY,
             step=0.05,
-            key="valid-similarity",
+            key="validity-similarity",
             help=(
                 "Cosine of the MiniLM sentence embeddings of the original and the adversarial "
                 "text; 1 is identical."
             ),
         )
         max_changed = st.slider(
-            "Words changed at most (%)", 5, 100, value=CHANGED, step=5, key="valid-changed"
+            "Words changed at most (%)", 5, 100, value=MAX_CHANGED, step=5, key="validity-changed"
         )
         strict = st.toggle(
             "Apply the similarity threshold to misspellings too",
-            key="valid-letters",
+            key="validity-misspellings",
             help=(
                 "Off: misspelled texts are checked by the percentage of changed words and the "
                 "flags only; see How to read this."
             ),
         )
     flaws = attack_success.invalid_examples(
-        examples, min_similarity, max_changed / 100, spared=() if strict else LETTERS
+        examples, min_similarity, max_changed / 100, spared=() if strict else LETTER_ATTACKS
     )
     counted = attack_success.only_valid(examples, ~flaws.any(axis=1))
     valid, all_texts = (
@@ -73,7 +76,7 @@ def show(view: View, recipe: str) -> None:
         f"Dot: only valid texts count as a success, with its 95% {interval}; ring: all texts count"
         f"{seed_notes[0]}. n is the number of examples{seed_notes[1]}.",
         plots.success(valid, view.models, view.dark, rings=all_texts),
-        key="valid-success",
+        key="validity-success",
     )
     _reasons(view, attacked, flaws)
     note = ""

@@ -59,30 +59,30 @@ def _check(experiment: Experiment) -> DataCheck:
 
 
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Show the result; return `labels` for the plan, `found` (None until checked) and `kind`."""
+    """Show the result; return `labels` for the plan, `check` (None until finished) and `kind`."""
     chosen = st.session_state.get("label-pairs", {}).get(_data_key(plan), "")
     if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
-        return {"found": None, "kind": "classification", "labels": ""}
+        return {"check": None, "kind": "classification", "labels": ""}
     check = _check(data_experiment({**plan, "labels": chosen}))
     with st.container(border=True, key="data-check"):
         if not check.is_over:
             st.fragment(_wait, run_every=0.5)(check)
-            return {"found": None, "kind": "", "labels": chosen}
+            return {"check": None, "kind": "", "labels": chosen}
         try:
             result = check.result()
         except PruneError as error:
             st.error(str(error))
-            return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
+            return {"check": {"error": str(error)}, "kind": "", "labels": chosen}
         _describe(result, str(plan["task"]))
         _label_table(plan, result, chosen)
         if chosen and st.button(
             "Reset the label mapping",
-            key="forget-labels",
+            key="reset-labels",
             icon=":material/undo:",
         ):
-            _remember(plan, "")
+            _store_labels(plan, "")
             st.rerun()
-    return {"found": result, "kind": result["kind"], "labels": chosen}
+    return {"check": result, "kind": result["kind"], "labels": chosen}
 
 
 def is_ready(plan: Sequence[Experiment]) -> None:
@@ -161,10 +161,10 @@ def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
             },
         }
     st.session_state.update(filled)
-    _remember({**experiment, **source}, labels)
+    _store_labels({**experiment, **source}, labels)
 
 
-def _remember(plan: Mapping[str, Any], labels: str) -> None:
+def _store_labels(plan: Mapping[str, Any], labels: str) -> None:
     st.session_state["label-pairs"] = {
         **st.session_state.get("label-pairs", {}),
         _data_key(plan): labels,
@@ -186,7 +186,7 @@ def _label_table(plan: Mapping[str, Any], result: Mapping[str, Any], chosen: str
     if len(values) > MAX_VALUES:
         st.caption(f"{len(values)} label values; map them with --labels on the command line.")
         return
-    detected, selected = result.get("meant") or {}, parse_pairs(chosen)
+    detected, selected = result.get("label_map") or {}, parse_pairs(chosen)
     with st.expander(
         "Mapping of label values",
         expanded="error" in result,
@@ -206,9 +206,11 @@ def _label_table(plan: Mapping[str, Any], result: Mapping[str, Any], chosen: str
                         f"{value} · {counts[value]:,} rows",
                         options,
                         options.index(initial) if initial in options else None,
-                        key=f"means-{_data_key(plan)}-{chosen}-{value}",
+                        key=f"label-of-{_data_key(plan)}-{chosen}-{value}",
                         placeholder="which label?",
                     )
         if st.button("Use this mapping", key="use-labels", icon=":material/check:"):
-            _remember(plan, format_pairs({value: name for value, name in labels.items() if name}))
+            _store_labels(
+                plan, format_pairs({value: name for value, name in labels.items() if name})
+            )
             st.rerun()

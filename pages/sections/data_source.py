@@ -46,7 +46,7 @@ KNOWN_CHECKPOINTS = (
 def data_source_form(store: Store) -> dict[str, Any]:
     """Draw step 1; return checkpoint, data and sample sizes as keys of a sweep.
 
-    `task` is "" until data can be read. The result also has `found`, the result of the data check
+    `task` is "" until data can be read. The result also has `check`, the result of the data check
     (None until it is finished), and the task type `kind` ("" if unknown).
     """
     left, right = st.columns(2, gap="medium")
@@ -75,7 +75,7 @@ def data_source_form(store: Store) -> dict[str, Any]:
             _hub_rows(str(plan["task"]), str(plan.get("config", "")), str(plan.get("split", "")))
         if plan["task"] and plan["calibration"]:
             plan |= _with_attacked(store, plan)
-    checked: dict[str, Any] = {"found": None, "kind": ""}
+    checked: dict[str, Any] = {"check": None, "kind": ""}
     if plan["task"] and plan["calibration"] is not None:
         checked = data_check.panel(plan)
         plan["labels"] = checked.pop("labels")
@@ -102,14 +102,14 @@ def _checkpoint(store: Store) -> str:
     known = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
 
     def use() -> None:
-        if selected := st.session_state["checkpoint-found"]:
+        if selected := st.session_state["known-checkpoint"]:
             st.session_state["checkpoint"] = selected
 
     right.selectbox(
         "or a known checkpoint",
         known,
         None,
-        key="checkpoint-found",
+        key="known-checkpoint",
         on_change=use,
         placeholder="choose",
         help=KNOWN_CHECKPOINTS,
@@ -178,12 +178,12 @@ def _calibration(store: Store) -> str | None:
 
     Return "" for the task's own, a path, or job:ID; None if it cannot be read.
     """
-    with st.expander("Calibrate on other examples", icon=":material/tune:", key="own-calibration"):
+    with st.expander("Calibrate on other examples", icon=":material/tune:", key="calibration-data"):
         kind = st.radio(
             "Calibrate on",
             list(CALIBRATIONS),
             format_func=CALIBRATIONS.__getitem__,
-            key="calibrate-on",
+            key="calibration-kind",
             persist_state="session",
         )
         if kind.startswith("attacked"):
@@ -227,7 +227,7 @@ def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
         **{name: str(plan.get(name, "")) for name in examples.DataSource.__dataclass_fields__}
     )
     if adversarial_calibration.check_leakage(store, source):
-        st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
+        st.warning(adversarial_calibration.LEAKAGE_WARNING, icon=":material/warning:")
     resolved = ui.run_action(adversarial_calibration.resolve, store, source)
     return {"calibration": resolved.calibration} if resolved else {"task": ""}
 
@@ -257,7 +257,7 @@ def _hub_rows(task: str, config: str, split: str) -> None:
                 )
             except PruneError as error:
                 st.warning(str(error), icon=":material/cloud_off:")
-                if st.button("Retry", key="peek-again", icon=":material/refresh:"):
+                if st.button("Retry", key="retry-preview", icon=":material/refresh:"):
                     _preview.clear()
                     st.rerun()
 
@@ -288,4 +288,4 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
         f"{formatting.inline(metric.title)}** on {row['n']} evaluation examples (95% interval "
         f"{metric.show(row['low'])} to {metric.show(row['high'])}; job {known[-1].id})."
     )
-    label_order.offer(store, known[-1], "take")
+    label_order.offer(store, known[-1], "prune")

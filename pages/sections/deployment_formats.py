@@ -36,7 +36,7 @@ def _formats(files: pd.DataFrame) -> None:
         scaled["under_attack"] = 100 * files["under_attack"]
     _file_table(
         files.assign(**scaled),
-        "forms",
+        "formats",
         {
             "model": "Model",
             "form": "Format",
@@ -88,7 +88,7 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
     recovered = 100 * (1 - matrices["divergence"] / max(files["own_divergence"].iloc[1], 1e-12))
     ui.table(
         matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]],
-        "doctor",
+        "quantization",
         {
             "part": "In fp32",
             "back": st.column_config.ProgressColumn(

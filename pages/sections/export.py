@@ -20,13 +20,13 @@ def page(view: View) -> None:
     """Draw both sections: the model, then the results."""
     _model(view)
     st.markdown("#### Export the results")
-    with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="export-results"):
         _report(view)
         st.download_button(
             "All rows as Parquet",
             lambda: parquet.zipped(view.store, view.runs),
             "prunescope-rows.zip",
-            key="take-rows",
+            key="export-rows",
             icon=":material/table_rows:",
             on_click="ignore",
             help="All tables of the selected models, one file per table; read them with pandas.",
@@ -48,11 +48,11 @@ def _model(view: View) -> None:
     st.markdown("#### Export a model")
     model = ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
     view.caption_seed("The exported model is that of", [model])
-    with st.container(horizontal=True, key="export-forms"):
+    with st.container(horizontal=True, key="export-formats"):
         compact = model.structured and st.toggle(
             "Remove pruned heads and neurons",
             value=True,
-            key="export-cut",
+            key="export-compact",
             help="A smaller and faster model, loaded by `prune_core.load(folder)`.",
         )
         onnx = st.toggle(

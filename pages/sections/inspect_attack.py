@@ -37,7 +37,7 @@ class Attempt:
 
     def results(self) -> list[tuple[ComparedModel, dict]]:
         """Return the result so far for each model."""
-        return list(zip(self.subject.checkpoints, self.attack.models, strict=True))
+        return list(zip(self.subject.checkpoints, self.attack.results, strict=True))
 
 
 def section(
@@ -69,10 +69,10 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
         recipe = ui.choice_widget(
             st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
-        titles = {"": f"prediction of {first} ({dense['said'][0]})"} | {
+        titles = {"": f"prediction of {first} ({dense['predictions'][0]})"} | {
             name: name for name in names
         }
-        chosen = ui.pick("inspect-right", titles, label="Correct label", width=260)
+        chosen = ui.pick("inspect-label", titles, label="Correct label", width=260)
         if st.button(
             f"Attack {plural(len(predicted), 'model')}",
             key="attack",
@@ -81,7 +81,7 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
         ):
             if running := st.session_state.get(SESSION_KEY):
                 running.attack.cancel()
-            label = names.index(chosen or dense["said"][0])
+            label = names.index(chosen or dense["predictions"][0])
             attack = subject.client.attack(
                 list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label
             )
@@ -104,7 +104,7 @@ def _watch(view: View, attempt: Attempt, paste: Paste) -> None:
         finished = sum("outcome" in result for _, result in attempt.results())
         state = "Loading the models …"
         if any(result for _, result in attempt.results()):
-            state = f"Finished on {finished} of {plural(len(attempt.attack.models), 'model')}"
+            state = f"Finished on {finished} of {plural(len(attempt.attack.results), 'model')}"
         st.markdown(f":material/hourglass_top: {state}")
         st.button("Stop", key="attack-stop", icon=":material/stop:", on_click=attempt.attack.cancel)
     _result(view, attempt, paste)
@@ -122,12 +122,12 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         horizontal_alignment="right",
         key="attack-axis",
     ):
-        by = ui.segments("attack-by", plots.AXES, "queries", label="Across")
+        by = ui.segments("attack-axis", plots.AXES, "queries", label="Across")
     ui.chart(
         "How fast does the attack succeed on each model?",
         f"Probability of “{attempt.label_name}” for the best text found so far; each dot is a "
         f"change that {attempt.recipe} accepted, a cross marks success. One text, "
-        f"{plural(len(attempt.attack.models), 'model')}.",
+        f"{plural(len(attempt.attack.results), 'model')}.",
         plots.attack_steps(
             attempt.results(),
             by,
@@ -216,7 +216,7 @@ def _transfer(attempt: Attempt) -> None:
             table[model.label] = [
                 f"{label} · {percent(probabilities[attempt.label])}"
                 for label, probabilities in zip(
-                    output["said"], output["probabilities"], strict=True
+                    output["predictions"], output["probabilities"], strict=True
                 )
             ]
     table["text"] = list(texts.values())

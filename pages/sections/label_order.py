@@ -43,6 +43,6 @@ def offer(store: Store, job: Job, key: str) -> None:
         border=True, horizontal=True, vertical_alignment="center", key=f"label-order-{key}"
     ):
         st.warning(order.sentence, icon=":material/swap_horiz:")
-        if st.button("Use this mapping", key=f"take-order-{key}", icon=":material/check:"):
+        if st.button("Use this mapping", key=f"use-order-{key}", icon=":material/check:"):
             data_check.fill_form(job.experiment, order.labels)
             st.switch_page("pages/prune.py")

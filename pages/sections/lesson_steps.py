@@ -54,11 +54,11 @@ def pruned_layers(
     """Draw the example layer pruned by two methods side by side; "" is the dense layer."""
     columns = st.columns(2, gap="medium")
     with columns[0]:
-        sparsity = _percentage("Sparsity", 90, 50, key="removed")
+        sparsity = _percentage("Sparsity", 90, 50, key="sparsity")
     inherited = 0.0
     if has_errors:
         with columns[1]:
-            inherited = _percentage("Error of the inputs", 60, 30, key="wrong")
+            inherited = _percentage("Error of the inputs", 60, 30, key="input-error")
     for column, (method, title) in zip(st.columns(2, gap="medium"), methods.items(), strict=True):
         layer = inspector.small_layer(method or "magnitude", sparsity, inherited)
         with column:
@@ -70,14 +70,16 @@ def pruned_layers(
 def _layer(layer: dict, title: str, key: str, *, is_dense: bool, dark: bool) -> None:
     if is_dense:
         description = "Six outputs, eight inputs: every number is a weight."
-        figure = plots.matrix(layer["weight"], None, layer["sizes"], dark=dark)
+        figure = plots.matrix(layer["weight"], None, layer["input_rms"], dark=dark)
     else:
-        zeros = sum(value == 0 for row in layer["pruned"] for value in row) / 48
+        zeros = sum(value == 0 for row in layer["pruned_weight"] for value in row) / 48
         description = (
             f"{formatting.percent(zeros)} of the weights are zero; the relative error of the "
-            f"output is {formatting.percent(layer['total'])}."
+            f"output is {formatting.percent(layer['total_error'])}."
         )
-        figure = plots.matrix(layer["pruned"], layer["weight"], layer["sizes"], dark=dark)
+        figure = plots.matrix(
+            layer["pruned_weight"], layer["weight"], layer["input_rms"], dark=dark
+        )
     ui.chart(title, description, figure, key=key, small=True)
 
 
@@ -109,7 +111,7 @@ def attack(view: View, inspector: Inspector) -> None:
         st.info("No attack succeeded on the selected models.")
         return
     number = st.slider(
-        "Example", 1, len(rows), value=1, key="lesson-sentence", persist_state="session"
+        "Example", 1, len(rows), value=1, key="lesson-example", persist_state="session"
     )
     row = rows.iloc[number - 1]
     st.html(ui.marked_words(row["text"], row["perturbed"]))
@@ -126,7 +128,7 @@ def attack(view: View, inspector: Inspector) -> None:
 
 def averaging(view: View, inspector: Inspector) -> None:
     """Draw the error of an average of fine-tunes."""
-    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="alike")
+    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="correlation")
     ui.chart(
         "What does averaging leave?",
         "Squared error of the average of k fine-tunes, relative to that of one fine-tune.",
@@ -158,11 +160,11 @@ def deployment_limit(view: View, inspector: Inspector) -> None:
     """Draw the test of an accuracy limit with adjustable sample size, loss and limit."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
-    lost = middle.slider(
-        "Measured accuracy loss (points)", 0.0, 5.0, value=1.0, step=0.5, key="lesson-lost"
+    loss = middle.slider(
+        "Measured accuracy loss (points)", 0.0, 5.0, value=1.0, step=0.5, key="lesson-loss"
     )
     limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
-    broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
+    broken, fixed = round(n * (loss / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
     verdict = deployment_check.check_limit(
         "accuracy_loss", "", evidence.paired_loss(broken, fixed, n), policy=policy, tests=1

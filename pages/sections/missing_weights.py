@@ -15,11 +15,13 @@ TIMEOUT = 3600.0  # seconds
 def saved_models(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
     """Return the models with saved weights; offer to prune the others again."""
     saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
-    lacking = [model for model in models if model not in saved and "prune" in view.job(model).done]
-    if lacking and not child_process.is_running("remake"):
-        _offer(view, lacking)
+    without_weights = [
+        model for model in models if model not in saved and "prune" in view.job(model).done
+    ]
+    if without_weights and not child_process.is_running("reprune"):
+        _offer(view, without_weights)
     child_process.show(
-        "remake",
+        "reprune",
         "Pruning again from the seed …",
         lambda output: st.success(output, icon=":material/check:"),
         once=True,
@@ -27,16 +29,15 @@ def saved_models(view: View, models: Sequence[ComparedModel]) -> list[ComparedMo
     return saved
 
 
-def _offer(view: View, lacking: Sequence[ComparedModel]) -> None:
-    seconds = 5 + sum(view.job(model).seconds.get("prune", 0.0) for model in lacking)
-    with st.container(horizontal=True, vertical_alignment="center", key="remake-offer"):
-        names = ", ".join(ui.escape(model.label) for model in lacking)
+def _offer(view: View, without_weights: Sequence[ComparedModel]) -> None:
+    seconds = 5 + sum(view.job(model).seconds.get("prune", 0.0) for model in without_weights)
+    with st.container(horizontal=True, vertical_alignment="center", key="reprune-offer"):
+        names = ", ".join(ui.escape(model.label) for model in without_weights)
         st.markdown(f":gray[Weights not saved: {names}.]")
         if st.button(
             f"Prune again, about {formatting.approximate_seconds(seconds)}",
-            key="prune-again",
+            key="reprune-button",
             icon=":material/refresh:",
         ):
-            child_process.start(
-                "remake", "reprune", *(str(model.job) for model in lacking), timeout=TIMEOUT
-            )
+            jobs = [str(model.job) for model in without_weights]
+            child_process.start("reprune", "reprune", *jobs, timeout=TIMEOUT)

@@ -32,7 +32,7 @@ def section(view: frame.View) -> None:
     }
     st.caption(_legend(exhibit, points_by_metric))
     columns = min(2, len(points_by_metric))
-    with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
+    with st.grid(columns, min_column_width=380, gap="small", key="paper-charts") as grid:
         for metric, points in points_by_metric.items():
             with grid.cell():
                 _chart(exhibit, metric, points, dark=view.dark, height=HEIGHTS[columns])
@@ -99,7 +99,7 @@ def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, heig
         axis.title,
         f"This study: {sample}." if sample else "Published results only.",
         plots.published_comparison(points, axis, exhibit.against, dark=dark, height=height),
-        key=f"beside-{metric}",
+        key=f"paper-{metric}",
         small=True,
     )
 

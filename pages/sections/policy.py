@@ -15,7 +15,7 @@ def form(kind: str, metric: str) -> Policy:
     st.markdown("#### Limits")
     rows = st.container()
     with st.expander(
-        "Slices, confidence and policy file", icon=":material/tune:", key="policy-more"
+        "Slices, confidence and policy file", icon=":material/tune:", key="policy-options"
     ):
         _read_file()
         slices = st.text_input(
@@ -54,8 +54,8 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
         unit = f"{criterion.unit}, {policy.limit_direction(name)}"
         is_on = switch.toggle(
             f"{title} :small[:gray[{unit}]]",
-            criterion.asked,
-            key=f"asked-{name}",
+            criterion.in_default_policy,
+            key=f"use-limit-{name}",
             help=criterion.help,
             persist_state="session",
         )
@@ -84,7 +84,7 @@ def _read_file() -> None:
     loaded = ui.run_action(policy.parse, text, file.name)
     if loaded is None or file.file_id == st.session_state.get("policy-seen"):
         return
-    limits = {f"asked-{name}": name in loaded.limits for name in CRITERIA} | {
+    limits = {f"use-limit-{name}": name in loaded.limits for name in CRITERIA} | {
         f"limit-{name}": float(value) for name, value in loaded.limits.items()
     }
     st.session_state.update(

@@ -21,7 +21,7 @@ def browser(view: View) -> None:
     model_rows = rows[rows["job"] == model.job]
     change = model_rows["pruned_f1"] - model_rows["dense_f1"]
     groups = {"broken": model_rows[change < 0], "fixed": model_rows[change > 0], "all": model_rows}
-    group = ui.segments("answers", FILTERS, "broken", label="Questions")
+    group = ui.segments("answer-group", FILTERS, "broken", label="Questions")
     shown = groups[group]
     if shown.empty:
         st.info(f"No question is {FILTERS[group]}: choose another group.")

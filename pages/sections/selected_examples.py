@@ -18,7 +18,7 @@ def panel(view: View, model: ComparedModel) -> None:
     """Draw the selected example in detail, or compare the selected group with the rest."""
     if not view.examples or warn_if_ambiguous(view, view.first_seed("prediction")):
         return
-    with st.container(border=True, key="chosen-examples"):
+    with st.container(border=True, key="selected-examples"):
         view.caption_seed("This section shows")
         if len(view.examples) == 1:
             _one(view, view.examples[0])
@@ -77,7 +77,7 @@ def _one(view: View, example: int) -> None:
             if attempt["outcome"] == "success":
                 entry[attempt["recipe"]] += f": {attempt['perturbed']}"
         table.append(entry)
-    ui.table(pd.DataFrame(table), "chosen-example", {"confidence": ui.percent_bar("confidence")})
+    ui.table(pd.DataFrame(table), "selected-example", {"confidence": ui.percent_bar("confidence")})
     if st.button("Inspect this example", key="inspect-example", icon=":material/search:"):
         st.session_state["inspect-texts"] = (first["text"], first["pair"])
         st.switch_page("pages/inspect.py")
@@ -110,7 +110,7 @@ def _group(view: View, model: ComparedModel, examples: Sequence[int]) -> None:
         inside = model_rows[model_rows["example"].isin(list(examples))]
         ui.table(
             ui.readable_labels(inside[["text", "label", "dense", "pruned"]], view.label_names),
-            "chosen-group",
+            "selected-group",
             {"text": st.column_config.TextColumn("text", width="large")},
             plain=inside,
             height=240,

@@ -22,7 +22,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     )
     objective = "smallest"
     if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
-        objective = ui.segments("smallest-way", OBJECTIVES, objective, label="Objective")
+        objective = ui.segments("search-objective", OBJECTIVES, objective, label="Objective")
     command = [
         "shrink-to",
         "--job",
@@ -65,11 +65,11 @@ def _watch(folder: Path) -> None:
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
     output = [line for line in text.splitlines() if line.strip()]
     if state.status == "running":
-        st.session_state["smallest-working"] = True
+        st.session_state["search-running"] = True
         st.progress(min(1.0, state.progress), text=state.detail)
-        if st.button("Stop", key="stop-smallest", icon=":material/stop:"):
+        if st.button("Stop", key="stop-search", icon=":material/stop:"):
             ui.run_action(background.stop, folder)
-    elif st.session_state.pop("smallest-working", False):
+    elif st.session_state.pop("search-running", False):
         st.rerun()  # the whole page, as a study was added
     elif state.status == "stopped":
         st.info(

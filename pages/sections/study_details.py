@@ -85,7 +85,7 @@ def compare_studies(store: Store, study: str, other: str) -> None:
         st.info(f"{study} and {other} have no quantity in common.", icon=":material/info:")
         return
     quantity: Quantity = first[
-        ui.pick("beside-figure", {key: first[key].title for key in keys}, label="Quantity")
+        ui.pick("comparison-quantity", {key: first[key].title for key in keys}, label="Quantity")
     ]
     summaries = [
         _summary(store, name, rows, quantity=quantity)
@@ -104,7 +104,7 @@ def compare_studies(store: Store, study: str, other: str) -> None:
         other: after.map(quantity.show),
         "Difference": (after - before).map(difference),
     }
-    ui.table(pd.DataFrame(columns), "beside", plain=shared)
+    ui.table(pd.DataFrame(columns), "study-comparison", plain=shared)
     st.caption(
         "The studies may differ in sample, seed or settings, so a difference here does not compare "
         "methods."

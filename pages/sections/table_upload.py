@@ -172,7 +172,7 @@ def _parsing_form(path: str, dialect: Dialect, splits: str, is_open: bool = Fals
     has_parts = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
     if has_parts or splits or st.session_state.get(f"split-{path}"):
         with st.expander(
-            "Read another split, sheet or key", icon=":material/tune:", key="read-part"
+            "Read another split, sheet or key", icon=":material/tune:", key="split-form"
         ):
             st.text_input(
                 "Split, sheet or key",
@@ -187,9 +187,9 @@ def _parsing_form(path: str, dialect: Dialect, splits: str, is_open: bool = Fals
     if has_parts or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
     with st.expander(
-        "Parsing options", expanded=is_open, icon=":material/tune:", key="read-otherwise"
+        "Parsing options", expanded=is_open, icon=":material/tune:", key="parsing-form"
     ):
-        grid = st.grid(5, min_column_width=150, gap="small", key="how")
+        grid = st.grid(5, min_column_width=150, gap="small", key="parsing-options")
         cells = {name: grid.cell() for name in PARSING}
         separators = {
             "": f"auto ({SEPARATORS.get(dialect.separator, dialect.separator) or 'none'})",

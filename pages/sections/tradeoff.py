@@ -79,7 +79,7 @@ def _sliders(
         title = quantities[attacked].title.removeprefix("Accuracy under ")
         sliders.append(
             Slider(
-                "attacked",
+                "under-attack",
                 f"Maximum loss under {title} (points)",
                 f"loss of accuracy under {title}",
                 unit="points",
@@ -91,7 +91,7 @@ def _sliders(
     if "speedup" in quantities:
         sliders.append(
             Slider(
-                "faster",
+                "speedup",
                 "Minimum speed-up",
                 "speed-up",
                 unit="times",
@@ -103,7 +103,7 @@ def _sliders(
     if "nonzeros" in quantities:
         sliders.append(
             Slider(
-                "left",
+                "weights",
                 "Maximum weights left (%)",
                 "fraction of weights left",
                 unit="percent",
@@ -124,7 +124,7 @@ def _within(
     sliders = [] if dense.empty else _sliders(by_job, dense.iloc[0], quantities, attacked=attacked)
     if not sliders:
         return
-    nonzero = {slider.name: slider.values for slider in sliders}.get("left", 1 - by_job["asked"])
+    nonzero = {slider.name: slider.values for slider in sliders}.get("weights", 1 - by_job["asked"])
     limits, values = [], pd.DataFrame({"left": nonzero})
     with st.container(gap="xsmall", key="limits"):
         for column, slider in zip(st.columns(len(sliders)), sliders, strict=True):

@@ -44,7 +44,7 @@ def show(view: View) -> None:
         job: group[0].label.replace(f" {group[0].level}", "", 1)
         for job, (group, _) in setups.items()
     }
-    job = ui.segments("plan", titles, list(setups)[-1], label="Method")
+    job = ui.segments("what-if-method", titles, list(setups)[-1], label="Method")
     models, curves = setups[job]
     view.caption_seed("This section shows", models)
     sparsities = _sliders(curves, job)
@@ -70,7 +70,7 @@ def show(view: View) -> None:
             "One mark per run: predicted against measured error, equal on the dotted line. Hollow "
             "marks have custom sparsities by layer.",
             plots.predicted_vs_measured(checks, view.dark),
-            key="plan-held",
+            key="plan-checks",
             small=True,
         )
     _checks(curves, checks)
@@ -78,7 +78,7 @@ def show(view: View) -> None:
 
 def _sliders(curves: whatif.Curves, job: int) -> list[float]:
     """Draw one slider per layer, in percent, and two buttons that set all of them."""
-    keys = [f"share-{job}-{index}" for index in range(len(curves.blocks))]
+    keys = [f"sparsity-{job}-{index}" for index in range(len(curves.blocks))]
     maximum = int(100 * curves.most + 0.5)
     # midway between the measured sparsities, where a prediction is more informative than the runs
     default = round(100 * sum(curves.blocks[0].sparsities[[0, -1]]) / 2)
@@ -96,14 +96,14 @@ def _sliders(curves: whatif.Curves, job: int) -> list[float]:
             1,
             maximum,
             value=default,
-            key=f"share-{job}-all",
+            key=f"sparsity-{job}-all",
             format="%d%%",
             persist_state="session",
         )
-        st.button("Uniform", key="plan-alike", on_click=fill, args=([target / 100] * len(keys),))
+        st.button("Uniform", key="plan-uniform", on_click=fill, args=([target / 100] * len(keys),))
         st.button(
             "Minimum error",
-            key="plan-least",
+            key="plan-minimum-error",
             on_click=lambda: fill(whatif.lowest_error(curves, target / 100)),
             type="primary",
             help="Distribute the target sparsity over layers to minimize the predicted error.",
@@ -259,7 +259,7 @@ def _checks(curves: whatif.Curves, checks: Sequence[whatif.PredictionCheck]) -> 
             for check in checks
         ]
     )
-    ui.table(table, "plan-held", {name: f"{name} {title}" for name in ("predicted", "measured")})
+    ui.table(table, "plan-checks", {name: f"{name} {title}" for name in ("predicted", "measured")})
     ui.how_to_read(
         "Each run was also measured with **one layer at a time** replaced by its pruned version. "
         "Between measured sparsities, a layer's error $e_b$ is interpolated by a power law. Errors "

@@ -104,10 +104,12 @@ def attention(view: View, subject: Subject) -> None:
         return
     layer = next(iter(overview.values()))
     with st.container(horizontal=True, vertical_alignment="bottom", key="attention-choices"):
-        blocks = {number: str(number) for number in range(1, layer["blocks"] + 1)}
-        block = ui.pick("attention-block", blocks, layer["blocks"], label="Layer", width=110) - 1
+        blocks = {number: str(number) for number in range(1, layer["block_count"] + 1)}
+        block = (
+            ui.pick("attention-block", blocks, layer["block_count"], label="Layer", width=110) - 1
+        )
         titles: dict[Any, str] = {MEAN: "mean over remaining heads"}
-        titles |= {number: f"head {number}" for number in range(1, layer["of"] + 1)}
+        titles |= {number: f"head {number}" for number in range(1, layer["head_count"] + 1)}
         head = ui.pick("attention-head", titles, label="Head", width=230)
     head = None if head == MEAN else head - 1
     results = _call(
@@ -147,9 +149,10 @@ def attention(view: View, subject: Subject) -> None:
 def _show_removed(results: dict[ComparedModel, dict], block: int, head: int | None) -> None:
     """Show which heads of the layer are removed in each model."""
     for model, result in results.items():
-        removed = sorted(set(range(result["of"])) - set(result["heads"]))
+        head_count = result["head_count"]
+        removed = sorted(set(range(head_count)) - set(result["heads"]))
         if not result["heads"]:
-            st.info(f"{model.label}: all {result['of']} heads of layer {block + 1} are removed.")
+            st.info(f"{model.label}: all {head_count} heads of layer {block + 1} are removed.")
         elif not result["weights"] and head is not None:
             st.info(
                 f"{model.label}: head {head + 1} of layer {block + 1} is removed. "
@@ -157,7 +160,7 @@ def _show_removed(results: dict[ComparedModel, dict], block: int, head: int | No
             )
         elif removed:
             st.caption(
-                f"{model.label}: {len(removed)} of {result['of']} heads of layer {block + 1} are "
+                f"{model.label}: {len(removed)} of {head_count} heads of layer {block + 1} are "
                 f"removed ({_format_heads(removed)})."
             )
 
@@ -170,7 +173,7 @@ def _choose_two(view: View, subject: Subject) -> list[ComparedModel]:
     return [
         models[0],
         ui.one_model(
-            models[1:], "inspect-beside", f"Compare {models[0].label} with", dark=view.dark
+            models[1:], "inspect-second-model", f"Compare {models[0].label} with", dark=view.dark
         ),
     ]
 

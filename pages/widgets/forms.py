@@ -10,21 +10,23 @@ from prune_core import formatting
 from prune_core.plugins import Options, option_specs
 
 
-def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str]) -> Any:
+def option_widget(spec: Mapping[str, Any], key: str, unavailable: Mapping[str, str]) -> Any:
     """Draw the widget of an option (a dict of `option_specs`) and return its value.
 
-    `lacking` has the choices that are not available on this machine, with the reasons.
+    `unavailable` has the choices that are not available on this machine, with the reasons.
     """
     label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
     common = {"key": key, "help": spec["help"], "persist_state": "session"}
     if spec.get("several"):
-        choices = [choice for choice in spec["choices"] if choice not in lacking]
+        choices = [choice for choice in spec["choices"] if choice not in unavailable]
         selected = st.multiselect(label, choices, spec["default"].split(", "), **common)
-        reasons = [f"- {lacking[choice]}" for choice in spec["choices"] if choice in lacking]
+        reasons = [
+            f"- {unavailable[choice]}" for choice in spec["choices"] if choice in unavailable
+        ]
         if reasons:
             with st.expander(
                 f":gray[{len(reasons)} more are not available on this machine]",
-                key=f"lacking-{key}",
+                key=f"unavailable-{key}",
             ):
                 st.caption("\n".join(reasons))
         return ", ".join(selected or spec["default"].split(", "))
@@ -66,7 +68,7 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
     """Draw a plug-in's options, expert ones collapsed; return those that differ from defaults."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
-    lacking: dict[str, str] = getattr(kind, "lacking", dict)()
+    unavailable: dict[str, str] = getattr(kind, "unavailable_choices", dict)()
     for expert in (False, True):
         group = [spec for spec in specs if bool(spec.get("expert")) is expert]
         if not group:
@@ -80,7 +82,7 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
         with place, st.grid(2, min_column_width=150, gap="xsmall"):
             for spec in group:
                 values[spec["name"]] = option_widget(
-                    spec, f"option-{kind.name}-{spec['name']}", lacking
+                    spec, f"option-{kind.name}-{spec['name']}", unavailable
                 )
     return {
         spec["name"]: values[spec["name"]]

@@ -24,7 +24,7 @@ from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
-SEEDS = {"one": "averaged", "apart": "separate"}
+SEEDS = {"averaged": "averaged", "separate": "separate"}
 MAX_EXAMPLES = 300  # a longer list does not fit into a URL
 WARM_AFTER = 3.0  # seconds
 SEGMENTS = 3  # sparsities shown as segments; more get a slider
@@ -181,6 +181,7 @@ def view() -> View:
 
 def draw_sidebar() -> None:
     """Draw the sidebar and store the selection; call this once, before the page."""
+    ui.update_query_parameters()
     if message := st.session_state.pop("message", ""):
         st.toast(message, icon=":material/inventory_2:", duration="long")
     store, dark = Store(), st.context.theme.type == "dark"
@@ -201,13 +202,13 @@ def draw_sidebar() -> None:
         )
         _sample(runs)
         is_active = any(job.status in ACTIVE for job in store.jobs())
-        st.session_state["seen"] = _state(store.jobs())
+        st.session_state["queue-state"] = _state(store.jobs())
         st.fragment(_queue, run_every=1.0 if is_active else None)(store)
 
 
 def choose_examples(study: str, examples: Sequence[int]) -> None:
     """Select examples; an empty sequence clears the selection. It is stored in the URL."""
-    st.session_state["examples-chosen"] = (
+    st.session_state["selected-examples-by-study"] = (
         study,
         ",".join(str(int(example)) for example in dict.fromkeys(examples)),
     )
@@ -216,7 +217,7 @@ def choose_examples(study: str, examples: Sequence[int]) -> None:
 def _examples(study: str) -> tuple[int, ...]:
     """Return the selected examples of the study and draw a button that clears them."""
     source, text = st.session_state.setdefault(
-        "examples-chosen", (study, st.query_params.get("examples", ""))
+        "selected-examples-by-study", (study, st.query_params.get("examples", ""))
     )
     examples: tuple[int, ...] = ()
     if source == study:  # indices of another study's sample have no meaning here
@@ -260,7 +261,7 @@ def _choose_models(runs: list[Job], dark: bool) -> list[ComparedModel]:
     averaged = seeds.merge_seeds(models, runs)
     # a switch and not part of the choice of models: models selected in one mode do not exist in the
     # other
-    if len(averaged) < len(models) and ui.segments("seeds", SEEDS, label="Seeds") == "one":
+    if len(averaged) < len(models) and ui.segments("seeds", SEEDS, label="Seeds") == "averaged":
         models = averaged
         st.caption(f"Values are the {seeds.means(models)}, unless a chart or table names a seed.")
     by_job = {model.job: model for model in models}
@@ -330,7 +331,7 @@ def _queue(store: Store) -> None:
     """Show running jobs with progress, and queued ones; rerun the page after each stage."""
     jobs.housekeeping(store)
     all_jobs = store.jobs()
-    if _state(all_jobs) != st.session_state.get("seen"):
+    if _state(all_jobs) != st.session_state.get("queue-state"):
         st.rerun()
     running = [job for job in all_jobs if job.status == Status.RUNNING]
     queued = [job for job in all_jobs if job.status == Status.QUEUED]

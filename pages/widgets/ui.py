@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from prune_core import PruneError, plots
+from prune_core.aliases import current_query
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.attacks import changed_words
 from prune_core.data.metrics import entities
@@ -29,8 +30,8 @@ def choice_widget(
 
     Streamlit drops the value of a widget when its page is left, so it is stored under another key.
     """
-    kept = st.session_state.setdefault("kept", {})
-    key, scope, initial_key = f"choice-{name}", f"options-{name}", f"start-{name}"
+    choices = st.session_state.setdefault("choices", {})
+    key, scope, initial_key = f"choice-{name}", f"options-{name}", f"initial-{name}"
     known = st.session_state.get(scope)
     if key not in st.session_state or known != list(
         options
@@ -51,7 +52,7 @@ def choice_widget(
         value = default  # a segmented control can be deselected
     if multi:
         value = [option for option in options if option in value] or list(default)[:1]
-    kept[name] = value
+    choices[name] = value
     text, default_text = (
         ",".join(map(str, each)) if multi else str(each) for each in (value, default)
     )
@@ -69,14 +70,21 @@ def _initial_value(
     by_text = {str(option): option for option in options}
     parameter = st.query_params.get(name, "")
     texts = parameter.split(",") if multi else [parameter]
-    kept = st.session_state["kept"].get(name, [])
-    usable = [value for value in (kept if multi else [kept]) if value in options]
+    last = st.session_state["choices"].get(name, [])
+    usable = [value for value in (last if multi else [last]) if value in options]
     initial = [by_text[text] for text in texts if text in by_text and name in st.query_params]
     initial = initial or usable or (list(default) if multi else [default])
     if multi and known:
         # models that finish while a study runs are selected; deselected ones stay deselected
         initial = [value for value in options if value in initial or value not in known]
     return initial if multi else initial[0]
+
+
+def update_query_parameters() -> None:
+    """Rename parameters of a link from an earlier version; call this before any choice is drawn."""
+    parameters = st.query_params.to_dict()
+    if (current := current_query(parameters)) != parameters:
+        st.query_params.from_dict(current)
 
 
 def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
@@ -129,7 +137,7 @@ def percent_bar(title: str, **keywords: Any) -> Any:
 
 def set_choice(name: str, value: Any) -> None:
     """Set the value of a choice from the next run on."""
-    st.session_state.setdefault("kept", {})[name] = value
+    st.session_state.setdefault("choices", {})[name] = value
     st.session_state.pop(f"options-{name}", None)
     if name in st.query_params:
         del st.query_params[name]
@@ -228,8 +236,8 @@ def chart(
         st.plotly_chart(figure, on_select=changed, selection_mode=modes, **common)
 
 
-def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
-    """Draw one part of a page, chosen by the user: key -> (title, function that draws it)."""
+def sections(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
+    """Draw one section of a page, chosen by the user: key -> (title, function that draws it)."""
     chosen = segments(name, {key: title for key, (title, _) in views.items()}, label="Section")
     views[chosen][1]()
 

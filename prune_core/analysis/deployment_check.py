@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import formatting as f
+from ..aliases import CHECK_KEYS, VERDICT_KEYS, with_former_keys
 from .evidence import BoundedMetric, Evidence, criterion_metrics, metric_of
 from .policy import AT_LEAST, CRITERIA, Policy, criterion_title, limit_direction
 
@@ -30,32 +31,34 @@ class Verdict:
     """The test of one limit, in the limit's unit; `used` are fractions of the limit."""
 
     criterion: str
-    of: str  # attack or slice, "" for the whole sample
+    group: str  # attack or slice, "" for the whole sample
     limit: float
     value: float
     bound: float  # worst value not ruled out at the policy's confidence
-    answer: str  # MET, VIOLATED or INCONCLUSIVE
+    result: str  # MET, VIOLATED or INCONCLUSIVE
     n: int
     # examples that would decide in 80 of 100 samples if the measured value is the true one
-    needs: int | None
-    detail: str  # why the answer is inconclusive and what to do, "" otherwise
+    examples_needed: int | None
+    detail: str  # why the result is inconclusive and what to do, "" otherwise
     used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
     metric: str = "accuracy"  # of the task
 
     @property
     def title(self) -> str:
         """The criterion with the attack or slice."""
-        return criterion_title(self.criterion, self.metric) + (f" · {self.of}" if self.of else "")
+        return criterion_title(self.criterion, self.metric) + (
+            f" · {self.group}" if self.group else ""
+        )
 
     @property
     def inline(self) -> str:
         """The title inside a sentence."""
         return f.inline(criterion_title(self.criterion, self.metric)) + (
-            f" ({self.of})" if self.of else ""
+            f" ({self.group})" if self.group else ""
         )
 
     @property
-    def asked(self) -> str:
+    def limit_text(self) -> str:
         """The limit in words: at most 2 points."""
         return f"{limit_direction(self.criterion)} {_amount(self.limit, self.criterion)}"
 
@@ -106,23 +109,23 @@ def check(measured: Evidence, policy: Policy) -> list[Verdict]:
 
 def decision(verdicts: list[Verdict]) -> str:
     """Return SHIP if every limit is met, STOP if one is violated, else INCONCLUSIVE."""
-    answers = {verdict.answer for verdict in verdicts}
-    if VIOLATED in answers:
+    results = {verdict.result for verdict in verdicts}
+    if VIOLATED in results:
         return STOP
-    return INCONCLUSIVE if INCONCLUSIVE in answers else SHIP
+    return INCONCLUSIVE if INCONCLUSIVE in results else SHIP
 
 
 def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
     """Describe the decision and the limits that decide it."""
-    answer, confidence = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
+    overall, confidence = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
     limits = {1: "the limit is", 2: "both limits are"}.get(
         len(verdicts), f"all {len(verdicts)} limits are"
     )
-    if answer == SHIP:
+    if overall == SHIP:
         return f"Ship: {limits} met {confidence}."
-    reason = VIOLATED if answer == STOP else INCONCLUSIVE
-    decisive = [verdict for verdict in verdicts if verdict.answer == reason]
-    if answer == STOP:
+    reason = VIOLATED if overall == STOP else INCONCLUSIVE
+    decisive = [verdict for verdict in verdicts if verdict.result == reason]
+    if overall == STOP:
         names = [verdict.inline for verdict in decisive[:MAX_NAMES]]
         if len(decisive) > MAX_NAMES:
             names.append(f"{len(decisive) - MAX_NAMES} more")
@@ -147,9 +150,13 @@ def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
 
 def _detail(first: Verdict) -> str:
     """Describe what the sample rules out for an inconclusive limit, or why there is no result."""
-    if not first.rules_out or first.answer != INCONCLUSIVE:
+    if not first.rules_out or first.result != INCONCLUSIVE:
         return f"{first.title}: {first.detail}."
-    needed = f", which takes about {f.count(first.needs)} examples to decide" if first.needs else ""
+    needed = (
+        f", which takes about {f.count(first.examples_needed)} examples to decide"
+        if first.examples_needed
+        else ""
+    )
     limit = _amount(first.limit, first.criterion)
     return f"This sample rules out {first.rules_out}; the limit is {limit}{needed}."
 
@@ -166,9 +173,9 @@ def check_limit(
             requested,
             value=np.nan,
             bound=np.nan,
-            answer=INCONCLUSIVE,
+            result=INCONCLUSIVE,
             n=0,
-            needs=None,
+            examples_needed=None,
             detail=metric,
         )
     limit = requested / scale
@@ -177,13 +184,13 @@ def check_limit(
     elif name == "speedup":
         limit = 1 / max(requested, 1e-9)
     low, high = metric.bounds(policy.alpha)
-    answer = INCONCLUSIVE
+    result = INCONCLUSIVE
     if high <= limit:
-        answer = MET
+        result = MET
     elif metric.bounds(policy.alpha / tests)[0] > limit:
-        answer = VIOLATED
-    is_open = answer == INCONCLUSIVE and np.isfinite(high)
-    needs = _needed(metric, limit, policy.alpha, tests=tests) if is_open else None
+        result = VIOLATED
+    is_open = result == INCONCLUSIVE and np.isfinite(high)
+    examples_needed = _needed(metric, limit, policy.alpha, tests=tests) if is_open else None
     divisor = max(limit, 1e-9)
     return Verdict(
         name,
@@ -191,10 +198,10 @@ def check_limit(
         requested,
         value=_in_limit_unit(name, metric.value),
         bound=_in_limit_unit(name, high),
-        answer=answer,
+        result=result,
         n=metric.n,
-        needs=needs,
-        detail=metric.detail or _explain(answer, needs, metric.n),
+        examples_needed=examples_needed,
+        detail=metric.detail or _explain(result, examples_needed, metric.n),
         used=(metric.value / divisor, low / divisor, high / divisor),
     )
 
@@ -237,35 +244,38 @@ def _needed(metric: BoundedMetric, limit: float, alpha: float, tests: int) -> in
     return max(metric.n + 1, ceil(size * ((z + POWER) / z) ** 2))
 
 
-def _explain(answer: str, needs: int | None, n: int) -> str:
-    if answer != INCONCLUSIVE:
+def _explain(result: str, examples_needed: int | None, n: int) -> str:
+    if result != INCONCLUSIVE:
         return ""
-    if needs:
-        return f"n = {f.count(n)} is too small; about {f.count(needs)} examples would decide"
+    if examples_needed:
+        needed = f.count(examples_needed)
+        return f"n = {f.count(n)} is too small; about {needed} examples would decide"
     return "the measured value is at the limit; no sample size would decide"
 
 
 def to_record(verdicts: list[Verdict], measured: Evidence, policy: Policy) -> dict[str, Any]:
-    """Convert verdicts to plain data for --json."""
-    return {
+    """Convert verdicts to plain data for --json; the keys of earlier versions are included."""
+    record = {
         "job": measured.job.id,
         "label": measured.job.label,
         "decision": decision(verdicts),
-        "told": summary_sentence(verdicts, policy),
+        "summary": summary_sentence(verdicts, policy),
         "confidence": policy.confidence,
-        "verdicts": [
-            {
-                "criterion": verdict.criterion,
-                "of": verdict.of,
-                "limit": verdict.asked,
-                "value": verdict.value if np.isfinite(verdict.value) else None,
-                "bound": verdict.bound if np.isfinite(verdict.bound) else None,
-                "rules_out": verdict.rules_out or None,
-                "answer": verdict.answer,
-                "n": verdict.n,
-                "needs": verdict.needs,
-                "told": verdict.detail,
-            }
-            for verdict in verdicts
-        ],
+        "verdicts": [with_former_keys(_verdict_record(each), VERDICT_KEYS) for each in verdicts],
+    }
+    return with_former_keys(record, CHECK_KEYS)
+
+
+def _verdict_record(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "criterion": verdict.criterion,
+        "group": verdict.group,
+        "limit": verdict.limit_text,
+        "value": verdict.value if np.isfinite(verdict.value) else None,
+        "bound": verdict.bound if np.isfinite(verdict.bound) else None,
+        "rules_out": verdict.rules_out or None,
+        "result": verdict.result,
+        "n": verdict.n,
+        "examples_needed": verdict.examples_needed,
+        "detail": verdict.detail,
     }

@@ -30,7 +30,7 @@ class Criterion:
     high: float = 1e9
     scale: float = 100.0  # converts a measured value to the limit's unit
     measure: str = "accuracy"  # the required measure
-    asked: bool = True  # in a new policy
+    in_default_policy: bool = True
     kinds: tuple[str, ...] = tuple(TASK_TYPES)  # task types that it supports
 
     def applies(self, kind: str, metric: str = "") -> bool:
@@ -89,7 +89,7 @@ CRITERIA = {
         default=50.0,
         scale=1000.0,
         measure="cost",
-        asked=False,
+        in_default_policy=False,
     ),
     "speedup": Criterion(
         "Speed-up",
@@ -98,7 +98,7 @@ CRITERIA = {
         default=1.0,
         scale=1.0,
         measure="cost",
-        asked=False,
+        in_default_policy=False,
     ),
     "size": Criterion(
         "Size on disk",
@@ -107,7 +107,7 @@ CRITERIA = {
         default=100.0,
         scale=1e-6,
         measure="cost",
-        asked=False,
+        in_default_policy=False,
     ),
 }
 AT_LEAST = ("agreement", "speedup")  # lower limits; all others are upper limits
@@ -188,7 +188,7 @@ def default_policy(kind: str, metric: str = "") -> Policy:
         {
             name: criterion.default
             for name, criterion in CRITERIA.items()
-            if criterion.asked and criterion.applies(kind, metric)
+            if criterion.in_default_policy and criterion.applies(kind, metric)
         }
     )
 

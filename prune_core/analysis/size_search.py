@@ -69,10 +69,10 @@ def check_sample_size(store: Store, dense: Job, policy: Policy) -> None:
     }
     measured = Evidence(dense, dense, tables, dense_attacks=tables["attack_example"])
     for verdict in deployment_check.check(measured, trial_criteria(replace(policy, limits=limits))):
-        if verdict.answer != deployment_check.MET:
+        if verdict.result != deployment_check.MET:
             raise PruneError(
-                f"{verdict.title} {verdict.asked}: even the dense model compared with itself does "
-                f"not meet this limit with confidence ({verdict.detail}); evaluate on more "
+                f"{verdict.title} {verdict.limit_text}: even the dense model compared with itself "
+                f"does not meet this limit with confidence ({verdict.detail}); evaluate on more "
                 "examples or relax the limit."
             )
 

@@ -1,7 +1,7 @@
 """Attack one example on several models concurrently, and report the steps of each search.
 
-TextAttack's search is unchanged: results of its goal function are recorded, and the texts it
-continues from are reported.
+TextAttack's search is not modified. Methods of its goal function and search method are wrapped: one
+records the probability of every queried text, the others report each text that the search accepts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +24,8 @@ load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-# called with `queries` so far, or the `steps` to the best text so far, beginning with the original
-Tell = Callable[[dict[str, Any]], None]
+# receives the `queries` so far, or the `steps` to the best text so far, beginning with the original
+ProgressCallback = Callable[[dict[str, Any]], None]
 
 
 def run(
@@ -35,13 +35,12 @@ def run(
     example: Examples,
     budget: AttackBudget,
     seed: int,
-    tell: Callable[[int, dict[str, Any]], None],
+    on_progress: Callable[[int, dict[str, Any]], None],
 ) -> Iterator[tuple[int, AttackOutcome]]:
     """Yield (index of the victim, outcome) as the searches finish.
 
-    `tell` is called with the index of the victim and the progress of its search (see Tell).
-    `example` contains one example with its label. Outcomes are identical to those of `engine.run`
-    with this seed.
+    `example` contains one example with its label. `on_progress` receives the index of the victim
+    and the progress of its search. Outcomes are identical to those of `engine.run` with this seed.
     """
     encoder = Encoder(device_of(victims[0].model), reporter.report_if_due)
 
@@ -51,7 +50,7 @@ def run(
         def work() -> tuple[int, AttackOutcome]:
             assert example.labels is not None, "attacks need labels"
             attack = build_attack(recipe, victims[index], encoder, budget=budget)
-            watch(attack, example.labels[0], partial(tell, index))
+            watch(attack, example.labels[0], partial(on_progress, index))
             return index, attack_one(attack, clock, example, index=0, budget=budget)
 
         return Search(work, clock, example_seed(seed, 0))
@@ -59,16 +58,18 @@ def run(
     return run_concurrently(map(search, range(len(victims))), len(victims))
 
 
-def watch(attack: Attack, label: int, tell: Tell) -> None:
-    """Report the steps of the next search.
+def watch(attack: Attack, label: int, on_progress: ProgressCallback) -> None:
+    """Wrap the attack's search so that it reports its steps.
 
-    A step is a text with its probability of the label, and the queries at which it was found.
+    A step is a dict: `text`, the model's `probability` of `label` for it, and the number of
+    `queries` until the search found it. A list of steps leads from the original to the best text.
     """
     goal, search = attack.goal_function, attack.search_method
     get_results, perform_search = goal.get_results, search.perform_search
     get_transformations = search.get_transformations
-    # by identity, as a text can be reached on two paths; the reference prevents reuse of its id
-    known: dict[int, tuple[AttackedText, dict[str, Any]]] = {}
+    # id of a queried text -> (text, step): two equal texts can have different predecessors, and
+    # the reference to the text prevents reuse of its id
+    queried: dict[int, tuple[AttackedText, dict[str, Any]]] = {}
     best = float("inf")
 
     def record_results(texts: list[AttackedText], **options: Any) -> Any:
@@ -80,24 +81,24 @@ def watch(attack: Attack, label: int, tell: Tell) -> None:
                 "probability": float(result.raw_output[label]),
                 "queries": goal.num_queries,
             }
-            known[id(text)] = (text, step)
-        tell({"queries": goal.num_queries})
+            queried[id(text)] = (text, step)
+        on_progress({"queries": goal.num_queries})
         if goal.num_queries == 1:
             report_steps(results[0].attacked_text)  # the original
         return results, is_over
 
     def report_steps(text: AttackedText) -> None:
         nonlocal best
-        best = known[id(text)][1]["probability"]
+        best = queried[id(text)][1]["probability"]
         steps = []
         while text is not None:
-            if id(text) in known:  # intermediate texts of a candidate are never queried
-                steps.append(known[id(text)][1])
+            if id(text) in queried:  # intermediate texts of a candidate are never queried
+                steps.append(queried[id(text)][1])
             text = text.attack_attrs.get("previous_attacked_text")
-        tell({"steps": steps[::-1]})
+        on_progress({"steps": steps[::-1]})
 
     def watch_transformations(text: AttackedText, *args: Any, **options: Any) -> list[AttackedText]:
-        if id(text) in known and known[id(text)][1]["probability"] < best:
+        if id(text) in queried and queried[id(text)][1]["probability"] < best:
             report_steps(text)
         return get_transformations(text, *args, **options)
 

@@ -1,7 +1,7 @@
-"""TextAttack's AttackedText with identical words and edits, without its per-word overhead.
+"""A faster AttackedText: same words and edits as TextAttack's, without splitting each text again.
 
-A search creates hundreds of texts that differ in one word; TextAttack splits all words of each
-again.
+A search creates hundreds of texts that differ in one word, and TextAttack finds the words of each
+from scratch. Here a new text takes them from its predecessor.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EDGES = "'-_*@"  # part of a word inside it, but not at its ends
 
 
 def split_words(text: str) -> list[str]:
-    """TextAttack's words of a text, with a fast path for ASCII."""
+    """Return the words of a text as TextAttack does, with a fast path for ASCII."""
     if not text.isascii():
         return words_from_text(text)
     stripped = (
@@ -74,11 +74,11 @@ class FastAttackedText(AttackedText):
         return self._words
 
     def all_words_diff(self, other_attacked_text: AttackedText) -> set[int]:
-        """Indices of words that differ."""
+        """Return the indices of words that differ."""
         return _differing(self.words, other_attacked_text.words)
 
     def generate_new_attacked_text(self, new_words: Iterable[str]) -> FastAttackedText:
-        """Replace words; an empty string deletes a word, several words insert."""
+        """Return a new text with these words; "" deletes a word, several words are inserted."""
         if len(self._text_input) > 1 or _CHINESE.search(self.text):
             slow = super().generate_new_attacked_text(new_words)
             return FastAttackedText(slow._text_input, self._clock, slow.attack_attrs)
@@ -119,7 +119,7 @@ class FastAttackedText(AttackedText):
         return child
 
     def _word_spans(self) -> list[tuple[int, int]]:
-        """(start, end) of every word in the text."""
+        """Return (start, end) of every word in the text, in characters."""
         if self._spans is None:
             self._spans, end = [], 0
             for word in self.words:
@@ -130,23 +130,25 @@ class FastAttackedText(AttackedText):
 
 
 def _differing(words: list[str], other_words: list[str]) -> set[int]:
+    """Return the indices at which the lists differ."""
     return set(compress(count(), map(ne, words, other_words)))
 
 
 def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> None:
-    """Update indices of modified words and the map from original words after insertions or
-    deletions.
+    """Shift word indices after word `index`, replaced by `new`, which has `change` more words.
+
+    Updates the modified indices and the map from original words to current ones (-1: deleted).
     """
     attributes["modified_indices"] = {
         old if old < index else old + change
         for old in attributes["modified_indices"]
         if old != index
     }
-    places = attributes["original_index_map"] = attributes["original_index_map"].copy()
+    positions = attributes["original_index_map"] = attributes["original_index_map"].copy()
     if change == -1:
-        places[places == index] = -1
-    places[places > index] += change
+        positions[positions == index] = -1
+    positions[positions > index] += change
     if change > 0:
-        places[places == index] += change * (
+        positions[positions == index] += change * (
             attributes["previous_attacked_text"].words[index] != split_words(new)[0]
         )

@@ -20,7 +20,7 @@ from .attacked_text import FastAttackedText
 from .budget import AttackBudget, BudgetExceeded, Clock, ProgressReporter
 from .catalogue import CATALOGUE, WORDS
 from .constraints import COLUMNS
-from .languages import is_not_english, refusal
+from .languages import foreign_language, refusal
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, AttackOutcome, OutcomeLog
 from .recipes import build_attack, copy_attack, goal_reached
 from .resources import load_textattack
@@ -63,7 +63,7 @@ def run(
             refused = ""
             if CATALOGUE[recipe].changes == WORDS:
                 pairs = examples.pairs if budget.column == "second" else None
-                language = is_not_english((pairs or examples.texts)[index])
+                language = foreign_language((pairs or examples.texts)[index])
                 refused = refusal(recipe, language) if language else ""
             outcome = attack_one(
                 attack, clock, examples, index=index, budget=budget, refused=refused

@@ -17,15 +17,20 @@ from .requirements import FLAIR
 
 
 class _Tagger:
+    """The class SequenceTagger, which can be imported but not loaded."""
+
     @staticmethod
     def load(name: str) -> None:
-        raise PruneError(f"The tagger {name} needs flair. To get it: {FLAIR.how}.")
+        """Raise PruneError with the command that installs flair."""
+        raise PruneError(f"The tagger {name} needs flair. To get it: {FLAIR.instructions}.")
 
 
 @contextmanager
 def flair_or_stand_in() -> Iterator[None]:
-    """Import flair if possible; otherwise provide the names that TextAttack imports, within the
-    `with` block.
+    """Import flair if it is installed; else provide the names that TextAttack imports from it.
+
+    The stand-in exists only within the `with` block, so that other code does not mistake it for
+    flair.
     """
     try:
         import flair  # noqa: F401
@@ -42,9 +47,7 @@ def flair_or_stand_in() -> Iterator[None]:
 
 
 def _modules() -> dict[str, ModuleType]:
-    """The packages `flair`, `flair.data` and `flair.models` with classes that can be subclassed but
-    do nothing.
-    """
+    """Return modules `flair`, `flair.data` and `flair.models` with empty classes, by name."""
     data = _module(
         "flair.data", Sentence=type("Sentence", (), {}), Tokenizer=type("Tokenizer", (), {})
     )
@@ -54,6 +57,7 @@ def _modules() -> dict[str, ModuleType]:
 
 
 def _module(name: str, **names: object) -> ModuleType:
+    """Return a new module that contains these names."""
     module = module_from_spec(ModuleSpec(name, None, is_package=True))
     vars(module).update(names)
     return module

@@ -1,5 +1,4 @@
-"""Detect texts that are not English: all word lists, tables and encoders of the attacks are
-English.
+"""Detection of texts that are not English, because the attacks have English word lists only.
 
 Only confident detections count: short and mixed texts are attacked.
 """
@@ -8,8 +7,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-# minimum probability of another language; of 2,500 English texts of SST-2, AG News and the demo
-# none is refused
+# with this minimum, none of 2,500 English texts of SST-2, AG News and the demo is refused
 MIN_PROBABILITY = 0.9
 NAMES = {
     "ar": "Arabic",
@@ -46,13 +44,14 @@ NAMES = {
 
 @cache
 def _identifier() -> Any:
+    """Load py3langid's model, once."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def is_not_english(text: str) -> str:
-    """Name of the text's language; "" if it is, or may be, English."""
+def foreign_language(text: str) -> str:
+    """Return the name of the text's language; "" if it is, or may be, English."""
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return ""
@@ -66,7 +65,7 @@ def is_not_english(text: str) -> str:
 
 
 def refusal(recipe: str, language: str) -> str:
-    """Note on a text that an attack cannot change."""
+    """Explain why an attack skips a text in this language."""
     return (
         f"{recipe} changes words with English word lists, and this text is {language}; choose an "
         "attack on letters, such as DeepWordBug."

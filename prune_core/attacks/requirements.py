@@ -40,8 +40,8 @@ class Resource:
         return [part for part in self.what.split("/") if not part.isdigit()][-1]
 
     @property
-    def how(self) -> str:
-        """Command that gets it."""
+    def instructions(self) -> str:
+        """Command that downloads or installs it."""
         return self.advice or f"{FETCH} {self.key}"
 
 

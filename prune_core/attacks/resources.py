@@ -116,7 +116,7 @@ def provide_wordnet() -> None:
         except (LookupError, OSError):
             continue
     if not (WORDNET_FILES / "data.noun").is_file():
-        raise PruneError(f"WordNet is not installed: {WORDNET.how}.")
+        raise PruneError(f"WordNet is not installed: {WORDNET.instructions}.")
     data = prepared_folder() / "nltk_data"
     for file in sorted(WORDNET_FILES.iterdir()):
         _write_once(data / "corpora" / "wordnet" / file.name, file.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""python -m prune_core …: command-line arguments of every command.
+"""Command line `python -m prune_core`: the arguments of every command.
 
-Errors are one line on stderr with exit status 2. The commands are implemented in the other modules
-of this package; nothing heavy is imported before a command needs it.
+The commands are functions of the other modules of this package, which import torch only when they
+run. An error is one line on stderr, with exit status 2.
 """
 
 import argparse
@@ -13,18 +13,18 @@ from typing import Any
 
 from ..aliases import COMMANDS
 from ..errors import Cancelled, PruneError
-from . import job_commands, run_commands, shard_commands, store_commands, training_commands
+from . import job_commands, run_commands, shard_commands, store_commands
 from .experiment_arguments import (
     EXPERIMENT,
-    SOURCE,
-    Argument,
     add_arguments,
+    add_command,
     argument,
     repeatable,
     switch,
 )
 from .serve import serve
 from .shrink_to import shrink_to
+from .training_arguments import add_finetune, add_soup
 
 # of several commands
 ID = argument("id", type=int, metavar="ID", help="ID of a job, as listed by jobs")
@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: success, 2: user error, 130: cancelled; `check` also returns 1 and 3, `shrink-to` 1.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words:
-        words[0] = COMMANDS.get(words[0], words[0])
-    options = build_parser().parse_args(words)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given:
+        given[0] = COMMANDS.get(given[0], given[0])  # former names
+    options = build_parser().parse_args(given)
     try:
         status = options.command(options)
         sys.stdout.flush()
@@ -70,18 +70,24 @@ def build_parser() -> argparse.ArgumentParser:
         description="Prune a fine-tuned encoder and measure what it cost.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _command(commands, "methods", run_commands.methods, help="list pruning methods with options")
-    _command(commands, "measures", run_commands.measures, help="list measures with options")
-    _command(commands, "tasks", run_commands.tasks, help="list the known tasks")
+    add_command(commands, "methods", run_commands.methods, help="list pruning methods with options")
+    add_command(commands, "measures", run_commands.measures, help="list measures with options")
+    add_command(commands, "tasks", run_commands.tasks, help="list the known tasks")
     _add_run(commands)
     _add_shrink_to(commands)
     _add_studies(commands)
+    _add_sweep(commands)
+    _add_shards(commands)
+    _add_demo(commands)
     _add_jobs(commands)
+    _add_export(commands)
+    _add_rerun(commands)
+    _add_check(commands)
     _add_results(commands)
     _add_store(commands)
     _add_serve(commands)
-    _add_finetune(commands)
-    _add_soup(commands)
+    add_finetune(commands)
+    add_soup(commands)
     # without help, so that it is not listed: only the queue starts it
     worker = commands.add_parser("worker")
     add_arguments(worker, argument("--device", default="auto"), argument("--lock", type=int))
@@ -89,17 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any, name: str, command: Any, *arguments: Argument, help: str
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-    parser.set_defaults(command=command)
-    add_arguments(parser, *arguments)
-    return parser
-
-
 def _add_run(commands: Any) -> None:
-    _command(
+    add_command(
         commands,
         "run",
         run_commands.run,
@@ -125,7 +122,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_shrink_to(commands: Any) -> None:
-    _command(
+    add_command(
         commands,
         "shrink-to",
         shrink_to,
@@ -161,13 +158,16 @@ def _add_shrink_to(commands: Any) -> None:
 
 
 def _add_studies(commands: Any) -> None:
-    _command(
+    add_command(
         commands,
         "studies",
         run_commands.studies,
         help="list the bundled studies, which sweep accepts by name",
     )
-    sweep = _command(
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = add_command(
         commands,
         "sweep",
         run_commands.sweep,
@@ -185,7 +185,7 @@ def _add_studies(commands: Any) -> None:
         help="run a grid of experiments from a YAML file in this process",
     )
     add_arguments(
-        sweep.add_argument_group("on other machines"),
+        parser.add_argument_group("on other machines"),
         argument(
             "--shards",
             type=int,
@@ -207,7 +207,10 @@ def _add_studies(commands: Any) -> None:
             help="examples attacked per Ray task (100)",
         ),
     )
-    _command(
+
+
+def _add_shards(commands: Any) -> None:
+    add_command(
         commands,
         "run-shard",
         shard_commands.run_shard,
@@ -215,14 +218,17 @@ def _add_studies(commands: Any) -> None:
         argument("number", type=int, metavar="N", help="number of the shard, from 1"),
         help="run one shard of a sweep planned with --shards",
     )
-    _command(
+    add_command(
         commands,
         "collect",
         shard_commands.collect,
         PLAN_FOLDER,
         help="import the results of a planned sweep into the store; may be repeated at any time",
     )
-    _command(
+
+
+def _add_demo(commands: Any) -> None:
+    add_command(
         commands,
         "demo",
         run_commands.demo,
@@ -232,8 +238,8 @@ def _add_studies(commands: Any) -> None:
 
 
 def _add_jobs(commands: Any) -> None:
-    _command(commands, "jobs", job_commands.jobs, help="list all jobs")
-    _command(
+    add_command(commands, "jobs", job_commands.jobs, help="list all jobs")
+    add_command(
         commands,
         "show",
         job_commands.show,
@@ -241,9 +247,14 @@ def _add_jobs(commands: Any) -> None:
         RESULTS_AS_JSON,
         help="show one job with its results",
     )
-    _command(commands, "cancel", job_commands.cancel, ID, help="stop a job")
-    _command(commands, "resume", job_commands.resume, ID, help="resume a failed or cancelled job")
-    _command(
+    add_command(commands, "cancel", job_commands.cancel, ID, help="stop a job")
+    add_command(
+        commands, "resume", job_commands.resume, ID, help="resume a failed or cancelled job"
+    )
+
+
+def _add_export(commands: Any) -> None:
+    add_command(
         commands,
         "export",
         job_commands.export,
@@ -266,14 +277,17 @@ def _add_jobs(commands: Any) -> None:
         ),
         help="write a job's pruned checkpoint as a Hugging Face folder",
     )
-    _command(
+
+
+def _add_rerun(commands: Any) -> None:
+    add_command(
         commands,
         "reprune",
         job_commands.reprune,
         IDS,
         help="re-prune weights that were not saved, from the seed",
     )
-    _command(
+    add_command(
         commands,
         "remeasure",
         run_commands.remeasure,
@@ -290,8 +304,8 @@ def _add_jobs(commands: Any) -> None:
     )
 
 
-def _add_results(commands: Any) -> None:
-    _command(
+def _add_check(commands: Any) -> None:
+    add_command(
         commands,
         "check",
         job_commands.check,
@@ -305,14 +319,17 @@ def _add_results(commands: Any) -> None:
         argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON"),
         help="test a job's model against limits; exit status 0: met, 1: violated, 3: inconclusive",
     )
-    _command(
+
+
+def _add_results(commands: Any) -> None:
+    add_command(
         commands,
         "transfer",
         job_commands.transfer,
         IDS,
         help="test the adversarial examples of some jobs on each other's models",
     )
-    _command(
+    add_command(
         commands,
         "rows",
         job_commands.rows,
@@ -320,7 +337,7 @@ def _add_results(commands: Any) -> None:
         argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the files"),
         help="write all rows of some jobs as Parquet, one file per table",
     )
-    _command(
+    add_command(
         commands,
         "log",
         job_commands.log,
@@ -333,7 +350,7 @@ def _add_results(commands: Any) -> None:
         ),
         help="log jobs to MLflow or Weights & Biases (optional packages)",
     )
-    _command(
+    add_command(
         commands,
         "report",
         job_commands.report,
@@ -344,7 +361,7 @@ def _add_results(commands: Any) -> None:
 
 
 def _add_serve(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "serve",
         serve,
@@ -367,6 +384,11 @@ def _add_serve(commands: Any) -> None:
         switch("--show-token", "print the address with the access token and exit"),
         help="run the dashboard and the supervisor of its queue",
     )
+    _add_access(parser)
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `serve` that decide who may open the dashboard."""
     add_arguments(
         parser.add_argument_group("login and reverse proxy"),
         repeatable(
@@ -409,13 +431,13 @@ def _add_store(commands: Any) -> None:
         "store", help="check, back up or recover the store", description="Maintain the store."
     )
     actions = parser.add_subparsers(required=True, metavar="WHAT")
-    _command(
+    add_command(
         actions,
         "check",
         store_commands.check,
         help="test whether every page and row can be read; exit status 1 if not",
     )
-    _command(
+    add_command(
         actions,
         "backup",
         store_commands.backup,
@@ -428,91 +450,20 @@ def _add_store(commands: Any) -> None:
         NEW_FOLDER,
         help="copy the store to an empty folder, also while jobs run",
     )
-    _command(
+    add_command(
         actions,
         "rescue",
         store_commands.rescue,
         NEW_FOLDER,
         help="recover what can be read of a damaged store to an empty folder",
     )
-    _command(actions, "compact", store_commands.compact, help="free the disk space of deleted rows")
-    _command(
+    add_command(
+        actions, "compact", store_commands.compact, help="free the disk space of deleted rows"
+    )
+    add_command(
         actions,
         "events",
         store_commands.events,
         argument("--last", type=int, default=100, metavar="N", help="how many (100)"),
         help="list who submitted, cancelled, resumed, renamed and deleted",
-    )
-
-
-def _add_finetune(commands: Any) -> None:
-    _command(
-        commands,
-        "finetune",
-        training_commands.finetune,
-        *SOURCE,
-        argument("--validation", required=True, help="file or known task to select the best epoch"),
-        argument("--out", required=True, type=Path, help="folder for the checkpoint"),
-        argument(
-            "--adversarial",
-            default="none",
-            help="none, or freelb: adversarial training on the word embeddings (none)",
-        ),
-        # names only: importing the recipe here would make every command import torch
-        repeatable(
-            "--set",
-            "OPTION=VALUE",
-            "option of the recipe; repeatable: checkpoint epochs learning_rate batch_size examples "
-            "max_length warmup optimizer weight_decay dropout adversarial_steps "
-            "adversarial_step_size adversarial_norm average checks patience mixed_precision half "
-            "seed device",
-        ),
-        help="fine-tune an encoder for a task",
-    )
-
-
-def _add_soup(commands: Any) -> None:
-    _command(
-        commands,
-        "soup",
-        training_commands.soup,
-        *SOURCE,
-        argument(
-            "--validation",
-            required=True,
-            help="file or known task to measure accuracy and attacks on",
-        ),
-        repeatable("--checkpoint", "FOLDER", "a fine-tuned checkpoint; repeatable"),
-        argument(
-            "--recipes",
-            type=Path,
-            metavar="FILE",
-            help="YAML list of fine-tuning options; these checkpoints are trained first",
-        ),
-        repeatable("--each", "OPTION=VALUE", "option of every recipe; repeatable"),
-        argument(
-            "--epochs-share",
-            type=float,
-            default=1.0,
-            metavar="FRACTION",
-            help="fraction of every recipe's epochs to train, at least one epoch (1)",
-        ),
-        argument(
-            "--way",
-            default="greedy-attack",
-            help="selection: greedy-attack, greedy-accuracy or uniform (greedy-attack)",
-        ),
-        argument(
-            "--out",
-            required=True,
-            type=Path,
-            help="folder for the averaged model, its record and the results",
-        ),
-        repeatable(
-            "--set",
-            "OPTION=VALUE",
-            "option of the soup; repeatable: attack attack_examples examples allowed_loss "
-            "query_budget time_budget max_changed precision max_length seed device",
-        ),
-        help="average fine-tunes of one encoder (model soup) for robustness against attacks",
     )

@@ -1,5 +1,6 @@
-"""Arguments for the data and the settings of an experiment, shared by several commands."""
+"""Arguments that several commands share: the data and the settings of an experiment."""
 
+import argparse
 from typing import Any, TypeAlias
 
 Argument: TypeAlias = tuple[tuple[str, ...], dict[str, Any]]
@@ -24,6 +25,18 @@ def add_arguments(parser: Any, *arguments: Argument) -> None:
     """Add the arguments to a parser or to a group of it."""
     for flags, options in arguments:
         parser.add_argument(*flags, **options)
+
+
+def add_command(
+    commands: Any, name: str, command: Any, *arguments: Argument, help: str
+) -> argparse.ArgumentParser:
+    """Add a command, implemented by the function `command`; return its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=f"{help[0].upper()}{help[1:]}."
+    )
+    parser.set_defaults(command=command)
+    add_arguments(parser, *arguments)
+    return parser
 
 
 def _text(flag: str, metavar: str | None, help: str) -> Argument:

@@ -113,7 +113,7 @@ def experiment_from_options(options: argparse.Namespace, store: Store) -> Experi
         )
     source = source_from_options(options)
     if adversarial_calibration.check_leakage(store, source):
-        print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
+        print(f"prune_core: {adversarial_calibration.LEAKAGE_WARNING}", file=sys.stderr)
     return Experiment(
         checkpoint=options.checkpoint,
         source=adversarial_calibration.resolve(store, source),
@@ -191,12 +191,12 @@ def _finish_here(store: Store, id: int, lock: Lock) -> Job:
     """Run a job that this process has claimed; return the finished job."""
     from ..queue.worker import run_job
 
-    def give_up() -> NoReturn:
+    def exit_process() -> NoReturn:
         print("\nprune_core: cancelled", file=sys.stderr, flush=True)
         os._exit(130)
 
     progress = PrintedProgress()
-    job = run_job(store, store.job(id), give_up, extra_report=progress)
+    job = run_job(store, store.job(id), exit_process, extra_report=progress)
     progress.end()
     lock.remove()
     if job.status == Status.CANCELLED:

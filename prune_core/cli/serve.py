@@ -1,4 +1,4 @@
-"""`serve`: the dashboard and the supervisor of its queue, for a server that runs unattended."""
+"""The command `serve`: the dashboard and the supervisor of its queue, to run unattended."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from ..store.store import Store, default_home
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Run dashboard and supervisor until a signal arrives."""
+    """Run dashboard and supervisor until SIGTERM, SIGINT or SIGHUP; PruneError if unsafe."""
     if options.show_token:
         token = access.access_token(default_home(), create=False)
         print(access.dashboard_url(options.address, options.port, token=token))
@@ -39,8 +39,8 @@ def serve(options: argparse.Namespace) -> None:
     )
 
     def is_over() -> bool:
-        if not received:
-            dashboard.tend()
+        if not received:  # the supervisor's loop calls this between two housekeeping runs
+            dashboard.ensure_running()
         return bool(received)
 
     try:
@@ -50,7 +50,10 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _configure_access(options: argparse.Namespace) -> access.Access:
-    """Set the environment that the dashboard's process reads, and check it."""
+    """Set the environment variables that the dashboard's process reads; return their meaning.
+
+    Raise PruneError if other machines could reach a dashboard without a login.
+    """
     flags = {
         access.ALLOW: ";".join(options.allow),
         access.GROUPS_CLAIM: options.groups_claim,
@@ -74,7 +77,10 @@ def _configure_access(options: argparse.Namespace) -> access.Access:
 
 
 def _configure_roots(options: argparse.Namespace) -> list[Path]:
-    """The folders below which pages may open files; none means any folder."""
+    """Return the folders below which pages may open files; an empty list means any folder.
+
+    Raise PruneError if one of them does not exist.
+    """
     roots = options.root or ([] if access.is_loopback(options.address) else [Path.cwd()])
     if missing := [str(root) for root in roots if not root.is_dir()]:
         raise PruneError(f"--root {missing[0]}: there is no such folder.")
@@ -84,6 +90,7 @@ def _configure_roots(options: argparse.Namespace) -> list[Path]:
 
 
 def _audience(settings: access.Access) -> str:
+    """Describe who may open the dashboard."""
     listed = ", ".join(settings.allow.entries)
     if settings.user_header:
         named = f"users named in the header {settings.user_header}"

@@ -1,4 +1,4 @@
-"""Commands for studies on other machines: shards for a batch system, tasks for a Ray cluster."""
+"""Commands that run a study on other machines: as shards of a batch system, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def plan(experiments: Sequence[Experiment], count: int, out: Path | None) -> None:
-    """Write a study as a plan of shards."""
+    """Write a study as a plan of at most `count` shards, and print how to run them."""
     if out is None:
         raise PruneError(
-            "--shards writes files for other machines; give a folder that all of them see: "
+            "--shards writes files for other machines; give a folder that all of them can access: "
             "--out FOLDER."
         )
     folders = shards.plan(out, experiments, count)
@@ -38,7 +38,7 @@ def plan(experiments: Sequence[Experiment], count: int, out: Path | None) -> Non
 
 
 def run_shard(options: argparse.Namespace) -> None:
-    """Run the experiments of a shard one after the other, also after one that fails."""
+    """Run the experiments of a shard in order; raise PruneError at the end if some have failed."""
     folders, failed = shards.experiment_folders(options.folder, options.number), []
     for folder in folders:
         print(
@@ -61,7 +61,7 @@ def run_shard(options: argparse.Namespace) -> None:
 
 
 def collect(options: argparse.Namespace) -> None:
-    """Import the results of the shards so far."""
+    """Import what the shards have finished so far, and print the number of experiments by state."""
     store = Store()
     mark_crashed(store)
     counts = collecting.collect(store, options.folder)
@@ -71,7 +71,10 @@ def collect(options: argparse.Namespace) -> None:
 def run_on_ray(
     experiments: Sequence[Experiment], finished: Collection[str], options: argparse.Namespace
 ) -> None:
-    """Run a study on a Ray cluster, except the `finished` keys, and update the store meanwhile."""
+    """Run a study on a Ray cluster, and update the store meanwhile.
+
+    `finished`: keys of experiments that need not run. Raise PruneError if one fails.
+    """
     from ..distributed import ray_cluster
 
     store = Store()

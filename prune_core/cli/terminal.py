@@ -209,8 +209,8 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
             (
                 verdict.title,
                 measured,
-                verdict.asked,
-                verdict.answer,
+                verdict.limit_text,
+                verdict.result,
                 str(verdict.n),
                 verdict.excluded or f.MISSING,
                 verdict.detail,

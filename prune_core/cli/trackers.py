@@ -10,33 +10,44 @@ from ..store.job import Job
 from ..store.store import Store
 from .export_card import metrics_of
 
-TRACKERS = ("mlflow", "wandb")
-
 
 def log(store: Store, job: Job, tracker: str, project: str) -> str:
-    """Log the job's settings and metrics as one run of a project; return where to find it."""
-    metrics, settings = _metrics(store, job), _flat(job.experiment)
+    """Log the job's settings and metrics as one run of a project; return where to find it.
+
+    `tracker` is a key of TRACKERS. Raise PruneError if its package is not installed, if it refuses,
+    or if the job has no results yet.
+    """
+    metrics = _metrics(store, job)
     if not metrics:
         raise PruneError(f"Job {job.id} has no results yet; wait until a stage has finished.")
-    if tracker == "mlflow":
-        require("mlflow", "mlflow")
-        import mlflow
+    require(tracker, tracker)
+    return TRACKERS[tracker](job, project, _flat(job.experiment), metrics)
 
-        try:
-            mlflow.set_experiment(project)
-            with mlflow.start_run(
-                run_name=job.label,
-                tags={"prunescope.job": str(job.id), "prunescope.study": job.study},
-            ):
-                mlflow.log_params(settings)
-                mlflow.log_metrics(metrics)
-        except mlflow.exceptions.MlflowException as error:
-            raise PruneError(
-                f"MLflow refused: {' '.join(str(error).split())[:200]} Check MLFLOW_TRACKING_URI."
-            ) from None
-        uri = mlflow.get_tracking_uri()
-        return f"Job {job.id} is in the MLflow experiment {project!r} ({uri})."
-    require("wandb", "wandb")
+
+def _log_to_mlflow(
+    job: Job, project: str, settings: dict[str, str], metrics: dict[str, float]
+) -> str:
+    import mlflow
+
+    try:
+        mlflow.set_experiment(project)
+        with mlflow.start_run(
+            run_name=job.label,
+            tags={"prunescope.job": str(job.id), "prunescope.study": job.study},
+        ):
+            mlflow.log_params(settings)
+            mlflow.log_metrics(metrics)
+    except mlflow.exceptions.MlflowException as error:
+        raise PruneError(
+            f"MLflow refused: {' '.join(str(error).split())[:200]} Check MLFLOW_TRACKING_URI."
+        ) from None
+    uri = mlflow.get_tracking_uri()
+    return f"Job {job.id} is in the MLflow experiment {project!r} ({uri})."
+
+
+def _log_to_wandb(
+    job: Job, project: str, settings: dict[str, str], metrics: dict[str, float]
+) -> str:
     import wandb
 
     try:
@@ -55,8 +66,15 @@ def log(store: Store, job: Job, tracker: str, project: str) -> str:
     return f"Job {job.id} is in the Weights & Biases project {project!r}{url}."
 
 
+# by the name of the package, which is also the name of prunescope's optional dependency
+TRACKERS = {"mlflow": _log_to_mlflow, "wandb": _log_to_wandb}
+
+
 def push(folder: Path, name: str) -> str:
-    """Upload an exported folder to the Hub as a private model; return its URL."""
+    """Upload an exported folder to the Hub as a private model; return its URL.
+
+    Raise PruneError if the Hub refuses, for example without a login.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 

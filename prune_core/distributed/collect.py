@@ -1,6 +1,6 @@
-"""Import of experiments that ran elsewhere into the store, from the folders of shards.py.
+"""Import the results of experiments that ran elsewhere, from the folders that shards.py writes.
 
-They may still be running. Does not import torch.
+The experiments may still be running. Does not import torch.
 """
 
 import json
@@ -87,9 +87,10 @@ def _upsert(store: Store, folder: Path, record: Record, worker: str) -> tuple[in
     if not is_ours:
         return id, False
     if (folder / "checkpoint").is_dir() and not store.has_weights(id):
-        part = store.folder(id) / "checkpoint.part"
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(folder / "checkpoint", part).rename(store.folder(id) / "checkpoint")
+        partial_folder = store.folder(id) / "checkpoint.part"
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        shutil.copytree(folder / "checkpoint", partial_folder)
+        partial_folder.rename(store.folder(id) / "checkpoint")
     if (folder / "log.txt").is_file():
         shutil.copyfile(folder / "log.txt", store.folder(id) / "log.txt")
     return id, True

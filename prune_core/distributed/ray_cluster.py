@@ -1,8 +1,8 @@
-"""A planned study on a Ray cluster: one task per experiment, attacks in chunks.
+"""Run a planned study on a Ray cluster: one task per experiment, or several if it has attacks.
 
 Results are collected while the tasks run. Ray places the tasks and restarts them if a node dies; a
-restarted task continues after its last finished stage. Every node must see the plan's folder and
-have PruneScope installed. The optional package ray is imported only here.
+restarted task continues after its last finished stage. Every node must have access to the plan's
+folder and have PruneScope installed. The optional package ray is imported only here.
 """
 
 import os
@@ -34,14 +34,14 @@ FAILED = "One of its Ray tasks failed: {error}"
 
 
 @dataclass
-class RunningTask:
-    """The tasks of one experiment; it ends with the last of them."""
+class RunningExperiment:
+    """An experiment with its Ray tasks, the last of which ends it; no tasks once it has ended."""
 
     folder: Path
     tasks: Sequence[Any]
     job: int | None = None
     collected: Record = field(default_factory=Record)  # the state that the store has
-    cancelled_at: float | None = None
+    cancelled_at: float | None = None  # time.monotonic() of the user's cancellation
 
 
 def run(
@@ -50,13 +50,14 @@ def run(
     """Run the experiments of these folders on the cluster at `address`; return their records.
 
     `chunk`: number of examples attacked per task; `cpus`: processors per task, also its threads.
+    Raise PruneError if ray is not installed, or if there is no cluster or no node large enough.
     """
     require("ray", "ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
     import ray
 
     try:
-        _is_reachable(address)
+        _require_reachable(address)
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise PruneError(
@@ -65,80 +66,82 @@ def run(
         ) from None
     mark_crashed(store)  # jobs of an earlier run of this command that was killed
     worker, alive = new_worker(store)
-    running = list[RunningTask]()
+    running = list[RunningExperiment]()
     try:
-        tasks = _Tasks(ray, chunk, cpus)
+        starter = _TaskStarter(ray, chunk, cpus)
         for folder in experiments:
             (folder / shards.CANCEL).unlink(missing_ok=True)
-            running.append(RunningTask(folder, tasks.start(folder)))
-        while active := [task for task in running if task.tasks]:
-            ray.wait([task.tasks[-1] for task in active], timeout=INTERVAL)
-            for task in active:
-                _poll(ray, store, task, worker=worker)
-            progress = sum(task.collected.progress for task in running) / len(running)
-            count = sum(task.collected.status == Status.RUNNING for task in active)
+            running.append(RunningExperiment(folder, starter.start(folder)))
+        while active := [experiment for experiment in running if experiment.tasks]:
+            ray.wait([experiment.tasks[-1] for experiment in active], timeout=INTERVAL)
+            for experiment in active:
+                _poll(ray, store, experiment, worker=worker)
+            progress = sum(experiment.collected.progress for experiment in running) / len(running)
+            count = sum(experiment.collected.status == Status.RUNNING for experiment in active)
             done = len(running) - len(active)
             report(progress, f"{done} of {len(running)} finished, {count} running")
         return {folder: Record.read(folder) for folder in experiments}
     finally:
-        for task in running:
-            if task.tasks:  # the user has stopped this command
-                _stop(ray, task, force=True)
-                record = replace(Record.read(task.folder), status=Status.CANCELLED, message="")
-                _collect(store, task, record, worker=worker)
+        for experiment in running:
+            if experiment.tasks:  # the user has stopped this command
+                _stop(ray, experiment, force=True)
+                record = replace(
+                    Record.read(experiment.folder), status=Status.CANCELLED, message=""
+                )
+                _collect(store, experiment, record, worker=worker)
         alive.remove()
         ray.shutdown()
 
 
-def _is_reachable(address: str) -> None:
+def _require_reachable(address: str) -> None:
     """Raise OSError if nothing listens at host:port, which Ray reports only after five minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _poll(ray: Any, store: Store, task: RunningTask, worker: str) -> None:
+def _poll(ray: Any, store: Store, experiment: RunningExperiment, worker: str) -> None:
     """Collect an experiment's new results, and pass on a cancellation requested in the store."""
-    ready, _ = ray.wait([task.tasks[-1]], timeout=0)
-    record = Record.read(task.folder)
+    ready, _ = ray.wait([experiment.tasks[-1]], timeout=0)
+    record = Record.read(experiment.folder)
     if ready:
-        record = _final_record(ray, task, record)
-        task.tasks = ()
-    if record != task.collected and record.status != Status.QUEUED:
-        _collect(store, task, record, worker=worker)
-    if task.job is not None and task.tasks and store.job(task.job).cancel:
-        if task.cancelled_at is None:
-            (task.folder / shards.CANCEL).touch()
-            task.cancelled_at = time.monotonic()
-        _stop(ray, task, force=time.monotonic() - task.cancelled_at > GRACE)
+        record = _final_record(ray, experiment, record)
+        experiment.tasks = ()
+    if record != experiment.collected and record.status != Status.QUEUED:
+        _collect(store, experiment, record, worker=worker)
+    if experiment.job is not None and experiment.tasks and store.job(experiment.job).cancel:
+        if experiment.cancelled_at is None:
+            (experiment.folder / shards.CANCEL).touch()
+            experiment.cancelled_at = time.monotonic()
+        _stop(ray, experiment, force=time.monotonic() - experiment.cancelled_at > GRACE)
 
 
-def _final_record(ray: Any, task: RunningTask, record: Record) -> Record:
+def _final_record(ray: Any, experiment: RunningExperiment, record: Record) -> Record:
     """Return the experiment's final record, completed with Ray's error if the task was killed."""
     try:
-        ray.get(task.tasks[-1])
+        ray.get(experiment.tasks[-1])
     except (ray.exceptions.RayError, PruneError) as error:
         if record.status not in (Status.DONE, Status.FAILED, Status.CANCELLED):
             status, message = Status.CANCELLED, ""
-            if not task.cancelled_at:
+            if not experiment.cancelled_at:
                 reason = str(error).strip().splitlines()[-1][:300]
                 status, message = Status.FAILED, FAILED.format(error=reason)
             record = replace(record, status=status, error=message, message="")
-            record.write(task.folder)
+            record.write(experiment.folder)
     return record
 
 
-def _collect(store: Store, task: RunningTask, record: Record, worker: str) -> None:
-    task.job = collect.adopt_shard(store, task.folder, record, worker=worker)
-    task.collected = record
+def _collect(store: Store, experiment: RunningExperiment, record: Record, worker: str) -> None:
+    experiment.job = collect.adopt_shard(store, experiment.folder, record, worker=worker)
+    experiment.collected = record
 
 
-def _stop(ray: Any, task: RunningTask, force: bool) -> None:
-    for remote in task.tasks:
+def _stop(ray: Any, experiment: RunningExperiment, force: bool) -> None:
+    for remote in experiment.tasks:
         ray.cancel(remote, force=force)
 
 
-class _Tasks:
+class _TaskStarter:
     """Starts experiments as Ray tasks with their resource requirements."""
 
     def __init__(self, ray: Any, chunk: int, cpus: int):
@@ -157,12 +160,12 @@ class _Tasks:
             (measure.largest for measure in experiment.measures if isinstance(measure, Attack)),
             default=1,
         )
-        chunks = 1 if "attack" in record.done else -(-largest // self.chunk)
+        chunks = 1 if "attack" in record.done else -(-largest // self.chunk)  # rounded up
         if chunks == 1:
             return [perform.remote(str(folder), "")]
         first = perform.remote(str(folder), "attack")
-        parts = [attack.remote(str(folder), (index, chunks), first) for index in range(chunks)]
-        return [first, *parts, perform.remote(str(folder), "", *parts)]
+        attacks = [attack.remote(str(folder), (index, chunks), first) for index in range(chunks)]
+        return [first, *attacks, perform.remote(str(folder), "", *attacks)]
 
     def _resources(self, experiment: Experiment) -> dict[str, Any]:
         """Return the processors, GPUs and bytes of memory of an experiment's tasks.
@@ -179,18 +182,18 @@ class _Tasks:
             "longest": length,
         }
         estimate = memory.estimate_memory(experiment, "cpu", **sizes)  # type: ignore[arg-type]
-        room = BASE_MEMORY + estimate.total
-        required = {"CPU": self.cpus, "GPU": gpus, "memory": room}
+        memory_needed = BASE_MEMORY + estimate.total
+        required = {"CPU": self.cpus, "GPU": gpus, "memory": memory_needed}
         if not any(
             all(node.get(name, 0) >= amount for name, amount in required.items())
             for node in self.nodes
         ):
             raise PruneError(
                 f"No node of the cluster has the {self.cpus} processors, {gpus} GPUs and "
-                f"{room / 1e9:.1f} GB of memory that {experiment.label} needs; lower --cpus, or "
-                "choose another device."
+                f"{memory_needed / 1e9:.1f} GB of memory that {experiment.label} needs; lower "
+                "--cpus, or choose another device."
             )
-        return {"num_cpus": self.cpus, "num_gpus": gpus, "memory": room}
+        return {"num_cpus": self.cpus, "num_gpus": gpus, "memory": memory_needed}
 
 
 def _perform(folder: str, until: str, *before: str) -> str:
@@ -202,8 +205,8 @@ def _perform(folder: str, until: str, *before: str) -> str:
     return ended[0] if ended else shards.run_experiment(Path(folder), no_report, until).status
 
 
-def _attack(folder: str, part: tuple[int, int], before: str) -> str:
-    """Task: run one chunk of an experiment's attacks; a log file passes the outcomes on."""
+def _attack(folder: str, chunk: tuple[int, int], before: str) -> str:
+    """Task: run one chunk of an experiment's attacks; its outcomes are saved in the folder."""
     if before not in (Status.FAILED, Status.CANCELLED):
-        shards.run_attack_chunk(Path(folder), part)
+        shards.run_attack_chunk(Path(folder), chunk)
     return before

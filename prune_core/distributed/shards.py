@@ -10,7 +10,7 @@ imports the results into a store.
     0001/checkpoint, 0001/log.txt
     dense/                   cached results of the dense models, computed once
 
-Independent of SQL and of what starts the shards: a batch system, Ray (ray_cluster.py), a person.
+Knows nothing of SQL or of what starts the shards: a batch system, Ray (ray_cluster.py) or a user.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ INTERVAL = 2.0  # seconds between writes of the progress
 
 @dataclass(frozen=True)
 class Record:
-    """State of an experiment; the fields have the names of those of a Job."""
+    """State of an experiment; its fields have the same names as those of store.job.Job."""
 
     status: str = Status.QUEUED
     error: str = ""
@@ -63,7 +63,7 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record:
-        """Read the record of an experiment's folder; the default if there is none yet."""
+        """Read the record of an experiment's folder; a new one if there is no file yet."""
         return cls(**_read(folder / RECORD)) if (folder / RECORD).is_file() else cls()
 
     def write(self, folder: Path) -> None:
@@ -75,7 +75,7 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
     """Write the experiments into numbered folders; return the folders.
 
     There are at most as many shards as experiments. An existing plan of the same experiments is
-    reused.
+    reused. Raise PruneError if there is nothing to plan or `place` contains other files.
     """
     if shards < 1:
         raise PruneError(f"shards is {shards}; it must be at least 1.")
@@ -101,7 +101,8 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
 def experiment_folders(place: Path, shard: int | None = None) -> list[Path]:
     """Return the folders of all experiments, or of one shard.
 
-    The experiments of a shard are consecutive, so most of them share their dense model.
+    The experiments of a shard are consecutive, so most of them share their dense model. `shard`
+    counts from 1. Raise PruneError if there is no plan, no such shard or another version wrote it.
     """
     if not (place / PLAN).is_file():
         raise PruneError(
@@ -127,9 +128,10 @@ def experiment_folders(place: Path, shard: int | None = None) -> list[Path]:
 
 
 def run_experiment(folder: Path, report: Report, until: str = "") -> Record:
-    """Run the experiment of a folder until it ends in any way, or up to the stage `until`.
+    """Run the experiment of a folder to its end, or up to the stage `until`; return its record.
 
-    Finished stages are not repeated.
+    Finished stages are not repeated. An error of the experiment is recorded and not raised; raise
+    PruneError if another process runs it.
     """
     lock = Lock(folder / "lock")
     if not lock.acquire(patience=TIMEOUT):
@@ -146,9 +148,9 @@ def run_experiment(folder: Path, report: Report, until: str = "") -> Record:
 
 
 def run_attack_chunk(folder: Path, chunk: tuple[int, int]) -> None:
-    """Run one chunk of an experiment's attacks; its earlier stages must be done.
+    """Run one chunk of an experiment's attacks; its earlier stages must be finished.
 
-    Chunks may run at the same time.
+    `chunk` is (index, number of chunks). Chunks may run at the same time.
     """
     from ..experiments import run
 
@@ -199,7 +201,7 @@ class _Run:
         )
 
     def run(self, until: str) -> Record:
-        """Run the stages; return the record, which also states why the run ended."""
+        """Run the stages up to `until` ("": all); return the record with the status at the end."""
         from ..experiments.run import run
         from ..queue.worker import error_status
 
@@ -235,7 +237,7 @@ class _Run:
         return self.record
 
     def report(self, progress: float, message: str) -> None:
-        """Report progress; called by the stages."""
+        """Write the progress at intervals; raise Cancelled if requested. Called by the stages."""
         self.caller_report(progress, message)
         if time.monotonic() - self.last_write > INTERVAL:
             self.last_write = time.monotonic()
@@ -248,7 +250,7 @@ class _Run:
 
 
 def packed_tables(folder: Path) -> dict[str, bytes]:
-    """Return the tables of a folder in the store's format, in the order in which they were made."""
+    """Return the tables of a folder in the store's format, by name, oldest first."""
     return {path.stem: packed_rows.compress(path.read_bytes()) for path in _table_files(folder)}
 
 
@@ -265,7 +267,7 @@ def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def _table_files(folder: Path) -> list[Path]:
-    """Return the table files in the order in which they were made."""
+    """Return the table files, oldest first."""
     return sorted(
         (folder / "rows").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
@@ -286,6 +288,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    partial_file = path.with_suffix(".part")
+    partial_file.write_bytes(content)
+    os.replace(partial_file, path)  # atomic

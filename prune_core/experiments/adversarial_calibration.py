@@ -1,6 +1,6 @@
-"""Calibration on adversarial examples: successful attacks of a job, as a file for any experiment.
+"""Calibration on adversarial examples: a job's successful attacks as a data file.
 
-Uses the store and the columns of a data source; independent of models and of attack algorithms.
+Knows nothing of models or of attack algorithms.
 """
 
 import re
@@ -14,7 +14,7 @@ from ..data.examples import DataSource
 from ..errors import PruneError
 from ..store.store import Store
 
-LEAK = (
+LEAKAGE_WARNING = (
     "The adversarial examples were made from evaluation texts of the same data, so a model "
     "calibrated on them is evaluated on texts it has seen. To avoid this, attack other texts: run "
     "the attack with the training file as its data."
@@ -22,10 +22,11 @@ LEAK = (
 
 
 def resolve(store: Store, source: DataSource) -> DataSource:
-    """Replace a calibration set `job:3` or `job:3+clean` by a file in the home folder.
+    """Replace a calibration set `job:3` or `job:3+clean` by a file in the store's folder.
 
-    `job:3` is the adversarial examples of job 3; `job:3+clean` adds the original texts, half and
-    half. Other sources are returned unchanged.
+    `job:3` stands for the adversarial examples of job 3; `job:3+clean` adds their original texts,
+    so that each is half of the file. Other sources are returned unchanged. Raise PruneError if the
+    job has no adversarial examples or attacked pairs of texts.
     """
     match = re.fullmatch(r"job:(\d+)(\+clean)?", source.calibration)
     if not match:
@@ -58,7 +59,7 @@ def resolve(store: Store, source: DataSource) -> DataSource:
 
 
 def check_leakage(store: Store, source: DataSource) -> bool:
-    """Whether a source calibrates (as `job:3…`) on texts of the data that it evaluates on."""
+    """Whether a source calibrates on adversarial examples of the data that it evaluates on."""
     match = re.match(r"job:(\d+)", source.calibration)
     if match is None:
         return False

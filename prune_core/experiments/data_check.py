@@ -211,7 +211,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
     binary = [predict.binary_note(config)] if task.evaluation.binary else []
     return result | {
         "labels": task.label_names,
-        "meant": task.label_map,
+        "label_map": task.label_map,
         "counts": task.counts,
         "notes": [*result["notes"], *task.notes, *binary],
         "calibration": len(task.calibration),

@@ -1,7 +1,7 @@
-"""Cache of a dense model's results in a folder shared by shards, Ray tasks and resumed runs.
+"""Cache of a dense model's results in a folder that shards, Ray tasks and resumed runs share.
 
-Each result is computed by the first process that needs it. Values are tensors, lists, numbers and
-texts, which are loaded as data and never as code.
+Each result is computed by the first process that needs it, while the others wait. Values are
+tensors, lists, numbers and texts, which are loaded as data and never as code.
 """
 
 import hashlib
@@ -14,25 +14,35 @@ import torch
 
 from ..store.locks import Lock
 
-TIMEOUT = 3600.0  # seconds to wait for another process; after that it is computed here as well
+TIMEOUT = 3600.0  # seconds to wait for another process before computing the result here too
 
 
 class DenseCache:
-    """Results of one dense model on one task."""
+    """Results of one dense model on one task.
 
-    def __init__(self, folder: Path, frame: str, device: torch.device):
-        self.folder, self.device = folder / hashlib.sha256(frame.encode()).hexdigest()[:16], device
+    `context` identifies model, data and settings: results of another context are not reused.
+    """
+
+    def __init__(self, folder: Path, context: str, device: torch.device):
+        self.folder, self.device = folder / _digest(context), device
 
     def get(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Return the result with that key, computed if no process has stored it."""
-        file = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
+        """Return the result with that key on the device; compute it if no process has stored it.
+
+        Keys are compared by their `repr`.
+        """
+        file = self.folder / f"{_digest(repr(key))}.pt"
         lock = Lock(file.with_suffix(".lock"))
         lock.acquire(TIMEOUT)
         try:
             if not file.is_file():
-                part = file.with_suffix(f".{os.getpid()}.part")
-                torch.save(compute(), part)
-                os.replace(part, file)
+                partial_file = file.with_suffix(f".{os.getpid()}.part")
+                torch.save(compute(), partial_file)
+                os.replace(partial_file, file)  # atomic: other processes read complete files only
             return torch.load(file, map_location=self.device, weights_only=True)
         finally:
             lock.release()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""An experiment as plain data: checkpoint, data, at most one method, any measures; and its stages.
+"""An experiment as data: checkpoint, examples, at most one method, measures; and its stages.
 
-Independent of jobs, SQL and pages.
+Knows nothing of jobs, SQL or pages.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ from ..plugins import (
 from .content_hashes import hash_checkpoint, hash_data
 
 PRUNE = "prune"  # the stage before the measures, and its table
+# fields added later, with their defaults: at the default they are not part of the key
 ADDED_OPTIONS = (("tf32", False), ("min_words", None))
 DATA_RULES = 3  # version of the rules that turn tables into examples; the demo is unaffected
-SOURCE_BEFORE = ("task", "text", "text_pair", "label", "calibration", "metric")
+# the other fields of a source are part of the key only if they are set
+FIRST_SOURCE_FIELDS = ("task", "text", "text_pair", "label", "calibration", "metric")
 KEEP = {
     "difference": "as differences from the dense weights",
     "full": "as whole checkpoints",
@@ -49,7 +51,10 @@ PRUNE_SECONDS = 10.0  # default estimate for progress bars: the demo on two core
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment; the dense baseline is the one without a method. Converts to and from JSON."""
+    """An experiment; without a method, it measures the dense baseline.
+
+    Raises PruneError for values out of range, duplicate measures, or nothing to do.
+    """
 
     checkpoint: str = "demo"
     source: DataSource = DataSource()
@@ -111,7 +116,7 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """Name of the run in charts."""
+        """The name of the run in charts, such as "AKR 70% · seed 1"."""
         options = self.method.to_dict() if self.method else {}
         parts = [
             self.method.label if self.method else "Dense",
@@ -131,7 +136,7 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Experiment:
-        """Create the experiment from plain data."""
+        """Create the experiment from plain data, with former names; PruneError for unknown keys."""
         values = current_experiment(plain)
         known = [spec.name for spec in fields(cls)]
         if unknown := [name for name in values if name not in known]:
@@ -164,7 +169,6 @@ class Experiment:
     def key(self) -> str:
         """Return a hash of everything that determines the rows: equal keys mean equal rows."""
         values = {**self.to_dict(), "study": "", "version": __version__}
-        # options that were added later are left out at their default, so that older keys stay valid
         for name, default in ADDED_OPTIONS:
             if values[name] == default:
                 del values[name]
@@ -188,7 +192,7 @@ class Experiment:
         values["source"] = {
             name: value
             for name, value in values["source"].items()
-            if value or name in SOURCE_BEFORE
+            if value or name in FIRST_SOURCE_FIELDS
         }
         content = json.dumps([values, self.content_hashes()], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
@@ -232,7 +236,7 @@ def stages(experiment: Experiment) -> list[str]:
 
 
 def estimate_seconds(experiment: Experiment) -> dict[str, float]:
-    """Estimate the seconds of every stage, for progress bars."""
+    """Estimate the seconds of every stage on the demo with two cores, for progress bars."""
     method = experiment.method
     pruning = (
         {PRUNE: getattr(method, "estimate", PRUNE_SECONDS) + 60 * method.distil} if method else {}

@@ -1,6 +1,6 @@
-"""Execution of an experiment, stage by stage, each seeded anew; pruning first.
+"""Run an experiment stage by stage: pruning, then each measure, every stage with its own seed.
 
-Independent of the store.
+Knows nothing of the store or of the queue.
 """
 
 import json
@@ -59,9 +59,11 @@ def run(
 ) -> Iterator[Stage]:
     """Run the stages that are not `done`, one by one; save the pruned model in folder/checkpoint.
 
-    `known`: tables of the stages done; `batch_size`: one that fits into memory, if the experiment's
-    own did not; `until`: stop before this stage; `shared`: folder with cached results of dense
-    models, which several processes may use.
+    `known`: tables of the finished stages; `batch_size`: one that fits into memory, if the
+    experiment's own did not; `until`: stop before this stage; `shared`: folder with cached results
+    of dense models, which several processes may use.
+
+    Raise PruneError if the data or the checkpoint cannot be used, and Cancelled from `report`.
     """
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
@@ -98,9 +100,10 @@ def run_attack_chunk(
     report: Report,
     shared: Path | None = None,
 ) -> None:
-    """Run one chunk of an experiment's attacks, after its earlier stages.
+    """Run one chunk of an experiment's attacks; its earlier stages must be finished.
 
-    The outcomes are saved in the folder for the attack stage.
+    `chunk` is (index, number of chunks). The outcomes are saved in the folder, where the attack
+    stage finds them.
     """
     _Runner(
         experiment,
@@ -121,12 +124,13 @@ def preload() -> None:
 
 @lru_cache(maxsize=1)  # a sweep loads its dense model once and measures it once
 def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
+    """Return the model on the device and its tokenizer; `content` is the hash of its files."""
     model, tokenizer = loading.load(checkpoint)
     return model.to(device), tokenizer
 
 
 @lru_cache(maxsize=1)
-def _shared(frame: str, data: DataReader) -> tuple[Task, dict[Any, Any]]:
+def _shared(context: str, data: DataReader) -> tuple[Task, dict[Any, Any]]:
     """Return the task and the memo in which measures cache results of the dense model."""
     return data(), {}
 
@@ -182,19 +186,10 @@ class _Runner:
         self.batch_size, self.chunk = batch_size, chunk
         self.peak_memory, self.weights = 0, ""
         content = experiment.content_hashes()
-        try:
-            self.dense, self.tokenizer = _dense(
-                experiment.checkpoint, json.dumps(content[0]), str(self.device)
-            )
-        except torch.OutOfMemoryError:
-            raise PruneError(
-                f"{experiment.checkpoint} does not fit into the memory of {self.device}; "
-                "use --device cpu."
-            ) from None
-        if experiment.method:
-            refuse_compact(self.dense, experiment.checkpoint)
-        self.labels = loading.label_names(self.dense.config)
-        frame = json.dumps(
+        self._load_dense(json.dumps(content[0]))
+        kind = replay.task_type_of(self.dense)
+        check_measures(experiment, kind)
+        context = json.dumps(
             [
                 experiment.checkpoint,
                 content,
@@ -204,23 +199,38 @@ class _Runner:
                 experiment.tf32,
             ]
         )
-        kind = replay.task_type_of(self.dense)
-        check_measures(experiment, kind)
-        data = DataReader(experiment, self.labels, kind, tokenizer=self.tokenizer)
-        self.task, self.memo = _shared(frame, data)
-        if "verified" not in self.memo:
-            verification.check(
-                experiment.checkpoint,
-                self.dense,
-                self.tokenizer,
-                examples=self.task.evaluation,
-                max_length=experiment.max_length,
-            )
-            self.memo["verified"] = True
+        labels = loading.label_names(self.dense.config)
+        data = DataReader(experiment, labels, kind, tokenizer=self.tokenizer)
+        self.task, self.memo = _shared(context, data)
+        self._verify_once()
         self.shared = (
-            DenseCache(shared, frame + json.dumps(data.key), self.device).get if shared else None
+            DenseCache(shared, context + json.dumps(data.key), self.device).get if shared else None
         )
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
+
+    def _load_dense(self, content: str) -> None:
+        checkpoint = self.experiment.checkpoint
+        try:
+            self.dense, self.tokenizer = _dense(checkpoint, content, str(self.device))
+        except torch.OutOfMemoryError:
+            raise PruneError(
+                f"{checkpoint} does not fit into the memory of {self.device}; use --device cpu."
+            ) from None
+        if self.experiment.method:
+            refuse_compact(self.dense, checkpoint)
+
+    def _verify_once(self) -> None:
+        """Compare the dense model with plain transformers, unless an earlier run here did."""
+        if "verified" in self.memo:
+            return
+        verification.check(
+            self.experiment.checkpoint,
+            self.dense,
+            self.tokenizer,
+            examples=self.task.evaluation,
+            max_length=self.experiment.max_length,
+        )
+        self.memo["verified"] = True
 
     def stage(self, name: str, report: Report) -> Stage:
         """Run one stage; if the device runs out of memory, restart it with half the batch size."""
@@ -268,17 +278,18 @@ class _Runner:
             max_length=self.experiment.max_length,
             report=report,
         )
-        part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
-        shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
+        folder = self.folder / "checkpoint"
+        partial_folder = self.folder / "checkpoint.part"
+        shutil.rmtree(partial_folder, ignore_errors=True)  # of an interrupted run
         if self.experiment.keep == "full":
-            loading.save(self.pruned, self.tokenizer, part)
+            loading.save(self.pruned, self.tokenizer, partial_folder)
             self.weights = difference.weights_hash(self.pruned)
         else:
             self.weights = difference.save(
-                self.pruned, self.dense, self.experiment.checkpoint, folder=part
+                self.pruned, self.dense, self.experiment.checkpoint, folder=partial_folder
             )
         shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)  # atomic: a partial checkpoint never appears
+        partial_folder.rename(folder)  # atomic: a partial checkpoint never appears
         return rows
 
     def _at_task_length(self, method: Method) -> Method:
@@ -313,6 +324,7 @@ class _Runner:
         return measure.measure(pair, report)
 
     def _facts(self) -> dict[str, Any]:
+        """Return what the store records about the run besides its rows."""
         # how close the run came to its target (speedup, latency or size)
         target_notes = self.rows.get("budget", {}).get("said", [])
         facts: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..aliases import STUDY_KEYS, current_name, current_options
+from ..aliases import STUDY_KEYS, current_keys, current_name, current_options
 from ..data.examples import DataSource
 from ..errors import PruneError
 from ..measures import MEASURES
@@ -285,7 +285,7 @@ def _plain(path: Path, key: str, value: Any) -> Any:
 
 def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     known = list(Sweep.__dataclass_fields__)
-    content = {STUDY_KEYS.get(key, key): value for key, value in content.items()}
+    content = current_keys(content, STUDY_KEYS)
     if isinstance(options := content.get("options"), dict):
         content["options"] = {current_name(name): value for name, value in options.items()}
     for key in content:

@@ -26,8 +26,7 @@ from .base import Measure, Pair
 
 @dataclass(frozen=True)
 class Accuracy(Measure):
-    """The task's metric (accuracy, Matthews or Spearman correlation, F1) of both models with 95%
-    intervals.
+    """The task's metric of both models (accuracy, F1 or a correlation) with 95% intervals.
 
     Also the paired difference, agreement, divergence (mean KL in nats; classifiers only) and the
     exact McNemar test. Fractions of examples get Wilson's interval, their difference Bonett and
@@ -69,16 +68,16 @@ class Accuracy(Measure):
             probabilities=(dense.probabilities, pruned.probabilities),
         )
         row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
-        shown: list[Any] = [None] * len(examples) if examples.labels is None else labels
+        saved_labels: list[Any] = [None] * len(examples) if examples.labels is None else labels
         if examples.kind == "span":
-            shown = [spans and spans.texts for spans in shown]
+            saved_labels = [spans and spans.texts for spans in saved_labels]
         has_answers = examples.kind == "span" and examples.labels is not None
-        single = pd.DataFrame(
+        by_example = pd.DataFrame(
             {
                 "example": range(len(examples)),
                 "text": examples.texts,
                 "pair": examples.pairs if examples.pairs else None,
-                "label": shown,
+                "label": saved_labels,
                 "dense": before,
                 "pruned": after,
                 "dense_probabilities": dense.probabilities,
@@ -87,11 +86,11 @@ class Accuracy(Measure):
             }
         )
         report(1.0, "accuracy measured")
-        return {"accuracy": pd.DataFrame([row]), "prediction": single}
+        return {"accuracy": pd.DataFrame([row]), "prediction": by_example}
 
 
 def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification") -> float | None:
-    """Mean Kullback–Leibler divergence of pruned from dense over examples, in nats.
+    """Return the mean Kullback–Leibler divergence of pruned from dense over examples, in nats.
 
     Both are probabilities of shape (examples, labels). For multi-label models the divergences of
     the labels are summed. None for tasks without a probability per label.
@@ -118,10 +117,10 @@ def summary(
     *,
     probabilities: Sequence[Sequence[Sequence[float]]] = ((), ()),
 ) -> dict[str, Any]:
-    """The row of the accuracy table, from labels and the predictions of both models.
+    """Return the row of the accuracy table, from labels and the predictions of both models.
 
-    `score` is the metric `metric`; every other metric of the task type has a column of its own
-    name.
+    `score` is the metric `metric`; every other metric of the task type has a column with its name.
+    `probabilities` are those of the dense and of the pruned model, (examples, labels).
     """
     kind, n = METRICS[metric].kind, len(labels)
     row: dict[str, Any] = {"metric": metric, "n": n}
@@ -149,22 +148,31 @@ def summary(
         # two scores are never equal to the last digit
         row["agreement"] = METRICS["pearson"].compute(dense, pruned)
     if metric in FRACTIONS:
-        intervals: tuple[float, ...] = (
-            *wilson(int(before.sum()), n),
-            *wilson(int(after.sum()), n),
-            *paired_difference(broken, fixed, n),
-        )
+        intervals = _of_fractions(before, after)
     else:
         values = [values_for(metric, *side) for side in sides]
         intervals = _bootstrap(metric, labels, *values, resamples=resamples, seed=seed)
     return row | dict(zip(_INTERVALS, intervals, strict=True))
 
 
+def _of_fractions(before: np.ndarray, after: np.ndarray) -> tuple[float, ...]:
+    """Return the values of _INTERVALS, from whether each example was and is correct."""
+    n = len(before)
+    broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
+    return (
+        *wilson(int(before.sum()), n),
+        *wilson(int(after.sum()), n),
+        *paired_difference(broken, fixed, n),
+    )
+
+
 def _bootstrap(
     metric: str, labels: list[Any], dense: list[Any], pruned: list[Any], **settings: int
 ) -> tuple[float, ...]:
-    """Intervals by bootstrap, from counts or values per example where the metric is a function of
-    them.
+    """Return the values of _INTERVALS by bootstrap over examples.
+
+    Resamples counts or values per example if the metric is a function of their sum or mean, which
+    is faster than computing it from predictions each time.
     """
     spec = METRICS[metric]
     if spec.counts is not None:
@@ -204,11 +212,12 @@ FRACTIONS = (
 
 
 def _matches(left: Sequence[Any], right: Sequence[Any]) -> list[bool]:
+    """Return whether the values are equal, example by example."""
     return [a == b for a, b in zip(left, right, strict=True)]
 
 
 def _is_correct(kind: str, labels: list[Any], predictions: list[Any]) -> np.ndarray:
-    """Boolean array of shape (examples,).
+    """Return whether each prediction is correct, as a Boolean array (examples,).
 
     An answer is correct if it equals an accepted answer; a tagged text if all its tags are correct.
     """
@@ -221,7 +230,7 @@ def _is_correct(kind: str, labels: list[Any], predictions: list[Any]) -> np.ndar
 def _f1_by_example(
     labels: list[AnswerSpans], dense: list[str], pruned: list[str]
 ) -> dict[str, list[float]]:
-    """F1 of each answer, which may be partly correct."""
+    """Return the F1 of each answer, which may be partly correct, as columns."""
     return {
         name: [answer_f1(*pair) for pair in zip(labels, answers, strict=True)]
         for name, answers in (("dense_f1", dense), ("pruned_f1", pruned))
@@ -229,7 +238,7 @@ def _f1_by_example(
 
 
 def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
-    """Predictions of one model of the pair on the evaluation sample."""
+    """Return the predictions of one model of the pair on the evaluation sample."""
     return predict(
         model,
         pair.tokenizer,
@@ -241,7 +250,7 @@ def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
 
 
 def dense_predictions(pair: Pair, report: Report) -> Predictions:
-    """Predictions of the dense model, computed once for all experiments on the same sample."""
+    """Return the dense model's predictions, computed once for all experiments on this sample."""
     return Predictions(
         *pair.of_dense(
             "predictions", lambda: tuple(predictions(pair, pair.dense, report)), plain=True

@@ -105,7 +105,7 @@ class Attack(Measure):
         )
 
     @staticmethod
-    def lacking() -> dict[str, str]:
+    def unavailable_choices() -> dict[str, str]:
         """Attacks that cannot run on this machine, with the reason."""
         return {name: lack for name, entry in CATALOGUE.items() if (lack := missing(entry))}
 
@@ -208,7 +208,7 @@ class Attack(Measure):
             return
         # the other attacks are for English only
         detected = [
-            languages.is_not_english(examples.texts[i])
+            languages.foreign_language(examples.texts[i])
             for i in _order(len(examples), seed)[: self.word_examples]
         ]
         if all(detected):

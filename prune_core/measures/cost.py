@@ -64,11 +64,7 @@ class Cost(Measure):
         """
         report(0.0, "timing both models in turn")
         refuse_longer(pair.dense, self.length, "cost: length")
-        heads, neurons = (0, 0) if pair.is_dense else dead_units(pair.pruned)
-        is_compact = heads + neurons > 0
-        models = [pair.dense]
-        if not pair.is_dense:
-            models.append(compact_model(pair.pruned) if is_compact else pair.pruned)
+        models = [pair.dense, *([] if pair.is_dense else [as_deployed(pair.pruned)])]
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
         timed, passes = zip(
             *(
@@ -79,14 +75,11 @@ class Cost(Measure):
             ),
             strict=True,
         )
-        dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
+        dense, pruned = timed[0][0] | _sizes(models[0]), timed[0][-1] | _sizes(models[-1])
         # sparsity counts the removed units as zeros
         pruned |= {"model": "pruned", "sparsity": count(pair.pruned)["sparsity"]}
-        if is_compact:
-            note = f"Measured without its {heads} dead heads and {neurons} dead neurons."
-            if kept := alignment_neurons(pair.pruned):
-                note += f" {kept} dead neurons stay: widths that are not multiples of 8 are slow."
-            pruned |= {"shrunk": True, "note": note}
+        if models[-1] is not pair.pruned:
+            pruned |= {"shrunk": True, "note": _removal_note(pair.pruned)}
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
@@ -103,36 +96,15 @@ class Cost(Measure):
     def _timed(
         self, models: Sequence[nn.Module], batch: int, length: int, report: Report
     ) -> tuple[list[dict[str, Any]], list[list[float]]]:
-        """One row per model at this batch size and length, and the seconds of every pass.
+        """Return one row per model at this batch size and length, and the seconds of every pass.
 
         Times are NaN if the models do not accept that many tokens.
         """
-        work = [macs(model, length) for model in models]
-        rows: list[dict[str, Any]] = [
-            {
-                "model": name,
-                "batch": batch,
-                "length": length,
-                "passes": 0,
-                "macs": count,
-                "latency_p50": np.nan,
-                "latency_p95": np.nan,
-                "throughput": np.nan,
-                "peak_memory": np.nan,
-                "speedup_theoretical": work[0] / count,
-                "speedup_measured": np.nan,
-                "limit": "",
-                "device": str(device_of(models[0])),
-                "other_load": np.nan,
-            }
-            for name, count in zip(("dense", "pruned"), work, strict=False)
-        ]
-        if length > max_tokens(models[0]):
-            return [
-                row
-                | {"limit": f"Left out: the model accepts at most {max_tokens(models[0])} tokens."}
-                for row in rows
-            ], []
+        rows = _untimed_rows(models, batch, length)
+        longest = max_tokens(models[0])
+        if length > longest:
+            reason = f"Left out: the model accepts at most {longest} tokens."
+            return [row | {"limit": reason} for row in rows], []
         tokens = timing_batch(models[0], batch, length)
         times, other_load = time_interleaved(models, tokens, self.repeats, report=report)
         profiles = [profile(model, tokens) for model in models]
@@ -144,11 +116,10 @@ class Cost(Measure):
                 "latency_p95": p95,
                 "throughput": batch / p50,
                 "other_load": other_load,
-            }
-            row |= {
                 "peak_memory": peak_memory(model, profiled),
-                "speedup_measured": rows[0]["latency_p50"] / p50,
             }
+            # after the update: the first row is its own reference
+            row["speedup_measured"] = rows[0]["latency_p50"] / p50
             if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
                 row["limit"] = speedup_limit(
                     profiles[0],
@@ -159,13 +130,54 @@ class Cost(Measure):
         return rows, times
 
 
-def _fixed(model: nn.Module) -> dict[str, Any]:
-    """Columns that do not depend on batch size and length."""
+def as_deployed(model: nn.Module) -> nn.Module:
+    """Return the model without its dead heads and neurons; the model itself if it has none."""
+    return compact_model(model) if any(dead_units(model)) else model
+
+
+def _removal_note(pruned: nn.Module) -> str:
+    """Describe which units the compact model lacks."""
+    heads, neurons = dead_units(pruned)
+    note = f"Measured without its {heads} dead heads and {neurons} dead neurons."
+    if padding := alignment_neurons(pruned):
+        note += f" {padding} dead neurons stay: widths that are not multiples of 8 are slow."
+    return note
+
+
+def _untimed_rows(models: Sequence[nn.Module], batch: int, length: int) -> list[dict[str, Any]]:
+    """Return one row per model, dense first, with its MACs; what must be timed is NaN."""
+    work = [macs(model, length) for model in models]
+    return [
+        {
+            "model": name,
+            "batch": batch,
+            "length": length,
+            "passes": 0,
+            "macs": count,
+            "latency_p50": np.nan,
+            "latency_p95": np.nan,
+            "throughput": np.nan,
+            "peak_memory": np.nan,
+            "speedup_theoretical": work[0] / count,
+            "speedup_measured": np.nan,
+            "limit": "",
+            "device": str(device_of(models[0])),
+            "other_load": np.nan,
+        }
+        for name, count in zip(("dense", "pruned"), work, strict=False)
+    ]
+
+
+def _sizes(model: nn.Module) -> dict[str, Any]:
+    """Return the columns that do not depend on batch size and length."""
     return {**count(model), "bytes": size_on_disk(model), "shrunk": False, "note": ""}
 
 
 def count(model: nn.Module) -> dict[str, Any]:
-    """Parameters and non-zeros of the whole model, and the sparsity of its prunable weights."""
+    """Return parameters and nonzeros of the whole model, and the sparsity of its prunable weights.
+
+    Sparsity is the fraction of zeros in the encoder's weight matrices, 0 to 1.
+    """
     parameters = list(model.parameters())
     weights = [linear.weight for _, _, linear in linears(model)]
     zeros = sum(w.numel() - int(torch.count_nonzero(w)) for w in weights)
@@ -177,10 +189,10 @@ def count(model: nn.Module) -> dict[str, Any]:
 
 
 def macs(model: nn.Module, length: int) -> int:
-    """Multiply-accumulates of one example of `length` tokens.
+    """Return the multiply-accumulates of one example of `length` tokens.
 
-    Counts Linears, attention products and the head (one token); terms for relative positions are
-    left out.
+    Counts Linears, attention products and the classification head (one token), without terms for
+    relative positions.
     """
     matrices = [
         (part, linear, block.passes)
@@ -197,7 +209,7 @@ def macs(model: nn.Module, length: int) -> int:
 
 
 def size_on_disk(model: nn.Module) -> int:
-    """Bytes of the safetensors file; zeros are stored like any other number."""
+    """Return the bytes of the model as a safetensors file; zeros take as much space as others."""
     return len(
         save(
             {

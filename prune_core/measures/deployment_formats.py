@@ -20,7 +20,6 @@ from ..data.examples import Examples
 from ..data.metrics import comparable_values
 from ..data.tokens import batches
 from ..models.checkpoints import verification
-from ..models.compact import compact_model, dead_units
 from ..models.devices import device_of
 from ..models.export.formats import (
     CALIBRATION_EXAMPLES,
@@ -38,10 +37,10 @@ from ..plugins import Report, Rows, no_report, option, preset, subrange
 from .accuracy import dense_predictions, divergence, predictions, summary
 from .attack import Attack
 from .base import Measure, Pair
-from .cost import Cost, size_on_disk
+from .cost import Cost, as_deployed, size_on_disk
 
 PYTORCH = "PyTorch fp32"
-KEPT = (
+ACCURACY_COLUMNS = (  # copied from a row of the accuracy table
     "score",
     "low",
     "high",
@@ -49,7 +48,7 @@ KEPT = (
     "difference_low",
     "difference_high",
     "agreement",
-)  # columns taken from the accuracy table
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class DeploymentFormats(Measure):
     )
 
     @staticmethod
-    def lacking() -> dict[str, str]:
+    def unavailable_choices() -> dict[str, str]:
         """Formats that cannot be written on this machine, with the reason."""
         if find_spec("openvino") and find_spec("nncf"):
             return {}
@@ -142,12 +141,12 @@ class DeploymentFormats(Measure):
     def _formats(
         self, source: ExportSource, examples: Examples, length: int, report: Report
     ) -> Iterator[tuple[str, nn.Module]]:
+        """Yield (format, model that runs it), each verified on the examples; PyTorch first."""
         yield PYTORCH, source.model
         requested = self.formats.split(", ")
         for place, form in enumerate(requested):
             report(place / len(requested), f"writing {source.folder.name} as {form}")
             exported = FORMATS[form](source)
-
             verification.check_outputs(
                 form,
                 source.model,
@@ -160,6 +159,7 @@ class DeploymentFormats(Measure):
             yield form, exported
 
     def _under_attack(self, pair: Pair, model: nn.Module) -> dict[str, Any]:
+        """Return the columns of accuracy under attack; none if attacks are not requested."""
         if not self.attack_examples or pair.task.evaluation.kind != "classification":
             return {}
         attack = Attack(recipes="DeepWordBug", examples=self.attack_examples, precision="fp32")
@@ -170,7 +170,7 @@ class DeploymentFormats(Measure):
 
 
 def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
-    """Metrics of an exported model on the evaluation sample, compared with the dense model."""
+    """Return metrics of an exported model on the evaluation sample, compared with the dense one."""
     task = pair.task
     dense, exported = dense_predictions(pair, no_report), predictions(pair, model, no_report)
     labels: list[Any] = task.evaluation.labels or dense.predicted
@@ -189,18 +189,13 @@ def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
     return {
         "metric": task.metric,
         "n": row["n"],
-        **{column: row[column] for column in KEPT},
+        **{column: row[column] for column in ACCURACY_COLUMNS},
         "divergence": divergence(dense.probabilities, exported.probabilities, task.evaluation.kind),
     }
 
 
-def as_deployed(model: nn.Module) -> nn.Module:
-    """The model without its dead heads and neurons."""
-    return compact_model(model) if sum(dead_units(model)) else model
-
-
 def source(pair: Pair, model: nn.Module, folder: Path) -> ExportSource:
-    """The model on the CPU with calibration examples, for files in a new folder."""
+    """Return the model on the CPU with calibration examples, for files in a new folder."""
     folder.mkdir()
     on_cpu = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
     sample = pair.task.calibration.sample(CALIBRATION_EXAMPLES, pair.seed)

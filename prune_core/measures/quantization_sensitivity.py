@@ -14,7 +14,8 @@ from ..models.export.onnx import OnnxWrapper
 from ..models.replay import task_type_of
 from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
-from .deployment_formats import as_deployed, deployed_predictions, source
+from .cost import as_deployed
+from .deployment_formats import deployed_predictions, source
 
 
 @dataclass(frozen=True)

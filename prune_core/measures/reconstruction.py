@@ -1,6 +1,4 @@
-"""Output error of each Linear and block, split into the layer's own error and the inherited
-error.
-"""
+"""Output error of each Linear and block, split into its own error and the error of its input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +19,11 @@ from .base import Measure, Pair
 
 @dataclass(frozen=True)
 class Reconstruction(Measure):
-    """Relative output errors: own ‖Wx̂−Ŵx̂‖, inherited ‖Wx−Wx̂‖, total ‖Wx−Ŵx̂‖, each divided by
-    ‖Wx‖.
+    """Relative output errors: own ‖Wx̂−Ŵx̂‖, inherited ‖Wx−Wx̂‖ and total ‖Wx−Ŵx̂‖, over ‖Wx‖.
 
-    x and W belong to the dense model, x̂ and Ŵ to the pruned one. Outputs include the bias, ‖Wx‖
-    does not. The rows of a block take the block in place of W; its cosine is the mean over tokens.
+    x and W belong to the dense model, x̂ and Ŵ to the pruned one; norms are over all tokens of all
+    examples. Outputs include the bias, ‖Wx‖ does not. In the row of a whole block, the block takes
+    the place of W, and `cosine` is the mean cosine similarity of its output tokens.
     """
 
     name = "reconstruction"
@@ -66,8 +64,9 @@ class Reconstruction(Measure):
 
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
-    """Rows of the six weight matrices and of the block; advance both streams to the next block or
-    pass.
+    """Return the rows of the six weight matrices and of the block; `before` is dense.
+
+    Advances both streams to the next block, or to the next pass of a shared one.
     """
     mixed = [  # dense block, pruned input
         pruned.keep(before.run_pass(x, padding))
@@ -93,20 +92,22 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
 
 
 class ErrorSums:
-    """Squared norms, summed over batches."""
+    """Squared norms of the three errors and of the dense output, summed over batches."""
 
     def __init__(self) -> None:
         self._per_batch: list[Tensor] = []  # (4,) each, on the device
 
     def add(self, dense: Tensor, between: Tensor, pruned: Tensor, reference: Tensor) -> None:
-        """Add a batch: dense output, dense layer on pruned input, pruned output, divisor; (tokens,
-        width).
+        """Add a batch of outputs, each (tokens, width).
+
+        `between` is the output of the dense layer for the pruned model's input, `reference` the
+        dense output without bias, whose norm is the divisor.
         """
         differences = (between - pruned, dense - between, dense - pruned, reference)
         self._per_batch.append(torch.stack([x.float().square().sum() for x in differences]))
 
     def row(self) -> dict[str, float]:
-        """Relative errors; batches are summed in double precision."""
+        """Return the relative errors; batches are summed in double precision."""
         *errors, scale = torch.stack(self._per_batch).cpu().double().sum(0).tolist()
         scale = scale or 1.0  # a layer with zero output
         return {

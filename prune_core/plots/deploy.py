@@ -35,7 +35,7 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
         value, left, right = (
             np.clip(end, low, high) if not np.isnan(end) else np.nan for end in verdict.used
         )
-        color, unit = COLORS[verdict.answer][dark], CRITERIA[verdict.criterion].unit
+        color, unit = COLORS[verdict.result][dark], CRITERIA[verdict.criterion].unit
         known = np.isfinite(right)
         note = f"rules out {verdict.rules_out}" if verdict.rules_out else ""
         fig.add_scatter(
@@ -52,13 +52,13 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
             marker={
                 "color": color,
                 "size": 11,
-                "symbol": SYMBOLS[verdict.answer],
+                "symbol": SYMBOLS[verdict.result],
                 "line": {"width": 2, "color": color},
             },
             hovertemplate=f"<b>{verdict.title}</b><br>measured {verdict.value:.2f} {unit}, limit "
-            f"{verdict.asked}<br>{verdict.answer}, n = {verdict.n}<br>{note}<extra></extra>",
+            f"{verdict.limit_text}<br>{verdict.result}, n = {verdict.n}<br>{note}<extra></extra>",
         )
-        if verdict.answer == INCONCLUSIVE and verdict.excluded:
+        if verdict.result == INCONCLUSIVE and verdict.excluded:
             fig.add_annotation(
                 x=high,
                 y=name,

@@ -12,12 +12,12 @@ from .style import figure
 def matrix(
     values: Sequence[Sequence[float]],
     before: Sequence[Sequence[float]] | None = None,
-    sizes: Sequence[float] = (),
+    input_rms: Sequence[float] = (),
     dark: bool = False,
 ) -> go.Figure:
     """Draw weights as numbers on colors; zeros are empty, updated weights underlined.
 
-    `sizes` are the norms of the inputs.
+    `input_rms` (inputs,) are the root mean squares of the inputs, shown as tick labels.
     """
     weights = np.array(values)
     top = float(np.abs(weights if before is None else before).max())
@@ -51,11 +51,11 @@ def matrix(
     fig.update_layout(annotations=notes)
     fig.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False, title="outputs")
     return fig.update_xaxes(
-        showticklabels=bool(sizes),
+        showticklabels=bool(input_rms),
         showgrid=False,
-        title="inputs with their norms" if sizes else "inputs",
-        tickvals=list(range(len(sizes))),
-        ticktext=[f"{size:.1f}" for size in sizes],
+        title="inputs with their root mean square" if input_rms else "inputs",
+        tickvals=list(range(len(input_rms))),
+        ticktext=[f"{value:.1f}" for value in input_rms],
     )
 
 

@@ -1,7 +1,7 @@
-"""A long command that outlives the page that started it; it can be stopped and resumed.
+"""A long-running command that outlives the page that started it, and can be stopped and resumed.
 
-Arguments, log and lock are in a folder of its own. Light imports only; independent of what the
-command does, except that the last line it prints is its progress.
+Its arguments, log and lock are in a folder of its own. Does not import torch; knows nothing of what
+the command does, except that the last line it prints is its progress.
 """
 
 import json
@@ -27,7 +27,7 @@ class CommandState(NamedTuple):
     """State of a background command."""
 
     status: str  # running, done, failed, or stopped (by the user or a shutdown)
-    progress: float
+    progress: float  # 0 to 1
     detail: str  # the last message of the command
 
 
@@ -74,11 +74,14 @@ def state(folder: Path) -> CommandState | None:
 
 
 def stop(folder: Path) -> None:
-    """Stop the command; what it has finished stays."""
+    """Stop the command, if it runs; results of its finished steps stay in the folder."""
     if Lock(folder / LOCK).is_held():  # otherwise the process ID may belong to another process
         os.killpg(json.loads((folder / COMMAND).read_text())["group"], signal.SIGTERM)
 
 
 def resume(folder: Path) -> None:
-    """Run the same command again; it continues after what it had finished."""
+    """Run the same command again; it skips the steps that it had finished.
+
+    Raise PruneError if it is running.
+    """
     start(folder, json.loads((folder / COMMAND).read_text())["arguments"])

@@ -1,8 +1,8 @@
 """Inspector client: requests predictions, saliency, attention and attacks from the server.
 
-Light imports only. `python -m prune_core.processes.inspector_server` runs in a separate process
-that keeps the models loaded and communicates in JSON lines. It ends when its input closes, so it
-never outlives the client.
+`python -m prune_core.processes.inspector_server` runs in a child process that keeps models loaded.
+Both exchange messages as lines of JSON. The server ends when its input closes, so it never outlives
+the client. Does not import torch.
 """
 
 import json
@@ -27,18 +27,18 @@ Result = dict[str, Any]
 
 
 class RunningAttack:
-    """An attack, running or finished, with the results for each model, updated while it runs."""
+    """An attack, running or finished, with one result per model, updated while it runs."""
 
     def __init__(self, models: int, stop: Callable[[], object]):
-        # `queries` and `steps`, at the end an outcome's fields
-        self.models: list[Result] = [{} for _ in range(models)]
+        # `queries` and `steps` so far; after the search the fields of AttackOutcome as well
+        self.results: list[Result] = [{} for _ in range(models)]
         self.is_over, self.error = False, ""
         self._stop = stop
 
     def on_message(self, message: Result) -> None:
-        """Handle a message of the server; after the last one nothing changes."""
+        """Update a result, or end the attack; called with every message of the server."""
         if not self.is_over and "index" in message:
-            self.models[message["index"]].update(message["result"])
+            self.results[message["index"]].update(message["result"])
         elif not self.is_over:
             self.is_over, self.error = True, message["error"]
 
@@ -50,7 +50,11 @@ class RunningAttack:
 
 
 class Inspector:
-    """Sends requests to the server and starts it when needed; several threads may share it."""
+    """Sends requests to the server and starts it when needed; several threads may share it.
+
+    Methods raise PruneError if the server does not respond or stops. An error of a single
+    checkpoint is in its result, as `error`.
+    """
 
     def __init__(self, log: Path):
         self.log = log
@@ -62,10 +66,9 @@ class Inspector:
     def predict(
         self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[Result]:
-        """Return one result per checkpoint: `said`, `labels` and `probabilities`, or an `error`.
+        """Return one result of `inspector_server.predict_texts` per checkpoint.
 
-        `said` has the predictions as texts. `pairs` are the second texts, or the contexts of
-        questions.
+        `pairs` are the second texts, or the contexts of questions.
         """
         return self._request(
             "predict",
@@ -75,7 +78,7 @@ class Inspector:
         )
 
     def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Result]:
-        """Return one result of `saliency.saliency` per checkpoint, or an `error`."""
+        """Return one result of `saliency.saliency` per checkpoint."""
         return self._request("saliency", checkpoints=list(checkpoints), text=text, pair=pair)
 
     def attention(
@@ -86,7 +89,7 @@ class Inspector:
         block: int | None,
         head: int | None,
     ) -> list[Result]:
-        """Return one result of `saliency.attention` per checkpoint, or an `error`."""
+        """Return one result of `saliency.attention` per checkpoint."""
         return self._request(
             "attention",
             checkpoints=list(checkpoints),
@@ -104,7 +107,10 @@ class Inspector:
     def attack(
         self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int
     ) -> RunningAttack:
-        """Start an attack on all checkpoints; it runs in the background."""
+        """Start an attack on all checkpoints; return at once, the results follow.
+
+        `label` is the index of the correct label.
+        """
         id = next(self._ids)
         attack = RunningAttack(len(checkpoints), lambda: self._send(id, "cancel"))
         self._send(

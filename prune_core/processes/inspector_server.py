@@ -7,6 +7,8 @@ runs, other requests are handled between two of its batches of queries, and furt
 queued. So one thread does all the work with models.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import time
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 
@@ -28,6 +30,9 @@ from ..models.inference.predict import predict
 from ..models.inference.saliency import attention, saliency
 from .inspector_client import STOPPED
 from .lesson_layer import small_layer
+
+if TYPE_CHECKING:
+    from ..attacks.victim import Victim
 
 MAX_MODELS = 2.5e9  # bytes of cached weights; the least recently used model is evicted first
 Request = dict[str, Any]
@@ -67,9 +72,11 @@ class ModelCache:
 def predict_texts(
     model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None
 ) -> dict[str, Any]:
-    """Return the predictions for every text with labels and probabilities.
+    """Predict the texts with one model.
 
-    `said` has the predictions as texts; for token classification `tags` has those of the words.
+    Keys, with one value per text: `predictions` (label names, scores, answers or listed entities),
+    `probabilities`, and for token classification `tags`, one label per word. `labels` are the
+    label names of the model, `seconds` the time taken.
     """
     started, kind = time.perf_counter(), replay.task_type_of(model)
     if kind == "span" and not pairs:
@@ -88,15 +95,15 @@ def predict_texts(
     if kind == "token":
         tags = [[names[label] for label in row] for row in predicted]
         spans = [_entities(*pair) for pair in zip(texts, tags, strict=True)]
-        return result | {"said": spans, "tags": tags}
+        return result | {"predictions": spans, "tags": tags}
     if kind == "multilabel":
         chosen = [
             [name for name, is_set in zip(names, row, strict=False) if is_set] for row in predicted
         ]
-        return result | {"said": [", ".join(labels) or "none" for labels in chosen]}
+        return result | {"predictions": [", ".join(labels) or "none" for labels in chosen]}
     if kind == "classification":
-        return result | {"said": [names[label] for label in predicted]}
-    return result | {"said": predicted}
+        return result | {"predictions": [names[label] for label in predicted]}
+    return result | {"predictions": predicted}
 
 
 def _entities(text: str, tags: list[str]) -> str:
@@ -107,7 +114,7 @@ def _entities(text: str, tags: list[str]) -> str:
     return ", ".join(texts) or "no entity"
 
 
-QUICK: dict[str, Callable[..., dict[str, Any]]] = {
+FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "predict": predict_texts,
     "saliency": saliency,
     "attention": attention,
@@ -151,7 +158,7 @@ class InspectorServer:
                 self.send(id, done=True, error=STOPPED)
         else:
             checkpoints = arguments.pop("checkpoints")
-            results = [self.apply(QUICK[request], path, **arguments) for path in checkpoints]
+            results = [self.apply(FUNCTIONS[request], path, **arguments) for path in checkpoints]
             self.send(id, done=True, result=results)
 
     def apply(
@@ -182,17 +189,9 @@ class InspectorServer:
             self.handle_pending()
             from ..attacks import attack_steps
             from ..attacks.budget import AttackBudget, ProgressReporter
-            from ..attacks.victim import Victim
 
-            pulse, victims = ProgressReporter(lambda *_: self.handle_pending()), []
-            for checkpoint in checkpoints:
-                self.handle_pending()
-                model, tokenizer = self.models.get(checkpoint)
-                victims.append(
-                    Victim(
-                        model, tokenizer, pulse.report_if_due, max_length=replay.max_tokens(model)
-                    )
-                )
+            reporter = ProgressReporter(lambda *_: self.handle_pending())
+            victims = self._victims(checkpoints, reporter.report_if_due)
             example = Examples([text], None if pair is None else [pair], [label])
 
             def send_step(index: int, result: dict[str, Any]) -> None:
@@ -201,11 +200,11 @@ class InspectorServer:
             for index, outcome in attack_steps.run(
                 recipe,
                 victims,
-                pulse,
+                reporter,
                 example=example,
                 budget=AttackBudget(),
                 seed=0,
-                tell=send_step,
+                on_progress=send_step,
             ):
                 send_step(index, asdict(outcome))
         except Cancelled:
@@ -213,6 +212,19 @@ class InspectorServer:
         except PruneError as reason:
             error = str(reason)
         self.send(id, done=True, error=error)
+
+    def _victims(self, checkpoints: list[str], report_if_due: Callable[[], None]) -> list[Victim]:
+        """Load the attacked models; other requests are handled between two of them."""
+        from ..attacks.victim import Victim
+
+        victims = []
+        for checkpoint in checkpoints:
+            self.handle_pending()
+            model, tokenizer = self.models.get(checkpoint)
+            victims.append(
+                Victim(model, tokenizer, report_if_due, max_length=replay.max_tokens(model))
+            )
+        return victims
 
     def handle_pending(self) -> None:
         """Handle requests that arrived during an attack.

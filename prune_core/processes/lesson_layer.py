@@ -1,4 +1,4 @@
-"""A layer small enough to show every number, pruned by the real solvers, for the lesson page."""
+"""Example of the lesson page: a layer small enough to show every weight, pruned by the solvers."""
 
 from typing import Any
 
@@ -12,29 +12,30 @@ from ..pruning.layerwise import LayerwiseMethod
 from ..pruning.masks import lowest
 
 ROWS, COLUMNS, TOKENS = 6, 8, 200
-REMOVE_COLUMNS = "columns"  # structured: removes whole inputs, as with neurons
+REMOVE_COLUMNS = "columns"  # structured pruning: removes whole inputs, as if they were neurons
 
 
 def small_layer(method: str, sparsity: float, inherited: float, seed: int = 0) -> dict[str, Any]:
     """Prune a small random layer and return its weights and relative output errors.
 
-    Keys: `weight` and `pruned` (6, 8), `sizes` (8) of the inputs, and the relative errors `own`
-    (from this layer), `inherited` (from earlier layers) and `total`. Inputs are correlated and
-    differ in scale, as activations do; the argument `inherited` is the relative distance between
-    the inputs from pruned earlier layers and the dense inputs.
+    Keys: `weight` and `pruned_weight` (outputs, inputs), `input_rms` (inputs), and the relative
+    errors of the output: `own_error` from pruning this layer, `inherited_error` from earlier layers
+    and `total_error` of both. Inputs are correlated and differ in scale, as activations do.
+    `inherited` is the relative distance between the inputs from pruned earlier layers and the dense
+    inputs.
     """
     weight, x, x_hat = _layer(inherited, seed)
     pruned, bias = _pruned(method, sparsity, weight, x=x, x_hat=x_hat)
     errors = {
-        "own": (weight - pruned) @ x_hat.T - bias[:, None],
-        "inherited": weight @ (x - x_hat).T,
-        "total": weight @ x.T - pruned @ x_hat.T - bias[:, None],
+        "own_error": (weight - pruned) @ x_hat.T - bias[:, None],
+        "inherited_error": weight @ (x - x_hat).T,
+        "total_error": weight @ x.T - pruned @ x_hat.T - bias[:, None],
     }
     scale = (weight @ x.T).norm()
     return {
         "weight": weight.tolist(),
-        "pruned": pruned.tolist(),
-        "sizes": x_hat.square().mean(0).sqrt().tolist(),
+        "pruned_weight": pruned.tolist(),
+        "input_rms": x_hat.square().mean(0).sqrt().tolist(),
         **{name: float(error.norm() / scale) for name, error in errors.items()},
     }
 
@@ -59,6 +60,10 @@ def _layer(inherited: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def _pruned(
     method: str, sparsity: float, weight: Tensor, x: Tensor, x_hat: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Return the pruned weight (6, 8) and the bias (6,) that the method adds.
+
+    `x` are the inputs of the dense layer, `x_hat` those of the pruned one, (200, 8).
+    """
     zero_bias = torch.zeros(ROWS)
     if method == "magnitude":
         return weight.masked_fill(lowest(weight.abs(), sparsity, per_row=False), 0), zero_bias

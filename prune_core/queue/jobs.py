@@ -1,7 +1,7 @@
-"""Submission side of the queue: submit, cancel, resume, start workers, detect crashed jobs.
+"""The queue as pages and commands use it: submit, cancel and resume jobs, start workers.
 
-Does not import torch. A process that runs jobs holds a file lock until it ends, so checking whether
-it is alive needs neither heartbeats nor process IDs. worker.py runs the jobs.
+A process that runs jobs (worker.py) holds a file lock until it ends, so whether it is alive can be
+checked without heartbeats or process IDs. Does not import torch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[i
     """Queue an experiment; return (job, whether it already existed).
 
     A job of the same study is reused, finished or not; a finished one of another study is copied
-    into this study. With `again` a new job is queued in any case.
+    into this study. With `again` a new job is queued in any case. Raise PruneError if this machine
+    lacks the device.
     """
     from ..experiments.experiment import estimate_seconds
     from ..models.devices import pick_device
@@ -158,13 +159,16 @@ def last_line(log: Path, default: str = "(empty)") -> str:
 
 
 def cancel(store: Store, id: int) -> None:
-    """Cancel a job; a running one stops within two seconds."""
+    """Cancel a job; a running one stops within two seconds. PruneError if it has ended."""
     mark_crashed(store)
     store.cancel(id)
 
 
 def resume(store: Store, id: int) -> None:
-    """Queue a failed or cancelled job again; it continues after its last finished stage."""
+    """Queue a failed or cancelled job again; it continues after its last finished stage.
+
+    Raise PruneError if the job has another status.
+    """
     mark_crashed(store)
     store.resume(id)
     ensure_worker(store.job(id).device, store)
@@ -173,7 +177,10 @@ def resume(store: Store, id: int) -> None:
 def with_new_measures(
     job: Job, names: Iterable[str], options: Mapping[str, Mapping[str, object]]
 ) -> Experiment:
-    """Return a finished job's experiment with these measures, their options changed where given."""
+    """Return a finished job's experiment with these measures added, or with changed options.
+
+    Raise PruneError if the job is not finished.
+    """
     from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..plugins import build

@@ -1,6 +1,6 @@
-"""Unattended supervision of the queue and of the dashboard's server process.
+"""Unattended operation: periodic housekeeping of the queue, and a dashboard that is restarted.
 
-Does not import torch; independent of what jobs or pages do.
+Does not import torch; knows nothing of what jobs or pages do.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from ..store.store import Store
 from .jobs import housekeeping
 
 INTERVAL = 2.0  # seconds between housekeeping runs
-PAUSE = (1.0, 30.0)  # seconds before a dashboard that has exited is restarted: first, maximum
+RESTART_DELAYS = (1.0, 30.0)  # seconds before an exited dashboard is restarted: first, maximum
 
 
 def supervise(
@@ -24,9 +24,10 @@ def supervise(
     log: Callable[[str], None],
     interval: float = INTERVAL,
 ) -> None:
-    """Run housekeeping periodically until `is_over`.
+    """Run housekeeping every `interval` seconds until `is_over` returns True.
 
-    A store has one active supervisor; a second one waits for the first to end.
+    A store has one active supervisor; a second one waits for the first to end. An error that
+    persists, such as a full disk, is passed to `log` once.
     """
     lock = Lock(store.home / "workers" / "supervisor.lock")
     logged = ""
@@ -49,20 +50,20 @@ class Dashboard:
 
     def __init__(self, arguments: Sequence[str], log: Callable[[str], None]):
         self.command = [sys.executable, "-m", "streamlit", "run", "app.py", *arguments]
-        self.log, self.pause, self.restart_at = log, PAUSE[0], 0.0
+        self.log, self.delay, self.restart_at = log, RESTART_DELAYS[0], 0.0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def tend(self) -> None:
-        """Start the server, or restart it after a pause that doubles each time."""
+    def ensure_running(self) -> None:
+        """Start the server, or restart it after a delay that doubles each time; never waits."""
         if self.process is not None and self.process.poll() is None:
             return
         if self.process is not None:
             self.log(
                 f"The dashboard exited with status {self.process.returncode}; "
-                f"it is restarted in {self.pause:.0f} s."
+                f"it is restarted in {self.delay:.0f} s."
             )
-            self.restart_at = time.monotonic() + self.pause
-            self.pause = min(2 * self.pause, PAUSE[1])
+            self.restart_at = time.monotonic() + self.delay
+            self.delay = min(2 * self.delay, RESTART_DELAYS[1])
             self.process = None
         elif time.monotonic() >= self.restart_at:
             self.process = subprocess.Popen(self.command, cwd=ROOT, stdin=subprocess.DEVNULL)

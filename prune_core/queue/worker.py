@@ -1,7 +1,7 @@
-"""Execution side of the queue: a process that claims jobs and runs them one at a time.
+"""Worker process of the queue: claims jobs of one device and runs them one at a time.
 
-A second thread can stop it. `perform` runs one job for the worker and for the command line, so both
-give the same rows.
+A second thread writes the progress and stops a cancelled job. The command line runs jobs with the
+same function, `run_job`, so both give the same rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..versions import versions
 from .jobs import device_lock, ensure_worker, last_line, oom_kills, process_lock
 
 POLL = 0.25  # seconds between reads of the cancel flag, and between writes of the progress
-# seconds for a cancelled stage to reach its next report; with POLL well below the promised 2
+# seconds for a cancelled stage to reach its next report; POLL + GRACE is below the promised 2
 GRACE = 1.0
 LOG_EVERY = 5.0  # seconds between lines of a job's log
 IDLE = 600.0  # seconds without a job after which a worker exits
@@ -42,7 +42,7 @@ WAIT = 0.3  # seconds between queries of an empty queue
 
 
 def new_worker(store: Store) -> tuple[str, Lock]:
-    """Return a name for this process and its lock, which shows that it is alive."""
+    """Return a unique name for this process and its lock, which is held while the process lives."""
     name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     lock = process_lock(store, name)
     lock.acquire()
@@ -60,11 +60,11 @@ class Progress:
         store: Store,
         job: Job,
         experiment: Experiment,
-        give_up: Callable[[], NoReturn],
+        exit_process: Callable[[], NoReturn],
         extra_report: Report | None,
     ):
         self.store, self.id, self.worker = store, job.id, job.worker
-        self.give_up = give_up
+        self.exit_process = exit_process
         self.extra_report = extra_report
         self.seconds = estimate_seconds(experiment)
         self.remaining = [name for name in stages(experiment) if name not in job.done]
@@ -120,9 +120,9 @@ class Progress:
         if not self.remaining:
             return 0.0
         spent, expected = time.monotonic() - self.stage_started, self.seconds[self.stage]
-        # 0..1 within this stage
-        advance = (self.progress - self.stage_start) * sum(self.seconds.values()) / expected
-        current = spent * (1 / advance - 1) if advance > 0.05 else expected - spent
+        # progress within this stage, 0 to 1
+        stage_progress = (self.progress - self.stage_start) * sum(self.seconds.values()) / expected
+        current = spent * (1 / stage_progress - 1) if stage_progress > 0.05 else expected - spent
         return max(current, 0.0) + sum(self.seconds[name] for name in self.remaining[1:])
 
     def _run(self) -> None:
@@ -136,7 +136,7 @@ class Progress:
                 # the stage reports too rarely to stop by itself (a long import or computation)
                 self.log("stopped in the middle of a computation")
                 self.store.finish(self.id, Status.CANCELLED, "", self.worker)
-                self.give_up()
+                self.exit_process()
             has_changed = (self.progress, self.message) != (job.progress, job.message)
             if cancelled_at is None and has_changed:
                 self.store.update(
@@ -152,21 +152,22 @@ class Progress:
 def run_job(
     store: Store,
     job: Job,
-    give_up: Callable[[], NoReturn],
+    exit_process: Callable[[], NoReturn],
     extra_report: Report | None = None,
     may_defer: bool = False,
 ) -> Job:
     """Run a claimed job until it ends in any way; return the job in its final state.
 
-    `give_up` leaves the process if a cancelled stage does not stop by itself; `extra_report` also
-    receives the progress. With `may_defer` the job may be requeued before its slow stages.
+    `exit_process` is called if a cancelled stage does not stop by itself; `extra_report` also
+    receives the progress. With `may_defer` the job may be requeued before its slow stages. Errors
+    of the job are recorded in it and not raised.
     """
     folder = store.folder(job.id)
     try:
         experiment = Experiment.from_dict(job.experiment)
         store.update(job.id, versions=versions(), facts=job.facts | {"memory_kills": oom_kills()})
-        with Progress(store, job, experiment, give_up, extra_report) as progress:
-            if may_defer and _defers(store, job.id, experiment, progress=progress):
+        with Progress(store, job, experiment, exit_process, extra_report) as progress:
+            if may_defer and _defer_if_slow(store, job.id, experiment, progress=progress):
                 return store.job(job.id)
             for stage in run(
                 experiment,
@@ -182,7 +183,7 @@ def run_job(
                 progress.log(f"{stage.name}: finished in {stage.seconds:.1f} s")
                 progress.remaining = [name for name in progress.remaining if name != stage.name]
                 progress.enter_stage()
-                if may_defer and _defers(store, job.id, experiment, progress=progress):
+                if may_defer and _defer_if_slow(store, job.id, experiment, progress=progress):
                     return store.job(job.id)
         store.finish(job.id, Status.DONE, "", job.worker)
     except (Exception, KeyboardInterrupt) as error:
@@ -208,10 +209,10 @@ def error_status(error: BaseException, folder: Path) -> tuple[str, str]:
     return Status.FAILED, last_line(folder / "log.txt")
 
 
-def _defers(store: Store, id: int, experiment: Experiment, progress: Progress) -> bool:
+def _defer_if_slow(store: Store, id: int, experiment: Experiment, progress: Progress) -> bool:
     """Requeue the job if its next stage is slow and other models still wait for quick ones.
 
-    This way the first charts of a study appear early.
+    Return whether it was requeued. This way the first charts of a study appear early.
     """
     slow = {measure.name for measure in experiment.measures if is_slow(measure)}
     return progress.stage in slow and store.defer(id)
@@ -234,11 +235,11 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
             )
         return
     faulthandler.enable()  # a crash in compiled code leaves its trace in the log
-    given = device_lock(store, device)
-    given.file = lock
+    inherited_lock = device_lock(store, device)
+    inherited_lock.file = lock
     other_gpus = _claim_gpu(device)
-    names = _names(device)
-    locks = [given if name == device else device_lock(store, name) for name in names]
+    names = _device_names(device)
+    locks = [inherited_lock if name == device else device_lock(store, name) for name in names]
     # wait a moment: a process that checks whether a lock is held acquires it for an instant
     if locks[0].file is None and not locks[0].acquire(patience=1.0):
         return  # another worker serves this device
@@ -296,7 +297,7 @@ def _source_time() -> float:
     return max(file.stat().st_mtime for file in PACKAGE.rglob("*.py"))
 
 
-def _names(device: str) -> list[str]:
+def _device_names(device: str) -> list[str]:
     """Return all names of this device that jobs may request, its own name first."""
     key = _device_key(device)
     aliases = dict.fromkeys((device, "cuda", "auto"))
@@ -304,6 +305,7 @@ def _names(device: str) -> list[str]:
 
 
 def _device_key(name: str) -> str:
+    """Return the device's own name, such as cuda:0 for cuda; "" if this machine lacks it."""
     try:
         return str(pick_device(name))
     except PruneError:

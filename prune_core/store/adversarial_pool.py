@@ -1,4 +1,4 @@
-"""Pool of adversarial texts that users save; they outlive their study."""
+"""Pool of adversarial texts that users save from any study; deleting the study keeps them."""
 
 import time
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def add(
     study: str,
     note: str,
 ) -> None:
-    """Add a text to the pool; for one already there from the same model, replace the note."""
+    """Add a text to the pool; if the same text of the same model is there, replace its note."""
     identity = (text, pair, perturbed, recipe, model, study)
     with store.write() as db:
         where = (

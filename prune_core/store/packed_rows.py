@@ -1,4 +1,4 @@
-"""Tables as compressed JSON with exact floats, and back."""
+"""Tables as compressed JSON and back: floats are exact, infinities become missing values."""
 
 import json
 import math
@@ -9,9 +9,9 @@ import pandas as pd
 
 
 def to_json(frame: pd.DataFrame) -> bytes:
-    """Encode a table as JSON with the dtypes of its columns, which values alone may not show.
+    """Encode a table as JSON, with the dtype of each column.
 
-    A column whose values are all missing is the case in point.
+    The dtype of a column without any value could not be inferred from its values.
     """
     kinds = {str(name): _kind(frame[name]) for name in frame}
     rows = [
@@ -24,24 +24,24 @@ def to_json(frame: pd.DataFrame) -> bytes:
 
 
 def pack(frame: pd.DataFrame) -> bytes:
-    """Encode a table as compressed JSON, a sixth of the size."""
+    """Encode a table as compressed JSON, which is about six times smaller."""
     return compress(to_json(frame))
 
 
 def compress(content: bytes) -> bytes:
-    """Compress a table that is JSON already."""
+    """Compress the JSON of a table."""
     return zlib.compress(content)
 
 
 def unpack(content: bytes | str) -> pd.DataFrame:
-    """Decode a table; stores made before 2026-11-28 hold uncompressed text."""
+    """Decode a table; stores written before 2026-11-28 contain uncompressed text."""
     stored = _read(content)
     frame = pd.DataFrame(stored["rows"], columns=list(stored["kinds"]))
     return frame.astype({name: kind for name, kind in stored["kinds"].items() if kind != "any"})
 
 
 def to_plain_rows(content: bytes | str) -> list[dict[str, Any]]:
-    """Decode a table as plain rows, missing values as None."""
+    """Decode a table as one dict per row, with None for missing values."""
     return _read(content)["rows"]
 
 
@@ -50,6 +50,7 @@ def _read(content: bytes | str) -> dict[str, Any]:
 
 
 def _kind(column: pd.Series) -> str:
+    """Return the dtype to restore; "any" for texts, lists and mixed values."""
     return {"f": "float64", "i": "int64", "u": "int64", "b": "bool"}.get(column.dtype.kind, "any")
 
 

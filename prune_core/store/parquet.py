@@ -13,7 +13,7 @@ from .store import Store
 
 
 def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
-    """Yield (file name, content) of every table of the jobs."""
+    """Yield (file name, content) of every table of the jobs; PruneError if they have no rows."""
     names = list(dict.fromkeys(name for id in ids for name in store.tables(id)))
     if not names:
         raise PruneError(
@@ -26,7 +26,7 @@ def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
 
 
 def write(store: Store, ids: Sequence[int], folder: Path) -> list[Path]:
-    """Write the tables into a folder; return the files."""
+    """Write the tables into a folder, created if needed; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content in parquet(store, ids):

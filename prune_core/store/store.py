@@ -27,14 +27,14 @@ from .schema import FILE, error_message, upgrade
 
 
 def default_home() -> Path:
-    """Return $PRUNESCOPE_HOME, else runs/ in a clone or the user's data folder."""
+    """Return $PRUNESCOPE_HOME, else runs/ in a git clone, else the user's data folder."""
     data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
     default = ROOT / "runs" if IS_CLONE else data / "prunescope"
     return Path(os.environ.get("PRUNESCOPE_HOME") or default).expanduser().resolve()
 
 
 def system_user() -> str:
-    """Return the user of this process; in a container the user may have no name."""
+    """Return the name of the user who runs this process, or their ID: containers lack names."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -44,7 +44,7 @@ def system_user() -> str:
 class Store:
     """Jobs and rows. Every call opens its own connection, so threads can share a Store."""
 
-    # the user who submits, cancels, deletes; the dashboard replaces it with the session's user
+    # name of the user for the log of actions; the dashboard replaces it with the session's user
     current_user: ClassVar[Callable[[], str]] = staticmethod(system_user)
 
     def __init__(self, home: Path | None = None):
@@ -57,7 +57,10 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection that does not wait for writers; failures raise PruneError."""
+        """Open a connection that does not wait for writers.
+
+        Raise PruneError if the file cannot be opened, is damaged or the disk is full.
+        """
         db = None
         try:
             self.home.mkdir(parents=True, exist_ok=True)
@@ -98,7 +101,8 @@ class Store:
     ) -> int:
         """Add a job; return its ID.
 
-        It is queued, or already running if `worker`, a process that runs it itself, is named.
+        The job is queued, or running if `worker` names the process that runs it itself. `estimate`
+        is in seconds.
         """
         now = time.time()
         values = {
@@ -152,7 +156,7 @@ class Store:
         return new
 
     def cancel(self, id: int) -> None:
-        """Cancel a queued job at once; request a running job to stop."""
+        """Cancel a queued job at once, or request a running one to stop; PruneError if ended."""
         with self.write() as db:
             status = self._job(db, id).status
             if status == Status.QUEUED:
@@ -167,7 +171,10 @@ class Store:
             self.record_event(db, "cancelled", "", id)
 
     def resume(self, id: int) -> None:
-        """Queue a failed or cancelled job again; its finished stages are not repeated."""
+        """Queue a failed or cancelled job again; its finished stages are not repeated.
+
+        Raise PruneError if the job has another status.
+        """
         with self.write() as db:
             status = self._job(db, id).status
             if status not in (Status.FAILED, Status.CANCELLED):
@@ -182,7 +189,7 @@ class Store:
             self.record_event(db, "resumed", "", id)
 
     def requeue(self, id: int) -> None:
-        """Queue a failed job again, once; its facts record the error."""
+        """Queue a failed job again, at most once; `facts["again"]` then holds its error."""
         with self.write() as db:
             job = self._job(db, id)
             if job.status == Status.FAILED and "again" not in job.facts:
@@ -195,7 +202,7 @@ class Store:
     # -- reading --------------------------------------------------------------------------------
 
     def job(self, id: int) -> Job:
-        """Return one job by its ID."""
+        """Return one job by its ID; PruneError if there is none."""
         with self.read() as db:
             return self._job(db, id)
 
@@ -277,23 +284,27 @@ class Store:
         return (self.home / "jobs" / str(id) / "checkpoint").is_dir()
 
     def checkpoint(self, job: Job) -> str:
-        """Return the checkpoint of a job: its folder if pruned, the original one if dense."""
+        """Return the checkpoint of a job: its folder if pruned, the original one if dense.
+
+        Raise PruneError if the pruned weights are not saved.
+        """
         if not job.experiment.get("method"):
             return job.experiment["checkpoint"]
         if not self.has_weights(job.id):
             raise PruneError(
                 f"The pruned weights of job {job.id} ({job.label}) are not here: they were not "
-                f"saved, or were freed; run python -m prune_core reprune {job.id} to re-prune from "
-                "the seed."
+                f"saved, or were deleted; run python -m prune_core reprune {job.id} to re-prune "
+                "from the seed."
             )
         return str(self.folder(job.id) / "checkpoint")
 
     # -- running --------------------------------------------------------------------------------
 
     def claim(self, devices: Collection[str], worker: str) -> Job | None:
-        """Claim the next queued job for one of these devices.
+        """Mark the next queued job for one of these devices as running and return it, if any.
 
-        The earliest study comes first, in it quick stages before slow ones, then jobs by ID.
+        Order: studies by their first queued job; within a study, jobs with quick stages before
+        deferred ones; then by ID.
         """
         marks = ", ".join("?" * len(devices))
         with self.write() as db:
@@ -314,9 +325,9 @@ class Store:
         return self.job(row["id"])
 
     def defer(self, id: int) -> bool:
-        """Requeue a running job with its slow stages behind the other jobs of its study.
+        """Requeue a running job, whose next stage is slow, behind the other jobs of its study.
 
-        Return False if no other job comes first, so that it continues now.
+        Return False if there is no such job: then the running one continues.
         """
         with self.write() as db:
             changed = db.execute(
@@ -375,7 +386,7 @@ class Store:
     def record_event(
         self, db: sqlite3.Connection, what: str, study: str, job: int | None = None
     ) -> None:
-        """Record who did this, in the same transaction."""
+        """Record an action with its user and time, in the transaction of the action."""
         db.execute(
             "INSERT INTO event (at, who, what, study, job) VALUES (?, ?, ?, ?, ?)",
             (time.time(), Store.current_user(), what, study, job),

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..aliases import TRAINING_STATE_KEYS, current_keys
 from ..data.examples import DataSource, Examples
 from ..data.known_tasks import KNOWN_TASKS
 from ..data.metrics import (
@@ -417,7 +418,7 @@ class Trainer:
         content = {
             **{name: item.state_dict() for name, item in self._stateful().items()},
             "step": self.step,
-            "dice": rng_states,
+            "rng": rng_states,
             "card": json.dumps(card),
         }
         torch.save(content, partial_file)
@@ -425,12 +426,13 @@ class Trainer:
 
     def restore(self, file: Path) -> dict[str, Any]:
         """Resume from a state written by `save_state`; return its card."""
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        state = current_keys(saved, TRAINING_STATE_KEYS)
         for name, item in self._stateful().items():
             item.load_state_dict(state[name])
-        torch.set_rng_state(state["dice"]["cpu"])
+        torch.set_rng_state(state["rng"]["cpu"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["dice"]["cuda"], self.device)
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
         self.step = self.first_step = state["step"]
         epoch, finished = divmod(self.step, self.batches_per_epoch)
         # batches are taken from the end

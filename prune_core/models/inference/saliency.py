@@ -123,8 +123,8 @@ def attention(
 
     Of one head, or the mean over the live heads of a block. For a word of several tokens, attention
     is averaged over its tokens as queries and summed as keys. Indices count from 0 in the unpruned
-    shape; the default is the last block. `heads` are the live heads of `of` in the block; `weights`
-    is None if the head, or every head, is pruned.
+    shape; the default is the last block. `heads` are the live heads of the block's `head_count`;
+    `weights` is None if the head, or every head, is pruned.
     """
     tokens = words(model, tokenizer, text, pair=pair)
     all_blocks = [current for _, current in block_passes(model)]
@@ -135,9 +135,9 @@ def attention(
     result = {
         "words": tokens.names,
         "block": index,
-        "blocks": len(all_blocks),
+        "block_count": len(all_blocks),
         "heads": heads,
-        "of": model.config.hidden_size // selected.head_width,
+        "head_count": model.config.hidden_size // selected.head_width,
         "weights": None,
     }
     if not heads or (head is not None and head not in heads):

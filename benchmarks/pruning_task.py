@@ -33,7 +33,7 @@ RECIPE = "TextFooler (MiniLM)"
 
 
 @dataclass(frozen=True)
-class Bench:
+class PruningTask:
     """A task with two files, and its dense checkpoint."""
 
     evaluation_file: str
@@ -48,7 +48,7 @@ class Bench:
     precision: str = "fp32"  # of the attacked models
 
     @classmethod
-    def of_folder(cls, folder: Path, checkpoint: str, **others: Any) -> Bench:
+    def of_folder(cls, folder: Path, checkpoint: str, **others: Any) -> PruningTask:
         """Use a folder with train.parquet and validation.parquet or test.parquet."""
         evaluation = next(
             path

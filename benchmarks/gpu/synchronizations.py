@@ -28,8 +28,8 @@ NAMES = (
 )
 
 
-class Waits(TorchDispatchMode):
-    """`with Waits() as waits: …`, then `waits.counts` by operation."""
+class SynchronizationCounter(TorchDispatchMode):
+    """`with SynchronizationCounter() as counter: …`, then `counter.counts` by operation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,27 +6,28 @@ import math
 from typing import Any
 
 TITLES = {
-    "right": "Correctness: the device compared with the CPU",
-    "fast": "Pruning time compared with its lower bound",
-    "grows": "Scaling of AKR's time and memory",
-    "quick": "Latency of dense and pruned models",
-    "asked": "Attacks: model queries per second",
+    "correctness": "Correctness: the device compared with the CPU",
+    "pruning_time": "Pruning time compared with its lower bound",
+    "scaling": "Scaling of AKR's time and memory",
+    "latency": "Latency of dense and pruned models",
+    "attack_queries": "Attacks: model queries per second",
 }
 HIDDEN = (
     "table",
     "FLOPs by purpose",
     "ten longest",
     "ten longest on the host",
-    "waits",
+    "synchronizing operations",
 )  # only in the JSON file
 
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the page."""
-    about = results["about"]
+    environment = results["environment"]
     lines = [
-        f"**{about['device']}**, {about['date']}, commit {about['commit'] or 'unknown'}; "
-        + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        f"**{environment['device']}**, {environment['date']}, "
+        f"commit {environment['commit'] or 'unknown'}; "
+        + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
         + "."
     ]
     for name, section in results["sections"].items():
@@ -43,8 +44,8 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    skipped = [f"Left out: {row['left out']}" for row in rows if "left out" in row]
-    rows = [row for row in rows if "left out" not in row]
+    skipped = [f"Skipped: {row['skipped']}" for row in rows if "skipped" in row]
+    rows = [row for row in rows if "skipped" not in row]
     columns = [
         key for key in dict.fromkeys(key for row in rows for key in row) if key not in HIDDEN
     ]

@@ -1,8 +1,8 @@
 """Does quantization sensitivity find the matrices that int8 breaks?
 
 Tested on two replicas of reported problems, each the demo model with unchanged outputs in fp32.
-`python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 examples in fp32, in int8
-and repaired.
+`python -m benchmarks.quantization` prints a table: accuracy on the demo's 440 examples in fp32, in
+int8 and repaired.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from prune_core.plugins import no_report
 
 
 @torch.no_grad()
-def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
+def add_outlier_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
     """Make the first neuron of some layers always output `size`, which the next bias subtracts.
 
     Dynamic quantization uses one range for all neurons (onnxruntime #9599: a multilingual MiniLM
@@ -43,7 +43,7 @@ def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> n
 
 
 @torch.no_grad()
-def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
+def add_outlier_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
     """Make four value dimensions of some layers `size` times larger, their readers smaller.
 
     In optimum #151, a small set of such matrices was found by leaving out one at a time.
@@ -58,8 +58,8 @@ def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.
 
 
 REPLICAS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], str]] = {
-    "loud neurons": (loud_neurons, (2, 4), "output.dense"),
-    "loud heads": (loud_heads, (1, 3, 5), "attention.output.dense"),
+    "outlier neurons": (add_outlier_neurons, (2, 4), "output.dense"),
+    "outlier heads": (add_outlier_heads, (1, 3, 5), "attention.output.dense"),
 }
 
 

@@ -41,7 +41,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Setting:
+class DeviceSetup:
     """The device, and whether to use small shapes and few repeats, to test the benchmark."""
 
     device: torch.device
@@ -79,8 +79,8 @@ class Setting:
         return batches
 
     @property
-    def on_cpu(self) -> Setting:
-        """The same setting on the CPU."""
+    def on_cpu(self) -> DeviceSetup:
+        """The same setup on the CPU."""
         return replace(self, device=torch.device("cpu"))
 
     def seconds(self, work: Callable[[], Any]) -> float:

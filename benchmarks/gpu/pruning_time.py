@@ -15,14 +15,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from benchmarks.floors import bytes_moved, flops
+from benchmarks.lower_bounds import bytes_moved, flops
 from prune_core.methods import METHODS
 from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.units import gradient_dtype
 from prune_core.plugins import Batch, Method, build, no_report
 
-from .setting import Row, Setting
-from .waits import Waits
+from .device_setup import DeviceSetup, Row
+from .synchronizations import SynchronizationCounter
 
 LIMIT = 90.0  # seconds
 REPEATS, PATIENCE = 3, 12.0  # best of REPEATS; fewer after PATIENCE seconds for one method
@@ -39,11 +39,11 @@ GOALS = {
 NAMES = ("magnitude", "wanda", "sparsegpt", "akr", "kprune", "kwon", "akr_plus")
 
 
-def run(setting: Setting) -> Iterator[Row]:
+def run(setup: DeviceSetup) -> Iterator[Row]:
     """Yield the rates of the device, rows of BERT-base, profiles of slow methods, BERT-large."""
     with matrix_precision(tf32=False):
-        rates = {dtype: matrix_rate(setting, dtype) for dtype in (torch.float32, torch.bfloat16)}
-        bandwidth = copy_rate(setting)
+        rates = {dtype: matrix_rate(setup, dtype) for dtype in (torch.float32, torch.bfloat16)}
+        bandwidth = copy_rate(setup)
         yield {
             "table": "device",
             "fp32, TFLOP/s": rates[torch.float32] / 1e12,
@@ -52,14 +52,14 @@ def run(setting: Setting) -> Iterator[Row]:
         }
         slow = []
         for shape in ("BERT-base", "BERT-large"):
-            model = setting.shape(shape)
+            model = setup.shape(shape)
             for name in NAMES:
                 method, batches = (
                     build(METHODS, name, {"sparsity": SPARSITY}),
-                    setting.sample(SEQUENCES.get(name, 128)),
+                    setup.sample(SEQUENCES.get(name, 128)),
                 )
                 row = _timed(
-                    setting,
+                    setup,
                     shape,
                     model,
                     method=method,
@@ -73,12 +73,12 @@ def run(setting: Setting) -> Iterator[Row]:
                 yield {
                     "table": "profiles",
                     "method": method.title,
-                    **profiled(setting, method, batches),
+                    **profiled(setup, method, batches),
                 }
 
 
 def _timed(
-    setting: Setting,
+    setup: DeviceSetup,
     shape: str,
     model: nn.Module,
     method: Method,
@@ -94,15 +94,13 @@ def _timed(
     peak = float("nan")
     for _ in range(1 + REPEATS):  # the first is a warm-up
         pruned = copy.deepcopy(model)
-        seconds, peak = setting.peak(prune)
+        seconds, peak = setup.peak(prune)
         times.append(seconds)
         if sum(times) > PATIENCE:
             break
     best = min(times[1:] or times)
     work, moved = flops(method, model, batches), bytes_moved(method, model, batches)
-    gradient_type = gradient_dtype(
-        "auto", setting.device
-    )  # dtype of K-prune's and Kwon's gradients
+    gradient_type = gradient_dtype("auto", setup.device)  # dtype of K-prune's and Kwon's gradients
     rate = lambda purpose: rates[gradient_type if purpose == "gradients" else torch.float32]  # noqa: E731
     lower_bound = max(
         sum(count / rate(purpose) for purpose, count in work.items()), moved / bandwidth
@@ -116,7 +114,7 @@ def _timed(
         "goal, s": goal,
         "TFLOP": sum(work.values()) / 1e12,
         "GB moved": moved / 1e9,
-        "floor, s": lower_bound,
+        "lower bound, s": lower_bound,
         "ratio": best / lower_bound,
         "peak MB": peak / 1e6,
         "FLOPs by purpose": work,
@@ -124,18 +122,18 @@ def _timed(
     }
 
 
-def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
+def profiled(setup: DeviceSetup, method: Method, batches: list[Batch]) -> Row:
     """Return the ten longest operations (by device time if measured) and the waits of the host."""
     from torch.profiler import ProfilerActivity, profile
 
-    model = setting.shape("BERT-base", PROFILED)
+    model = setup.shape("BERT-base", PROFILED)
     work = partial(method.prune, model, batches, no_report)
-    cuda = setting.device.type == "cuda"
+    cuda = setup.device.type == "cuda"
     with profile(
         activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     ) as recorded:
-        setting.seconds(work)
-    with Waits() as waits:
+        setup.seconds(work)
+    with SynchronizationCounter() as synchronizations:
         work()
     key = "self_device_time_total" if cuda else "self_cpu_time_total"
     events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, key))
@@ -148,7 +146,7 @@ def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
     return {
         "ten longest": longest,
         "host synchronisations": synchronised,
-        "waits": dict(waits.counts),
+        "synchronizing operations": dict(synchronizations.counts),
         "ten longest on the host": [
             {"operation": e.key, "calls": e.count, "ms": e.self_cpu_time_total / 1e3}
             for e in host[:10]
@@ -156,23 +154,23 @@ def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
     }
 
 
-def matrix_rate(setting: Setting, dtype: torch.dtype) -> float:
+def matrix_rate(setup: DeviceSetup, dtype: torch.dtype) -> float:
     """Return the FLOP/s of a large matrix product, best of several."""
-    size = 512 if setting.tiny else 8192 if setting.device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=setting.device, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / min(setting.seconds(lambda: a @ b) for _ in range(8))
+    size = 512 if setup.tiny else 8192 if setup.device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=setup.device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / min(setup.seconds(lambda: a @ b) for _ in range(8))
 
 
-def copy_rate(setting: Setting) -> float:
+def copy_rate(setup: DeviceSetup) -> float:
     """Return the bytes per second read and written by a large copy, best of several."""
     source = torch.randn(
-        2**20 if setting.tiny else 2**28 if setting.device.type == "cuda" else 2**26,
-        device=setting.device,
+        2**20 if setup.tiny else 2**28 if setup.device.type == "cuda" else 2**26,
+        device=setup.device,
     )
     target = torch.empty_like(source)
     return (
         2
         * source.numel()
         * source.element_size()
-        / min(setting.seconds(lambda: target.copy_(source)) for _ in range(8))
+        / min(setup.seconds(lambda: target.copy_(source)) for _ in range(8))
     )

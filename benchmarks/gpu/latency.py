@@ -20,7 +20,7 @@ from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.inference.timing import time_forward, timing_batch
 from prune_core.plugins import build, no_report
 
-from .setting import Row, Setting
+from .device_setup import DeviceSetup, Row
 
 LIMIT = 80.0  # seconds
 WARM_UP, PASSES = 2, 7
@@ -28,11 +28,11 @@ POINTS = list(product((1, 8, 32, 128), (32, 128, 384)))  # (batch, length)
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def run(setting: Setting) -> Iterator[Row]:
+def run(setup: DeviceSetup) -> Iterator[Row]:
     """Yield one row per model, precision, batch and length; compiled models last."""
-    points, precisions = ([(2, 16)], PRECISIONS[:2]) if setting.tiny else (POINTS, PRECISIONS)
+    points, precisions = ([(2, 16)], PRECISIONS[:2]) if setup.tiny else (POINTS, PRECISIONS)
     with matrix_precision(tf32=False):
-        models = _models(setting)
+        models = _models(setup)
         for dtype in precisions:
             yield from _latencies(
                 "",
@@ -40,9 +40,9 @@ def run(setting: Setting) -> Iterator[Row]:
                 dtype,
                 points=points,
             )
-        yield from _two_to_four(setting, points)
-        if setting.device.type != "cuda":
-            yield {"table": "compiled", "left out": "torch.compile is timed on CUDA only."}
+        yield from _two_to_four(setup, points)
+        if setup.device.type != "cuda":
+            yield {"table": "compiled", "skipped": "torch.compile is timed on CUDA only."}
             return
         selected = {name: models[name] for name in ("dense", "K-prune 80%, compact")}
         compiled = {
@@ -52,15 +52,15 @@ def run(setting: Setting) -> Iterator[Row]:
         yield from _latencies("compiled", compiled, torch.bfloat16, points=[(1, 128), (32, 128)])
 
 
-def _models(setting: Setting) -> dict[str, nn.Module]:
+def _models(setup: DeviceSetup) -> dict[str, nn.Module]:
     """Return dense and K-prune's compact models at 50 and 80%, with widths in multiples of 8."""
-    dense = setting.shape("BERT-base")
+    dense = setup.shape("BERT-base")
     models = {"dense": dense}
     for sparsity in (0.5, 0.8):
         pruned = copy.deepcopy(dense)
         seed_everything(0)
         method = build(METHODS, "kprune", {"sparsity": sparsity, "multiple": 8, "adapt": False})
-        method.prune(pruned, setting.sample(64), no_report)
+        method.prune(pruned, setup.sample(64), no_report)
         models[f"K-prune {sparsity:.0%}, compact"] = compact_model(pruned)
     return models
 
@@ -82,21 +82,21 @@ def _latencies(
                 "batch": batch,
                 "length": length,
                 "ms": seconds * 1e3,
-                "sentences a second": batch / seconds,
-                "times faster": latencies["dense"] / seconds,
+                "examples per second": batch / seconds,
+                "speed-up": latencies["dense"] / seconds,
             }
 
 
-def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
+def _two_to_four(setup: DeviceSetup, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
     """Compare a 2:4 model in fp16 with cuSPARSELt kernels with dense fp16."""
-    if setting.device.type != "cuda" or torch.cuda.get_device_capability(setting.device) < (8, 0):
+    if setup.device.type != "cuda" or torch.cuda.get_device_capability(setup.device) < (8, 0):
         yield {
             "table": "2:4",
-            "left out": "Sparse matrix kernels need a CUDA device of the Ampere generation or "
+            "skipped": "Sparse matrix kernels need a CUDA device of the Ampere generation or "
             "later.",
         }
         return
-    dense = setting.shape("BERT-base").half()
+    dense = setup.shape("BERT-base").half()
     pruned = copy.deepcopy(dense).float()
     build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], no_report)
     masked = pruned.half()  # the same weights with dense kernels, for the expected outputs

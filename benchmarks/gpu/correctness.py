@@ -28,10 +28,10 @@ from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.inference.predict import probabilities
 from prune_core.plugins import build, no_report
 
-from .setting import Row, Setting
+from .device_setup import DeviceSetup, Row
 
 LIMIT = 120.0  # seconds
-SENTENCES, EVALUATION, BATCH = 64, 200, 32
+CALIBRATION, EVALUATION, BATCH = 64, 200, 32
 # structured methods round widths on a GPU and use bf16 where it is fast: make both devices equal
 SAME_OPTIONS = {"multiple": 8}
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
@@ -64,27 +64,27 @@ MEASURE_COLUMNS = {
 }
 
 
-def run(setting: Setting) -> Iterator[Row]:
+def run(setup: DeviceSetup) -> Iterator[Row]:
     """Yield one row per method, then one row per measure of AKR's model pruned on the CPU."""
     with matrix_precision(tf32=False):
-        model, tokenizer = setting.demo()
+        model, tokenizer = setup.demo()
         task = tasks.load(DataSource("demo"), ("negative", "positive")).subsample(
-            *((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0
+            *((16, 16) if setup.tiny else (CALIBRATION, EVALUATION)), 0
         )
         measured: nn.Module | None = None
         # one method of each type is enough to test the section
-        settings = [SETTINGS[0], SETTINGS[3], SETTINGS[6]] if setting.tiny else SETTINGS
+        settings = [SETTINGS[0], SETTINGS[3], SETTINGS[6]] if setup.tiny else SETTINGS
         for name, options in settings:
-            pruned, row = _method(setting, model, tokenizer, task=task, name=name, options=options)
+            pruned, row = _method(setup, model, tokenizer, task=task, name=name, options=options)
             yield row
             if (name, options) == ("akr", {}):
                 measured = pruned
         assert measured is not None, "AKR is among the settings"
-        yield from _measures(setting, Pair(model, measured, tokenizer, task=task))
+        yield from _measures(setup, Pair(model, measured, tokenizer, task=task))
 
 
 def _method(
-    setting: Setting,
+    setup: DeviceSetup,
     model: nn.Module,
     tokenizer: Any,
     task: tasks.Task,
@@ -94,20 +94,20 @@ def _method(
     """Return (model pruned on the CPU, row that compares the device)."""
     method = build(METHODS, name, options)
     pruned, seconds = [], []
-    for run_setting, batch in ((setting.on_cpu, BATCH), (setting, BATCH), (setting, BATCH // 2)):
+    for run_setup, batch in ((setup.on_cpu, BATCH), (setup, BATCH), (setup, BATCH // 2)):
         encoded = tokens.batches(
             tokenizer,
             task.calibration,
             batch,
             max_length=128,
-            device=run_setting.device,
+            device=run_setup.device,
             labelled=True,
         )
         batches = [inputs for inputs, _ in encoded]
-        pruned_model = copy.deepcopy(model).to(run_setting.device)
+        pruned_model = copy.deepcopy(model).to(run_setup.device)
         seed_everything(0)
         seconds.append(
-            run_setting.seconds(
+            run_setup.seconds(
                 lambda pruned_model=pruned_model, batches=batches: method.prune(
                     pruned_model, batches, no_report
                 )
@@ -119,9 +119,7 @@ def _method(
         _difference(cpu, device, tokenizer, task=task),
         _difference(device, other, tokenizer, task=task),
     )
-    errors = [
-        _error(setting, model, each, tokenizer=tokenizer, task=task) for each in (cpu, device)
-    ]
+    errors = [_error(setup, model, each, tokenizer=tokenizer, task=task) for each in (cpu, device)]
     error = errors[1] / errors[0] - 1
     if name in ONE_SHOT:
         passes = (
@@ -182,11 +180,11 @@ def _difference(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task
 
 
 def _error(
-    setting: Setting, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task
+    setup: DeviceSetup, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task
 ) -> float:
     """Return the mean reconstruction error of all matrices, measured on the device."""
     pair = Pair(
-        *(copy.deepcopy(each).to(setting.device) for each in (dense, pruned)), tokenizer, task
+        *(copy.deepcopy(each).to(setup.device) for each in (dense, pruned)), tokenizer, task
     )
     return float(
         build(MEASURES, "reconstruction", {})
@@ -195,11 +193,11 @@ def _error(
     )
 
 
-def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
+def _measures(setup: DeviceSetup, pair: Pair) -> Iterator[Row]:
     device_pair = replace(
         pair,
-        dense=copy.deepcopy(pair.dense).to(setting.device),
-        pruned=copy.deepcopy(pair.pruned).to(setting.device),
+        dense=copy.deepcopy(pair.dense).to(setup.device),
+        pruned=copy.deepcopy(pair.pruned).to(setup.device),
         memo={},
     )
     for name, (table, columns, allowed) in MEASURE_COLUMNS.items():
@@ -213,7 +211,7 @@ def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
             yield {
                 "table": "measures",
                 "measure": measure.title,
-                "left out": f"{error.name} is not installed here.",
+                "skipped": f"{error.name} is not installed here.",
             }
             continue
         a, b = (rows[list(columns)].to_numpy(float) for rows in tables)

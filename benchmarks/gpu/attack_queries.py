@@ -23,7 +23,7 @@ from prune_core.data import tasks
 from prune_core.data.examples import DataSource, Examples
 from prune_core.models.devices import matrix_precision
 
-from .setting import Row, Setting
+from .device_setup import DeviceSetup, Row
 
 LIMIT = 45.0  # seconds
 CONCURRENT_TEXTS = (1, 64, 1024)
@@ -31,29 +31,31 @@ ROUNDS = 3
 THEIR_BATCH, THEIR_LENGTH = 32, 512
 
 
-def run(setting: Setting) -> Iterator[Row]:
+def run(setup: DeviceSetup) -> Iterator[Row]:
     """Yield one row per number of concurrent texts, then one row per attack."""
-    model, tokenizer = setting.demo()
-    model.to(setting.device)
+    model, tokenizer = setup.demo()
+    model.to(setup.device)
     task = tasks.load(DataSource("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
-        for count in CONCURRENT_TEXTS[:2] if setting.tiny else CONCURRENT_TEXTS:
-            yield _rates(setting, model, tokenizer, texts=task.evaluation.texts, count=count)
+        for count in CONCURRENT_TEXTS[:2] if setup.tiny else CONCURRENT_TEXTS:
+            yield _rates(setup, model, tokenizer, texts=task.evaluation.texts, count=count)
         if find_spec("textattack") is None:
             yield {
                 "table": "attacks",
-                "left out": "textattack is not installed here, so no whole attack was run.",
+                "skipped": "textattack is not installed here, so no whole attack was run.",
             }
             return
         yield from _attacks(
-            setting,
+            setup,
             model,
             tokenizer,
-            examples=task.evaluation.sample(4 if setting.tiny else 100, 0),
+            examples=task.evaluation.sample(4 if setup.tiny else 100, 0),
         )
 
 
-def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str], count: int) -> Row:
+def _rates(
+    setup: DeviceSetup, model: nn.Module, tokenizer: Any, texts: list[str], count: int
+) -> Row:
     """Time queries on texts with two swapped letters, as in an attack, new in every round."""
     rng = random.Random(count)
     rounds = [
@@ -62,22 +64,20 @@ def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str],
     queries = BatchedQueries(model, tokenizer, lambda: None)
     queries.logits(rounds[0])
     ours = median(
-        setting.seconds(lambda round_texts=round_texts: queries.logits(round_texts))
+        setup.seconds(lambda round_texts=round_texts: queries.logits(round_texts))
         for round_texts in rounds[1:]
     )
     slow_rounds = rounds[1:2] if count > 64 else rounds[1:]  # one round is long enough
     theirs = median(
-        setting.seconds(
-            lambda round_texts=round_texts: _as_textattack(model, tokenizer, round_texts)
-        )
+        setup.seconds(lambda round_texts=round_texts: _as_textattack(model, tokenizer, round_texts))
         for round_texts in slow_rounds
     )
     return {
         "table": "queries",
-        "texts in flight": count,
-        "ours, a second": count / ours,
-        "padded to 512, a second": count / theirs,
-        "times faster": theirs / ours,
+        "concurrent texts": count,
+        "PruneScope, queries per second": count / ours,
+        "padded to 512, queries per second": count / theirs,
+        "speed-up": theirs / ours,
     }
 
 
@@ -103,7 +103,7 @@ def _as_textattack(model: nn.Module, tokenizer: Any, texts: list[str]) -> None:
 
 
 def _attacks(
-    setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples
+    setup: DeviceSetup, model: nn.Module, tokenizer: Any, examples: Examples
 ) -> Iterator[Row]:
     from prune_core.attacks import engine
     from prune_core.attacks.budget import AttackBudget, ProgressReporter
@@ -127,13 +127,13 @@ def _attacks(
     for recipe in ("DeepWordBug", "PWWS"):
         results: list[dict[int, tuple[str, str | None]]] = []
         seconds = []
-        for run_setting, victim_model in (
-            (setting.on_cpu, copy.deepcopy(model).cpu()),
-            (setting, model),
+        for run_setup, victim_model in (
+            (setup.on_cpu, copy.deepcopy(model).cpu()),
+            (setup, model),
         ):
             work = partial(attacked, recipe, victim_model)
             seconds.append(
-                run_setting.seconds(lambda work=work, results=results: results.append(work()))
+                run_setup.seconds(lambda work=work, results=results: results.append(work()))
             )
         same = sum(results[0][example] == results[1][example] for example in results[0]) / len(
             results[0]
@@ -141,7 +141,7 @@ def _attacks(
         yield {
             "table": "attacks",
             "recipe": recipe,
-            "sentences": len(examples),
+            "examples": len(examples),
             "seconds": seconds[1],
             "seconds on the CPU": seconds[0],
             "same outcome and text": same,

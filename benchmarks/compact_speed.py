@@ -1,6 +1,6 @@
 """Theoretical and measured speed-up of compact models by the fraction of FLOPs removed.
 
-    python -m benchmarks.shrunk_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] \\
+    python -m benchmarks.compact_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] \\
         [--length 128] [--device auto] [--bert-base]
 
 The dense model is timed with transformers' forward, the compact model after loading it from a
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.device_setup import DeviceSetup
 from prune_core import load
 from prune_core.data import tasks, tokens
 from prune_core.data.examples import DataSource
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     device = devices.pick_device(options.device)
     dense, tokenizer = loading.load(options.checkpoint)
-    dense = Setting(device).shape("BERT-base") if options.bert_base else dense.to(device)
+    dense = DeviceSetup(device).shape("BERT-base") if options.bert_base else dense.to(device)
     task = tasks.load(
         DataSource(options.task),
         tuple(dense.config.id2label.values()),
