@@ -1,4 +1,4 @@
-"""Former names that keep working: measures, options, tables, study-file keys and commands.
+"""Former names that keep working: measures, options, tables, columns, study files and commands.
 
 This is the only place with former names. `plugins.build`, study files, the store and the command
 line translate through it; CHANGELOG.md lists them for users.
@@ -28,6 +28,11 @@ OPTIONS = {
 }
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
+# table -> {former column: current column}; `store.packed_rows` reads stored tables through it
+COLUMNS = {
+    "prune": {"part": "projection"},
+    "reconstruction": {"part": "projection"},
+}
 
 
 def current_name(name: str) -> str:
@@ -38,6 +43,12 @@ def current_name(name: str) -> str:
 def former_name(name: str) -> str:
     """The former name of a measure, stage or table, or the name itself."""
     return next((former for former, current in MEASURES.items() if current == name), name)
+
+
+def current_columns(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row (column -> value) of a table, whose own name may be a former one, in current names."""
+    names = COLUMNS.get(current_name(table), {})
+    return {names.get(name, name): value for name, value in row.items()}
 
 
 def current_options(plugin: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 BLOCKS = 6
 RUNS = (
     ("dense", 0.0),
@@ -142,13 +142,13 @@ def error_scale(method: str, sparsity: float) -> float:
 def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
     rows, scale = [], error_scale(method, sparsity)
     for block in range(BLOCKS):
-        for position, part in enumerate(PARTS):
+        for position, projection in enumerate(PROJECTIONS):
             local = scale * (0.16 + 0.03 * (position % 3) + 0.02 * block)
             inherited = scale * 0.09 * block * (1.15 if position < 3 else 0.9)
             rows.append(
                 {
                     "block": block,
-                    "part": part,
+                    "projection": projection,
                     "own": local,
                     "inherited": inherited,
                     "total": math.hypot(local, inherited),
@@ -160,7 +160,7 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
         rows.append(
             {
                 "block": block,
-                "part": "block",
+                "projection": "block",
                 "own": np.nan,
                 "inherited": np.nan,
                 "total": total,
@@ -406,9 +406,15 @@ def transfer(job: int, examples: pd.DataFrame) -> pd.DataFrame:
 def prune(sparsity: float) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"block": b, "part": part, "sparsity": sparsity, "damping": 0.01, "seconds": 0.1}
+            {
+                "block": b,
+                "projection": projection,
+                "sparsity": sparsity,
+                "damping": 0.01,
+                "seconds": 0.1,
+            }
             for b in range(BLOCKS)
-            for part in PARTS
+            for projection in PROJECTIONS
         ]
     )
 

@@ -81,7 +81,7 @@ def test_fisher_of_selected_projections_equals_full_fisher() -> None:
     model, selected = tiny.model(), ("attention_output", "ffn_out")
     for full, partial in zip(
         fisher(model, tiny.calibration()),
-        fisher(model, tiny.calibration(), parts=selected),
+        fisher(model, tiny.calibration(), projections=selected),
         strict=True,
     ):
         assert tuple(partial.outputs) == selected and all(

@@ -36,7 +36,7 @@ COLUMNS = {
     "dense_low dense_high accuracy low high difference difference_low difference_high "
     "agreement divergence broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
-    "reconstruction": "block part own inherited total cosine sparsity",
+    "reconstruction": "block projection own inherited total cosine sparsity",
     "sensitivity": "block weights sparsity error together",
     "sensitivity_example": "right said_dense said_blocks said_pruned",
     "drift": "block pooling cka cosine procrustes overlap k n",
@@ -134,7 +134,7 @@ def test_dense_against_itself_has_no_loss() -> None:
 
 
 def test_first_matrix_inherits_no_error_and_later_ones_do() -> None:
-    table = rows("reconstruction")["reconstruction"].set_index(["block", "part"])
+    table = rows("reconstruction")["reconstruction"].set_index(["block", "projection"])
     first = table.loc[(0, "query")]
     assert (
         first.inherited == 0 and first.own == first.total > 0
@@ -152,7 +152,7 @@ def test_reconstruction_error_of_a_zeroed_matrix_is_one() -> None:
     table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), no_report)[
         "reconstruction"
     ]
-    query = table[(table.block == 0) & (table.part == "query")].iloc[0]
+    query = table[(table.block == 0) & (table.projection == "query")].iloc[0]
     assert query.own == pytest.approx(1) and query.total == pytest.approx(1)
 
 

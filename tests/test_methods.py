@@ -45,7 +45,10 @@ def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {f"{block}.{part}": linear.weight for block, part, linear in replay.linears(model)}
+    return {
+        f"{block}.{projection}": linear.weight
+        for block, projection, linear in replay.linears(model)
+    }
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
@@ -114,7 +117,7 @@ def test_progress_rises_to_one_and_a_cancelling_report_stops_method(name: str) -
     )["prune"]
     assert seen == sorted(seen) and seen[-1] == 1.0
     assert (
-        list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
+        list(rows.columns) == ["block", "projection", "sparsity", "damping", "seconds"]
         and len(rows) == 12
     )
 
@@ -284,8 +287,8 @@ def test_statistics_collected_once_per_block_are_those_of_dense_weights() -> Non
         weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False)
     )
     assert all(
-        torch.equal(recollected[f"0.{part}"], once[f"0.{part}"])
-        for part in ("query", "key", "value")
+        torch.equal(recollected[f"0.{projection}"], once[f"0.{projection}"])
+        for projection in ("query", "key", "value")
     )
     assert any(not torch.equal(recollected[key], once[key]) for key in recollected)
 

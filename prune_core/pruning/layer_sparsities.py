@@ -42,9 +42,9 @@ def projection_sparsities(
         fractions = [
             outliers(
                 [
-                    (block.linears[part].weight.float(), stats.diagonal)
-                    for parts, stats in zip(GROUPS, sums, strict=True)
-                    for part in parts
+                    (block.linears[projection].weight.float(), stats.diagonal)
+                    for projections, stats in zip(GROUPS, sums, strict=True)
+                    for projection in projections
                 ]
             )
             for block, sums in _walk("diagonal", stack, dense, report=report)
@@ -55,13 +55,18 @@ def projection_sparsities(
     for (block, sums), fisher in zip(
         _walk("gram", stack, dense.some(CURVES), report=report), worth, strict=True
     ):
-        for parts, stats in zip(GROUPS, sums, strict=True):
+        for projections, stats in zip(GROUPS, sums, strict=True):
             H, _, _ = stats.centered().damped(DAMPING)
             curves += [
-                error_curve(block.linears[part].weight.float(), H, kept, worth=fisher.worth(part))
-                for part in parts
+                error_curve(
+                    block.linears[projection].weight.float(),
+                    H,
+                    kept,
+                    worth=fisher.worth(projection),
+                )
+                for projection in projections
             ]
-            sizes += [block.linears[part].weight.numel() for part in parts]
+            sizes += [block.linears[projection].weight.numel() for projection in projections]
     values = by_error(curves, kept, sizes, sparsity=sparsity)
     return [
         dict(zip(PROJECTIONS, values[start : start + len(PROJECTIONS)], strict=True))

@@ -144,8 +144,8 @@ def _walk(
     )
     for index, block in enumerate(stack):
         pruners = [
-            replace(method, sparsity=sparsities[index][part], allocation="uniform")
-            for part in PROJECTIONS
+            replace(method, sparsity=sparsities[index][projection], allocation="uniform")
+            for projection in PROJECTIONS
         ]
         solve = partial(
             _solve,
@@ -167,7 +167,7 @@ def _walk(
     return [
         {
             "block": row["block"],
-            "part": row["part"],
+            "projection": row["projection"],
             "sparsity": 1 - count / max(1, linear.weight.numel()),
             "damping": row["damping"],
             "seconds": seconds,
@@ -196,7 +196,7 @@ def _walk_block(
     )  # advances through each group before it is pruned
     for path in filter(None, (dense, pruned, ahead)):
         path.enter(block)
-    for group, parts in enumerate(GROUPS):
+    for group, projections in enumerate(GROUPS):
         report_group(group)
         stats = collect(
             method.needs,
@@ -206,7 +206,7 @@ def _walk_block(
         )
         for path in filter(None, (dense, ahead)):
             path.advance(block, group)  # with the dense weights
-        yield solve(parts, stats)
+        yield solve(projections, stats)
         pruned.advance(block, group)
 
 
@@ -234,8 +234,8 @@ def _walk_shared(
             sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
             for path in filter(None, (dense, ahead)):
                 path.advance(block, group)
-    for parts, stats in zip(GROUPS, sums, strict=True):
-        yield solve(parts, stats)
+    for projections, stats in zip(GROUPS, sums, strict=True):
+        yield solve(projections, stats)
     for _ in range(block.passes):
         pruned.enter(block)
         for group in range(len(GROUPS)):
@@ -243,7 +243,7 @@ def _walk_shared(
 
 
 def _solve(
-    parts: Sequence[str],
+    projections: Sequence[str],
     stats: InputStatistics,
     block: Block,
     methods: Mapping[str, LayerwiseMethod],
@@ -252,15 +252,20 @@ def _solve(
 ) -> list[dict[str, Any]]:
     """Prune the projections of one group; one row each."""
     rows = []
-    also = block.spec.extra_input_rows(block) if parts == GROUPS[0] else None
+    also = block.spec.extra_input_rows(block) if projections == GROUPS[0] else None
     read = stats if also is None else stats.with_rows(also, stats.sentences)
-    for part in parts:
+    for projection in projections:
         watch.mark()
-        seen = read if part in ("query", "key") else stats
+        seen = read if projection in ("query", "key") else stats
         rows.append(
             {
-                "part": part,
-                **_solve_one(methods[part], block.linears[part], seen, outputs=worth.of(part)),
+                "projection": projection,
+                **_solve_one(
+                    methods[projection],
+                    block.linears[projection],
+                    seen,
+                    outputs=worth.of(projection),
+                ),
             }
         )
         watch.mark()

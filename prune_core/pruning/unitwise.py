@@ -358,7 +358,7 @@ class UnitPlan:
         sub.fold(kept)
         self.left -= float(self.price(sub)[int(kept.sum())])
         now = time.perf_counter()
-        self._output[sub.index, sub.part] = (damping, now - self._clock)
+        self._output[sub.index, sub.output_name] = (damping, now - self._clock)
         self._clock = now
         plain = {
             key: value.tolist() if isinstance(value, Tensor) else value
@@ -377,7 +377,7 @@ class UnitPlan:
         prune = pd.DataFrame(sparsity_by_projection(self.model))
         prune[["damping", "seconds"]] = [
             self._output.get(key, (0.0, 0.0))
-            for key in zip(prune["block"], prune["part"], strict=True)
+            for key in zip(prune["block"], prune["projection"], strict=True)
         ]
         remaining, total = flops(self.model, self.length)
         budget = {

@@ -250,7 +250,8 @@ class Store:
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
-                frame, identity = unpack(by_job[id]["content"]), _identity(from_row(by_job[id]))
+                frame = unpack(by_job[id]["content"], table)
+                identity = _identity(from_row(by_job[id]))
                 for position, (name, value) in enumerate(
                     (n, v) for n, v in identity.items() if n not in frame
                 ):
@@ -264,7 +265,9 @@ class Store:
             results = db.execute(
                 "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
             ).fetchall()
-        return {current_name(row["name"]): to_plain_rows(row["content"]) for row in results}
+        return {
+            current_name(row["name"]): to_plain_rows(row["content"], row["name"]) for row in results
+        }
 
     def folder(self, id: int) -> Path:
         """Return the folder of a job, with checkpoint/ and log.txt; create it if needed."""

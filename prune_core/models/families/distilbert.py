@@ -15,7 +15,7 @@ def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
 DISTILBERT = Layout(
     base="distilbert",
     blocks="distilbert.transformer.layer",
-    parts=(
+    projections=(
         "attention.q_lin",
         "attention.k_lin",
         "attention.v_lin",
