@@ -76,7 +76,7 @@ def main() -> None:
         "| | format | fp32 | int8 | repaired | recovered | matrices in fp32 | broken ones found "
         "| seconds |\n|" + "---|" * 9
     )
-    for name, (modify, blocks, part) in REPLICAS.items():
+    for name, (modify, blocks, module) in REPLICAS.items():
         broken = modify(dense, blocks)
         for form in (INT8, STATIC):
             started = time.perf_counter()
@@ -84,9 +84,11 @@ def main() -> None:
                 Pair(dense, broken, tokenizer, task=task), no_report
             )
             fp32, int8, repaired = 100 * rows["repair"]["score"]
-            matrices = rows["quantization"].loc[rows["quantization"]["proposed"], "part"].tolist()
+            matrices = rows["quantization"].loc[rows["quantization"]["proposed"], "module"].tolist()
             found = sum(
-                f"encoder.layer.{block}.{part}" in matrix for matrix in matrices for block in blocks
+                f"encoder.layer.{block}.{module}" in matrix
+                for matrix in matrices
+                for block in blocks
             )
             recovered = f"{(repaired - int8) / (fp32 - int8):.0%}" if fp32 > int8 else "–"
             print(

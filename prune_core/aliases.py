@@ -31,6 +31,7 @@ COMMANDS = {"remake": "reprune"}
 # table -> {former column: current column}; `store.packed_rows` reads stored tables through it
 COLUMNS = {
     "prune": {"part": "projection"},
+    "quantization": {"part": "module"},
     "reconstruction": {"part": "projection"},
 }
 

@@ -44,7 +44,7 @@ COLUMNS = {
     "drift_example": "example text label dense pruned",
     "formats": "model form metric n score low high difference difference_low difference_high "
     "agreement divergence latency_p50 speedup bytes other_load",
-    "quantization": "part divergence changed proposed",
+    "quantization": "module divergence changed proposed",
     "repair": "form metric n score low high difference difference_low difference_high agreement "
     "divergence bytes own_divergence own_changed",
     "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 "
@@ -386,7 +386,7 @@ def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) ->
         pair, no_report
     )
     name = "attention.output.dense" if damage is loud_heads else "output.dense"
-    proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "part"].tolist()
+    proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "module"].tolist()
     assert (
         set(proposed) >= {f"bert.encoder.layer.{block}.{name}" for block in blocks}
         and len(proposed) <= 5

@@ -1043,7 +1043,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     divergences = {"a.dense": 0.05, "b": 0.4}
     matrices = [
         {
-            "part": name,
+            "module": name,
             "divergence": divergence,
             "changed": divergence,
             "proposed": divergence < 0.1,

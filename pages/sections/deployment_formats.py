@@ -87,10 +87,10 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
     )
     recovered = 100 * (1 - matrices["divergence"] / max(files["own_divergence"].iloc[1], 1e-12))
     ui.table(
-        matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]],
+        matrices.assign(back=recovered.clip(0, 100))[["module", "back", "divergence", "proposed"]],
         "doctor",
         {
-            "part": "In fp32",
+            "module": "In fp32",
             "back": st.column_config.ProgressColumn(
                 "Recovered by it alone", format="%.0f%%", min_value=0, max_value=100
             ),
@@ -107,7 +107,7 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
 
 
 def _summary(matrices: pd.DataFrame, files: pd.DataFrame) -> str:
-    proposed = matrices.loc[matrices["proposed"], "part"]
+    proposed = matrices.loc[matrices["proposed"], "module"]
     effect = (
         f"int8 changes {files['own_changed'].iloc[1]:.1%} of the predictions on the calibration "
         "examples"

@@ -85,7 +85,7 @@ class QuantizationSensitivity(Measure):
                 for (form, session), deviation in zip(sessions.items(), deviations, strict=True)
             ]
         matrices = [
-            {"part": name, **deviation._asdict(), "proposed": name in diagnosis.proposed}
+            {"module": name, **deviation._asdict(), "proposed": name in diagnosis.proposed}
             for name, deviation in diagnosis.without.items()
         ]
         report(1.0, "quantization sensitivity measured")
