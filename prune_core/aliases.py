@@ -33,6 +33,7 @@ COLUMNS = {
     "prune": {"part": "projection"},
     "quantization": {"part": "module"},
     "reconstruction": {"part": "projection"},
+    "unit": {"part": "unit_type"},
 }
 
 

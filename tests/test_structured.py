@@ -335,13 +335,13 @@ def test_flops_are_just_below_the_budget(name: str, family: str, kind: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_unit_table_matches_the_weights(name: str) -> None:
     model, rows = pruned(name, tiny.model())
-    table = rows["unit"].set_index(["block", "part"])
+    table = rows["unit"].set_index(["block", "unit_type"])
     for sub in sublayers(model):
         kept = torch.tensor(table.loc[(sub.index, sub.kind), "kept"].tolist())
         assert torch.equal((sub.output.weight != 0).any(0), sub.columns(kept))
     assert list(rows["unit"].columns) == [
         "block",
-        "part",
+        "unit_type",
         "unit",
         "kept",
         "predictive",
@@ -366,7 +366,7 @@ def test_zero_sparsity_changes_no_weight(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_keeps_a_head_and_a_multiple_of_neurons(name: str) -> None:
     model, rows = pruned(name, tiny.model(), sparsity=0.8, keep_one_head=True, multiple=8)
-    kept = rows["unit"].groupby(["block", "part"])["kept"].sum().unstack()
+    kept = rows["unit"].groupby(["block", "unit_type"])["kept"].sum().unstack()
     assert (kept["head"] >= 1).all() and (kept["neuron"] % 8 == 0).all()
     alive, total = flops(model, rows["budget"]["length"].iloc[0])
     assert alive / total <= 0.2
@@ -394,7 +394,7 @@ def test_predictive_knowledge_is_zero_in_the_first_sublayer() -> None:
     """
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
-    first = rows["unit"].query("block == 0 and part == 'head'")
+    first = rows["unit"].query("block == 0 and unit_type == 'head'")
     assert (first["predictive"] == 0).all() and (
         rows["unit"].query("block == 1")["predictive"] > 0
     ).all()

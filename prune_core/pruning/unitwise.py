@@ -366,7 +366,7 @@ class UnitPlan:
         }
         unit = {
             "block": sub.index,
-            "part": sub.kind,
+            "unit_type": sub.kind,
             "unit": range(sub.units),
             "kept": kept.tolist(),
         }
