@@ -1,4 +1,4 @@
-"""Contribution of each part of AKR, from finished studies in the store, as a Markdown table.
+"""Contribution of each option of AKR, from finished studies in the store, as a Markdown table.
 
     python -m prune_core sweep ablation --wait
     python -m benchmarks.ablation "Ablation, SST-2" "Ablation, AG News" "Ablation, IMDB"
@@ -30,10 +30,10 @@ def main() -> None:
     )
     contributions["level"] = contributions["asked"].map("{:.1%}".format)
     points = contributions.pivot_table(
-        index="part", columns=["study", "level"], values="difference", sort=False
+        index="changed_options", columns=["study", "level"], values="difference", sort=False
     )
     divergences = contributions.pivot_table(
-        index="part", columns="level", values="log_divergence", sort=False
+        index="changed_options", columns="level", values="log_divergence", sort=False
     )
     print(
         "| | "
@@ -46,16 +46,18 @@ def main() -> None:
         + " |"
     )
     print("|" + "---|" * (1 + len(points.columns) + len(divergences.columns)))
-    for part in points.index:
-        cells = [f"{100 * value:+.2f}" for value in points.loc[part]] + [
-            f"{np.exp(value):.2f}" for value in divergences.loc[part]
+    for options in points.index:
+        cells = [f"{100 * value:+.2f}" for value in points.loc[options]] + [
+            f"{np.exp(value):.2f}" for value in divergences.loc[options]
         ]
-        print(f"| {part} | " + " | ".join(cells) + " |")
+        print(f"| {options} | " + " | ".join(cells) + " |")
 
 
 def of_study(store: Store, name: str) -> pd.DataFrame:
-    """Return one row per part and sparsity: the `difference` in accuracy from the full method, and
-    `log_divergence`, the difference in log divergence from dense.
+    """Return one row per label of changed options and sparsity.
+
+    `difference` is the difference in accuracy from the full method, `log_divergence` that in log
+    divergence from dense.
     """
     jobs = [job for job in store.jobs(name) if job.done]
     if not jobs:
@@ -73,7 +75,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     runs = runs.assign(
         log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"]
     )
-    keys = ["part", "asked"]
+    keys = ["changed_options", "asked"]
     accuracy, log_divergence = (
         ablation.option_contributions(runs, plans, key)[[*keys, "difference"]]
         for key in ("accuracy", "log_kl")

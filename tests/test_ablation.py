@@ -49,9 +49,9 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
 
 
 def test_options_are_compared_with_full_form_of_same_seed() -> None:
-    contributions = ablation.option_contributions(*runs()).set_index(["part", "asked"])
+    contributions = ablation.option_contributions(*runs()).set_index(["changed_options", "asked"])
     assert (
-        set(contributions.index.get_level_values("part"))
+        set(contributions.index.get_level_values("changed_options"))
         == {"without bias", "solver admm", "without recollect"}
         and len(contributions) == 6
     )

@@ -12,7 +12,7 @@ from .style import figure, interval
 
 def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Draw one group per changed option and one bar per sparsity; thin lines span the seeds."""
-    names = list(dict.fromkeys(table["part"]))
+    names = list(dict.fromkeys(table["changed_options"]))
     targets = (
         table[["asked", "pattern"]]
         .drop_duplicates()
@@ -31,7 +31,7 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
         )
         fig.add_bar(
             x=100 * rows["difference"],
-            y=rows["part"],
+            y=rows["changed_options"],
             orientation="h",
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},
