@@ -33,6 +33,13 @@ COLUMNS = {
     "prune": {"part": "projection"},
     "quantization": {"part": "module"},
     "reconstruction": {"part": "projection"},
+    "sensitivity": {"together": "all_blocks_error"},
+    "sensitivity_example": {
+        "right": "label",
+        "said_dense": "dense_outputs",
+        "said_blocks": "block_outputs",
+        "said_pruned": "pruned_outputs",
+    },
     "unit": {"part": "unit_type"},
 }
 

@@ -180,7 +180,7 @@ def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]
             "weights": 1_769_472,
             "sparsity": sparsity,
             "error": error,
-            "together": math.hypot(*errors),
+            "all_blocks_error": math.hypot(*errors),
         }
         for block, error in enumerate(errors)
     ]
@@ -194,10 +194,10 @@ def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]
         np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in mixed_log_odds
     ]
     examples = {
-        "right": rows_by_example["label"],
-        "said_dense": rows_by_example["dense_probabilities"],
-        "said_pruned": rows_by_example["pruned_probabilities"],
-        "said_blocks": np.stack(mixed_probabilities, 1).tolist(),
+        "label": rows_by_example["label"],
+        "dense_outputs": rows_by_example["dense_probabilities"],
+        "pruned_outputs": rows_by_example["pruned_probabilities"],
+        "block_outputs": np.stack(mixed_probabilities, 1).tolist(),
     }
     return {"sensitivity": pd.DataFrame(rows), "sensitivity_example": pd.DataFrame(examples)}
 

@@ -37,8 +37,8 @@ COLUMNS = {
     "agreement divergence broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
     "reconstruction": "block projection own inherited total cosine sparsity",
-    "sensitivity": "block weights sparsity error together",
-    "sensitivity_example": "right said_dense said_blocks said_pruned",
+    "sensitivity": "block weights sparsity error all_blocks_error",
+    "sensitivity_example": "label dense_outputs block_outputs pruned_outputs",
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
@@ -164,9 +164,9 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
     tables = build(MEASURES, "sensitivity").measure(pair, no_report)
     layers, examples = tables["sensitivity"], tables["sensitivity_example"]
     dense_probabilities = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
-    assert np.allclose(examples.said_dense.tolist(), dense_probabilities, atol=1e-5)
+    assert np.allclose(examples.dense_outputs.tolist(), dense_probabilities, atol=1e-5)
     assert np.allclose(
-        examples.said_pruned.tolist(),
+        examples.pruned_outputs.tolist(),
         predict(pruned, pair.tokenizer, pair.task.evaluation).probabilities,
         atol=1e-5,
     )
@@ -175,16 +175,16 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
         mixed.bert.encoder.layer[index] = pruned.bert.encoder.layer[index]
         expected = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
         assert np.allclose(
-            [each[index] for each in examples.said_blocks], expected, atol=1e-5
+            [each[index] for each in examples.block_outputs], expected, atol=1e-5
         ) and not np.allclose(expected, dense_probabilities, atol=1e-5)
     assert (
         np.allclose(layers.sparsity, 0.6, atol=0.01)
         and (layers.error > 0).all()
-        and (layers.together > layers.error).all()
+        and (layers.all_blocks_error > layers.error).all()
     )
-    assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(
-        axis=None
-    ), "the dense model has no error"
+    assert (
+        rows("sensitivity", None)["sensitivity"][["error", "all_blocks_error", "sparsity"]] == 0
+    ).all(axis=None), "the dense model has no error"
 
 
 def test_distances_are_invariant_to_rotation_and_scale_but_not_noise() -> None:
