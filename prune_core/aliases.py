@@ -30,9 +30,11 @@ STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
 # table -> {former column: current column}; `store.packed_rows` reads stored tables through it
 COLUMNS = {
+    "formats": {"form": "format"},
     "prune": {"part": "projection"},
     "quantization": {"part": "module"},
     "reconstruction": {"part": "projection"},
+    "repair": {"form": "format"},
     "sensitivity": {"together": "all_blocks_error"},
     "sensitivity_example": {
         "right": "label",

@@ -93,7 +93,7 @@ def test_tables_and_stages_of_an_older_store_have_current_names(home):
     assert job.done == ("formats",) and job.seconds == {"formats": 1.0}
     assert job.experiment["measures"][0]["name"] == "formats"
     assert store.tables(id) == ["formats"] == list(store.records(id))
-    assert store.rows("formats", [id])["form"].tolist() == ["ONNX int8"]
+    assert store.rows("formats", [id])["format"].tolist() == ["ONNX int8"]
     json.dumps(job.experiment)
 
 

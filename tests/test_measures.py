@@ -42,10 +42,10 @@ COLUMNS = {
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
-    "formats": "model form metric n score low high difference difference_low difference_high "
+    "formats": "model format metric n score low high difference difference_low difference_high "
     "agreement divergence latency_p50 speedup bytes other_load",
     "quantization": "module divergence changed proposed",
-    "repair": "form metric n score low high difference difference_low difference_high agreement "
+    "repair": "format metric n score low high difference difference_low difference_high agreement "
     "divergence bytes own_divergence own_changed",
     "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 "
     "latency_p95 throughput peak_memory speedup_theoretical speedup_measured limit device "
@@ -295,9 +295,11 @@ def test_statistics_have_textbook_values() -> None:
 def test_exported_formats_agree_with_model_and_int8_is_smaller() -> None:
     from prune_core.models.export.formats import FORMATS
 
-    table = rows("formats", formats=", ".join(FORMATS))["formats"].set_index(["model", "form"])
+    table = rows("formats", formats=", ".join(FORMATS))["formats"].set_index(["model", "format"])
     assert list(table.index) == [
-        (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMATS)
+        (model, format_name)
+        for model in ("dense", "pruned")
+        for format_name in ("PyTorch fp32", *FORMATS)
     ]
     for model in ("dense", "pruned"):
         rows_of_model = table.loc[model]
@@ -313,8 +315,12 @@ def test_exported_formats_agree_with_model_and_int8_is_smaller() -> None:
             != rows_of_model.loc["ONNX fp32", "divergence"]
         )  # weights are rounded
         assert rows_of_model.loc["ONNX int8", "bytes"] < rows_of_model.loc["ONNX fp32", "bytes"]
-        for form in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
-            assert 0 < rows_of_model.loc[form, "bytes"] < rows_of_model.loc["ONNX fp32", "bytes"]
+        for format_name in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
+            assert (
+                0
+                < rows_of_model.loc[format_name, "bytes"]
+                < rows_of_model.loc["ONNX fp32", "bytes"]
+            )
         assert rows_of_model.loc["OpenVINO fp32", "divergence"] == pytest.approx(
             rows_of_model.loc["PyTorch fp32", "divergence"], abs=1e-6
         )
@@ -370,9 +376,9 @@ assert telemetry.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry.t
     assert process.returncode == 0, process.stderr[-2000:]
 
 
-@pytest.mark.parametrize("form", ["ONNX int8", "ONNX int8 static"])
+@pytest.mark.parametrize("format_name", ["ONNX int8", "ONNX int8 static"])
 @pytest.mark.parametrize("damage", [loud_neurons, loud_heads])
-def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) -> None:
+def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, format_name) -> None:
     dense, blocks = tiny.model(), (0, 1)
     with torch.no_grad():
         dense.classifier.weight *= 50  # confident predictions that depend on attention
@@ -382,7 +388,7 @@ def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) ->
     # compared with itself, not with `dense`: a large neuron that a bias cancels costs fp32
     # precision, by an amount that depends on the processor
     pair = tiny.pair(damaged, copy.deepcopy(damaged), copies=2)
-    tables = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
+    tables = build(MEASURES, "quantization", {"format": format_name, "examples": 12}).measure(
         pair, no_report
     )
     name = "attention.output.dense" if damage is loud_heads else "output.dense"

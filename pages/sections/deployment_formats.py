@@ -36,10 +36,10 @@ def _formats(files: pd.DataFrame) -> None:
         scaled["under_attack"] = 100 * files["under_attack"]
     _file_table(
         files.assign(**scaled),
-        "forms",
+        "formats",
         {
             "model": "Model",
-            "form": "Format",
+            "format": "Format",
             **_score_columns(files),
             "under_attack": number("Under DeepWordBug", format="%.1f%%"),
             "latency_p50": number("Latency per batch (ms)", format="%.1f"),
@@ -49,7 +49,7 @@ def _formats(files: pd.DataFrame) -> None:
         plain=files,
     )
     quantization = "ONNX int8 is dynamic, with one scale per column"
-    if any(form in STATIC for form in files["form"]):
+    if files["format"].isin(STATIC).any():
         quantization += "; static formats use ranges from the calibration examples"
     st.caption(
         f"n = {files['n'].iloc[0]}. Files run on the CPU; timing alternates with the dense PyTorch "
@@ -78,7 +78,7 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
         files,
         "repair",
         {
-            "form": "File",
+            "format": "File",
             **_score_columns(files),
             "own_divergence": number("Divergence (nats)", format="%.4f"),
             "bytes": number("MB", format="%.1f"),
