@@ -28,7 +28,7 @@ def main() -> None:
     contributions = pd.concat(
         [of_study(Store(), name).assign(study=name) for name in parser.parse_args().studies]
     )
-    contributions["level"] = contributions["asked"].map("{:.1%}".format)
+    contributions["level"] = contributions["requested_sparsity"].map("{:.1%}".format)
     points = contributions.pivot_table(
         index="changed_options", columns=["study", "level"], values="difference", sort=False
     )
@@ -75,7 +75,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     runs = runs.assign(
         log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"]
     )
-    keys = ["changed_options", "asked"]
+    keys = ["changed_options", "requested_sparsity"]
     accuracy, log_divergence = (
         ablation.option_contributions(runs, plans, key)[[*keys, "difference"]]
         for key in ("accuracy", "log_kl")

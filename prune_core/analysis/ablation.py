@@ -22,7 +22,7 @@ EXCLUDED = (*SPARSITY_OPTIONS, *SECOND_STAGE_OPTIONS, *DISTILLATION_OPTIONS)
 # label of a missing second stage or distillation
 WITHOUT = {"then": "no second stage", "distil": "not distilled"}
 # columns that a run and its full form share: the target, and the seed of the calibration sample
-SAME = ["asked", "pattern", "seed"]
+SAME = ["requested_sparsity", "pattern", "seed"]
 
 
 def option_contributions(
@@ -74,7 +74,9 @@ def _contributions(
     pairs = runs[runs["changed_options"] != ""].merge(full, on=SAME, suffixes=("", "_full"))
     pairs["difference"] = pairs[key] - pairs[f"{key}_full"]
     return (
-        pairs.groupby(["method", "family", "changed_options", "asked", "pattern"], sort=False)
+        pairs.groupby(
+            ["method", "family", "changed_options", "requested_sparsity", "pattern"], sort=False
+        )
         .agg(
             difference=("difference", "mean"),
             low=("difference", "min"),

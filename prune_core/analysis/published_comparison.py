@@ -139,7 +139,7 @@ def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
     if not models or not set(keys) <= set(quantities):
         return pd.DataFrame()
     rows = summary(study.tables, models, [quantities[key] for key in keys])
-    return rows.assign(series=rows["job"].map(_series(study)), x=rows["asked"])
+    return rows.assign(series=rows["job"].map(_series(study)), x=rows["requested_sparsity"])
 
 
 def _series(study: ComparedStudy) -> dict[int, str]:

@@ -398,7 +398,7 @@ def summary(
             "label": model.label,
             "method": model.method,
             "family": model.family,
-            "asked": model.sparsity,
+            "requested_sparsity": model.sparsity,
             "pattern": model.pattern,
             "seed": model.seed,
         }

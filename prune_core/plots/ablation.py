@@ -14,9 +14,9 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Draw one group per changed option and one bar per sparsity; thin lines span the seeds."""
     names = list(dict.fromkeys(table["changed_options"]))
     targets = (
-        table[["asked", "pattern"]]
+        table[["requested_sparsity", "pattern"]]
         .drop_duplicates()
-        .sort_values(["pattern", "asked"], ascending=False)
+        .sort_values(["pattern", "requested_sparsity"], ascending=False)
     )  # bars are drawn from the bottom up
     fig = figure(
         dark,
@@ -25,9 +25,16 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
         bargap=0.3,
     )
     for target in targets.itertuples():
-        rows = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
+        rows = table[
+            (table["requested_sparsity"] == target.requested_sparsity)
+            & (table["pattern"] == target.pattern)
+        ]
         model = ComparedModel(
-            0, "", rows["method"].iloc[0], sparsity=target.asked, pattern=target.pattern
+            0,
+            "",
+            rows["method"].iloc[0],
+            sparsity=target.requested_sparsity,
+            pattern=target.pattern,
         )
         fig.add_bar(
             x=100 * rows["difference"],

@@ -235,9 +235,9 @@ class Store:
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
         """Concatenate one table of several jobs, in the order of `jobs`; empty if none has it.
 
-        Columns prepended: job, label, study, method, asked, sparsity, pattern, seed. `asked` is
-        the requested sparsity; so is `sparsity`, except in tables that have a column with the
-        realized sparsity (prune, reconstruction, cost), which is not replaced.
+        Columns prepended: job, label, study, method, requested_sparsity, sparsity, pattern, seed.
+        `sparsity` is the requested one, except in tables that have a column with the realized
+        sparsity (prune, reconstruction, cost), which is not replaced.
         """
         marks = ", ".join("?" * len(jobs))
         with self.read() as db:
@@ -411,7 +411,7 @@ def _identity(job: Job) -> dict[str, Any]:
         "label": job.label,
         "study": job.study,
         "method": method["name"] if method else "dense",
-        "asked": requested,
+        "requested_sparsity": requested,
         "sparsity": requested,
         "pattern": options.get("pattern") or target_label(options),
         "seed": job.experiment.get("seed", 0),
