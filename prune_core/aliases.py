@@ -30,6 +30,7 @@ STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
 # table -> {former column: current column}; `store.packed_rows` reads stored tables through it
 COLUMNS = {
+    "budget": {"said": "note", "off": "deviation", "turns": "trials"},
     "formats": {"form": "format"},
     "prune": {"part": "projection"},
     "quantization": {"part": "module"},

@@ -30,8 +30,10 @@ FORMER = {
     ],
 }
 
-# of tables that methods return: test_methods.py and test_structured.py check the columns
+# of tables that methods return: test_methods.py, test_structured.py and test_targets.py check
+# the columns
 COLUMNS_OF_METHODS = {
+    "budget": "length total allowed realised trials latency speedup deviation other_load note",
     "prune": "block projection sparsity damping seconds",
     "unit": "block unit_type unit kept predictive representational score threshold",
 }

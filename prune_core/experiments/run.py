@@ -314,7 +314,7 @@ class _Runner:
 
     def _facts(self) -> dict[str, Any]:
         # how close the run came to its target (speedup, latency or size)
-        target_notes = self.rows.get("budget", {}).get("said", [])
+        target_notes = self.rows.get("budget", {}).get("note", [])
         facts: dict[str, Any] = {
             "device": str(self.device),
             "device_title": devices.device_title(self.device),
