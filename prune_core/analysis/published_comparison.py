@@ -20,7 +20,7 @@ METHODS = {"AKR": "akr", "K-prune": "kprune", "Kwon et al.": "kwon"}  # name in 
 POINT = [
     "series",
     "method",
-    "own",
+    "is_study",
     "adversarial",
     "x",
     "value",
@@ -55,7 +55,7 @@ def points(
             "series": printed["method"]
             + printed["pattern"].map(lambda pattern: f" {pattern}" if pattern else ""),
             "method": printed["method"].map(METHODS).fillna(""),
-            "own": False,
+            "is_study": False,
             "adversarial": printed["texts"] == "adversarial",
             "x": printed[exhibit.across].map(lambda value: TASKS.get(value, value)),
             "value": printed["value"],
@@ -66,10 +66,10 @@ def points(
             "n": None,
         }
     )
-    own = {"distance": _distances, "speedup": _speedups, "lead": _lead}.get(
+    measured = {"distance": _distances, "speedup": _speedups, "lead": _lead}.get(
         metric, _against_sparsity
     )(exhibit, printed, metric, study)
-    return pd.concat([published, own])[POINT] if len(own) else published[POINT]
+    return pd.concat([published, measured])[POINT] if len(measured) else published[POINT]
 
 
 def _published_detail(exhibit: Exhibit, row: Mapping[str, Any]) -> str:
@@ -85,7 +85,7 @@ def _published_detail(exhibit: Exhibit, row: Mapping[str, Any]) -> str:
 
 def sample(points: pd.DataFrame) -> str:
     """Return the numbers of seeds and examples behind the study's points; "" without points."""
-    study_points = points[points["own"]]
+    study_points = points[points["is_study"]]
 
     def ends(column: str) -> str:
         return "–".join(
