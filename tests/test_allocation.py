@@ -57,6 +57,6 @@ def test_error_curve_scales_with_the_fisher_weight_of_outputs() -> None:
     )
     H = x.T @ x
     energy = float(((weight @ H) * weight).sum())
-    assert error_curve(weight, H, kept, worth=torch.full((8,), 3.0)) == pytest.approx(
+    assert error_curve(weight, H, kept, fisher_diagonal=torch.full((8,), 3.0)) == pytest.approx(
         [3 * energy * error for error in error_curve(weight, H, kept)]
     )

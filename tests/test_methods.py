@@ -368,7 +368,7 @@ def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, 
 
 
 def stats_of(x: torch.Tensor) -> InputStatistics:
-    return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
+    return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), examples=20)
 
 
 def test_ria_scores_weights_relative_to_row_and_column() -> None:

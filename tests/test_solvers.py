@@ -251,7 +251,7 @@ def test_singular_gram_increases_and_returns_the_damping() -> None:
     gram[0, 0] = 0.9999  # not quite positive definite
     _, _, used = add_damping(gram, 1e-6)
     assert used > 1e-6
-    with pytest.raises(PruneError, match="more calibration sentences"):
+    with pytest.raises(PruneError, match="more calibration examples"):
         add_damping(gram * torch.nan, 0.01)
 
 

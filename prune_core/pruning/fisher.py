@@ -41,8 +41,8 @@ class Fisher:
             return OutputFisher(gram, None, lambda: None)
         return OutputFisher(gram.diagonal(), gram, lambda: self._spectra[projection])
 
-    def worth(self, projection: str) -> Tensor | None:
-        """(outputs,) diagonal of G, or None."""
+    def diagonal(self, projection: str) -> Tensor | None:
+        """(outputs,) diagonal of G, or None if no Fisher was computed for the projection."""
         gram = self.outputs.get(projection)
         return gram if gram is None or gram.dim() == 1 else gram.diagonal()
 

@@ -34,7 +34,7 @@ def add_damping(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
             return H, factor, used
     raise PruneError(
         f"The input statistics cannot be inverted, even with damping {used:g}; use more "
-        "calibration sentences or raise damping."
+        "calibration examples or raise damping."
     )
 
 
