@@ -9,6 +9,7 @@ from .layout import Layout
 
 
 def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Logits (examples, labels) from the hidden states (examples, tokens, width) of [CLS]."""
     return model.classifier(model.dropout(F.relu(model.pre_classifier(hidden[:, 0]))))
 
 
