@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prune_core import PruneError
 from prune_core.data.examples import TASK_TYPES
 from prune_core.methods import METHODS
-from prune_core.methods.kprune import PART, TRIES, KPrune
+from prune_core.methods.kprune import LAMBDA_FACTORS, STRIDE, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
 from prune_core.models import families, replay
 from prune_core.models.replay import tokens_read
@@ -458,20 +458,20 @@ def test_kprune_picks_the_lambda_with_the_lowest_held_out_divergence() -> None:
     options = {"sparsity": 0.7, "length": 20.0, "precision": "fp32"}
     rows = KPrune(**options).prune(copy.deepcopy(model), batches, no_report)
     divergences = {}
-    for candidate in TRIES:
+    for candidate in LAMBDA_FACTORS:
         student = copy.deepcopy(model)
         KPrune(**options, adapt=False, lambda_pred=candidate).prune(
-            student, batches[::PART], no_report
+            student, batches[::STRIDE], no_report
         )
         with torch.no_grad():
             log_probabilities = [
                 [(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)]
-                for batch in batches[1::PART]
+                for batch in batches[1::STRIDE]
             ]
         divergences[candidate] = sum(
             float((one.exp() * (one - other)).sum()) for one, other in log_probabilities
         )
-    assert len(set(divergences.values())) == len(TRIES)
+    assert len(set(divergences.values())) == len(LAMBDA_FACTORS)
     assert rows["budget"]["lambda_pred"].iloc[0] == min(
         divergences, key=lambda candidate: divergences[candidate]
     )
