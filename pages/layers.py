@@ -36,7 +36,8 @@ SHADES = {
 
 def by_depth() -> None:
     """Draw the total error of every model by layer."""
-    projection: str = ui.segments("projection", plots.PROJECTION_TITLES, "block", label="Output of")
+    # "part" is the name in saved URLs; "projection" is the choice between maps on the Drift page
+    projection: str = ui.segments("part", plots.PROJECTION_TITLES, "block", label="Output of")
     ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
