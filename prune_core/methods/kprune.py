@@ -43,7 +43,7 @@ STRIDE = 6  # the factors are tried on one batch in six
 Choose = Callable[[Sublayer, Tensor, Stream, Stream], Tensor]
 
 
-class Trial(NamedTuple):
+class LambdaTrial(NamedTuple):
     """A copy of the model, pruned with one λ_pred."""
 
     divergences: Tensor  # (examples,) from the dense model, on held-out batches
@@ -172,7 +172,9 @@ class KPrune(UnitMethod):
         large, small = (factor * self.lambda_pred for factor in LAMBDA_FACTORS)
         method = replace(self, length=self.length or mean_length(batches))
 
-        def run(weight: float, some: Sequence[Batch], run_report: Report, choose: Choose) -> Trial:
+        def run(
+            weight: float, some: Sequence[Batch], run_report: Report, choose: Choose
+        ) -> LambdaTrial:
             student = copy.deepcopy(model)
             rows = replace(method, lambda_pred=weight)._prune_once(
                 student, some, run_report, budget=budget, choose=choose
@@ -183,7 +185,7 @@ class KPrune(UnitMethod):
                 )
                 for batch, teacher in zip(held_out, targets, strict=True)
             ]
-            return Trial(torch.cat(divergences), student, rows)
+            return LambdaTrial(torch.cat(divergences), student, rows)
 
         cost = 1 + len(LAMBDA_FACTORS) / STRIDE  # of everything, in runs on all batches
         fraction = 1 / STRIDE / cost  # of the progress, for one trial
