@@ -1,4 +1,4 @@
-"""Contribution of each part of AKR, from finished studies in the store, as a Markdown table.
+"""Contribution of each option of AKR, from finished studies in the store, as a Markdown table.
 
     python -m prune_core sweep ablation --wait
     python -m benchmarks.ablation "Ablation, SST-2" "Ablation, AG News" "Ablation, IMDB"
@@ -28,12 +28,12 @@ def main() -> None:
     contributions = pd.concat(
         [of_study(Store(), name).assign(study=name) for name in parser.parse_args().studies]
     )
-    contributions["level"] = contributions["asked"].map("{:.1%}".format)
+    contributions["level"] = contributions["requested_sparsity"].map("{:.1%}".format)
     points = contributions.pivot_table(
-        index="part", columns=["study", "level"], values="difference", sort=False
+        index="changed_options", columns=["study", "level"], values="difference", sort=False
     )
     divergences = contributions.pivot_table(
-        index="part", columns="level", values="log_divergence", sort=False
+        index="changed_options", columns="level", values="log_divergence", sort=False
     )
     print(
         "| | "
@@ -46,11 +46,11 @@ def main() -> None:
         + " |"
     )
     print("|" + "---|" * (1 + len(points.columns) + len(divergences.columns)))
-    for part in points.index:
-        cells = [f"{100 * value:+.2f}" for value in points.loc[part]] + [
-            f"{np.exp(value):.2f}" for value in divergences.loc[part]
+    for options in points.index:
+        cells = [f"{100 * value:+.2f}" for value in points.loc[options]] + [
+            f"{np.exp(value):.2f}" for value in divergences.loc[options]
         ]
-        print(f"| {part} | " + " | ".join(cells) + " |")
+        print(f"| {options} | " + " | ".join(cells) + " |")
 
 
 def of_study(store: Store, name: str) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     runs = runs.assign(
         log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"]
     )
-    keys = ["part", "asked"]
+    keys = ["changed_options", "requested_sparsity"]
     accuracy, log_divergence = (
         ablation.option_contributions(runs, plans, key)[[*keys, "difference"]]
         for key in ("accuracy", "log_kl")

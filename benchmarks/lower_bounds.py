@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import nn
 
 from prune_core.methods.akr import AKR
-from prune_core.methods.kprune import PART, TRIES, KPrune
+from prune_core.methods.kprune import LAMBDA_FACTORS, STRIDE, KPrune
 from prune_core.methods.kwon import Kwon
 from prune_core.models import families, replay
 from prune_core.plugins import Batch, Method
@@ -167,12 +167,14 @@ def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
         2 * sizes.forward * sum(1 - place / sublayers for place in range(1, sublayers))
         + sizes.forward
     )
-    runs = 1 + len(TRIES) / PART if method.adapt else 1.0
+    runs = 1 + len(LAMBDA_FACTORS) / STRIDE if method.adapt else 1.0
     return {
         "gradients": runs * gradients,
         "forward of both paths": runs * (1 + kept) * sizes.forward,
         "tune": runs * tune,
-        "trials judged": (2 + len(TRIES)) / PART * sizes.forward if method.adapt else 0.0,
+        "trials judged": (2 + len(LAMBDA_FACTORS)) / STRIDE * sizes.forward
+        if method.adapt
+        else 0.0,
     }
 
 

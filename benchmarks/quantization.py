@@ -77,21 +77,23 @@ def main() -> None:
         "| | format | fp32 | int8 | repaired | recovered | matrices in fp32 | broken ones found "
         "| seconds |\n|" + "---|" * 9
     )
-    for name, (modify, blocks, part) in REPLICAS.items():
+    for name, (modify, blocks, module) in REPLICAS.items():
         broken = modify(dense, blocks)
-        for form in (INT8, STATIC):
+        for format_name in (INT8, STATIC):
             started = time.perf_counter()
-            rows = QuantizationSensitivity(format=form).measure(
+            rows = QuantizationSensitivity(format=format_name).measure(
                 Pair(dense, broken, tokenizer, task=task), no_report
             )
             fp32, int8, repaired = 100 * rows["repair"]["score"]
-            matrices = rows["quantization"].loc[rows["quantization"]["proposed"], "part"].tolist()
+            matrices = rows["quantization"].loc[rows["quantization"]["proposed"], "module"].tolist()
             found = sum(
-                f"encoder.layer.{block}.{part}" in matrix for matrix in matrices for block in blocks
+                f"encoder.layer.{block}.{module}" in matrix
+                for matrix in matrices
+                for block in blocks
             )
             recovered = f"{(repaired - int8) / (fp32 - int8):.0%}" if fp32 > int8 else "–"
             print(
-                f"| {name} in {len(blocks)} layers | {form} | {fp32:.1f} | {int8:.1f} | "
+                f"| {name} in {len(blocks)} layers | {format_name} | {fp32:.1f} | {int8:.1f} | "
                 f"{repaired:.1f} | {recovered} | {len(matrices)} "
                 f"| {found} of {len(blocks)} | {time.perf_counter() - started:.0f} |",
                 flush=True,

@@ -51,7 +51,7 @@ for name, pruned in (("Magnitude", by_magnitude), ("AKR", by_akr)):
 
 # %%
 print(
-    result.rows["reconstruction"].query("job == 1 and part == 'block'")[
+    result.rows["reconstruction"].query("job == 1 and projection == 'block'")[
         ["block", "own", "inherited", "total"]
     ]
 )

@@ -36,13 +36,15 @@ MATRIX_VALUES = {
 
 def by_depth() -> None:
     """Draw the total error of every model by layer."""
-    part: str = ui.segments("layer-output", plots.PART_TITLES, "block", label="Output of")
+    projection: str = ui.segments(
+        "layer-output", plots.PROJECTION_TITLES, "block", label="Output of"
+    )
     ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
         "their norm (0: identical, 1: as large as the output itself). Click a mark to see its "
         "layer in detail.",
-        plots.by_depth(rows, view.models, part, dark=view.dark),
+        plots.by_depth(rows, view.models, projection, dark=view.dark),
         key="depth",
         selects=layer_details.choose,
     )
@@ -99,7 +101,7 @@ def all_values() -> None:
     shown = errors.assign(
         run=errors["job"].map(view.labels),
         block=errors["block"] + 1,
-        part=errors["part"].map(plots.PART_TITLES),
+        projection=errors["projection"].map(plots.PROJECTION_TITLES),
     )
     formats = {
         **dict.fromkeys(("own", "inherited", "total"), formatting.error),
@@ -107,8 +109,8 @@ def all_values() -> None:
         "realized sparsity": formatting.percent,
     }
     renamed = shown[
-        ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    ].rename(columns={"block": "layer", "part": "matrix", "sparsity": "realized sparsity"})
+        ["run", "block", "projection", "own", "inherited", "total", "cosine", "sparsity"]
+    ].rename(columns={"block": "layer", "projection": "matrix", "sparsity": "realized sparsity"})
     ui.table(renamed.style.format(formats, na_rep="–"), "reconstruction", plain=errors, height=420)
 
 

@@ -28,6 +28,23 @@ OPTIONS = {
 }
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
+# table -> {former column: current column}; `store.packed_rows` reads stored tables through it
+COLUMNS = {
+    "budget": {"said": "note", "off": "deviation", "turns": "trials"},
+    "formats": {"form": "format"},
+    "prune": {"part": "projection"},
+    "quantization": {"part": "module"},
+    "reconstruction": {"part": "projection"},
+    "repair": {"form": "format"},
+    "sensitivity": {"together": "all_blocks_error"},
+    "sensitivity_example": {
+        "right": "label",
+        "said_dense": "dense_outputs",
+        "said_blocks": "block_outputs",
+        "said_pruned": "pruned_outputs",
+    },
+    "unit": {"part": "unit_type"},
+}
 # query parameters of the dashboard's addresses, and values of some of them: links can be bookmarked
 QUERY_PARAMETERS = {
     "closer": "compare-section",
@@ -87,6 +104,12 @@ def current_name(name: str) -> str:
 def former_name(name: str) -> str:
     """The former name of a measure, stage or table, or the name itself."""
     return next((former for former, current in MEASURES.items() if current == name), name)
+
+
+def current_columns(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row (column -> value) of a table, whose own name may be a former one, in current names."""
+    names = COLUMNS.get(current_name(table), {})
+    return {names.get(name, name): value for name, value in row.items()}
 
 
 def current_options(plugin: str, options: Mapping[str, Any]) -> dict[str, Any]:

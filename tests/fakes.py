@@ -94,7 +94,7 @@ class Halve(Method):
                 [
                     {
                         "block": 0,
-                        "part": "query",
+                        "projection": "query",
                         "sparsity": self.sparsity,
                         "damping": 0.0,
                         "seconds": 0.0,

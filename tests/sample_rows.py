@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 BLOCKS = 6
 RUNS = (
     ("dense", 0.0),
@@ -146,13 +146,13 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
     """Return the table `reconstruction`, with errors that grow with depth."""
     rows, scale = [], error_scale(method, sparsity)
     for block in range(BLOCKS):
-        for position, part in enumerate(PARTS):
+        for position, projection in enumerate(PROJECTIONS):
             local = scale * (0.16 + 0.03 * (position % 3) + 0.02 * block)
             inherited = scale * 0.09 * block * (1.15 if position < 3 else 0.9)
             rows.append(
                 {
                     "block": block,
-                    "part": part,
+                    "projection": projection,
                     "own": local,
                     "inherited": inherited,
                     "total": math.hypot(local, inherited),
@@ -164,7 +164,7 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
         rows.append(
             {
                 "block": block,
-                "part": "block",
+                "projection": "block",
                 "own": np.nan,
                 "inherited": np.nan,
                 "total": total,
@@ -184,7 +184,7 @@ def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]
             "weights": 1_769_472,
             "sparsity": sparsity,
             "error": error,
-            "together": math.hypot(*errors),
+            "all_blocks_error": math.hypot(*errors),
         }
         for block, error in enumerate(errors)
     ]
@@ -198,10 +198,10 @@ def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]
         np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in mixed_log_odds
     ]
     examples = {
-        "right": rows_by_example["label"],
-        "said_dense": rows_by_example["dense_probabilities"],
-        "said_pruned": rows_by_example["pruned_probabilities"],
-        "said_blocks": np.stack(mixed_probabilities, 1).tolist(),
+        "label": rows_by_example["label"],
+        "dense_outputs": rows_by_example["dense_probabilities"],
+        "pruned_outputs": rows_by_example["pruned_probabilities"],
+        "block_outputs": np.stack(mixed_probabilities, 1).tolist(),
     }
     return {"sensitivity": pd.DataFrame(rows), "sensitivity_example": pd.DataFrame(examples)}
 
@@ -414,9 +414,15 @@ def prune(sparsity: float) -> pd.DataFrame:
     """Return the table `prune`."""
     return pd.DataFrame(
         [
-            {"block": b, "part": part, "sparsity": sparsity, "damping": 0.01, "seconds": 0.1}
+            {
+                "block": b,
+                "projection": projection,
+                "sparsity": sparsity,
+                "damping": 0.01,
+                "seconds": 0.1,
+            }
             for b in range(BLOCKS)
-            for part in PARTS
+            for projection in PROJECTIONS
         ]
     )
 

@@ -38,7 +38,7 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
                         "job": job,
                         "method": "akr",
                         "family": "AKR",
-                        "asked": sparsity,
+                        "requested_sparsity": sparsity,
                         "pattern": "",
                         "seed": seed,
                         "accuracy": accuracy,
@@ -49,8 +49,10 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
 
 
 def test_options_are_compared_with_full_form_of_same_seed() -> None:
-    contributions = ablation.option_contributions(*runs()).set_index(["part", "asked"])
-    assert set(contributions.index.get_level_values("part")) == {
+    contributions = ablation.option_contributions(*runs()).set_index(
+        ["changed_options", "requested_sparsity"]
+    )
+    assert set(contributions.index.get_level_values("changed_options")) == {
         "without bias",
         "solver admm",
         "without recollect",
@@ -82,7 +84,7 @@ def test_labels_name_changed_options(tmp_path: Path) -> None:
                 "label": model.label,
                 "method": "akr",
                 "pattern": "",
-                "asked": 0.5,
+                "requested_sparsity": 0.5,
                 "accuracy": accuracy,
             }
             for model, accuracy in ((full, 0.8), (changed, 0.1), (repeated, 0.9))

@@ -8,13 +8,16 @@ import fakes
 import pandas as pd
 import pytest
 from test_cli import run
+from test_measures import COLUMNS
 
 from prune_core import aliases
+from prune_core.distributed import shards
 from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.study import Sweep, load
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build
+from prune_core.store import packed_rows
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
@@ -26,6 +29,14 @@ FORMER = {
         {"name": "drift", "options": {"sentences": 8, "neighbours": 2}},
         {"name": "attack", "options": {"never": "good", "examples": 3}},
     ],
+}
+
+# of tables that methods return: test_methods.py, test_structured.py and test_targets.py check
+# the columns
+COLUMNS_OF_METHODS = {
+    "budget": "length total allowed realised trials latency speedup deviation other_load note",
+    "prune": "block projection sparsity damping seconds",
+    "unit": "block unit_type unit kept predictive representational score threshold",
 }
 
 
@@ -106,8 +117,34 @@ def test_tables_and_stages_of_an_older_store_have_current_names(home):
     assert job.done == ("formats",) and job.seconds == {"formats": 1.0}
     assert job.experiment["measures"][0]["name"] == "formats"
     assert store.tables(id) == ["formats"] == list(store.records(id))
-    assert store.rows("formats", [id])["form"].tolist() == ["ONNX int8"]
+    assert store.rows("formats", [id])["format"].tolist() == ["ONNX int8"]
     json.dumps(job.experiment)
+
+
+def test_every_column_alias_names_a_column_of_its_table():
+    for table, renamed in aliases.COLUMNS.items():
+        columns = set((COLUMNS | COLUMNS_OF_METHODS)[table].split())
+        assert set(renamed.values()) <= columns, table
+        assert not set(renamed) & columns, f"{table}: a former column is still in use"
+
+
+@pytest.mark.parametrize("table", aliases.COLUMNS)
+def test_tables_with_former_columns_are_read_under_current_names(home, tmp_path, table):
+    renamed = aliases.COLUMNS[table]
+    former = pd.DataFrame([dict.fromkeys(renamed, 1.0)])
+    store, name = Store(), aliases.former_name(table)
+    id = store.submit(
+        Experiment.from_dict(FORMER).to_dict(), "old", "key", "study", "cpu", estimate=1.0
+    )
+    store.add_rows(id, {name: former}, name, seconds=1.0, facts={})
+    columns = set(store.rows(table, [id]))
+    assert set(renamed.values()) <= columns and not set(renamed) & columns
+    assert store.records(id)[table] == [dict.fromkeys(renamed.values(), 1.0)]
+    file = tmp_path / "rows" / f"{name}.json"
+    file.parent.mkdir()
+    file.write_bytes(packed_rows.to_json(former))
+    shard_tables = shards._read_tables(tmp_path)
+    assert {name: list(rows) for name, rows in shard_tables.items()} == {table: [*renamed.values()]}
 
 
 @pytest.fixture

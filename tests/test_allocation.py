@@ -51,6 +51,6 @@ def test_error_curve_scales_with_the_fisher_weight_of_outputs() -> None:
     weight = torch.randn(8, 16, generator=rng)
     H, kept = x.T @ x, [0.25, 0.5]
     energy = float(((weight @ H) * weight).sum())  # of the dense outputs, to which errors relate
-    weighted = error_curve(weight, H, kept, worth=torch.full((8,), 3.0))
+    weighted = error_curve(weight, H, kept, fisher_diagonal=torch.full((8,), 3.0))
     relative = error_curve(weight, H, kept)
     assert weighted == pytest.approx([3 * energy * error for error in relative])

@@ -84,7 +84,9 @@ def test_the_same_seed_gives_the_same_weights():
 
 def test_sparsity_patterns_and_pruned_units_are_preserved():
     _, model, _ = distilled(method="sparsegpt", pattern="2:4")
-    weight = next(linear.weight for _, part, linear in replay.linears(model) if part == "ffn_in")
+    weight = next(
+        linear.weight for _, projection, linear in replay.linears(model) if projection == "ffn_in"
+    )
     assert ((weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
     from prune_core.models.compact import compact_model, dead_units
 

@@ -196,7 +196,7 @@ def test_a_folder_with_another_recipe_is_refused(
 
 def test_initial_perturbation_is_in_the_norm_ball_and_zero_at_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
-    perturbation = freelb.initial_perturbation(mask, 9, norm=0.6)
+    perturbation = freelb.initial_perturbation(mask, 9, max_norm=0.6)
     assert not perturbation[1, 1:].any()
     assert perturbation[1, 0].all()
     assert (freelb.norms(perturbation) <= 0.6).all()
@@ -211,14 +211,14 @@ def test_ascent_follows_each_gradient_and_stays_in_the_norm_ball() -> None:
         torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]]),
     )
     torch.testing.assert_close(
-        freelb.ascend(perturbation, gradient, 0.5, norm=1.0),
+        freelb.ascend(perturbation, gradient, 0.5, max_norm=1.0),
         torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]),
     )
     perturbation[0, 0] = torch.tensor([0.6, 0.8])  # already on the boundary of the ball
     torch.testing.assert_close(
-        freelb.ascend(perturbation, gradient, 0.5, norm=1.0)[0], torch.tensor([[0.6, 0.8]])
+        freelb.ascend(perturbation, gradient, 0.5, max_norm=1.0)[0], torch.tensor([[0.6, 0.8]])
     )
-    assert not freelb.ascend(perturbation, gradient, 0.5, norm=0.0).any()
+    assert not freelb.ascend(perturbation, gradient, 0.5, max_norm=0.0).any()
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
@@ -235,7 +235,7 @@ def test_gradients_with_zero_norm_equal_plain_gradients(family: str) -> None:
     for steps, norm, equal in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
         model.zero_grad()
         total = freelb.add_gradients(
-            model, batch["attention_mask"], loss, steps=steps, size=0.1, norm=norm
+            model, batch["attention_mask"], loss, steps=steps, step_size=0.1, max_norm=norm
         )
         close = all(
             torch.allclose(weight, dict(model.named_parameters())[name].grad, rtol=1e-3, atol=1e-6)
@@ -253,9 +253,11 @@ def test_perturbations_increase_the_loss_and_share_one_dropout_mask() -> None:
         losses.append(value.item())
         return value
 
-    freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
+    freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, step_size=0.0, max_norm=0.0)
     assert losses[0] == losses[1] == losses[2]
-    freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
+    freelb.add_gradients(model, batch["attention_mask"], loss, steps=3, step_size=0.0, max_norm=0.0)
     assert losses[3] != losses[2], "the next step draws a new mask"
-    freelb.add_gradients(model.eval(), batch["attention_mask"], loss, steps=5, size=0.3, norm=2.0)
+    freelb.add_gradients(
+        model.eval(), batch["attention_mask"], loss, steps=5, step_size=0.3, max_norm=2.0
+    )
     assert losses[-1] > losses[-5]

@@ -62,7 +62,7 @@ def test_fisher_matches_direct_computation(family: str) -> None:
         assert (estimate - expected).norm() < 0.1 * expected.norm()
         assert (estimate.dim() == 2) == (projection == "attention_output")
         assert torch.equal(
-            first.worth(projection), estimate if estimate.dim() == 1 else estimate.diagonal()
+            first.diagonal(projection), estimate if estimate.dim() == 1 else estimate.diagonal()
         )
 
 
@@ -81,7 +81,7 @@ def test_fisher_of_selected_projections_equals_full_fisher() -> None:
     model, selected = tiny.model(), ("attention_output", "ffn_out")
     for full, partial in zip(
         fisher(model, tiny.calibration()),
-        fisher(model, tiny.calibration(), parts=selected),
+        fisher(model, tiny.calibration(), projections=selected),
         strict=True,
     ):
         assert tuple(partial.outputs) == selected
@@ -89,7 +89,7 @@ def test_fisher_of_selected_projections_equals_full_fisher() -> None:
 
 
 def test_no_fisher_returns_none() -> None:
-    assert NO_FISHER.of("query") is None and NO_FISHER.worth("query") is None
+    assert NO_FISHER.of("query") is None and NO_FISHER.diagonal("query") is None
 
 
 @pytest.mark.parametrize("solver", ["blocked", "admm"])

@@ -44,17 +44,17 @@ COLUMNS = {
     "dense_low dense_high accuracy low high difference difference_low difference_high "
     "agreement divergence broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
-    "reconstruction": "block part own inherited total cosine sparsity",
-    "sensitivity": "block weights sparsity error together",
-    "sensitivity_example": "right said_dense said_blocks said_pruned",
+    "reconstruction": "block projection own inherited total cosine sparsity",
+    "sensitivity": "block weights sparsity error all_blocks_error",
+    "sensitivity_example": "label dense_outputs block_outputs pruned_outputs",
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
-    "formats": "model form metric n score low high difference difference_low difference_high "
+    "formats": "model format metric n score low high difference difference_low difference_high "
     "agreement divergence attacked under_attack under_attack_low under_attack_high latency_p50 "
     "speedup bytes other_load",
-    "quantization": "part divergence changed proposed",
-    "repair": "form metric n score low high difference difference_low difference_high agreement "
+    "quantization": "module divergence changed proposed",
+    "repair": "format metric n score low high difference difference_low difference_high agreement "
     "divergence bytes own_divergence own_changed",
     "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 "
     "latency_p95 throughput peak_memory speedup_theoretical speedup_measured limit device "
@@ -148,7 +148,7 @@ def test_dense_against_itself_has_no_loss() -> None:
 
 
 def test_first_matrix_inherits_no_error_and_later_ones_do() -> None:
-    table = rows("reconstruction")["reconstruction"].set_index(["block", "part"])
+    table = rows("reconstruction")["reconstruction"].set_index(["block", "projection"])
     first = table.loc[(0, "query")]
     # nothing precedes the first Linear
     assert first.inherited == 0
@@ -166,7 +166,7 @@ def test_reconstruction_error_of_a_zeroed_matrix_is_one() -> None:
     table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), no_report)[
         "reconstruction"
     ]
-    query = table[(table.block == 0) & (table.part == "query")].iloc[0]
+    query = table[(table.block == 0) & (table.projection == "query")].iloc[0]
     assert query.own == pytest.approx(1) and query.total == pytest.approx(1)
 
 
@@ -178,9 +178,9 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
     tables = build(MEASURES, "sensitivity").measure(pair, no_report)
     layers, examples = tables["sensitivity"], tables["sensitivity_example"]
     dense_probabilities = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
-    assert np.allclose(examples.said_dense.tolist(), dense_probabilities, atol=1e-5)
+    assert np.allclose(examples.dense_outputs.tolist(), dense_probabilities, atol=1e-5)
     assert np.allclose(
-        examples.said_pruned.tolist(),
+        examples.pruned_outputs.tolist(),
         predict(pruned, pair.tokenizer, pair.task.evaluation).probabilities,
         atol=1e-5,
     )
@@ -188,14 +188,14 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
         mixed = copy.deepcopy(dense)
         mixed.bert.encoder.layer[index] = pruned.bert.encoder.layer[index]
         expected = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
-        assert np.allclose([each[index] for each in examples.said_blocks], expected, atol=1e-5)
+        assert np.allclose([each[index] for each in examples.block_outputs], expected, atol=1e-5)
         assert not np.allclose(expected, dense_probabilities, atol=1e-5)
     assert np.allclose(layers.sparsity, 0.6, atol=0.01)
     assert (layers.error > 0).all()
-    assert (layers.together > layers.error).all()
-    assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(
-        axis=None
-    ), "the dense model has no error"
+    assert (layers.all_blocks_error > layers.error).all()
+    assert (
+        rows("sensitivity", None)["sensitivity"][["error", "all_blocks_error", "sparsity"]] == 0
+    ).all(axis=None), "the dense model has no error"
 
 
 def test_distances_are_invariant_to_rotation_and_scale_but_not_noise() -> None:
@@ -300,9 +300,11 @@ def test_statistics_have_textbook_values() -> None:
 
 
 def test_exported_formats_agree_with_model_and_int8_is_smaller() -> None:
-    table = reported_rows("formats")[0]["formats"].set_index(["model", "form"])
+    table = reported_rows("formats")[0]["formats"].set_index(["model", "format"])
     assert list(table.index) == [
-        (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMATS)
+        (model, format_name)
+        for model in ("dense", "pruned")
+        for format_name in ("PyTorch fp32", *FORMATS)
     ]
     for model in ("dense", "pruned"):
         rows_of_model = table.loc[model]
@@ -318,8 +320,12 @@ def test_exported_formats_agree_with_model_and_int8_is_smaller() -> None:
             != rows_of_model.loc["ONNX fp32", "divergence"]
         )  # weights are rounded
         assert rows_of_model.loc["ONNX int8", "bytes"] < rows_of_model.loc["ONNX fp32", "bytes"]
-        for form in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
-            assert 0 < rows_of_model.loc[form, "bytes"] < rows_of_model.loc["ONNX fp32", "bytes"]
+        for format_name in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
+            assert (
+                0
+                < rows_of_model.loc[format_name, "bytes"]
+                < rows_of_model.loc["ONNX fp32", "bytes"]
+            )
         assert rows_of_model.loc["OpenVINO fp32", "divergence"] == pytest.approx(
             rows_of_model.loc["PyTorch fp32", "divergence"], abs=1e-6
         )
@@ -372,9 +378,9 @@ assert telemetry.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry.t
     assert process.returncode == 0, process.stderr[-2000:]
 
 
-@pytest.mark.parametrize("form", ["ONNX int8", "ONNX int8 static"])
+@pytest.mark.parametrize("format", ["ONNX int8", "ONNX int8 static"])
 @pytest.mark.parametrize("damage", [add_outlier_neurons, add_outlier_heads])
-def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) -> None:
+def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, format_name) -> None:
     dense, blocks = tiny.model(), (0, 1)
     with torch.no_grad():
         dense.classifier.weight *= 50  # confident predictions that depend on attention
@@ -384,11 +390,11 @@ def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, form) ->
     # compared with itself, not with `dense`: a large neuron that a bias cancels costs fp32
     # precision, by an amount that depends on the processor
     pair = tiny.pair(damaged, copy.deepcopy(damaged), copies=2)
-    tables = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
+    tables = build(MEASURES, "quantization", {"format": format_name, "examples": 12}).measure(
         pair, no_report
     )
     name = "attention.output.dense" if damage is add_outlier_heads else "output.dense"
-    proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "part"].tolist()
+    proposed = tables["quantization"].loc[tables["quantization"]["proposed"], "module"].tolist()
     assert set(proposed) >= {f"bert.encoder.layer.{block}.{name}" for block in blocks}
     assert len(proposed) <= 5
     fp32, int8, repaired = tables["repair"].to_dict("records")

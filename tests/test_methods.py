@@ -114,7 +114,7 @@ def test_progress_rises_to_one_and_a_cancelling_report_stops_method(name: str) -
         tiny.model(), calibration(), lambda progress, _: seen.append(progress)
     )["prune"]
     assert seen == sorted(seen) and seen[-1] == 1.0
-    assert list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
+    assert list(rows.columns) == ["block", "projection", "sparsity", "damping", "seconds"]
     assert len(rows) == 12
 
     def stop(progress: float, message: str) -> None:
@@ -284,8 +284,8 @@ def test_statistics_collected_once_per_block_are_those_of_dense_weights() -> Non
         weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False)
     )
     assert all(
-        torch.equal(recollected[f"0.{part}"], once[f"0.{part}"])
-        for part in ("query", "key", "value")
+        torch.equal(recollected[f"0.{projection}"], once[f"0.{projection}"])
+        for projection in ("query", "key", "value")
     )
     assert any(not torch.equal(recollected[key], once[key]) for key in recollected)
 
@@ -360,7 +360,7 @@ def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, 
 
 def stats_of(x: torch.Tensor) -> InputStatistics:
     """Return the statistics of inputs (tokens, width)."""
-    return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
+    return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), examples=20)
 
 
 def test_ria_scores_weights_relative_to_row_and_column() -> None:

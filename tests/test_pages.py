@@ -971,7 +971,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     assert f"measure **{MEASURES['formats'].title}**" in at.info[0].value and not at.exception
     row = {
         "model": "dense",
-        "form": "ONNX int8",
+        "format": "ONNX int8",
         "metric": "accuracy",
         "n": 200,
         "score": 0.905,
@@ -1020,8 +1020,8 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     assert at.number_input(key="limit-accuracy_loss").label == "F1 loss (points, at most)"
 
     files = [
-        {**row, "form": form, "own_divergence": divergence, "own_changed": divergence}
-        for form, divergence in (
+        {**row, "format": format_name, "own_divergence": divergence, "own_changed": divergence}
+        for format_name, divergence in (
             ("ONNX fp32", 0.0),
             ("ONNX int8", 0.5),
             ("ONNX int8 repaired", 0.02),
@@ -1030,7 +1030,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
     divergences = {"a.dense": 0.05, "b": 0.4}
     matrices = [
         {
-            "part": name,
+            "module": name,
             "divergence": divergence,
             "changed": divergence,
             "proposed": divergence < 0.1,

@@ -187,7 +187,7 @@ def test_seeds_are_averaged_with_their_range():
     ]
     compared = study([*two_seeds, ("akr", "AKR 70%", 0.7, 0, 0.8, 1.0)])
     table = drawn_points("akr-table-1", "accuracy", compared, task="sst2")
-    ours = table[table["own"]].set_index("x")
+    ours = table[table["is_study"]].set_index("x")
     assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx(
         [0.89, 0.88, 0.90, 2]
     )
@@ -195,9 +195,9 @@ def test_seeds_are_averaged_with_their_range():
         [0.8, 0.7, 0.9, 1]
     )
     assert published_comparison.sample(table) == "1–2 seeds, n = 440 each"
-    assert table.loc[~table["own"] & (table["series"] == "AKR"), "value"].tolist() == pytest.approx(
-        [0.902, 0.8831, 0.856]
-    )
+    assert table.loc[
+        ~table["is_study"] & (table["series"] == "AKR"), "value"
+    ].tolist() == pytest.approx([0.902, 0.8831, 0.856])
 
 
 def test_variants_of_a_method_are_not_averaged():
@@ -210,7 +210,7 @@ def test_variants_of_a_method_are_not_averaged():
     jobs = [compared.jobs[0], replace(compared.jobs[1], experiment=other)]
     compared = replace(compared, jobs=jobs, models=models_of(jobs))
     table = drawn_points("akr-table-1", "accuracy", compared, task="sst2")
-    assert sorted(table.loc[table["own"], "series"]) == ["AKR", "AKR (epsilon 0.1)"]
+    assert sorted(table.loc[table["is_study"], "series"]) == ["AKR", "AKR (epsilon 0.1)"]
 
 
 def test_weight_and_flops_sparsity_are_not_mixed():
@@ -221,7 +221,7 @@ def test_weight_and_flops_sparsity_are_not_mixed():
         ("kprune-curves", "sst2", "K-prune", "AKR"),
     ):
         table = drawn_points(key, "accuracy", compared, task=task)
-        assert set(table.loc[table["own"], "series"]) == {"Dense", ours}
+        assert set(table.loc[table["is_study"], "series"]) == {"Dense", ours}
         message = differences(exhibits()[key], exhibits()[key].figures, compared)
         assert any(
             sentence.startswith("**Sparsity.**") and other in sentence for sentence in message
@@ -237,11 +237,11 @@ def test_speedup_and_lead_use_the_papers_budgets():
     ]
     compared = study(runs)
     speedups = drawn_points("kprune-speedups", "speedup", compared)
-    speedups = speedups[speedups["own"]]
+    speedups = speedups[speedups["is_study"]]
     assert speedups[["series", "x"]].values.tolist() == [["K-prune", "the bundled film reviews"]]
     assert speedups["value"].iloc[0] == pytest.approx(2.0), "at 80% the loss is four points"
     lead = drawn_points("kprune-gaps", "lead", compared, model="BERT-base")
-    assert lead.loc[lead["own"], "value"].tolist() == pytest.approx([36.0])
+    assert lead.loc[lead["is_study"], "value"].tolist() == pytest.approx([36.0])
 
 
 def test_matching_study_has_few_differences():
@@ -289,14 +289,14 @@ def test_differences_name_both_sides():
     ):
         assert part in message
     attacked = drawn_points("akr-table-1", "under_attack", compared, task="sst2")
-    assert set(attacked.loc[attacked["own"], "series"]) == {
+    assert set(attacked.loc[attacked["is_study"], "series"]) == {
         "Dense",
         "Magnitude",
         "SparseGPT",
         "AKR",
     }
     assert not drawn_points("akr-attacks", "under_attack", compared, attack="BERT-Attack")[
-        "own"
+        "is_study"
     ].any(), "results of another attack are not used"
 
 
@@ -328,7 +328,7 @@ def test_distances_of_original_and_adversarial_examples():
         tables={**compared.tables, "drift": rows, "drift_adversarial": rows.assign(cosine=0.8)},
     )
     table = drawn_points("akr-table-4", "distance", compared)
-    ours = table[table["own"]]
+    ours = table[table["is_study"]]
     assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx([0.1, 0.2])
     assert sorted(set(ours["x"])) == list(range(1, 7))
 

@@ -45,7 +45,7 @@ def filled(store: Store) -> tuple[Store, list]:
                         "label",
                         "study",
                         "method",
-                        "asked",
+                        "requested_sparsity",
                         "sparsity",
                         "pattern",
                         "seed",

@@ -398,7 +398,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     assert output.count("largest difference") == 2
     assert (tmp_path / "small" / "model.onnx").is_file()
     matrices = pd.DataFrame(
-        {"part": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]}
+        {"module": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]}
     )
     Store().add_rows(1, {"quantization": matrices}, "quantization", seconds=1.0, facts={})
     assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0

@@ -211,7 +211,7 @@ def test_rows_of_several_jobs_identify_their_job():
         "label",
         "study",
         "method",
-        "asked",
+        "requested_sparsity",
         "sparsity",
         "pattern",
         "seed",
@@ -220,9 +220,8 @@ def test_rows_of_several_jobs_identify_their_job():
     assert rows["job"].tolist() == [dense, akr] and rows["method"].tolist() == ["dense", "akr"]
     assert rows["sparsity"].tolist() == [0.0, 0.7] and rows["seed"].tolist() == [0, 1]
     cost = store.rows("cost", [dense, akr])
-    assert cost["asked"].tolist() == [0.0, 0.7] and cost["sparsity"].tolist() == [0.2, 0.1], (
-        "a realized sparsity is not replaced"
-    )
+    assert cost["requested_sparsity"].tolist() == [0.0, 0.7]
+    assert cost["sparsity"].tolist() == [0.2, 0.1], "a realized sparsity is not replaced"
     assert store.rows("accuracy", []).empty and store.rows("unknown", [akr]).empty
 
 

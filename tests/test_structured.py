@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prune_core import PruneError
 from prune_core.data.examples import TASK_TYPES
 from prune_core.methods import METHODS
-from prune_core.methods.kprune import PART, TRIES, KPrune
+from prune_core.methods.kprune import LAMBDA_FACTORS, STRIDE, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
 from prune_core.models import families, replay
 from prune_core.models.replay import tokens_read
@@ -329,13 +329,13 @@ def test_flops_are_just_below_the_budget(name: str, family: str, kind: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_unit_table_matches_the_weights(name: str) -> None:
     model, rows = pruned(name, tiny.model())
-    table = rows["unit"].set_index(["block", "part"])
+    table = rows["unit"].set_index(["block", "unit_type"])
     for sub in sublayers(model):
         kept = torch.tensor(table.loc[(sub.index, sub.kind), "kept"].tolist())
         assert torch.equal((sub.output.weight != 0).any(0), sub.columns(kept))
     assert list(rows["unit"].columns) == [
         "block",
-        "part",
+        "unit_type",
         "unit",
         "kept",
         "predictive",
@@ -360,7 +360,7 @@ def test_zero_sparsity_changes_no_weight(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_keeps_a_head_and_a_multiple_of_neurons(name: str) -> None:
     model, rows = pruned(name, tiny.model(), sparsity=0.8, keep_one_head=True, multiple=8)
-    kept = rows["unit"].groupby(["block", "part"])["kept"].sum().unstack()
+    kept = rows["unit"].groupby(["block", "unit_type"])["kept"].sum().unstack()
     assert (kept["head"] >= 1).all() and (kept["neuron"] % 8 == 0).all()
     alive, total = flops(model, rows["budget"]["length"].iloc[0])
     assert alive / total <= 0.2
@@ -386,7 +386,7 @@ def test_predictive_knowledge_is_zero_in_the_first_sublayer() -> None:
     """The first sublayer's student equals the teacher; representational: norm of the output."""
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
-    first = rows["unit"].query("block == 0 and part == 'head'")
+    first = rows["unit"].query("block == 0 and unit_type == 'head'")
     assert (first["predictive"] == 0).all()
     assert (rows["unit"].query("block == 1")["predictive"] > 0).all()
     sub = sublayers(model)[0]
@@ -449,20 +449,20 @@ def test_kprune_picks_the_lambda_with_the_lowest_held_out_divergence() -> None:
     options = {"sparsity": 0.7, "length": 20.0, "precision": "fp32"}
     rows = KPrune(**options).prune(copy.deepcopy(model), batches, no_report)
     divergences = {}
-    for candidate in TRIES:
+    for candidate in LAMBDA_FACTORS:
         student = copy.deepcopy(model)
         KPrune(**options, adapt=False, lambda_pred=candidate).prune(
-            student, batches[::PART], no_report
+            student, batches[::STRIDE], no_report
         )
         with torch.no_grad():
             log_probabilities = [
                 [(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)]
-                for batch in batches[1::PART]
+                for batch in batches[1::STRIDE]
             ]
         divergences[candidate] = sum(
             float((one.exp() * (one - other)).sum()) for one, other in log_probabilities
         )
-    assert len(set(divergences.values())) == len(TRIES)
+    assert len(set(divergences.values())) == len(LAMBDA_FACTORS)
     assert rows["budget"]["lambda_pred"].iloc[0] == min(
         divergences, key=lambda candidate: divergences[candidate]
     )

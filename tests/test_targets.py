@@ -68,8 +68,10 @@ def test_every_unit_method_reaches_the_requested_speedup(name: str, clock: list[
     assert rows["budget"]["speedup"].iloc[0] == pytest.approx(speedup, rel=0.03)
     assert (
         f"a measured speed-up of {rows['budget']['speedup'].iloc[0]:.2f}"
-        in rows["budget"]["said"].iloc[0]
+        in rows["budget"]["note"].iloc[0]
     )
+    columns = {"trials", "latency", "speedup", "deviation", "other_load", "note"}
+    assert columns <= set(rows["budget"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

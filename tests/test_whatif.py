@@ -31,7 +31,7 @@ def curve(scale: float, weights: int = 100, moves: tuple[float, float] = (1.0, 3
 
 
 def curves(*blocks: Curve, kind: str = "classification") -> Curves:
-    return Curves(blocks, kind, "accuracy", dense=np.array([[2.0, -2.0]]), right=[0], base=1)
+    return Curves(blocks, kind, "accuracy", dense=np.array([[2.0, -2.0]]), labels=[0], base=1)
 
 
 def test_curve_follows_power_law() -> None:
@@ -245,6 +245,6 @@ def test_prediction_of_one_layer_is_exact_for_every_task_type(
         assert outcome.n == 0 and np.isnan(outcome.score)
         return
     predictions = examples[examples["job"] == ids[-1]]
-    odds = whatif._odds([blocks[1] for blocks in predictions["said_blocks"]], kind)
-    measured = METRICS[metric].compute(curves.right, whatif._predictions(odds, kind))
+    odds = whatif._odds([blocks[1] for blocks in predictions["block_outputs"]], kind)
+    measured = METRICS[metric].compute(curves.labels, whatif._predictions(odds, kind))
     assert outcome.n == len(sample) and outcome.score == pytest.approx(measured, abs=1e-6)

@@ -39,7 +39,7 @@ def _formats(files: pd.DataFrame) -> None:
         "formats",
         {
             "model": "Model",
-            "form": "Format",
+            "format": "Format",
             **_score_columns(files),
             "under_attack": number("Under DeepWordBug", format="%.1f%%"),
             "latency_p50": number("Latency per batch (ms)", format="%.1f"),
@@ -49,7 +49,7 @@ def _formats(files: pd.DataFrame) -> None:
         plain=files,
     )
     quantization = "ONNX int8 is dynamic, with one scale per column"
-    if any(form in STATIC for form in files["form"]):
+    if files["format"].isin(STATIC).any():
         quantization += "; static formats use ranges from the calibration examples"
     st.caption(
         f"n = {files['n'].iloc[0]}. Files run on the CPU; timing alternates with the dense PyTorch "
@@ -78,7 +78,7 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
         files,
         "repair",
         {
-            "form": "File",
+            "format": "File",
             **_score_columns(files),
             "own_divergence": number("Divergence (nats)", format="%.4f"),
             "bytes": number("MB", format="%.1f"),
@@ -87,10 +87,10 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
     )
     recovered = 100 * (1 - matrices["divergence"] / max(files["own_divergence"].iloc[1], 1e-12))
     ui.table(
-        matrices.assign(back=recovered.clip(0, 100))[["part", "back", "divergence", "proposed"]],
+        matrices.assign(back=recovered.clip(0, 100))[["module", "back", "divergence", "proposed"]],
         "quantization",
         {
-            "part": "In fp32",
+            "module": "In fp32",
             "back": st.column_config.ProgressColumn(
                 "Recovered by it alone", format="%.0f%%", min_value=0, max_value=100
             ),
@@ -107,7 +107,7 @@ def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
 
 
 def _summary(matrices: pd.DataFrame, files: pd.DataFrame) -> str:
-    proposed = matrices.loc[matrices["proposed"], "part"]
+    proposed = matrices.loc[matrices["proposed"], "module"]
     effect = (
         f"int8 changes {files['own_changed'].iloc[1]:.1%} of the predictions on the calibration "
         "examples"

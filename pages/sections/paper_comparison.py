@@ -76,7 +76,7 @@ def _legend(exhibit: Exhibit, points_by_metric: dict[str, pd.DataFrame]) -> str:
         parts.append(
             "Values were digitized from a plot, with an error of about half a point, shown as bars."
         )
-    if any(points["own"].any() for points in points_by_metric.values()):
+    if any(points["is_study"].any() for points in points_by_metric.values()):
         parts.append(
             "Filled marks: this study, means over seeds with bars from the lowest to the highest "
             "seed (the 95% interval if there is only one seed). For methods with more than "

@@ -124,7 +124,8 @@ def _within(
     sliders = [] if dense.empty else _sliders(by_job, dense.iloc[0], quantities, attacked=attacked)
     if not sliders:
         return
-    nonzero = {slider.name: slider.values for slider in sliders}.get("weights", 1 - by_job["asked"])
+    by_name = {slider.name: slider.values for slider in sliders}
+    nonzero = by_name.get("weights", 1 - by_job["requested_sparsity"])
     limits, values = [], pd.DataFrame({"left": nonzero})
     with st.container(gap="xsmall", key="limits"):
         for column, slider in zip(st.columns(len(sliders)), sliders, strict=True):

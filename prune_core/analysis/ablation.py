@@ -22,7 +22,7 @@ EXCLUDED = (*SPARSITY_OPTIONS, *SECOND_STAGE_OPTIONS, *DISTILLATION_OPTIONS)
 # label of a missing second stage or distillation
 WITHOUT = {"then": "no second stage", "distil": "not distilled"}
 # columns in which a run and the full method must agree: the target, and the seed of the sample
-SAME = ["asked", "pattern", "seed"]
+SAME = ["requested_sparsity", "pattern", "seed"]
 
 
 def option_contributions(
@@ -37,7 +37,7 @@ def option_contributions(
     known = runs[runs["job"].isin(list(plans))].dropna(subset=key)
     parts = [_contributions(group, plans, key) for _, group in known.groupby("method", sort=False)]
     if not parts:
-        return pd.DataFrame(columns=["method", "family", "part"])
+        return pd.DataFrame(columns=["method", "family", "changed_options"])
     return pd.concat(parts, ignore_index=True)
 
 
@@ -68,12 +68,15 @@ def form_labels(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
 def _contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str
 ) -> pd.DataFrame:
-    runs = runs.assign(part=runs["job"].map(form_labels({job: plans[job] for job in runs["job"]})))
-    full = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
-    pairs = runs[runs["part"] != ""].merge(full, on=SAME, suffixes=("", "_full"))
+    labels = form_labels({job: plans[job] for job in runs["job"]})
+    runs = runs.assign(changed_options=runs["job"].map(labels))
+    full = runs[runs["changed_options"] == ""].drop_duplicates(SAME)[[*SAME, key]]
+    pairs = runs[runs["changed_options"] != ""].merge(full, on=SAME, suffixes=("", "_full"))
     pairs["difference"] = pairs[key] - pairs[f"{key}_full"]
     return (
-        pairs.groupby(["method", "family", "part", "asked", "pattern"], sort=False)
+        pairs.groupby(
+            ["method", "family", "changed_options", "requested_sparsity", "pattern"], sort=False
+        )
         .agg(
             difference=("difference", "mean"),
             low=("difference", "min"),

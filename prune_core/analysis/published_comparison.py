@@ -20,7 +20,7 @@ METHODS = {"AKR": "akr", "K-prune": "kprune", "Kwon et al.": "kwon"}  # name in 
 POINT = [
     "series",
     "method",
-    "own",
+    "is_study",
     "adversarial",
     "x",
     "value",
@@ -55,7 +55,7 @@ def points(
             "series": printed["method"]
             + printed["pattern"].map(lambda pattern: f" {pattern}" if pattern else ""),
             "method": printed["method"].map(METHODS).fillna(""),
-            "own": False,
+            "is_study": False,
             "adversarial": printed["texts"] == "adversarial",
             "x": printed[exhibit.across].map(lambda value: TASKS.get(value, value)),
             "value": printed["value"],
@@ -81,7 +81,7 @@ def _published_detail(exhibit: Exhibit, row: Mapping[str, Any]) -> str:
 
 def sample(points: pd.DataFrame) -> str:
     """Return the numbers of seeds and examples behind the study's points; "" without points."""
-    study_points = points[points["own"]]
+    study_points = points[points["is_study"]]
 
     def ends(column: str) -> str:
         return "–".join(
@@ -135,7 +135,7 @@ def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
     if not models or not set(keys) <= set(quantities):
         return pd.DataFrame()
     rows = summary(study.tables, models, [quantities[key] for key in keys])
-    return rows.assign(series=rows["job"].map(_series(study)), x=rows["asked"])
+    return rows.assign(series=rows["job"].map(_series(study)), x=rows["requested_sparsity"])
 
 
 def _series(study: ComparedStudy) -> dict[int, str]:

@@ -52,7 +52,7 @@ def _single(rows: pd.DataFrame, column: str) -> Value:
 def _mean(rows: pd.DataFrame, column: str, of_layers: bool | None = None) -> Value:
     """Mean of a column; with `of_layers`, over the rows of whole layers or over the others."""
     if of_layers is not None:
-        rows = rows[(rows["part"] == "block") == of_layers]
+        rows = rows[(rows["projection"] == "block") == of_layers]
     return float(rows[column].mean()), np.nan, np.nan, np.nan
 
 
@@ -398,7 +398,7 @@ def summary(
             "label": model.label,
             "method": model.method,
             "family": model.family,
-            "asked": model.sparsity,
+            "requested_sparsity": model.sparsity,
             "pattern": model.pattern,
             "seed": model.seed,
         }

@@ -28,8 +28,8 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "drift": ("block", "pooling"),
     "drift_adversarial": ("block", "pooling"),
     "latency": ("model", "batch", "length"),
-    "prune": ("block", "part"),
-    "reconstruction": ("block", "part"),
+    "prune": ("block", "projection"),
+    "reconstruction": ("block", "projection"),
     "sensitivity": ("block",),
 }
 ONE_SEED = (

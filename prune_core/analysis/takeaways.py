@@ -257,7 +257,7 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """State how errors grow with depth for the best and worst of the most pruned models."""
     if rows.empty:
         return ""
-    blocks = rows[rows["part"] == "block"]
+    blocks = rows[rows["projection"] == "block"]
     shown = most_pruned(pruned_models(blocks, models))
     if not shown:
         return ""
@@ -273,11 +273,13 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     if len(shown) > 1:
         worst = max(shown, key=lambda model: last[model.job]["total"])
         sentence += f"; in {sentence_name(worst)}, it reaches {error(last[worst.job]['total'])}"
-    parts = (
-        rows_of(rows[rows["part"] != "block"], best).groupby("block")[["own", "inherited"]].mean()
+    by_layer = (
+        rows_of(rows[rows["projection"] != "block"], best)
+        .groupby("block")[["own", "inherited"]]
+        .mean()
     )
-    inherited = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
-    if inherited and inherited == list(range(inherited[0], len(parts) + 1)):
+    inherited = [block + 1 for block, row in by_layer.iterrows() if row["inherited"] > row["own"]]
+    if inherited and inherited == list(range(inherited[0], len(by_layer) + 1)):
         sentence += f". From layer {inherited[0]} on, the inherited error exceeds the layer's own"
     return sentence + "."
 

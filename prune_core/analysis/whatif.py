@@ -61,7 +61,7 @@ class Curves:
     kind: str  # task type
     metric: str
     dense: np.ndarray  # (examples, labels) log-odds or scores
-    right: list[Any]  # labels, or the dense model's predictions without labels
+    labels: list[Any]  # labels, or the dense model's predictions without labels
     base: int  # job whose other options a new run copies
     threshold: float | None = None  # of the score, for a binary classifier with one output
 
@@ -148,15 +148,15 @@ def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -
         return None
     metric, threshold = str(first.facts.get("metric", "accuracy")), first.facts.get("threshold")
     return Curves(
-        blocks, kind, metric, dense=dense, right=labels, base=first.id, threshold=threshold
+        blocks, kind, metric, dense=dense, labels=labels, base=first.id, threshold=threshold
     )
 
 
 def _dense(rows: pd.DataFrame, kind: str) -> tuple[np.ndarray, list[Any]]:
     if rows.empty:
         return np.zeros((0, 1)), []
-    dense = _odds(rows["said_dense"], kind)
-    labels = list(rows["right"])
+    dense = _odds(rows["dense_outputs"], kind)
+    labels = list(rows["label"])
     return dense, _predictions(dense, kind) if labels[0] is None else labels
 
 
@@ -175,7 +175,7 @@ def _curve(
         sparsity = round(float(row["sparsity"]), 3)
         if sparsity > 0 and sparsity not in points:
             predictions = (
-                examples.loc[examples["job"] == job, "said_blocks"] if len(examples) else ()
+                examples.loc[examples["job"] == job, "block_outputs"] if len(examples) else ()
             )
             moves = (
                 _odds([blocks[index] for blocks in predictions], kind) - dense
@@ -227,7 +227,7 @@ def _outcome(curves: Curves, error: float, odds: np.ndarray) -> PredictedOutcome
     dense, predictions = (
         _predictions(values + shift, curves.kind) for values in (curves.dense, odds)
     )
-    score = METRICS[curves.metric].compute(curves.right, predictions)
+    score = METRICS[curves.metric].compute(curves.labels, predictions)
     if curves.kind == "regression":
         agreement = METRICS["pearson"].compute(dense, predictions)
     else:
@@ -288,7 +288,7 @@ def prediction_checks(
         ):
             continue
         predictions = (
-            examples.loc[examples["job"] == model.job, "said_pruned"] if len(examples) else ()
+            examples.loc[examples["job"] == model.job, "pruned_outputs"] if len(examples) else ()
         )
         odds = _odds(predictions, curves.kind) if len(predictions) else np.zeros((0, 1))
         checks.append(
@@ -296,7 +296,7 @@ def prediction_checks(
                 model,
                 _is_custom(jobs[model.job]),
                 predict(curves, errors["sparsity"].tolist()),
-                measured=_outcome(curves, float(errors["together"].iloc[0]), odds),
+                measured=_outcome(curves, float(errors["all_blocks_error"].iloc[0]), odds),
             )
         )
     return checks

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..errors import PruneError
 
 PARQUET = (".parquet", ".pq")
-Columns = tuple[pd.DataFrame, dict[str, list[str]]]  # (rows, class names by column)
+RowsAndClasses = tuple[pd.DataFrame, dict[str, list[str]]]  # (rows, class names by column)
 
 
 def unpacked_size(content: bytes) -> int:
@@ -23,9 +23,12 @@ def unpacked_size(content: bytes) -> int:
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def read(content: bytes, kind: str, path: str) -> Columns:
-    """Read a Parquet or Arrow file; PruneError for a column of bytes that are not UTF-8 text."""
-    if kind in PARQUET:
+def read(content: bytes, suffix: str, path: str) -> RowsAndClasses:
+    """Read a Parquet or Arrow file; PruneError for a column of bytes that are not UTF-8 text.
+
+    `suffix` is the ending of the file's format; `path` is only named in the error.
+    """
+    if suffix in PARQUET:
         return to_frame(pq.read_table(pa.BufferReader(content)), path)
     try:
         table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
@@ -34,9 +37,10 @@ def read(content: bytes, kind: str, path: str) -> Columns:
     return to_frame(table, path)
 
 
-def to_frame(table: Any, path: str) -> Columns:
-    """Convert a pyarrow table; the class names that `datasets` stores in the schema are returned
-    too.
+def to_frame(table: Any, path: str) -> RowsAndClasses:
+    """Convert a pyarrow table, and read the class names that `datasets` stores in its schema.
+
+    PruneError for a column of bytes that are not UTF-8 text.
     """
     metadata = (table.schema.metadata or {}).get(b"huggingface")
     features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
@@ -49,22 +53,21 @@ def to_frame(table: Any, path: str) -> Columns:
 def replace_na(rows: pd.DataFrame) -> pd.DataFrame:
     """Replace pd.NA, used by pandas' nullable columns, with None."""
     rows = rows.copy(deep=False)
-    for place, dtype in enumerate(rows.dtypes):
+    for index, dtype in enumerate(rows.dtypes):
         if getattr(dtype, "na_value", None) is pd.NA:
-            column = rows.iloc[:, place]
-            rows.isetitem(place, column.astype(object).where(column.notna(), None))
+            column = rows.iloc[:, index]
+            rows.isetitem(index, column.astype(object).where(column.notna(), None))
     return rows
 
 
 def _bytes_to_text(table: Any, path: str) -> Any:
     """Cast columns of bytes, and of lists of bytes, to text."""
-
-    for place, field in enumerate(table.schema):
+    for index, field in enumerate(table.schema):
         text_type = _text_type(field.type)
         if text_type == field.type:
             continue
         try:
-            table = table.set_column(place, field.name, table.column(place).cast(text_type))
+            table = table.set_column(index, field.name, table.column(index).cast(text_type))
         except pa.ArrowInvalid:
             raise PruneError(
                 f"{path}: column {field.name!r} contains bytes that are not UTF-8 text; decode or "
@@ -73,30 +76,33 @@ def _bytes_to_text(table: Any, path: str) -> Any:
     return table
 
 
-def _text_type(kind: Any) -> Any:
-    """Return the Arrow type with strings in place of bytes."""
-
-    if pa.types.is_binary(kind) or pa.types.is_binary_view(kind):
+def _text_type(arrow_type: Any) -> Any:
+    """Return the Arrow type with text in place of bytes, also within lists and dictionaries."""
+    if pa.types.is_binary(arrow_type) or pa.types.is_binary_view(arrow_type):
         return pa.string()
-    if pa.types.is_large_binary(kind):
+    if pa.types.is_large_binary(arrow_type):
         return pa.large_string()
-    if pa.types.is_dictionary(kind) and _text_type(kind.value_type) != kind.value_type:
-        return _text_type(kind.value_type)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        inner = _text_type(kind.value_type)
-        make = pa.large_list if pa.types.is_large_list(kind) else pa.list_
-        return make(inner) if inner != kind.value_type else kind
-    return kind
+    if pa.types.is_dictionary(arrow_type):
+        value_type = _text_type(arrow_type.value_type)
+        return arrow_type if value_type == arrow_type.value_type else value_type
+    if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
+        value_type = _text_type(arrow_type.value_type)
+        if value_type == arrow_type.value_type:
+            return arrow_type
+        list_of = pa.large_list if pa.types.is_large_list(arrow_type) else pa.list_
+        return list_of(value_type)
+    return arrow_type
 
 
 def class_names(feature: Any) -> list[str]:
-    """Class names of a ClassLabel feature, or of a list of them, as serialized by `datasets`."""
+    """Class names of a ClassLabel feature, or of a list of them, as serialized by `datasets`.
+
+    [] for any other feature.
+    """
     if isinstance(feature, list):
         feature = feature[0] if feature else {}
     if not isinstance(feature, Mapping):
         return []
-    return (
-        list(feature["names"])
-        if feature.get("_type") == "ClassLabel"
-        else class_names(feature.get("feature"))
-    )
+    if feature.get("_type") == "ClassLabel":
+        return list(feature["names"])
+    return class_names(feature.get("feature"))

@@ -16,7 +16,7 @@ import pandas as pd
 from ..errors import PruneError
 from ..formatting import plural
 from .encodings import decode
-from .header import has_header, header_below, is_name, names_columns
+from .header import has_header, is_name, names_columns, rows_above_header
 from .rows import ParsedRows, Row, parse
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
@@ -108,7 +108,7 @@ def read(
             "double the quotes within quoted cells, or use --quotes no if quotes are text in this "
             "file."
         )
-    if above := header_below([row.cells for row in rows[:20]]):
+    if above := rows_above_header([row.cells for row in rows[:20]]):
         raise PruneError(
             f"{path}, line {rows[above].line}: the column names seem to be on this line "
             f"({', '.join(rows[above].cells)[:80]}), below {plural(above, 'other line')}; "

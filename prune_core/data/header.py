@@ -8,18 +8,24 @@ from statistics import median_high
 from .column_names import KNOWN
 from .spelling import fold
 
-ROWS = 2000  # rows that the first one is compared with
-ABOVE = 10  # rows searched for a header below the first
+COMPARED_ROWS = 2000  # rows that the first one is compared with
+TITLE_ROWS = 10  # rows that may precede the header
+MIN_WORDS = 4  # of a text
+MIN_CHARACTERS = 9  # of a text in a script without spaces
+_KNOWN = {fold(name) for name in KNOWN}
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row is a header, that is, does not continue the pattern below it."""
+    """Whether the first row is a header.
+
+    It is one if it has the usual names of columns, or if no cell resembles those below it.
+    """
     first = rows[0] if rows else []
     if len(rows) < 2:
         return bool(rows) and all(map(is_name, first))
     if names_columns(first):
         return True
-    rest = [row for row in rows[1:ROWS] if len(row) == len(first) and row != first]
+    rest = [row for row in rows[1:COMPARED_ROWS] if len(row) == len(first) and row != first]
     if not rest:
         return all(map(is_name, first))
     if len({cell.strip().lower() for cell in first}) < len(first):
@@ -27,28 +33,29 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     # a shorter sentence may be a column name (a question), but not if it is the only column
     min_length = 0.75 if len(first) > 1 else 0.0
     return not any(
-        _continues(cell, [row[place] for row in rest], min_length)
-        for place, cell in enumerate(first)
+        _resembles(cell, [row[column] for row in rest], min_length)
+        for column, cell in enumerate(first)
     )
 
 
 def names_columns(row: Sequence[str]) -> bool:
     """Whether a row contains the usual names of a text and a label column."""
     cells = [cell.strip() for cell in row if cell.strip()]
-    usual = [cell for cell in cells if fold(cell) in {fold(name) for name in KNOWN}]
-    return len(cells) > 1 and len(usual) >= min(2, len(cells)) and not any(map(_is_number, cells))
+    if len(cells) < 2 or any(map(_is_number, cells)):
+        return False
+    return sum(fold(cell) in _KNOWN for cell in cells) >= 2
 
 
-def header_below(rows: Sequence[Sequence[str]]) -> int:
+def rows_above_header(rows: Sequence[Sequence[str]]) -> int:
     """Number of rows above the one that names the columns; 0 if the first row does or none does."""
-    return next((place for place, row in enumerate(rows[:ABOVE]) if names_columns(row)), 0)
+    return next((index for index, row in enumerate(rows[:TITLE_ROWS]) if names_columns(row)), 0)
 
 
-def _continues(cell: str, others: Sequence[str], min_length: float) -> bool:
-    """Whether a cell resembles those below it.
+def _resembles(cell: str, others: Sequence[str], min_length: float) -> bool:
+    """Whether a cell resembles the others of its column.
 
-    A number above numbers, one of a few distinct values, or a sentence above sentences with at
-    least `min_length` times their median length.
+    It is a number like all of them, or one of a few distinct values, or a text like most of them
+    with at least `min_length` times their median length.
     """
     if not cell.strip():
         return False
@@ -58,9 +65,9 @@ def _continues(cell: str, others: Sequence[str], min_length: float) -> bool:
     if len(counts) <= max(2, len(others) // 3) and counts[cell] > 0:
         return True
     words = median_high(len(other.split()) for other in others)
-    are_texts = words >= 4 or all(not other.isascii() for other in others)
-    is_long = len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
-    return are_texts and is_long and len(cell) >= min_length * median_high(map(len, others))
+    are_texts = words >= MIN_WORDS or all(not other.isascii() for other in others)
+    is_text = len(cell.split()) >= MIN_WORDS or (not cell.isascii() and len(cell) >= MIN_CHARACTERS)
+    return are_texts and is_text and len(cell) >= min_length * median_high(map(len, others))
 
 
 def _is_number(cell: str) -> bool:

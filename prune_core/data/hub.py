@@ -15,12 +15,16 @@ from .tables import Table, choose_split
 def load_split(
     path: str, config: str | None, requested: str, title: str, known: Sequence[str]
 ) -> Table:
-    """Load one split of a dataset; without `requested`, the default one to evaluate on."""
+    """Load one split of a dataset; without `requested`, the default one to evaluate on.
+
+    PruneError if there is no such dataset, configuration or split, or the Hub cannot be reached;
+    it names the dataset `title`, and the tasks that are `known`.
+    """
     from datasets import load_dataset
 
     try:
-        name = requested or choose_split(_splits(path, config), "", title)
-        dataset = load_dataset(path, config, split=name)
+        split = requested or choose_split(_splits(path, config), "", title)
+        dataset = load_dataset(path, config, split=split)
     except (OSError, ValueError) as error:  # datasets raises both for network errors and bad names
         raise _explain(error, requested, title, known) from None
     names = {
@@ -28,11 +32,14 @@ def load_split(
         for column, feature in dataset.features.to_dict().items()
         if (classes := class_names(feature))
     }
-    return Table(dataset.to_pandas(), description=f"split {name!r}", names=names)
+    return Table(dataset.to_pandas(), description=f"split {split!r}", names=names)
 
 
 def has_train(path: str, config: str | None, evaluated: str) -> bool:
-    """Whether there is a training split for calibration besides the evaluated one."""
+    """Whether there is a training split for calibration, other than the evaluated one.
+
+    False if the splits cannot be listed; loading the data then explains why.
+    """
     try:
         return "train" in _splits(path, config) and evaluated != "train"
     except (OSError, ValueError):
@@ -41,6 +48,7 @@ def has_train(path: str, config: str | None, evaluated: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _splits(path: str, config: str | None) -> tuple[str, ...]:
+    """Names of the splits; OSError or ValueError if they cannot be listed."""
     from datasets import get_dataset_split_names, load_dataset
 
     try:
@@ -60,8 +68,9 @@ def _explain(error: Exception, requested: str, title: str, known: Sequence[str])
         return PruneError(
             f"{title} has no split {requested!r}; choose another with --split. ({reason})"
         )
-    unknown = f" is neither a local file nor a known task ({', '.join(known)});"
-    subject = title + (":" if title in known else unknown)
+    subject = f"{title}:"
+    if title not in known:
+        subject = f"{title} is neither a local file nor a known task ({', '.join(known)});"
     return PruneError(
         f"{subject} the Hub cannot be reached or has no such dataset, and it is not in the local "
         f"cache; go online, or give a local file. ({reason})"
@@ -72,12 +81,12 @@ def preview(path: str, config: str | None, requested: str, rows: int) -> list[di
     """First rows of a split, with class names; OSError or ValueError if it cannot be loaded."""
     from datasets import load_dataset
 
-    split_name = requested or choose_split(_splits(path, config), "", path)
+    split = requested or choose_split(_splits(path, config), "", path)
     try:
-        dataset = load_dataset(path, config, split=split_name, streaming=True)
+        dataset = load_dataset(path, config, split=split, streaming=True)
         head = list(dataset.take(rows))
     except (OSError, ValueError):  # offline: streaming fails, the cache may have it
-        dataset = load_dataset(path, config, split=split_name)
+        dataset = load_dataset(path, config, split=split)
         head = list(dataset.select(range(rows)))
     names = {
         column: list(feature.names)
@@ -91,4 +100,5 @@ def preview(path: str, config: str | None, requested: str, rows: int) -> list[di
 
 
 def _class_name(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class index; anything else unchanged."""
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value

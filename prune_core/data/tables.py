@@ -23,7 +23,7 @@ from . import arrow_tables, columns, delimited, json_tables
 from .conll import group_words, is_conll, parse_conll
 from .delimited import Dialect
 from .encodings import BOMS, decode
-from .header import header_below
+from .header import rows_above_header
 
 TEXT = (".csv", ".tsv", ".txt", ".tab")
 JSON = (".json", ".jsonl", ".ndjson")
@@ -248,13 +248,12 @@ def _read_excel(content: bytes, path: str, part: str) -> Table:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
     name = part or max(sheets, key=lambda sheet: len(sheets[sheet]))  # others may be title sheets
     rows = sheets[name]
-    if above := header_below(
+    if above := rows_above_header(
         [[str(cell) for cell in rows.columns], *rows.head(20).astype(str).to_numpy().tolist()]
     ):
         raise PruneError(
             f"{path}, sheet {name!r}, row {above + 1}: the column names seem to be in this row, "
-            "below "
-            f"{above} other row{'s' if above > 1 else ''}; delete the rows above the header."
+            f"below {above} other row{'s' if above > 1 else ''}; delete the rows above the header."
         )
     # numbered as in Excel, where the header is row 1
     rows.index = pd.RangeIndex(2, len(rows) + 2, name="row")

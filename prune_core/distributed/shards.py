@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..aliases import current_name
 from ..errors import Cancelled, PruneError
 from ..plugins import Report
 from ..store import packed_rows
@@ -261,7 +262,9 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {
-        path.stem: packed_rows.unpack(path.read_bytes().decode("utf-8", "surrogatepass"))
+        current_name(path.stem): packed_rows.unpack(
+            path.read_bytes().decode("utf-8", "surrogatepass"), path.stem
+        )
         for path in _table_files(folder)
     }
 

@@ -51,7 +51,7 @@ def export_checkpoint(
         messages.append(export.write_onnx(folder))
     if int8:
         sensitivity = store.rows("quantization", [job.id])
-        in_fp32 = [] if sensitivity.empty else sensitivity.loc[sensitivity["proposed"], "part"]
+        in_fp32 = [] if sensitivity.empty else sensitivity.loc[sensitivity["proposed"], "module"]
         messages.append(quantization_sensitivity.write_int8(folder, list(in_fp32)))
     card = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts}
     (folder / "prunescope.json").write_text(

@@ -326,7 +326,7 @@ class _Runner:
     def _facts(self) -> dict[str, Any]:
         """Return what the store records about the run besides its rows."""
         # how close the run came to its target (speedup, latency or size)
-        target_notes = self.rows.get("budget", {}).get("said", [])
+        target_notes = self.rows.get("budget", {}).get("note", [])
         facts: dict[str, Any] = {
             "device": str(self.device),
             "device_title": devices.device_title(self.device),

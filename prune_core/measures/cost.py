@@ -195,15 +195,15 @@ def macs(model: nn.Module, length: int) -> int:
     relative positions.
     """
     matrices = [
-        (part, linear, block.passes)
+        (projection, linear, block.passes)
         for block in blocks(model)
-        for part, linear in block.linears.items()
+        for projection, linear in block.linears.items()
     ]
     every_token = sum(linear.weight.numel() * passes for _, linear, passes in matrices) * length
     attention = sum(
         2 * length * length * linear.out_features * passes
-        for part, linear, passes in matrices
-        if part == "query"
+        for projection, linear, passes in matrices
+        if projection == "query"
     )
     return every_token + attention + sum(linear.weight.numel() for _, linear in head_linears(model))
 

@@ -90,7 +90,9 @@ class DeploymentFormats(Measure):
             "{} needs openvino and nncf, which are not installed here: "
             "pip install 'prunescope[openvino]'."
         )
-        return {form: reason.format(form) for form in (OPENVINO, OPENVINO_INT8)}
+        return {
+            format_name: reason.format(format_name) for format_name in (OPENVINO, OPENVINO_INT8)
+        }
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `formats`: one row per model and format."""
@@ -100,9 +102,9 @@ class DeploymentFormats(Measure):
             models["pruned"] = as_deployed(pair.pruned)
         with tempfile.TemporaryDirectory() as folder:
             deployed = {
-                (name, form): exported
+                (name, format_name): exported
                 for count, (name, model) in enumerate(models.items())
-                for form, exported in self._formats(
+                for format_name, exported in self._formats(
                     source(pair, model, Path(folder) / name),
                     pair.task.evaluation,
                     pair.max_length,
@@ -120,17 +122,17 @@ class DeploymentFormats(Measure):
             )
             times = dict(zip(deployed, map(median, seconds), strict=True))
             rows = []
-            for place, ((name, form), model) in enumerate(deployed.items()):
-                report(0.8 + 0.2 * place / len(deployed), f"{name} as {form}")
+            for place, ((name, format_name), model) in enumerate(deployed.items()):
+                report(0.8 + 0.2 * place / len(deployed), f"{name} as {format_name}")
                 size = model.size if isinstance(model, DeployedModel) else size_on_disk(model)
                 rows.append(
                     {
                         "model": name,
-                        "form": form,
+                        "format": format_name,
                         **deployed_predictions(pair, model),
                         **self._under_attack(pair, model),
-                        "latency_p50": times[name, form],
-                        "speedup": times["dense", PYTORCH] / times[name, form],
+                        "latency_p50": times[name, format_name],
+                        "speedup": times["dense", PYTORCH] / times[name, format_name],
                         "bytes": size,
                         "other_load": other_load,
                     }
@@ -144,19 +146,19 @@ class DeploymentFormats(Measure):
         """Yield (format, model that runs it), each verified on the examples; PyTorch first."""
         yield PYTORCH, source.model
         requested = self.formats.split(", ")
-        for place, form in enumerate(requested):
-            report(place / len(requested), f"writing {source.folder.name} as {form}")
-            exported = FORMATS[form](source)
+        for place, format_name in enumerate(requested):
+            report(place / len(requested), f"writing {source.folder.name} as {format_name}")
+            exported = FORMATS[format_name](source)
             verification.check_outputs(
-                form,
+                format_name,
                 source.model,
                 source.tokenizer,
                 examples=examples,
                 max_length=length,
                 deployed=exported,
-                tolerance=TOLERANCES.get(form, verification.TOLERANCE),
+                tolerance=TOLERANCES.get(format_name, verification.TOLERANCE),
             )
-            yield form, exported
+            yield format_name, exported
 
     def _under_attack(self, pair: Pair, model: nn.Module) -> dict[str, Any]:
         """Return the columns of accuracy under attack; none if attacks are not requested."""

@@ -50,7 +50,9 @@ class QuantizationSensitivity(Measure):
         report(0.0, "writing ONNX and int8")
         with tempfile.TemporaryDirectory() as folder:
             exported = source(pair, as_deployed(pair.pruned), Path(folder) / "model")
-            sessions = {form: FORMATS[form](exported) for form in (ONNX, self.format)}
+            sessions = {
+                format_name: FORMATS[format_name](exported) for format_name in (ONNX, self.format)
+            }
             import onnx
 
             fp32, int8 = (session.files[0] for session in sessions.values())
@@ -77,16 +79,18 @@ class QuantizationSensitivity(Measure):
             report(0.9, "evaluating the files")
             files = [
                 {
-                    "form": form,
+                    "format": format_name,
                     **deployed_predictions(pair, session),
                     "bytes": session.size,
                     "own_divergence": deviation.divergence,
                     "own_changed": deviation.changed,
                 }
-                for (form, session), deviation in zip(sessions.items(), deviations, strict=True)
+                for (format_name, session), deviation in zip(
+                    sessions.items(), deviations, strict=True
+                )
             ]
         matrices = [
-            {"part": name, **deviation._asdict(), "proposed": name in diagnosis.proposed}
+            {"module": name, **deviation._asdict(), "proposed": name in diagnosis.proposed}
             for name, deviation in diagnosis.without.items()
         ]
         report(1.0, "quantization sensitivity measured")

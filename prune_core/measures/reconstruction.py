@@ -60,7 +60,11 @@ class Reconstruction(Measure):
             ]
         )
         report(1.0, "reconstruction error measured")
-        return {"reconstruction": pd.DataFrame(rows).merge(zeros, on=["block", "part"], how="left")}
+        return {
+            "reconstruction": pd.DataFrame(rows).merge(
+                zeros, on=["block", "projection"], how="left"
+            )
+        }
 
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
@@ -75,20 +79,23 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
     dense.enter(before)
     pruned.enter(after)
     rows = []
-    for group, parts in enumerate(GROUPS):
-        for part in parts:
-            W, W_hat = before.linears[part], after.linears[part]
+    for group, projections in enumerate(GROUPS):
+        for projection in projections:
+            W, W_hat = before.linears[projection], after.linears[projection]
             sums = ErrorSums()
             for x, x_hat in zip(dense.inputs, pruned.inputs, strict=True):
                 y = W(x)
                 sums.add(y, W(x_hat), W_hat(x_hat), y if W.bias is None else y - W.bias)
-            rows.append({"part": part, **sums.row()})
+            rows.append({"projection": projection, **sums.row()})
         dense.advance(before, group)
         pruned.advance(after, group)
     whole = ErrorSums()
     for x, between, x_hat in zip(dense.inputs, mixed, pruned.inputs, strict=True):
         whole.add(x, between, x_hat, x)
-    return [*rows, {"part": "block", **whole.row(), "cosine": _cosine(dense.inputs, pruned.inputs)}]
+    return [
+        *rows,
+        {"projection": "block", **whole.row(), "cosine": _cosine(dense.inputs, pruned.inputs)},
+    ]
 
 
 class ErrorSums:

@@ -83,10 +83,10 @@ class Sensitivity(Measure):
             by_example = dict(zip(order, torch.cat(outputs).tolist(), strict=True))
             tables["sensitivity_example"] = pd.DataFrame(
                 {
-                    "right": [None] * len(sample) if sample.labels is None else sample.labels,
-                    "said_dense": [by_example[row][0] for row in range(len(sample))],
-                    "said_blocks": [by_example[row][1:-1] for row in range(len(sample))],
-                    "said_pruned": [by_example[row][-1] for row in range(len(sample))],
+                    "label": [None] * len(sample) if sample.labels is None else sample.labels,
+                    "dense_outputs": [by_example[row][0] for row in range(len(sample))],
+                    "block_outputs": [by_example[row][1:-1] for row in range(len(sample))],
+                    "pruned_outputs": [by_example[row][-1] for row in range(len(sample))],
                 }
             )
         return tables
@@ -135,7 +135,7 @@ def _by_block(
                 # a block of a compact model may have no weights
                 "sparsity": 1 - nonzero / max(1, weights),
                 "error": errors[index],
-                "together": errors[-1],
+                "all_blocks_error": errors[-1],
             }
         )
     return rows

@@ -126,7 +126,7 @@ class AKR(LayerwiseMethod):
     def _prune(self, target: Tensor, fit: InputStatistics) -> tuple[Tensor, float]:
         dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
         # solvers that do not use G scale rows by the root of its diagonal
-        rows = 1.0 if fit.outputs is None else fit.outputs.worth.sqrt()[:, None]
+        rows = 1.0 if fit.outputs is None else fit.outputs.diagonal.sqrt()[:, None]
         base = fit if dense_gram is None else fit.once("dense", lambda: InputStatistics(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)

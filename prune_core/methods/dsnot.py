@@ -44,7 +44,7 @@ class DSnoT(LayerwiseMethod):
             gone = exchange(
                 gone,
                 scores,
-                weight * stats.total / max(1, stats.sentences),
+                weight * stats.total / max(1, stats.examples),
                 variance=variance,
                 cycles=self.cycles,
                 threshold=self.threshold,

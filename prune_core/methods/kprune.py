@@ -1,7 +1,6 @@
-"""K-prune: remove the heads and neurons with the least knowledge, and refit the others after every
-sub-layer.
+"""K-prune: remove the heads and neurons with the least knowledge, and refit the others.
 
-From the bottom up, for each sub-layer: measure knowledge, select units under the FLOPs budget,
+For each sub-layer, from the first one up: measure knowledge, select units within the FLOPs budget,
 refit. Sub-layers below the current one are final, so their output is cached.
 """
 
@@ -9,6 +8,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +36,24 @@ from ..pruning.unitwise import UnitMethod, UnitPlan, mean_length
 # The paper squares the gradient of a batch's mean divergence. Gradients per example, divided by the
 # paper's batch size, have the same scale and do not depend on our batch size.
 BATCH = 32
-TRIES, PART = (64.0, 8.0), 6  # factors of λ_pred, tried on one batch in six
+LAMBDA_FACTORS = (64.0, 8.0)  # of λ_pred, the larger one first
+STRIDE = 6  # the factors are tried on one batch in six
 
 # (sub-layer, (units,) mask of the best units, dense, pruned) -> mask of as many units
 Choose = Callable[[Sublayer, Tensor, Stream, Stream], Tensor]
 
 
+class LambdaTrial(NamedTuple):
+    """A copy of the model, pruned with one λ_pred."""
+
+    divergences: Tensor  # (examples,) from the dense model, on held-out batches
+    model: nn.Module
+    rows: Rows
+
+
 @dataclass(frozen=True)
 class KPrune(UnitMethod):
-    """Knowledge-preserving pruning without retraining (Park, Choi, Kang, ICLR 2024; equations of
-    section 3).
-    """
+    """Knowledge-preserving pruning without retraining (Park, Choi, Kang, ICLR 2024, section 3)."""
 
     name = "kprune"
     title = "K-prune"
@@ -91,19 +98,19 @@ class KPrune(UnitMethod):
     ) -> Rows:
         """Algorithm 1, with λ_pred chosen on part of the batches if `adapt` is on."""
         batches = self._sample(batches)
-        if self.adapt and len(batches) > PART:
+        if self.adapt and len(batches) > STRIDE:
             return self._adapted(model, batches, report, budget=budget)
-        return self._once(
+        return self._prune_once(
             model, batches, report, budget=budget, choose=self.choice(model, batches, report)
         )
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
-        """Function that selects the units of a sub-layer, given how many stay; here those with
-        the best scores.
+        """The function that selects which units of a sub-layer stay, given how many; here those
+        with the best scores.
         """
         return best
 
-    def _once(
+    def _prune_once(
         self,
         model: nn.Module,
         batches: Sequence[Batch],
@@ -111,34 +118,36 @@ class KPrune(UnitMethod):
         budget: UnitBudget | None,
         choose: Choose,
     ) -> Rows:
+        """Algorithm 1 with this λ_pred."""
         plan = UnitPlan(self, model, batches, budget=budget)
         dense = stream(model, batches)
         pruned = dense.twin()
-        knowledge_loss = KnowledgeLoss(self, model)
-        for place, sub in enumerate(plan.subs):
-            left = 1 - place / len(plan.subs)  # remaining passes, each shorter than the last
+        meter = KnowledgeMeter(self, model)
+        for index, sub in enumerate(plan.subs):
+            left = 1 - index / len(plan.subs)  # remaining passes, each shorter than the last
             report(1 - left**2, f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s")
-            knowledge = knowledge_loss.measure(place, pruned)
+            remaining = plan.subs[index:]
+            knowledge = meter.measure(index, pruned)
             scores = [
-                self.score(each, known, plan.unit_price(each))
-                for each, known in zip(plan.subs[place:], knowledge, strict=True)
+                self.score(other, of_units, plan.unit_price(other))
+                for other, of_units in zip(remaining, knowledge, strict=True)
             ]
             rankings = [
-                plan.rank(each, score)
-                for each, score in zip(plan.subs[place:], scores, strict=True)
+                plan.rank(other, score) for other, score in zip(remaining, scores, strict=True)
             ]
             result = plan.search(rankings)
             kept = choose(sub, rankings[0].kept(result.groups[0]), dense, pruned)
             damping = refit_sublayer(
                 sub, kept, dense, pruned=pruned, solve=self.refit if self.tune else None
             )
-            knowledge_loss.follow(place, sub)
+            meter.follow(index, sub)
+            predictive, representational = knowledge[0]
             plan.settle(
                 sub,
                 kept,
                 damping,
-                predictive=knowledge[0][0],
-                representational=knowledge[0][1],
+                predictive=predictive,
+                representational=representational,
                 score=scores[0],
                 threshold=result.threshold,
             )
@@ -149,71 +158,76 @@ class KPrune(UnitMethod):
     def _adapted(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """Use the larger λ_pred, unless the smaller one gives less divergence on unseen batches.
+        """Use the larger λ_pred, unless the smaller one gives less divergence on held-out batches.
 
         A larger weight is best until much of the budget is gone; then it removes too much of the
         upper blocks, whose predictive knowledge is small while the lower ones are intact. Both are
-        tried on a part of the batches, and "less" means beyond two standard errors, since a trial
-        is noisier than the difference. If the final result with the larger weight is worse than its
-        trial, the smaller one is run on all batches too, and the better result is kept.
+        tried on a fraction of the batches, and "less" means beyond two standard errors, since a
+        trial is noisier than the difference. If the final result with the larger weight is worse
+        than its trial, the smaller one is run on all batches too, and the better result is kept.
         """
-        # batches are sorted by length, so every part has all lengths
-        seen, unseen = batches[::PART], batches[1::PART]
-        targets = [model_outputs(model, batch) for batch in unseen]
-        weights = [factor * self.lambda_pred for factor in TRIES]
-        cost = 1 + len(TRIES) / PART
+        # batches are sorted by length, so both selections have all lengths
+        tried, held_out = batches[::STRIDE], batches[1::STRIDE]
+        targets = [model_outputs(model, batch) for batch in held_out]
+        large, small = (factor * self.lambda_pred for factor in LAMBDA_FACTORS)
+        method = replace(self, length=self.length or mean_length(batches))
 
-        def pruned(
-            weight: float, some: Sequence[Batch], part: Report, choose: Choose
-        ) -> tuple[Tensor, nn.Module, Rows]:
-            student, length = copy.deepcopy(model), self.length or mean_length(batches)
-            rows = replace(self, length=length, lambda_pred=weight)._once(
-                student, some, part, budget=budget, choose=choose
+        def run(
+            weight: float, some: Sequence[Batch], run_report: Report, choose: Choose
+        ) -> LambdaTrial:
+            student = copy.deepcopy(model)
+            rows = replace(method, lambda_pred=weight)._prune_once(
+                student, some, run_report, budget=budget, choose=choose
             )
             divergences = [
                 divergence(
                     student, model_outputs(student, batch), teacher, temperature=self.temperature
                 )
-                for batch, teacher in zip(unseen, targets, strict=True)
+                for batch, teacher in zip(held_out, targets, strict=True)
             ]
-            return torch.cat(divergences), student, rows
+            return LambdaTrial(torch.cat(divergences), student, rows)
 
-        trials = [
-            pruned(
-                weight, seen, subrange(report, turn / PART / cost, (turn + 1) / PART / cost), best
-            )[0]
-            for turn, weight in enumerate(weights)
-        ]
-        difference = trials[0] - trials[1]  # per example
-        place = int(difference.mean() > 2 * difference.std() / len(difference) ** 0.5)
-        whole = subrange(report, 1 - 1 / cost, 1.0)
-        choose = self.choice(model, batches, subrange(report, 1 - 1 / cost, 1 - 1 / cost))
-        result = pruned(weights[place], batches, whole, choose)
-        if place == 0 and result[0].sum() > trials[0].sum():
-            other = pruned(weights[1], batches, whole, choose)
-            result = min(result, other, key=lambda trial: float(trial[0].sum()))
-        model.load_state_dict(result[1].state_dict())
-        return result[2]
+        cost = 1 + len(LAMBDA_FACTORS) / STRIDE  # of everything, in runs on all batches
+        fraction = 1 / STRIDE / cost  # of the progress, for one trial
+        with_large = run(large, tried, subrange(report, 0.0, fraction), best).divergences
+        with_small = run(small, tried, subrange(report, fraction, 2 * fraction), best).divergences
+        difference = with_large - with_small
+        margin = 2 * difference.std() / len(difference) ** 0.5
+        weight = small if difference.mean() > margin else large
+        start = 1 - 1 / cost
+        final_report = subrange(report, start, 1.0)
+        choose = self.choice(model, batches, subrange(report, start, start))
+        result = run(weight, batches, final_report, choose)
+        if weight == large and result.divergences.sum() > with_large.sum():
+            other = run(small, batches, final_report, choose)
+            result = min(result, other, key=lambda trial: float(trial.divergences.sum()))
+        model.load_state_dict(result.model.state_dict())
+        return result.rows
 
     def _sample(self, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Random batches with `tokens` tokens in total; batches are sorted by length."""
+        """Random batches with about `tokens` tokens in total, in their order (by length)."""
         if not self.tokens:
             return batches
         chosen, tokens = [], 0
-        for place in torch.randperm(len(batches)).tolist():
+        for index in torch.randperm(len(batches)).tolist():
             if tokens < self.tokens:
-                chosen.append(place)
-                tokens += int(batches[place]["attention_mask"].sum())
-        return [batches[place] for place in sorted(chosen)]
+                chosen.append(index)
+                tokens += int(batches[index]["attention_mask"].sum())
+        return [batches[index] for index in sorted(chosen)]
 
-    def score(self, sub: Sublayer, known: Tensor, price: float) -> Tensor:
-        """(units,) knowledge per FLOP, or per unit of another budget."""
-        knowledge = self.lambda_pred * known[0] + self.lambda_rep * known[1]
-        return (self.mu if sub.kind == "head" else 1.0) * knowledge / price
+    def score(self, sub: Sublayer, knowledge: Tensor, price: float) -> Tensor:
+        """(units,) knowledge per FLOP, or per unit of another budget.
+
+        `knowledge` (2, units) is predictive and representational.
+        """
+        predictive, representational = knowledge
+        total = self.lambda_pred * predictive + self.lambda_rep * representational
+        return (self.mu if sub.kind == "head" else 1.0) * total / price
 
     def refit(self, weight: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, float]:
-        """Least squares for the kept units' columns; the ridge pulls towards their current
-        values.
+        """Least squares for the columns of the kept units; see `unit_walk.Solve`.
+
+        The ridge pulls towards their current values.
         """
         return ridge_fit(weight, gram, cross, damping=self.damping)
 
@@ -223,10 +237,8 @@ def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
     return kept
 
 
-class KnowledgeLoss:
-    """Measures the knowledge of the units from a target sub-layer upwards, which are still
-    dense.
-    """
+class KnowledgeMeter:
+    """Measures the knowledge of the units from a sub-layer upwards, which are still dense."""
 
     def __init__(self, method: KPrune, model: nn.Module):
         self.method, self.model = method, model
@@ -235,51 +247,56 @@ class KnowledgeLoss:
         self.reads = tokens_read(model)
         self.teacher: list[Tensor] = []  # the dense model's logits
 
-    def measure(self, place: int, pruned: Stream) -> list[Tensor]:
-        """(2, units) predictive and representational knowledge of every sub-layer from the target
-        on.
+    def measure(self, index: int, pruned: Stream) -> list[Tensor]:
+        """(2, units) predictive and representational knowledge of every sub-layer from `index` on.
 
         Before the first sub-layer nothing is pruned, so student = teacher and predictive knowledge
         is 0.
         """
-        # a shared block is always passed from its start
-        lower = int(self.subs[place].block.passes > 1 and self.subs[place].kind == "neuron")
-        subs = self.subs[place - lower :]
-        knowledge = [
+        # a shared block is always passed from its heads, which are `before` its neurons
+        target = self.subs[index]
+        before = int(target.block.passes > 1 and target.kind == "neuron")
+        subs = self.subs[index - before :]
+        knowledge = [  # (2, columns) until the end
             torch.zeros(2, sub.output.in_features, device=device_of(self.model)) for sub in subs
         ]
-        for i, (x, padding) in enumerate(zip(pruned.inputs, pruned.paddings, strict=True)):
+        for batch, (x, padding) in enumerate(zip(pruned.inputs, pruned.paddings, strict=True)):
             x, real = padding.unpack(x.to(self.dtype)), padding.mask.flatten().to(self.dtype)
 
-            def seen(at: int, a: Tensor) -> None:
+            def add_representational(at: int, a: Tensor) -> None:
                 knowledge[at][1] += (real @ a.flatten(0, 1).square()).float()  # noqa: B023
 
-            if place == 0:
-                self.teacher.append(
-                    logits(self.model, forward(subs, x, padding, seen=seen), padding)
-                )
+            if index == 0:
+                hidden = forward(subs, x, padding, seen=add_representational)
+                self.teacher.append(logits(self.model, hidden, padding))
                 continue
-            loss = partial(self._loss, self.teacher[i])
-            for known, gradient in zip(
-                knowledge,
-                mask_gradients(subs, x, padding, loss=loss, reads=self.reads, seen=seen),
-                strict=True,
-            ):
-                known[0] += (gradient.float() / BATCH).square().sum(0) / 2
+            gradients = mask_gradients(
+                subs,
+                x,
+                padding,
+                loss=partial(self._loss, self.teacher[batch]),
+                reads=self.reads,
+                seen=add_representational,
+            )
+            for of_columns, gradient in zip(knowledge, gradients, strict=True):
+                of_columns[0] += (gradient.float() / BATCH).square().sum(0) / 2
         examples = sum(len(padding.mask) for padding in pruned.paddings)
         tokens = sum(map(len, pruned.inputs))
-        for sub, known in zip(subs, knowledge, strict=True):
-            known[0] /= examples
-            known[1] *= sub.output.weight.float().square().mean(0) / tokens
-        return [sub.by_unit(known) for sub, known in zip(subs, knowledge, strict=True)][lower:]
+        for sub, of_columns in zip(subs, knowledge, strict=True):
+            of_columns[0] /= examples
+            of_columns[1] *= sub.output.weight.float().square().mean(0) / tokens
+        return [sub.by_unit(of_columns) for sub, of_columns in zip(subs, knowledge, strict=True)][
+            before:
+        ]
 
     @torch.no_grad()
-    def follow(self, place: int, sub: Sublayer) -> None:
+    def follow(self, index: int, sub: Sublayer) -> None:
         """Copy the pruned weights of a shared sub-layer, which later passes use."""
         if sub.block.passes > 1:
-            self.subs[place].output.weight.copy_(sub.output.weight)
+            self.subs[index].output.weight.copy_(sub.output.weight)
 
     def _loss(self, teacher: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
+        """Summed divergence of the student with these hidden states from the teacher's logits."""
         return divergence(
             self.model,
             logits(self.model, hidden, padding),

@@ -52,14 +52,15 @@ class KPrunePlus(KPrune):
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
         """Choose the units with the smallest error of the prediction."""
-        worth = fisher(model, spread(batches, GRADIENTS), report, parts=OUTPUTS)
+        fishers = fisher(model, spread(batches, GRADIENTS), report, projections=OUTPUTS)
 
         def select(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
             if kept.all() or not kept.any():
                 return kept
             gram, cross = sublayer_moments(sub, dense, pruned)
             columns, _ = self.refit(sub.output.weight, gram, cross)
-            count, root = int(kept.sum()), torch.linalg.cholesky(worth[sub.index].outputs[sub.part])
+            count = int(kept.sum())
+            root = torch.linalg.cholesky(fishers[sub.index].outputs[sub.output_name])
             regression = UnitRegression(gram, root.T @ columns, sub.width, damping=RIDGE)
             regression.remove_to(count, max(1, (sub.units - count) // STEPS))
             regression.exchange(self.exchanges, max(1, sub.units // 40))

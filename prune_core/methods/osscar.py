@@ -1,6 +1,4 @@
-"""OSSCAR: remove the same fraction of units from every sub-layer, chosen by local search, and
-refit the others.
-"""
+"""OSSCAR: remove the same fraction of heads and neurons everywhere, chosen by local search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +18,9 @@ from ..pruning.unitwise import UnitMethod, UnitPlan
 
 @dataclass(frozen=True)
 class OSSCAR(UnitMethod):
-    """One-shot structured pruning by combinatorial optimization (Meng et al., ICML 2024), to
-    each sub-layer's own outputs.
+    """One-shot structured pruning by combinatorial optimization (Meng et al., ICML 2024).
+
+    The remaining units are fitted to the output of the whole sub-layer on the same inputs.
     """
 
     name = "osscar"
@@ -49,34 +48,38 @@ class OSSCAR(UnitMethod):
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """Bottom-up: features of each sub-layer in the pruned model, selection, refit."""
+        """From the first sub-layer up: measure features, choose units, refit the others."""
         plan = UnitPlan(self, model, batches, budget=budget)
-        uniform = [
+        # equal ranks have equal scores, so that every sub-layer loses the same fraction
+        rankings = [
             plan.rank(sub, torch.linspace(1.0, 0.0, sub.units, device=sub.output.weight.device))
             for sub in plan.subs
         ]
-        # the same rank in every sub-layer has the same score
-        groups = plan.search(uniform).groups
+        groups = plan.search(rankings).groups
         dense = stream(model, batches)
         pruned = dense.twin()
-        for place, sub in enumerate(plan.subs):
+        for index, sub in enumerate(plan.subs):
             report(
-                place / len(plan.subs),
+                index / len(plan.subs),
                 f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s",
             )
             gram, _ = sublayer_moments(sub, dense, pruned)
             regression = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
-            lost = regression.changes().float()
-            regression.remove_to(groups[place] * uniform[place].size, self.units_per_step)
+            errors = regression.changes().float()  # (units,) if each is removed alone
+            regression.remove_to(groups[index] * rankings[index].size, self.units_per_step)
             regression.exchange(self.exchanges, max(1, sub.units // 10))
             refit = partial(
                 self.refit, gram, sub.output.weight.clone(), sub.columns(regression.kept)
             )
             damping = refit_sublayer(sub, regression.kept, dense, pruned=pruned, solve=refit)
-            plan.settle(sub, regression.kept, damping, score=lost)
+            plan.settle(sub, regression.kept, damping, score=errors)
         report(1.0, "pruned")
         return plan.rows()
 
     def refit(self, gram: Tensor, weight: Tensor, kept: Tensor, *_: Tensor) -> tuple[Tensor, float]:
-        """Fit to the sum of all units on the same inputs."""
+        """Fit the kept columns to the sum of all units; return them (d, k) and the damping.
+
+        `gram` (columns, columns) and `weight` (d, columns) are of all units, `kept` is a (columns,)
+        mask.
+        """
         return fit(gram, weight, kept, damping=self.damping)

@@ -10,9 +10,7 @@ from ..pruning.layerwise import LayerwiseMethod, Solved
 
 @dataclass(frozen=True)
 class Wanda(LayerwiseMethod):
-    """Pruning by weights and activations (Sun et al. 2024): the lowest |W_ij|·‖X_j‖ of each row
-    are removed; no refit.
-    """
+    """Pruning by weights and activations (Sun et al., ICLR 2024), without a refit."""
 
     name = "wanda"
     title = "Wanda"
@@ -21,6 +19,6 @@ class Wanda(LayerwiseMethod):
     statistic = "diagonal"
 
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
-        """Zero the lowest |W_ij|·‖X_j‖ of each row."""
+        """Zero the weights with the lowest |W_ij|·‖X_j‖ in each row."""
         scores = weight.abs() * stats.diagonal.sqrt()
         return Solved(weight.masked_fill(self.choose(scores), 0), bias)

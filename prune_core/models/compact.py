@@ -124,18 +124,21 @@ def remove_units(model: Any, kept: Sequence[Units]) -> None:
         original = modules[place]
         block = Block(model, original, index, heads=heads)
         columns, rows = unit_indices(block, Units(heads, neurons))
-        parts = block.linears
+        linears = block.linears
         if (fused := block.fused) is not None:
             size_of_third = fused.out_features // 3
             _keep_outputs(
                 fused, [row + third * size_of_third for third in range(3) for row in columns]
             )
         else:
-            for linear in [*(parts[part] for part in GROUPS[0]), *block.extra_linears.values()]:
+            for linear in [
+                *(linears[projection] for projection in GROUPS[0]),
+                *block.extra_linears.values(),
+            ]:
                 _keep_outputs(linear, columns)
-        _keep_inputs(parts["attention_output"], columns)
-        _keep_outputs(parts["ffn_in"], rows)
-        _keep_inputs(parts["ffn_out"], neurons)
+        _keep_inputs(linears["attention_output"], columns)
+        _keep_outputs(linears["ffn_in"], rows)
+        _keep_inputs(linears["ffn_out"], neurons)
         modules[place] = CompactBlock(model, original, index, heads=heads, outputs=size)
     setattr(
         model.config,

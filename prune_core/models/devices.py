@@ -26,14 +26,9 @@ def pick_device(name: str) -> torch.device:
     PruneError if the device is not available: there is no silent fallback to the CPU.
     """
     if name == "auto":
-        available = {
-            "cuda": torch.cuda.is_available(),
-            "mps": torch.backends.mps.is_available(),
-            "cpu": True,
-        }
-        name = next(name for name in available if available[name])
+        name = _best_device()
     if name == "cuda" and torch.cuda.device_count():
-        name = f"cuda:{torch.cuda.current_device()}"  # the worker's, if there are several
+        name = f"cuda:{torch.cuda.current_device()}"  # of several, the one set for this worker
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -50,8 +45,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def _best_device() -> str:
+    """The fastest type of device of this machine."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def device_title(device: torch.device) -> str:
-    """Product name of a device, for the records."""
+    """Product name of a GPU, or architecture and threads of a CPU, for the record of a run."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
@@ -61,7 +63,10 @@ def device_title(device: torch.device) -> str:
 
 @contextmanager
 def matrix_precision(tf32: bool) -> Iterator[None]:
-    """Allow or forbid TF32 for CUDA's fp32 matrix products, independent of torch's default."""
+    """Allow or forbid TF32 in fp32 matrix products on CUDA; the previous setting is restored.
+
+    TF32 has 10 bits of mantissa instead of 23.
+    """
     previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:

@@ -69,10 +69,10 @@ class Block:
         self.context = spec.context(model, index)
         self.head_width = config.hidden_size // getattr(config, spec.heads)
         self.linears: dict[str, nn.Linear] = {
-            part: attrgetter(path)(module)
-            for part, path in zip(PROJECTIONS, spec.parts, strict=True)
+            projection: attrgetter(path)(module)
+            for projection, path in zip(PROJECTIONS, spec.projections, strict=True)
         }
-        self.fused = self.linears["query"] if spec.parts[0] == spec.parts[1] else None
+        self.fused = self.linears["query"] if spec.projections[0] == spec.projections[1] else None
         if self.fused is not None:
             self.linears |= dict(zip(GROUPS[0], _split_fused(self.fused), strict=True))
         modules = dict(module.named_modules())
@@ -121,7 +121,7 @@ class Block:
         """Queries, keys and values; one product if the matrix is fused."""
         if self.fused is not None:
             return self.fused(x).chunk(3, dim=-1)
-        return tuple(self.linears[part](x) for part in GROUPS[0])
+        return tuple(self.linears[projection](x) for projection in GROUPS[0])
 
     def attend(self, x: Tensor, padding: Padding) -> Tensor:
         """Attention: packed input (real tokens, width) -> packed context, the attention output's
@@ -129,7 +129,7 @@ class Block:
         """
         if not self.heads:
             return x.new_empty(len(x), 0)
-        separate = (self.linears[part](x) for part in GROUPS[0])  # evaluated lazily
+        separate = (self.linears[projection](x) for projection in GROUPS[0])  # evaluated lazily
         q, k, v = map(padding.unpack, self.projected(x) if self.fuse_projections else separate)
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
@@ -147,8 +147,8 @@ class Block:
         (examples, heads, tokens, tokens), rows sum to 1.
         """
         q, k = (
-            self.split(padding.unpack(self.linears[part](self.enter(x))))
-            for part in ("query", "key")
+            self.split(padding.unpack(self.linears[projection](self.enter(x))))
+            for projection in ("query", "key")
         )
         query, key, scale, bias = self.spec.scores(self, q, k, padding.mask[:, None, None, :])
         assert bias is not None, "there is a mask"
@@ -235,8 +235,8 @@ def block_passes(model: nn.Module) -> list[tuple[int, Block]]:
 def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
     """Yield (block index, projection, Linear) for every prunable weight matrix."""
     for index, block in enumerate(blocks(model)):
-        for part, linear in block.linears.items():
-            yield index, part, linear
+        for projection, linear in block.linears.items():
+            yield index, projection, linear
 
 
 def task_type_of(model: Any) -> str:
@@ -321,11 +321,15 @@ def max_tokens(model: Any) -> int:
 
 
 def sparsity_by_projection(model: nn.Module) -> list[dict[str, Any]]:
-    """Sparsity of every prunable weight matrix: block, part, sparsity."""
+    """Sparsity of every prunable weight matrix: block, projection, sparsity."""
     matrices = list(linears(model))
     # one device synchronization for all
     zeros = torch.stack([(linear.weight == 0).sum() for _, _, linear in matrices]).tolist()
     return [
-        {"block": index, "part": part, "sparsity": count / max(1, linear.weight.numel())}
-        for (index, part, linear), count in zip(matrices, zeros, strict=True)
+        {
+            "block": index,
+            "projection": projection,
+            "sparsity": count / max(1, linear.weight.numel()),
+        }
+        for (index, projection, linear), count in zip(matrices, zeros, strict=True)
     ]

@@ -39,14 +39,14 @@ class Sublayer:
         return 2 * KINDS.index(self.kind)
 
     @property
-    def part(self) -> str:
+    def output_name(self) -> str:
         """Name of the output projection."""
         return "attention_output" if self.kind == "head" else "ffn_out"
 
     @property
     def output(self) -> nn.Linear:
         """The output projection, which sums over units."""
-        return self.block.linears[self.part]
+        return self.block.linears[self.output_name]
 
     @property
     def input_linears(self) -> dict[str, nn.Linear]:
@@ -54,7 +54,7 @@ class Sublayer:
 
         Units also own columns of `output`.
         """
-        return {part: self.block.linears[part] for part in GROUPS[self.group]} | (
+        return {projection: self.block.linears[projection] for projection in GROUPS[self.group]} | (
             self.block.extra_linears if self.kind == "head" else {}
         )
 
@@ -99,8 +99,8 @@ class Sublayer:
         if self.kind == "neuron":
             return self.block.activated(self.block.linears["ffn_in"](selected))
         query, key, value = (
-            self.block.linears[part](y)
-            for part, y in zip(GROUPS[0], (selected, inputs, inputs), strict=True)
+            self.block.linears[projection](y)
+            for projection, y in zip(GROUPS[0], (selected, inputs, inputs), strict=True)
         )
         if self.block.spec.scores is not plain:
             # scores depend on positions: compute all queries, then select
@@ -139,10 +139,10 @@ class Sublayer:
         columns, block = self.columns(kept), copy.copy(self.block)
         rows = columns.repeat(self.rows_per_column)
         reduced = {
-            part: linear_view(
+            projection: linear_view(
                 linear.weight[rows], None if linear.bias is None else linear.bias[rows]
             )
-            for part, linear in self.input_linears.items()
+            for projection, linear in self.input_linears.items()
         }
         if self.kind == "head":
             block.extra_linears = {name: reduced.pop(name) for name in self.block.extra_linears}
@@ -154,7 +154,7 @@ class Sublayer:
         block.linears = {
             **block.linears,
             **reduced,
-            self.part: linear_view(self.output.weight[:, columns], self.output.bias),
+            self.output_name: linear_view(self.output.weight[:, columns], self.output.bias),
         }
         return replace(self, block=block)
 

@@ -10,7 +10,7 @@ from .curves import against_sparsity, scatter
 from .deploy import limit_usage
 from .drift import SIMILARITIES, Similarity, by_block, embedding_shifts, prediction_changed
 from .layers import (
-    PART_TITLES,
+    PROJECTION_TITLES,
     by_depth,
     errors_of_layer,
     heat_maps,
@@ -27,7 +27,7 @@ from .whatif import contributions, predicted_vs_measured
 __all__ = [
     "AXES",
     "DENSE",
-    "PART_TITLES",
+    "PROJECTION_TITLES",
     "SIMILARITIES",
     "ComparedModel",
     "Similarity",

@@ -15,11 +15,11 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
 
     Thin lines reach from the lowest to the highest seed.
     """
-    names = list(dict.fromkeys(table["part"]))
+    names = list(dict.fromkeys(table["changed_options"]))
     targets = (
-        table[["asked", "pattern"]]
+        table[["requested_sparsity", "pattern"]]
         .drop_duplicates()
-        .sort_values(["pattern", "asked"], ascending=False)
+        .sort_values(["pattern", "requested_sparsity"], ascending=False)
     )  # bars are drawn from the bottom up
     fig = figure(
         dark,
@@ -28,13 +28,20 @@ def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
         bargap=0.3,
     )
     for target in targets.itertuples():
-        rows = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
+        rows = table[
+            (table["requested_sparsity"] == target.requested_sparsity)
+            & (table["pattern"] == target.pattern)
+        ]
         model = ComparedModel(
-            0, "", rows["method"].iloc[0], sparsity=target.asked, pattern=target.pattern
+            0,
+            "",
+            rows["method"].iloc[0],
+            sparsity=target.requested_sparsity,
+            pattern=target.pattern,
         )
         fig.add_bar(
             x=100 * rows["difference"],
-            y=rows["part"],
+            y=rows["changed_options"],
             orientation="h",
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},

@@ -117,7 +117,7 @@ def _points(
     form = {model.job: model.form or model.start for model in models}
     rows = table[table["job"].isin(form)] if quantity.key in table else table.iloc[:0]
     points = rows[["job", "label", "method", "pattern"]].assign(
-        x=rows["asked"], form=rows["job"].map(form)
+        x=rows["requested_sparsity"], form=rows["job"].map(form)
     )
     for name, column in (
         ("value", quantity.key),

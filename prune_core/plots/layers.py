@@ -13,8 +13,8 @@ from .annotations import End, label_line_ends, padded, tick_format
 from .palette import SEQUENTIAL, fade
 from .style import BOTTOM, CLICKABLE, TOP, block_axis, color_bar, figure, marker, panels
 
-PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-PART_TITLES = {
+PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+PROJECTION_TITLES = {
     "query": "query",
     "key": "key",
     "value": "value",
@@ -28,7 +28,7 @@ PART_TITLES = {
 def by_depth(
     rows: pd.DataFrame,
     models: Sequence[ComparedModel],
-    part: str = "block",
+    projection: str = "block",
     dark: bool = False,
     height: int = 400,
 ) -> go.Figure:
@@ -39,7 +39,7 @@ def by_depth(
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
     )
-    rows = rows[rows["part"] == part]
+    rows = rows[rows["projection"] == projection]
     ends = []
     for model in ordered(models):
         model_rows = rows[rows["job"] == model.job].sort_values("block")
@@ -57,7 +57,7 @@ def by_depth(
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     fig.update_xaxes(block_axis(int(rows["block"].max()) + 1 if len(rows) else 1, 0.8, 0.05))
     return fig.update_yaxes(
-        title=f"Relative error of the {PART_TITLES[part]}",
+        title=f"Relative error of the {PROJECTION_TITLES[projection]}",
         range=list(y_range),
         tickformat=tick_format(".2~f", y_range),
         nticks=7,
@@ -90,10 +90,10 @@ def local_and_inherited_error(
     fig = figure(
         dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified"
     )
-    parts = rows[(rows["job"] == model.job) & (rows["part"] != "block")]
-    if parts.empty:
+    matrices = rows[(rows["job"] == model.job) & (rows["projection"] != "block")]
+    if matrices.empty:
         return fig
-    mean = parts.groupby("block")[["own", "inherited", "total"]].mean()
+    mean = matrices.groupby("block")[["own", "inherited", "total"]].mean()
     x, total = mean.index + 1, mean["total"].to_numpy()
     ends = _stack_errors(fig, mean, model, dark=dark)
     fig.add_scatter(
@@ -153,7 +153,7 @@ def heat_maps(
         for model in ordered(models)
         if not model.is_dense and (rows["job"] == model.job).any()
     ]
-    rows = rows[(rows["part"] != "block") & rows["job"].isin([model.job for model in shown])]
+    rows = rows[(rows["projection"] != "block") & rows["job"].isin([model.job for model in shown])]
     if rows.empty:
         return figure(dark, 120)
     columns = 2 if len(shown) == 4 else min(3, len(shown))
@@ -175,8 +175,8 @@ def heat_maps(
     for index, model in enumerate(shown):
         grid = (
             rows[rows["job"] == model.job]
-            .pivot_table(index="block", columns="part", values=column)
-            .reindex(columns=list(PARTS))
+            .pivot_table(index="block", columns="projection", values=column)
+            .reindex(columns=list(PROJECTIONS))
         )
         cell = {"row": index // columns + 1, "col": index % columns + 1}
         _add_map(
@@ -214,7 +214,7 @@ def _add_map(
     """Draw a heat map with click targets and values, black on bright and white on dark cells."""
     fig.add_heatmap(
         z=grid.to_numpy(),
-        x=[PART_TITLES[part] for part in PARTS],
+        x=[PROJECTION_TITLES[projection] for projection in PROJECTIONS],
         y=grid.index + 1,
         coloraxis="coloraxis",
         xgap=1.5,
@@ -223,9 +223,9 @@ def _add_map(
         **cell,
     )
     cells = [
-        (PART_TITLES[part], block + 1, value)
+        (PROJECTION_TITLES[projection], block + 1, value)
         for block, values in grid.iterrows()
-        for part, value in values.items()
+        for projection, value in values.items()
     ]
     bright = [(value < 0.5) if is_fraction else value > 0.6 * top for _, _, value in cells]
     fig.add_scatter(
@@ -253,8 +253,8 @@ def errors_of_layer(
 ) -> go.Figure:
     """Draw own, inherited and total error of each matrix in one layer of a model."""
     fig = figure(dark, 300, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
-    errors = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
-    names = [part for part in (*PARTS, "block") if part in errors.index]
+    errors = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("projection")
+    names = [projection for projection in (*PROJECTIONS, "block") if projection in errors.index]
     color = palette.color(model, dark)
     styles = {
         "total": {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
@@ -269,7 +269,7 @@ def errors_of_layer(
     for column, style in styles.items():
         fig.add_scatter(
             x=errors.loc[names, column],
-            y=[PART_TITLES[part] for part in names],
+            y=[PROJECTION_TITLES[projection] for projection in names],
             mode="markers",
             name=column,
             marker=style,

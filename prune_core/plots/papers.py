@@ -41,19 +41,19 @@ def published_comparison(
     top = points["x"].max()
     if across in SPARSITY_TITLES:
         # shift each line of the study horizontally: error bars at one sparsity would overlap
-        names = points.loc[points["own"] & (points["x"] > 0), "series"].unique()
+        names = points.loc[points["is_study"] & (points["x"] > 0), "series"].unique()
         positions = {name: index for index, name in enumerate(names)}
         center = (len(positions) - 1) / 2
         offset = points["series"].map(positions).fillna(center) - center
         points = points.assign(
-            level=points["x"], x=points["x"] + offset.where(points["own"], 0.0) * 0.014 * top
+            level=points["x"], x=points["x"] + offset.where(points["is_study"], 0.0) * 0.014 * top
         )
-    for (series, is_own, adversarial), marks in points.groupby(
-        ["series", "own", "adversarial"], sort=False
+    for (series, is_study, adversarial), marks in points.groupby(
+        ["series", "is_study", "adversarial"], sort=False
     ):
         marks = marks.sort_values("x")
-        style, name = styles[series, is_own], f"{series}, adversarial" if adversarial else series
-        name = name if is_own else f"<i>{name}</i>"
+        style, name = styles[series, is_study], f"{series}, adversarial" if adversarial else series
+        name = name if is_study else f"<i>{name}</i>"
         fig.add_scatter(
             x=marks["x"],
             y=marks["value"],
@@ -61,8 +61,8 @@ def published_comparison(
             cliponaxis=False,
             line={
                 "color": style["color"],
-                "width": 2.2 if is_own else 1.3,
-                "dash": "dash" if adversarial else STROKES[is_own],
+                "width": 2.2 if is_study else 1.3,
+                "dash": "dash" if adversarial else STROKES[is_study],
             },
             error_y=interval(marks["value"], marks["low"], marks["high"], color=style["color"]),
             **_shared(marks, name, axis, style=style),
@@ -96,13 +96,13 @@ def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
         showlegend=True,
     )
     styles = _styles(points, dark)
-    for (series, is_own), marks in points.groupby(["series", "own"], sort=False):
-        name = f"{series}, this study" if is_own else f"<i>{series}</i>"
+    for (series, is_study), marks in points.groupby(["series", "is_study"], sort=False):
+        name = f"{series}, this study" if is_study else f"<i>{series}</i>"
         fig.add_scatter(
             x=marks["value"],
             y=marks["x"],
             mode="markers",
-            **_shared(marks, name, axis, style=styles[series, is_own]),
+            **_shared(marks, name, axis, style=styles[series, is_study]),
         )
     fig.update_xaxes(title=axis.title, tickformat=axis.tick, rangemode="tozero", showline=True)
     return fig.update_yaxes(categoryorder="array", categoryarray=tasks[::-1], showgrid=True)
@@ -123,21 +123,21 @@ def _shared(marks: pd.DataFrame, name: str, axis: Axis, style: dict[str, Any]) -
 def _styles(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str, Any]]:
     """Return the marker of each series: hue by method, grey for methods only in the paper."""
     styles, unknown = {}, 0
-    for series, is_own, method in (
-        points[["series", "own", "method"]].drop_duplicates().itertuples(index=False)
+    for series, is_study, method in (
+        points[["series", "is_study", "method"]].drop_duplicates().itertuples(index=False)
     ):
-        is_known = is_own or method in HUES
+        is_known = is_study or method in HUES
         color = method_color(method or DENSE, dark) if is_known else MUTED[dark]
         shape = "star" if ":" in series else "circle"
         shape = shape if is_known else SHAPES[unknown % len(SHAPES)]
         unknown += not is_known
-        styles[series, is_own] = {
+        styles[series, is_study] = {
             "color": color,
             "size": 9,
-            "symbol": shape if is_own else f"{shape}-open",
+            "symbol": shape if is_study else f"{shape}-open",
             "line": {
-                "color": PAPER[dark] if is_own else color,
-                "width": 1 if is_own else 1.6,
+                "color": PAPER[dark] if is_study else color,
+                "width": 1 if is_study else 1.6,
             },
         }
     return styles

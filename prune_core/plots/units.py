@@ -30,8 +30,8 @@ def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> 
     fig = make_subplots(
         1, 2, shared_yaxes=True, column_widths=[0.46, 0.54], horizontal_spacing=0.05
     )
-    _heads(fig, rows[rows["part"] == "head"], model, dark=dark)
-    _neurons(fig, rows[rows["part"] == "neuron"], model, dark=dark)
+    _heads(fig, rows[rows["unit_type"] == "head"], model, dark=dark)
+    _neurons(fig, rows[rows["unit_type"] == "neuron"], model, dark=dark)
     fig.update_layout(
         template=template(dark),
         height=26 * blocks + 110,
@@ -45,7 +45,7 @@ def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> 
         title="Layer", autorange="reversed", dtick=1 if blocks <= 12 else 2, showgrid=False, col=1
     )
     fig.update_yaxes(autorange="reversed", showgrid=False, col=2)
-    heads = int(rows.loc[rows["part"] == "head", "unit"].max()) + 1
+    heads = int(rows.loc[rows["unit_type"] == "head", "unit"].max()) + 1
     fig.update_xaxes(
         title="Head", dtick=1 if heads <= 16 else 4, range=[0.4, heads + 0.6], showgrid=False, col=1
     )

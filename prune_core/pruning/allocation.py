@@ -24,21 +24,21 @@ def kept_fractions(sparsity: float) -> list[float]:
 
 
 def error_curve(
-    weight: Tensor, H: Tensor, kept: Sequence[float], worth: Tensor | None = None
+    weight: Tensor, H: Tensor, kept: Sequence[float], fisher_diagonal: Tensor | None = None
 ) -> list[float]:
     """Relative output error tr(ΔHΔᵀ)/tr(WHWᵀ) at each fraction of kept weights.
 
-    With `worth`, the diagonal of the output Fisher G, the error is Σᵢ Gᵢᵢ(ΔHΔᵀ)ᵢᵢ, so that errors
+    With the diagonal of the output Fisher G, the error is Σᵢ Gᵢᵢ(ΔHΔᵀ)ᵢᵢ, so that errors
     of all matrices are comparable. Uses Wanda's mask and a short refit on a subset of the rows: its
     error is above that of an accurate solver by about the same factor at any sparsity, and only the
     slope of the curve matters here.
     """
-    if worth is not None:
-        weight = weight * worth.sqrt()[:, None]
+    if fisher_diagonal is not None:
+        weight = weight * fisher_diagonal.sqrt()[:, None]
     rows = len(weight)
     weight = weight[:: max(1, rows // ROWS)]
     scores = weight.abs() * H.diagonal().sqrt()
-    energy = ((weight @ H) * weight).sum() if worth is None else len(weight) / rows
+    energy = ((weight @ H) * weight).sum() if fisher_diagonal is None else len(weight) / rows
     errors = []
     for fraction in kept:
         pruned = refit(

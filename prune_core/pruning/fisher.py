@@ -32,34 +32,38 @@ class Fisher:
     # projection -> G, mean over tokens: (outputs, outputs), or its diagonal (outputs,)
     outputs: Mapping[str, Tensor]
 
-    def of(self, part: str) -> OutputFisher | None:
+    def of(self, projection: str) -> OutputFisher | None:
         """G of a projection, or None if no Fisher was computed for it."""
-        gram = self.outputs.get(part)
+        gram = self.outputs.get(projection)
         if gram is None:
             return None
         if gram.dim() == 1:
             return OutputFisher(gram, None, lambda: None)
-        return OutputFisher(gram.diagonal(), gram, lambda: self._spectra[part])
+        return OutputFisher(gram.diagonal(), gram, lambda: self._spectra[projection])
 
-    def worth(self, part: str) -> Tensor | None:
-        """(outputs,) diagonal of G, or None."""
-        gram = self.outputs.get(part)
+    def diagonal(self, projection: str) -> Tensor | None:
+        """(outputs,) diagonal of G, or None if no Fisher was computed for the projection."""
+        gram = self.outputs.get(projection)
         return gram if gram is None or gram.dim() == 1 else gram.diagonal()
 
     @cached_property
     def _spectra(self) -> dict[str, Spectrum]:
         """Eigendecompositions; matrices of one size in one call, which is faster on a GPU."""
-        grams = {part: gram for part, gram in self.outputs.items() if gram.dim() == 2}
+        grams = {projection: gram for projection, gram in self.outputs.items() if gram.dim() == 2}
         sizes = {
-            len(gram): [part for part, other in grams.items() if len(other) == len(gram)]
+            len(gram): [
+                projection for projection, other in grams.items() if len(other) == len(gram)
+            ]
             for gram in grams.values()
         }
         spectra: dict[str, Spectrum] = {}
-        for parts in sizes.values():
-            together = spectrum(torch.stack([self.outputs[part] for part in parts]))
+        for projections in sizes.values():
+            together = spectrum(
+                torch.stack([self.outputs[projection] for projection in projections])
+            )
             spectra |= {
-                part: Spectrum(*(tensor[place] for tensor in together))
-                for place, part in enumerate(parts)
+                projection: Spectrum(*(tensor[place] for tensor in together))
+                for place, projection in enumerate(projections)
             }
         return spectra
 
@@ -72,7 +76,7 @@ def fisher(
     batches: Sequence[Batch],
     report: Report = no_report,
     probes: int = PROBES,
-    parts: Sequence[str] = PROJECTIONS,
+    projections: Sequence[str] = PROJECTIONS,
 ) -> list[Fisher]:
     """G of these projections for every block: one forward and `probes` backward passes over the
     sample.
@@ -90,20 +94,29 @@ def fisher(
     rng = torch.Generator().manual_seed(0)
     for i, batch in enumerate(batches):
         report(0.0, f"Fisher information: batch {i + 1} of {len(batches)}")
-        for gradients in _gradients(model, stack, batch, probes=probes, rng=rng, parts=parts):
+        for gradients in _gradients(
+            model, stack, batch, probes=probes, rng=rng, projections=projections
+        ):
             by_pass = [
-                gradients[start : start + len(parts)]
-                for start in range(0, len(gradients), len(parts))
+                gradients[start : start + len(projections)]
+                for start in range(0, len(gradients), len(projections))
             ]
             for index, of_block in zip(order, by_pass, strict=True):
                 gram = grams[index]
-                for part, g in zip(parts, of_block, strict=True):
-                    wide = g.shape[1] > stack[index].linears[part].in_features
-                    gram[part] = gram.get(part, 0) + (g.square().sum(0) if wide else g.T @ g)
+                for projection, g in zip(projections, of_block, strict=True):
+                    wide = g.shape[1] > stack[index].linears[projection].in_features
+                    gram[projection] = gram.get(projection, 0) + (
+                        g.square().sum(0) if wide else g.T @ g
+                    )
             count += len(by_pass[0][0])  # tokens
     count *= len(order) // len(stack)  # passes
     return [
-        Fisher({part: shrink_toward_diagonal(gram / count) for part, gram in of_block.items()})
+        Fisher(
+            {
+                projection: shrink_toward_diagonal(gram / count)
+                for projection, gram in of_block.items()
+            }
+        )
         for of_block in grams
     ]
 
@@ -114,14 +127,14 @@ def _gradients(
     batch: Batch,
     probes: int,
     rng: torch.Generator,
-    parts: Sequence[str],
+    projections: Sequence[str],
 ) -> Iterator[Sequence[Tensor]]:
     """For each probe, the gradients (tokens, outputs) at the outputs of these projections of
     every block, in order.
     """
     outputs: list[Tensor] = []
     linears = [
-        block.linears[part] for block in stack for part in parts
+        block.linears[projection] for block in stack for projection in projections
     ]  # a hook runs in every pass
     hooks = [
         linear.register_forward_hook(lambda _, __, output: outputs.append(output))

@@ -15,12 +15,13 @@ from .solvers import Spectrum, add_damping
 
 
 class OutputFisher(NamedTuple):
-    """Output Fisher G of a Linear: diagonal, matrix and eigendecomposition; large matrices have
-    only a diagonal.
+    """Output Fisher G of a Linear: diagonal, matrix and eigendecomposition.
+
+    Matrices with more outputs than inputs have only a diagonal.
     """
 
-    worth: Tensor  # (outputs,) diagonal of G
-    gram: Tensor | None  # (outputs, outputs)
+    diagonal: Tensor  # (outputs,) of G
+    gram: Tensor | None  # (outputs, outputs) G
     spectrum: Callable[[], Spectrum | None]
 
 
@@ -45,7 +46,7 @@ class InputStatistics:
     tokens: int = 0
     dense_gram: Tensor | None = None  # Σ xxᵀ, if requested
     outputs: OutputFisher | None = None  # of one Linear (fisher.py); None: all errors count alike
-    sentences: int = 0
+    examples: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -64,7 +65,7 @@ class InputStatistics:
         names = ("gram", "cross", "total", "dense_total", "carry", "carry_total", "dense_gram")
         both = {name: (getattr(self, name), getattr(other, name)) for name in names}
         sums: dict[str, Any] = {name: _sum(*pair) for name, pair in both.items()}
-        return InputStatistics(**sums, tokens=self.tokens + other.tokens, sentences=self.sentences)
+        return InputStatistics(**sums, tokens=self.tokens + other.tokens, examples=self.examples)
 
     def with_rows(self, rows: Tensor, times: int) -> InputStatistics:
         """Add inputs (rows, d) that are equal in both models, `times` times each."""

@@ -13,7 +13,7 @@ from .streams import Stream, collect
 
 MEASURED = ("error", "owl")
 CURVES = 128  # calibration examples for error curves; more do not change the result
-DAMPING = 0.01  # of the grams of the error curves
+DAMPING = 0.01  # added to the diagonal of the grams of the error curves, relative to its mean
 
 
 def projection_sparsities(
@@ -22,46 +22,64 @@ def projection_sparsities(
     listed: Sequence[float],
     stack: Sequence[Block],
     dense: Stream,
-    worth: Sequence[Fisher],
+    fishers: Sequence[Fisher],
     report: Report,
 ) -> list[dict[str, float]]:
-    """Sparsity of every projection of every block.
+    """Sparsity of every projection, one dictionary per block.
 
-    `listed` are sparsities per block given by the user; they apply if `allocation` is not a
-    measured one.
+    `allocation` is "error" or "owl", which measure the dense model; for any other, `listed` has one
+    sparsity per block, or is empty for `sparsity` everywhere. PruneError if its length is not the
+    number of blocks.
     """
-    if allocation not in MEASURED:
-        each = listed or [sparsity] * len(stack)
-        if len(each) != len(stack):
-            raise PruneError(
-                f"The allocation lists {len(each)} blocks, but the model has {len(stack)}; list as "
-                "many."
-            )
-        return [dict.fromkeys(PROJECTIONS, value) for value in each]
+    if allocation == "error":
+        return _by_error(sparsity, stack, dense, fishers=fishers, report=report)
     if allocation == "owl":
-        fractions = [
-            outliers(
-                [
-                    (block.linears[part].weight.float(), stats.diagonal)
-                    for parts, stats in zip(GROUPS, sums, strict=True)
-                    for part in parts
-                ]
-            )
-            for block, sums in _walk("diagonal", stack, dense, report=report)
-        ]
-        return [dict.fromkeys(PROJECTIONS, value) for value in by_outliers(fractions, sparsity)]
+        by_block = _by_outliers(sparsity, stack, dense, report=report)
+    else:
+        by_block = list(listed) or [sparsity] * len(stack)
+    if len(by_block) != len(stack):
+        raise PruneError(
+            f"The allocation lists {len(by_block)} blocks, but the model has {len(stack)}; list as "
+            "many."
+        )
+    return [dict.fromkeys(PROJECTIONS, value) for value in by_block]
+
+
+def _by_outliers(
+    sparsity: float, stack: Sequence[Block], dense: Stream, report: Report
+) -> list[float]:
+    """Sparsity of every block, lower in blocks with more outliers (OWL)."""
+    fractions = [
+        outliers(
+            [
+                (block.linears[projection].weight.float(), stats.diagonal)
+                for projections, stats in zip(GROUPS, sums, strict=True)
+                for projection in projections
+            ]
+        )
+        for block, sums in _block_statistics("diagonal", stack, dense, report=report)
+    ]
+    return by_outliers(fractions, sparsity)
+
+
+def _by_error(
+    sparsity: float,
+    stack: Sequence[Block],
+    dense: Stream,
+    fishers: Sequence[Fisher],
+    report: Report,
+) -> list[dict[str, float]]:
+    """Sparsity of every projection that minimizes the sum of the output errors."""
     kept = kept_fractions(sparsity)
     curves, sizes = [], []
-    for (block, sums), fisher in zip(
-        _walk("gram", stack, dense.some(CURVES), report=report), worth, strict=True
-    ):
-        for parts, stats in zip(GROUPS, sums, strict=True):
+    statistics = _block_statistics("gram", stack, dense.some(CURVES), report=report)
+    for (block, sums), fisher in zip(statistics, fishers, strict=True):
+        for projections, stats in zip(GROUPS, sums, strict=True):
             H, _, _ = stats.centered().damped(DAMPING)
-            curves += [
-                error_curve(block.linears[part].weight.float(), H, kept, worth=fisher.worth(part))
-                for part in parts
-            ]
-            sizes += [block.linears[part].weight.numel() for part in parts]
+            for projection in projections:
+                weight = block.linears[projection].weight
+                curves.append(error_curve(weight.float(), H, kept, fisher.diagonal(projection)))
+                sizes.append(weight.numel())
     values = by_error(curves, kept, sizes, sparsity=sparsity)
     return [
         dict(zip(PROJECTIONS, values[start : start + len(PROJECTIONS)], strict=True))
@@ -69,17 +87,17 @@ def projection_sparsities(
     ]
 
 
-def _walk(
+def _block_statistics(
     need: str, stack: Sequence[Block], dense: Stream, report: Report
 ) -> Iterator[tuple[Block, list[InputStatistics]]]:
-    """Each block with the input statistics of its groups, summed over all passes."""
+    """Yield each block with the input statistics of its groups, summed over all passes."""
     for index, block in enumerate(stack):
         report(0.0, f"error curves: block {index + 1} of {len(stack)}")
         sums: list[InputStatistics] = []
-        for turn in range(block.passes):
+        for index_of_pass in range(block.passes):
             dense.enter(block)
             for group in range(len(GROUPS)):
                 stats = collect({need}, dense, None)
-                sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
+                sums[group : group + 1] = [sums[group].plus(stats) if index_of_pass else stats]
                 dense.advance(block, group)
         yield block, sums

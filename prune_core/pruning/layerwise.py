@@ -66,19 +66,21 @@ class LayerwiseMethod(WeightMethod):
         super().__post_init__()
         if self.pattern:
             object.__setattr__(self, "allocation", "uniform")
-        if self.of_blocks:
-            object.__setattr__(self, "sparsity", sum(self.of_blocks) / len(self.of_blocks))
+        if self.block_sparsities:
+            object.__setattr__(
+                self, "sparsity", sum(self.block_sparsities) / len(self.block_sparsities)
+            )
 
     @property
-    def of_blocks(self) -> list[float]:
+    def block_sparsities(self) -> list[float]:
         """Sparsities per block, if the allocation lists them."""
         if self.allocation in ("uniform", *MEASURED):
             return []
         try:
-            listed = [float(share) for share in self.allocation.split(",")]
+            listed = [float(sparsity) for sparsity in self.allocation.split(",")]
         except ValueError:
             listed = []
-        if not listed or not all(0 <= share <= 0.99 for share in listed):
+        if not listed or not all(0 <= sparsity <= 0.99 for sparsity in listed):
             raise PruneError(
                 f"{self.name}: allocation is {self.allocation!r}; write uniform, error, owl, or a "
                 "sparsity from 0 to 0.99 for every block, joined by commas."
@@ -109,26 +111,25 @@ class LayerwiseMethod(WeightMethod):
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         """Prune in place. The table `prune` has one row per weight matrix."""
-        return {"prune": pd.DataFrame(_walk(self, model, batches, report=report))}
+        return {"prune": pd.DataFrame(_prune_blocks(self, model, batches, report=report))}
 
 
 def _report_group(report: Report, index: int, blocks: int, group: int) -> None:
+    """Report that a group of a block is being pruned."""
     names = ", ".join(GROUPS[group]).replace("_", " ")
     report((index + group / len(GROUPS)) / blocks, f"block {index + 1} of {blocks}: {names}")
 
 
-def _walk(
+def _prune_blocks(
     method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], report: Report
 ) -> list[dict[str, Any]]:
-    """For each group: collect statistics, advance the dense stream, prune, advance the pruned
-    stream.
-    """
+    """Prune block by block, then the head; return one row per projection."""
     rows: list[dict[str, Any]] = []
     watch = Stopwatch(device_of(model))
     pruned = stream(model, batches)
     dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
-    worth = (
+    fishers = (
         fisher(model, spread(batches, GRADIENTS), report)
         if "fisher" in method.needs
         else [NO_FISHER] * len(stack)
@@ -136,38 +137,47 @@ def _walk(
     sparsities = projection_sparsities(
         method.allocation,
         method.sparsity,
-        method.of_blocks,
+        method.block_sparsities,
         stack=stack,
         dense=pruned.twin(),
-        worth=worth,
+        fishers=fishers,
         report=report,
     )
     for index, block in enumerate(stack):
         pruners = [
-            replace(method, sparsity=sparsities[index][part], allocation="uniform")
-            for part in PROJECTIONS
+            replace(method, sparsity=sparsities[index][projection], allocation="uniform")
+            for projection in PROJECTIONS
         ]
         solve = partial(
             _solve,
             block=block,
             methods=dict(zip(PROJECTIONS, pruners, strict=True)),
-            worth=worth[index],
+            block_fisher=fishers[index],
             watch=watch,
         )
         report_group = partial(_report_group, report, index, len(stack))
-        walk = _walk_block if block.passes == 1 else _walk_shared
-        for of_group in walk(method, block, pruned, dense, solve, report_group, index == 0):
-            rows += [{"block": index, **row} for row in of_group]
-        worth[index] = NO_FISHER  # frees its matrices
+        prune_block = _prune_block if block.passes == 1 else _prune_shared_block
+        for rows_of_group in prune_block(
+            method, block, pruned, dense, solve, report_group, index == 0
+        ):
+            rows += [{"block": index, **row} for row in rows_of_group]
+        fishers[index] = NO_FISHER  # frees its matrices
     if dense is not None:
         report(1.0, "refitting the head")
         method.finish(model, dense, pruned)
     report(1.0, "pruned")
-    kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one synchronization for all
+    return _finished_rows(rows, model, watch)
+
+
+def _finished_rows(
+    rows: Sequence[dict[str, Any]], model: nn.Module, watch: Stopwatch
+) -> list[dict[str, Any]]:
+    """Rows with sparsity and seconds in place of `kept`, a count that is still on the device."""
+    kept = torch.stack([row["kept"] for row in rows]).tolist()  # one synchronization for all
     return [
         {
             "block": row["block"],
-            "part": row["part"],
+            "projection": row["projection"],
             "sparsity": 1 - count / max(1, linear.weight.numel()),
             "damping": row["damping"],
             "seconds": seconds,
@@ -178,64 +188,71 @@ def _walk(
     ]
 
 
+# (projections of a group, statistics of their input) -> one row each
 Solve = Callable[[Sequence[str], InputStatistics], list[dict[str, Any]]]
 
 
-def _walk_block(
+def _prune_block(
     method: LayerwiseMethod,
     block: Block,
     pruned: Stream,
     dense: Stream | None,
     solve: Solve,
     report_group: Callable[[int], None],
-    same: bool,
+    is_first: bool,  # of the encoder: nothing has been pruned, so the streams are equal
 ) -> Iterator[list[dict[str, Any]]]:
-    """Prune group by group; yields the rows of each. `same`: the streams are still equal."""
-    ahead = (
-        None if method.recollect else pruned.twin()
-    )  # advances through each group before it is pruned
-    for path in filter(None, (dense, pruned, ahead)):
-        path.enter(block)
-    for group, parts in enumerate(GROUPS):
+    """Prune group by group; yield the rows of each.
+
+    For each group: collect statistics, advance the dense stream, prune, advance the pruned stream.
+    """
+    # without re-collection, statistics are those of this stream, which passes the dense weights
+    ahead = None if method.recollect else pruned.twin()
+    for states in filter(None, (dense, pruned, ahead)):
+        states.enter(block)
+    for group, projections in enumerate(GROUPS):
         report_group(group)
         stats = collect(
             method.needs,
             ahead or pruned,
-            None if same and group == 0 else dense,
+            None if is_first and group == 0 else dense,
             onto_residual=group in ONTO_RESIDUAL,
         )
-        for path in filter(None, (dense, ahead)):
-            path.advance(block, group)  # with the dense weights
-        yield solve(parts, stats)
+        for states in filter(None, (dense, ahead)):
+            states.advance(block, group)  # with the dense weights
+        yield solve(projections, stats)
         pruned.advance(block, group)
 
 
-def _walk_shared(
+def _prune_shared_block(
     method: LayerwiseMethod,
     block: Block,
     pruned: Stream,
     dense: Stream | None,
     solve: Solve,
     report_group: Callable[[int], None],
-    same: bool,
+    is_first: bool,  # of the encoder: nothing has been pruned, so the streams are equal
 ) -> Iterator[list[dict[str, Any]]]:
-    """Prune a block that is used several times, once, with the inputs of all its passes through
-    the dense weights.
+    """Prune a block that the encoder uses several times; yield the rows of each group.
+
+    It is pruned once, from the inputs of all its passes through the dense weights.
     """
     ahead, sums = pruned.twin(), list[InputStatistics]()
-    for turn in range(block.passes):
-        for path in filter(None, (dense, ahead)):
-            path.enter(block)
+    for index_of_pass in range(block.passes):
+        for states in filter(None, (dense, ahead)):
+            states.enter(block)
         for group in range(len(GROUPS)):
             report_group(group)
             stats = collect(
-                method.needs, ahead, None if same else dense, onto_residual=group in ONTO_RESIDUAL
+                method.needs,
+                ahead,
+                None if is_first else dense,
+                onto_residual=group in ONTO_RESIDUAL,
             )
-            sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
-            for path in filter(None, (dense, ahead)):
-                path.advance(block, group)
-    for parts, stats in zip(GROUPS, sums, strict=True):
-        yield solve(parts, stats)
+            sums[group : group + 1] = [sums[group].plus(stats) if index_of_pass else stats]
+            for states in filter(None, (dense, ahead)):
+                states.advance(block, group)
+    for projections, stats in zip(GROUPS, sums, strict=True):
+        yield solve(projections, stats)
     for _ in range(block.passes):
         pruned.enter(block)
         for group in range(len(GROUPS)):
@@ -243,26 +260,27 @@ def _walk_shared(
 
 
 def _solve(
-    parts: Sequence[str],
+    projections: Sequence[str],
     stats: InputStatistics,
     block: Block,
     methods: Mapping[str, LayerwiseMethod],
-    worth: Fisher,
+    block_fisher: Fisher,
     watch: Stopwatch,
 ) -> list[dict[str, Any]]:
     """Prune the projections of one group; one row each."""
     rows = []
-    also = block.spec.extra_input_rows(block) if parts == GROUPS[0] else None
-    read = stats if also is None else stats.with_rows(also, stats.sentences)
-    for part in parts:
+    # position embeddings that queries and keys project too (DeBERTa)
+    positions = block.spec.extra_input_rows(block) if projections == GROUPS[0] else None
+    with_positions = stats if positions is None else stats.with_rows(positions, stats.examples)
+    for projection in projections:
         watch.mark()
-        seen = read if part in ("query", "key") else stats
-        rows.append(
-            {
-                "part": part,
-                **_solve_one(methods[part], block.linears[part], seen, outputs=worth.of(part)),
-            }
+        result = _solve_one(
+            methods[projection],
+            block.linears[projection],
+            with_positions if projection in ("query", "key") else stats,
+            outputs=block_fisher.of(projection),
         )
+        rows.append({"projection": projection, **result})
         watch.mark()
     return rows
 
@@ -270,6 +288,7 @@ def _solve(
 def _solve_one(
     method: LayerwiseMethod, linear: nn.Linear, stats: InputStatistics, outputs: OutputFisher | None
 ) -> dict[str, Any]:
+    """Prune one Linear in place; return `damping` and `kept`, the number of nonzero weights."""
     if not linear.weight.numel():  # a block of a compact model without heads or neurons
         return {
             "damping": 0.0,

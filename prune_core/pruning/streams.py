@@ -36,9 +36,9 @@ class Stream:
         """A second stream with the same states; they share memory until they diverge."""
         return Stream(self.inputs, self.paddings, self.tokens)
 
-    def some(self, sentences: int) -> Stream:
-        """A stream of about `sentences` examples, of all lengths."""
-        step = _step([len(each.mask) for each in self.paddings], sentences)
+    def some(self, examples: int) -> Stream:
+        """A stream of about `examples` examples, of all lengths."""
+        step = _step([len(each.mask) for each in self.paddings], examples)
         return Stream(self.inputs[::step], self.paddings[::step], self.tokens // step)
 
     def keep(self, x: Tensor) -> Tensor:
@@ -88,13 +88,13 @@ class Stream:
             self.residuals[i] = residual
 
 
-def spread(batches: Sequence[Batch], sentences: int) -> Sequence[Batch]:
-    """About `sentences` examples of batches that are sorted by length, of all lengths."""
-    return batches[:: _step([len(batch["input_ids"]) for batch in batches], sentences)]
+def spread(batches: Sequence[Batch], examples: int) -> Sequence[Batch]:
+    """About `examples` examples of batches that are sorted by length, of all lengths."""
+    return batches[:: _step([len(batch["input_ids"]) for batch in batches], examples)]
 
 
-def _step(sizes: Sequence[int], sentences: int) -> int:
-    return max(1, sum(sizes) // sentences)
+def _step(sizes: Sequence[int], examples: int) -> int:
+    return max(1, sum(sizes) // examples)
 
 
 def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
@@ -116,15 +116,15 @@ def collect(
     equal.
     """
     first = pruned.inputs[0]
-    width, sentences = first.shape[-1], sum(len(each.mask) for each in pruned.paddings)
+    width, examples = first.shape[-1], sum(len(each.mask) for each in pruned.paddings)
     zeros = partial(torch.zeros, device=first.device, dtype=torch.float32)
     if "diagonal" in needs:
         gram = zeros(width)
         for x in pruned.inputs:
             gram += x.float().square().sum(0)
-        return InputStatistics(gram, tokens=sum(map(len, pruned.inputs)), sentences=sentences)
+        return InputStatistics(gram, tokens=sum(map(len, pruned.inputs)), examples=examples)
     stats = InputStatistics(
-        zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sentences
+        zeros(width, width), total=zeros(width), dense_total=zeros(width), examples=examples
     )
     if dense is not None:
         stats.cross = zeros(width, width)

@@ -1,5 +1,7 @@
-"""Dense and pruned streams pass through the encoder one sub-layer at a time, for methods that
-refit the remaining units.
+"""Refit the remaining heads and neurons of one sub-layer after another.
+
+A dense and a pruned stream of hidden states pass through the encoder together. Which units remain
+is decided by the method.
 """
 
 from collections.abc import Callable
@@ -11,18 +13,18 @@ from torch import Tensor
 from ..models.units import Sublayer
 from .streams import Stream
 
+# (columns (d, k), AᵀA (k, k), AᵀB (k, d)) -> new columns (d, k) and the damping used
 Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
 
 
 def refit_sublayer(
     sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
 ) -> float:
-    """Advance both streams through a sub-layer of which only `kept` stays, and refit its columns;
-    returns the damping used.
+    """Remove units of a sub-layer, refit the others, and advance both streams through it.
 
-    With A (tokens, k) the features of the kept units and B (tokens, d) the sum that reproduces the
-    dense output of the sub-layer, `solve` maps their columns (d, k), AᵀA (k, k) and AᵀB (k, d) to
-    new columns and a damping.
+    `kept` is a (units,) mask. A (tokens, k) are the features of the kept units in the pruned model,
+    and B (tokens, d) is what their columns must add to its residual stream for the dense output.
+    Without `solve`, the columns keep their values. Returns the damping used.
     """
     if sub.block.passes > 1:
         return _refit_shared(sub, kept, dense, pruned=pruned, solve=solve)
@@ -44,10 +46,7 @@ def refit_sublayer(
         features.append(A)
         if solve is not None:
             gram.addmm_(A.T, A)
-            target = total - x_hat
-            if sub.output.bias is not None:
-                target = target - sub.output.bias
-            cross.addmm_(A.T, target)
+            cross.addmm_(A.T, _target(sub, total, x_hat))
     if solve is not None:
         fitted, damping = solve(weight, gram, cross)
         weight.copy_(fitted)
@@ -57,19 +56,27 @@ def refit_sublayer(
     return damping
 
 
+def _target(sub: Sublayer, dense_total: Tensor, x_hat: Tensor) -> Tensor:
+    """B (tokens, d): the dense residual stream after the sub-layer, minus the pruned one before
+    it and the output bias.
+    """
+    target = dense_total - x_hat
+    return target if sub.output.bias is None else target - sub.output.bias
+
+
 def _refit_shared(
     sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
 ) -> float:
-    """Same for a block that is used several times: fitted to the dense features of all passes.
+    """`refit_sublayer` for a block that the encoder uses several times.
 
-    It is passed once both of its sub-layers are pruned. Since the inputs are dense, AᵀB is AᵀA
-    times the dense columns.
+    The columns are fitted to the dense features of all passes, for which AᵀB is AᵀA times the dense
+    columns. The pruned stream passes the block once both of its sub-layers are pruned.
     """
     gram, columns, damping, fitted = _shared_gram(sub, dense), sub.columns(kept), 0.0, None
     if solve is not None and not kept.all():
-        whole = sub.output.weight
+        weight = sub.output.weight
         fitted, damping = solve(
-            whole[:, columns], gram[columns][:, columns], (gram @ whole.T)[columns]
+            weight[:, columns], gram[columns][:, columns], (gram @ weight.T)[columns]
         )
     sub.fold(kept, fitted)
     if sub.kind == "neuron":
@@ -83,23 +90,30 @@ def _refit_shared(
 
 
 def _shared_gram(sub: Sublayer, dense: Stream) -> Tensor:
-    """Gram of the features of a shared sub-layer over all passes through the dense weights,
-    computed once.
+    """Gram AᵀA (columns, columns) of a shared sub-layer, over all passes through the dense
+    weights.
+
+    The first call, for the heads of a block, also computes the gram of its neurons, and advances
+    the dense stream through the block.
     """
     if not dense.shared:
-        both = [sub, replace(sub, kind="neuron")]
+        heads_and_neurons = [sub, replace(sub, kind="neuron")]
         dense.shared = [
-            each.output.weight.new_zeros(each.output.in_features, each.output.in_features)
-            for each in both
+            sublayer.output.weight.new_zeros(
+                sublayer.output.in_features, sublayer.output.in_features
+            )
+            for sublayer in heads_and_neurons
         ]
         for _ in range(sub.block.passes):
-            for each, gram in zip(both, dense.shared, strict=True):
-                add_features(each, gram, dense)
+            for sublayer, gram in zip(heads_and_neurons, dense.shared, strict=True):
+                add_features(sublayer, gram, dense)
     return dense.shared[sub.kind == "neuron"]
 
 
 def add_features(sub: Sublayer, gram: Tensor, dense: Stream) -> None:
-    """Add AᵀA of the features of a sub-layer to a gram, and advance the dense stream through it."""
+    """Add AᵀA of a sub-layer's features to `gram` (columns, columns), in place, and advance the
+    dense stream through it.
+    """
     for i, padding in enumerate(dense.paddings):
         x = dense.inputs[i]
         A = sub.features(x, padding)
@@ -108,20 +122,20 @@ def add_features(sub: Sublayer, gram: Tensor, dense: Stream) -> None:
 
 
 def sublayer_moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tensor]:
-    """(AᵀA, AᵀB) of `refit_sublayer` with all units, to choose among them before the streams
-    advance.
+    """AᵀA (columns, columns) and AᵀB (columns, d) of `refit_sublayer` with all units.
+
+    Methods choose among the units with these before the streams advance.
     """
     weight = sub.output.weight
     if sub.block.passes > 1:
         gram = _shared_gram(sub, dense)
         return gram, gram @ weight.T
     gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
-    same = dense.inputs[0] is pruned.inputs[0]  # nothing has been removed yet
+    is_dense = dense.inputs[0] is pruned.inputs[0]  # nothing has been removed yet
     for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
         A = sub.features(x_hat, padding)
         gram.addmm_(A.T, A)
-        if not same:
-            missing = sub.close(sub.features(x, padding), x) - x_hat
-            cross.addmm_(A.T, missing if sub.output.bias is None else missing - sub.output.bias)
-    return gram, gram @ weight.T if same else cross
+        if not is_dense:
+            cross.addmm_(A.T, _target(sub, sub.close(sub.features(x, padding), x), x_hat))
+    return gram, gram @ weight.T if is_dense else cross

@@ -34,7 +34,7 @@ from .masks import n_of_m
 from .targets import UnitBudget, bytes_budget, flops_budget, latency_budget
 
 SLACK = 1 + 1e-9  # tolerance for rounding of summed costs
-TURNS = 3  # trials for a time target at most
+TRIALS = 3  # trials for a time target at most
 NEAR, FAR = 0.02, 0.05  # relative deviation that is close enough, and that is reported as off
 PASSES = 9  # timed passes
 # why a unit stayed or was removed; NaN if a method does not compute it
@@ -203,8 +203,8 @@ class UnitMethod(Method):
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         """Remove and refit. For a time target, repeat with an adjusted budget.
 
-        The compact model is timed after every trial, until it is within NEAR of the target or TURNS
-        trials are done.
+        The compact model is timed after every trial; there are at most TRIALS, and none after one
+        within NEAR of the target.
         """
         if self.speedup or self.latency_ms:
             return self._prune_to_time(model, batches, report)
@@ -222,10 +222,12 @@ class UnitMethod(Method):
             table = measure_latency(model, *at, report=measuring, anew=True)
             target = self._target_seconds(table)
         budgeted = target
-        for turn in range(TURNS):
-            part = subrange(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
+        for trial in range(TRIALS):
+            trial_report = subrange(
+                report, 0.3 + 0.7 * trial / TRIALS, 0.3 + 0.7 * (trial + 1) / TRIALS
+            )
             rows = self.remove(
-                model, batches, part, latency_budget(sublayers(model), table, budgeted)
+                model, batches, trial_report, latency_budget(sublayers(model), table, budgeted)
             )
             seconds, other_load = time_interleaved(
                 [dense, compact_model(model)], tokens, PASSES, report=no_report
@@ -236,17 +238,17 @@ class UnitMethod(Method):
             if abs(reached / target - 1) <= NEAR:
                 break
             budgeted *= target / reached
-            if turn < TURNS - 1:
+            if trial < TRIALS - 1:
                 model.load_state_dict(dense.state_dict())
         load = disturbance(other_load) or disturbance(table.other_load)
         return rows | {
             "budget": rows["budget"].assign(
-                turns=turn + 1,
+                trials=trial + 1,
                 latency=after,
                 speedup=before / after,
-                off=reached / target - 1,
+                deviation=reached / target - 1,
                 other_load=other_load,
-                said=self._time_note(before, after, reached / target - 1, load),
+                note=self._time_note(before, after, reached / target - 1, load),
             )
         }
 
@@ -358,7 +360,7 @@ class UnitPlan:
         sub.fold(kept)
         self.left -= float(self.price(sub)[int(kept.sum())])
         now = time.perf_counter()
-        self._output[sub.index, sub.part] = (damping, now - self._clock)
+        self._output[sub.index, sub.output_name] = (damping, now - self._clock)
         self._clock = now
         plain = {
             key: value.tolist() if isinstance(value, Tensor) else value
@@ -366,7 +368,7 @@ class UnitPlan:
         }
         unit = {
             "block": sub.index,
-            "part": sub.kind,
+            "unit_type": sub.kind,
             "unit": range(sub.units),
             "kept": kept.tolist(),
         }
@@ -377,7 +379,7 @@ class UnitPlan:
         prune = pd.DataFrame(sparsity_by_projection(self.model))
         prune[["damping", "seconds"]] = [
             self._output.get(key, (0.0, 0.0))
-            for key in zip(prune["block"], prune["part"], strict=True)
+            for key in zip(prune["block"], prune["projection"], strict=True)
         ]
         remaining, total = flops(self.model, self.length)
         budget = {

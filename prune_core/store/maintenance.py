@@ -124,7 +124,7 @@ def _read_entries(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]
             row = db.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
             if row is not None:
                 if table == "rows":
-                    to_plain_rows(row["content"])
+                    to_plain_rows(row["content"], row["name"])
                 yield dict(row)
         except (sqlite3.DatabaseError, zlib.error, ValueError):
             yield None

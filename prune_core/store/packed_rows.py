@@ -1,4 +1,7 @@
-"""Tables as compressed JSON and back: floats are exact, infinities become missing values."""
+"""Tables as compressed JSON with exact floats, and back.
+
+Former names of columns become current ones here and nowhere else.
+"""
 
 import json
 import math
@@ -6,6 +9,8 @@ import zlib
 from typing import Any
 
 import pandas as pd
+
+from ..aliases import current_columns
 
 
 def to_json(frame: pd.DataFrame) -> bytes:
@@ -33,20 +38,25 @@ def compress(content: bytes) -> bytes:
     return zlib.compress(content)
 
 
-def unpack(content: bytes | str) -> pd.DataFrame:
-    """Decode a table; stores written before 2026-11-28 contain uncompressed text."""
-    stored = _read(content)
+def unpack(content: bytes | str, table: str) -> pd.DataFrame:
+    """Decode a table of that name; stores made before 2026-11-28 hold uncompressed text."""
+    stored = _read(content, table)
     frame = pd.DataFrame(stored["rows"], columns=list(stored["kinds"]))
     return frame.astype({name: kind for name, kind in stored["kinds"].items() if kind != "any"})
 
 
-def to_plain_rows(content: bytes | str) -> list[dict[str, Any]]:
-    """Decode a table as one dict per row, with None for missing values."""
-    return _read(content)["rows"]
+def to_plain_rows(content: bytes | str, table: str) -> list[dict[str, Any]]:
+    """Decode a table of that name as plain rows, missing values as None."""
+    return _read(content, table)["rows"]
 
 
-def _read(content: bytes | str) -> dict[str, Any]:
-    return json.loads(content if isinstance(content, str) else zlib.decompress(content))
+def _read(content: bytes | str, table: str) -> dict[str, Any]:
+    """`kinds` (column -> dtype) and `rows`, under current names of columns."""
+    stored = json.loads(content if isinstance(content, str) else zlib.decompress(content))
+    return {
+        "kinds": current_columns(table, stored["kinds"]),
+        "rows": [current_columns(table, row) for row in stored["rows"]],
+    }
 
 
 def _kind(column: pd.Series) -> str:

@@ -242,9 +242,9 @@ class Store:
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
         """Concatenate one table of several jobs, in the order of `jobs`; empty if none has it.
 
-        Columns prepended: job, label, study, method, asked, sparsity, pattern, seed. `asked` is
-        the requested sparsity; so is `sparsity`, except in tables that have a column with the
-        realized sparsity (prune, reconstruction, cost), which is not replaced.
+        Columns prepended: job, label, study, method, requested_sparsity, sparsity, pattern, seed.
+        `sparsity` is the requested one, except in tables that have a column with the realized
+        sparsity (prune, reconstruction, cost), which is not replaced.
         """
         marks = ", ".join("?" * len(jobs))
         with self.read() as db:
@@ -257,7 +257,8 @@ class Store:
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
-                frame, identity = unpack(by_job[id]["content"]), _identity(from_row(by_job[id]))
+                frame = unpack(by_job[id]["content"], table)
+                identity = _identity(from_row(by_job[id]))
                 for position, (name, value) in enumerate(
                     (n, v) for n, v in identity.items() if n not in frame
                 ):
@@ -271,7 +272,9 @@ class Store:
             results = db.execute(
                 "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
             ).fetchall()
-        return {current_name(row["name"]): to_plain_rows(row["content"]) for row in results}
+        return {
+            current_name(row["name"]): to_plain_rows(row["content"], row["name"]) for row in results
+        }
 
     def folder(self, id: int) -> Path:
         """Return the folder of a job, with checkpoint/ and log.txt; create it if needed."""
@@ -419,7 +422,7 @@ def _identity(job: Job) -> dict[str, Any]:
         "label": job.label,
         "study": job.study,
         "method": method["name"] if method else "dense",
-        "asked": requested,
+        "requested_sparsity": requested,
         "sparsity": requested,
         "pattern": options.get("pattern") or target_label(options),
         "seed": job.experiment.get("seed", 0),

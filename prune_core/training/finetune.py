@@ -115,11 +115,11 @@ class TrainingRecipe(Options):
 def finetune(
     recipe: TrainingRecipe, source: DataSource, validation: DataSource, folder: Path, report: Report
 ) -> dict[str, Any]:
-    """Train and save the weights that are best on the validation data; return the card, as in
-    finetune.json.
+    """Train and save the weights that are best on the validation data.
 
-    Resumes an unfinished run of the same recipe and data in the folder, and leaves a finished one
-    unchanged. PruneError if the folder contains a run of another recipe.
+    Returns the card, the content of finetune.json: recipe, data, metrics and history. Resumes an
+    unfinished run of the same recipe and data in the folder, and leaves a finished one unchanged.
+    PruneError if the folder contains a run of another recipe.
     """
     kind = kind_of(source) if recipe.kind == "auto" else recipe.kind
     labels = label_names(source, kind)
@@ -143,22 +143,48 @@ def finetune(
     if _same_run(folder, card) and is_finished(folder):
         report(1.0, "finished earlier")
         return read_card(folder)
+    model, tokenizer = _initial_model(recipe, kind, labels)
+    trainer = Trainer(recipe, model, tokenizer, train=train)
+    if (folder / STATE).is_file():
+        card = trainer.restore(folder / STATE)
+    _train(trainer, held_out, card, folder, report=report)
+    card["finished"] = True
+    write_card(card, kind, folder)
+    (folder / STATE).unlink(missing_ok=True)
+    return card
+
+
+def _initial_model(
+    recipe: TrainingRecipe, kind: str, labels: tuple[str, ...]
+) -> tuple[nn.Module, Any]:
+    """The initial checkpoint with a head for the task, and its tokenizer.
+
+    Afterwards the generator of dropout is seeded.
+    """
     torch.manual_seed(recipe.head_seed)
     model, tokenizer = loading.load(recipe.checkpoint, kind, labels, dropout=recipe.dropout)
     if kind == "regression":
         model.config.problem_type = kind  # squared error: the output is not a logit
     torch.manual_seed(recipe.seed)
-    model.to(devices.pick_device(recipe.device))
-    trainer = Trainer(recipe, model, tokenizer, train=train)
-    if (folder / STATE).is_file():
-        card = trainer.restore(folder / STATE)
+    return model.to(devices.pick_device(recipe.device)), tokenizer
+
+
+def _train(
+    trainer: "Trainer", held_out: Examples, card: dict[str, Any], folder: Path, report: Report
+) -> None:
+    """Train and evaluate until all steps are done or `patience` is exceeded.
+
+    Each evaluation is added to the history of the card, and the best checkpoint is saved.
+    """
+    recipe, metric, kind = trainer.recipe, card["metric"], held_out.kind
     history: list[dict[str, Any]] = card["history"]
     started = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
-    while trainer.step < trainer.steps and (
-        not recipe.patience or _evaluations_since_best(history, metric) < recipe.patience
-    ):
-        loss = trainer.run(max(1, trainer.steps // (recipe.epochs * recipe.checks)), report)
-        metrics = score(trainer.saved_model, tokenizer, held_out, recipe=recipe)
+    steps = max(1, trainer.steps // (recipe.epochs * recipe.checks))  # per evaluation
+    while trainer.step < trainer.steps:
+        if recipe.patience and _evaluations_since_best(history, metric) >= recipe.patience:
+            break
+        loss = trainer.run(steps, report)
+        metrics = score(trainer.saved_model, trainer.tokenizer, held_out, recipe=recipe)
         epoch, seconds = trainer.step / trainer.batches_per_epoch, time.perf_counter() - started
         history.append({"epoch": epoch, "loss": loss, **metrics, "seconds": seconds})
         report(
@@ -169,13 +195,9 @@ def finetune(
         if "score" not in card or metrics[metric] > card["score"]:
             card |= {"score": metrics[metric], **metrics}
             dtype = torch.float16 if recipe.half else torch.float32
-            loading.save(trainer.saved_model, tokenizer, folder, dtype=dtype)
+            loading.save(trainer.saved_model, trainer.tokenizer, folder, dtype=dtype)
         write_card(card, kind, folder)
         trainer.save_state(folder / STATE, card)
-    card["finished"] = True
-    write_card(card, kind, folder)
-    (folder / STATE).unlink(missing_ok=True)
-    return card
 
 
 def validation_examples(validation: DataSource, labels: tuple[str, ...], kind: str) -> Examples:
@@ -221,6 +243,7 @@ def _same_run(folder: Path, card: dict[str, Any]) -> bool:
 
 
 def _evaluations_since_best(history: list[dict[str, Any]], metric: str) -> int:
+    """Number of evaluations after the first one with the best value of the metric."""
     scores = [evaluation[metric] for evaluation in history]
     return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
@@ -306,6 +329,7 @@ class Trainer:
         warmup = max(1, int(recipe.warmup * self.steps))
 
         def rate(step: int) -> float:
+            """Fraction of the peak learning rate: linear warm-up and decay."""
             return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
@@ -366,6 +390,7 @@ class Trainer:
         return total / steps
 
     def _update(self, batch: Batch, labels: Tensor) -> float:
+        """Take one optimizer step; return the loss."""
         recipe = self.recipe
         if recipe.adversarial == "freelb":
             loss = freelb.add_gradients(
@@ -390,6 +415,7 @@ class Trainer:
         return loss
 
     def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
+        """Mean loss of a batch, with the forward pass in mixed precision if enabled."""
         with mixed_precision(self.recipe, self.device):
             output: Any = self.model(**batch)
             logits = (
@@ -400,6 +426,7 @@ class Trainer:
         return task_loss(logits.float(), labels)
 
     def _stateful(self) -> dict[str, Any]:
+        """Objects whose state is saved to resume a run, by name."""
         objects = {
             "model": self.model,
             "optimizer": self.optimizer,

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +126,11 @@ def read_recipes(
     return recipes
 
 
+def prefixed(report: Report, prefix: str) -> Report:
+    """A report whose messages start with a prefix."""
+    return lambda progress, message: report(progress, f"{prefix}: {message}")
+
+
 def fine_tune_candidates(
     recipes: Mapping[str, TrainingRecipe],
     source: DataSource,
@@ -132,22 +138,27 @@ def fine_tune_candidates(
     folder: Path,
     report: Report,
 ) -> list[Candidate]:
-    """Fine-tune for each recipe in its own folder; finished runs are reused, interrupted ones
-    resumed.
+    """Fine-tune for each recipe in its own folder.
+
+    Finished runs are reused, interrupted ones are resumed.
     """
-    for count, (name, recipe) in enumerate(recipes.items()):
-        part = subrange(report, count / len(recipes), (count + 1) / len(recipes))
-
-        def named(progress: float, message: str, part: Report = part, name: str = name) -> None:
-            part(progress, f"fine-tune {name}: {message}")
-
-        finetune(recipe, source, validation, folder=folder / name, report=named)
+    for index, (name, recipe) in enumerate(recipes.items()):
+        recipe_report = subrange(report, index / len(recipes), (index + 1) / len(recipes))
+        finetune(
+            recipe,
+            source,
+            validation,
+            folder=folder / name,
+            report=prefixed(recipe_report, f"fine-tune {name}"),
+        )
     return [Candidate.of(str(folder / name), name) for name in recipes]
 
 
 def check_compatible(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """Return the labels that all candidates share; PruneError if one cannot be averaged with the
-    first.
+    """Return the labels that all candidates share.
+
+    PruneError if there are fewer than two, two have the same name, or one cannot be averaged with
+    the first: labels, vocabulary and shapes must be equal.
     """
     if len(candidates) < 2:
         raise PruneError(
@@ -160,23 +171,7 @@ def check_compatible(candidates: Sequence[Candidate]) -> tuple[str, ...]:
         )
     first, *others = [_compatibility(candidate) for candidate in candidates]
     for other in others:
-        if other.labels != first.labels:
-            raise PruneError(
-                f"{other.name} has the labels {', '.join(other.labels)} but {first.name} has "
-                f"{', '.join(first.labels)}, in that order; average fine-tunes with equal labels."
-            )
-        if other.vocabulary != first.vocabulary:
-            raise PruneError(
-                f"{other.name} and {first.name} have different vocabularies, so their embeddings "
-                "cannot be averaged; average fine-tunes of one encoder."
-            )
-        for name in {**first.shapes, **other.shapes}:
-            before, after = first.shapes.get(name), other.shapes.get(name)
-            if before != after:
-                raise PruneError(
-                    f"{other.name} and {first.name} have different shapes: {name} is {after} and "
-                    f"{before}; average fine-tunes of one encoder."
-                )
+        _check_pair(first, other)
     return first.labels
 
 
@@ -189,7 +184,28 @@ class _Compatibility(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
 
 
+def _check_pair(first: _Compatibility, other: _Compatibility) -> None:
+    if other.labels != first.labels:
+        raise PruneError(
+            f"{other.name} has the labels {', '.join(other.labels)} but {first.name} has "
+            f"{', '.join(first.labels)}, in that order; average fine-tunes with equal labels."
+        )
+    if other.vocabulary != first.vocabulary:
+        raise PruneError(
+            f"{other.name} and {first.name} have different vocabularies, so their embeddings "
+            "cannot be averaged; average fine-tunes of one encoder."
+        )
+    for name in {**first.shapes, **other.shapes}:
+        expected, shape = first.shapes.get(name), other.shapes.get(name)
+        if shape != expected:
+            raise PruneError(
+                f"{other.name} and {first.name} have different shapes: {name} is {shape} and "
+                f"{expected}; average fine-tunes of one encoder."
+            )
+
+
 def _compatibility(candidate: Candidate) -> _Compatibility:
+    """Load and verify a checkpoint; PruneError if it is not a classifier."""
     model: Any
     model, tokenizer = loading.load(candidate.checkpoint)
     if replay.task_type_of(model) != "classification":
@@ -262,8 +278,9 @@ class CandidateEvaluator:
         self.sample = json.dumps([settings, *samples])
 
     def __call__(self, model: nn.Module, tokenizer: Any, report: Report) -> dict[str, Any]:
-        """Return accuracy and under_attack with Wilson intervals and n, and the outcome per
-        attacked example.
+        """Return `accuracy` and `under_attack` with Wilson intervals and n.
+
+        `outcomes` has a list per column: index, text and outcome of each attacked example.
         """
         digest = hashlib.sha256(self.sample.encode())
         for name, tensor in sorted(model.state_dict().items()):
@@ -277,6 +294,7 @@ class CandidateEvaluator:
         return self.known[key]
 
     def _measure(self, model: nn.Module, tokenizer: Any, report: Report) -> dict[str, Any]:
+        """Measure a model whose results are not cached."""
         plan, labels = self.plan, self.task.evaluation.labels or []
         model.to(devices.pick_device(plan.device))
         predictions = predict(
@@ -286,6 +304,17 @@ class CandidateEvaluator:
             prediction == label for prediction, label in zip(predictions, labels, strict=True)
         )
         low, high = wilson(correct, len(labels))
+        return {
+            "accuracy": correct / len(labels),
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "n": len(labels),
+            **self._attack(model, tokenizer, report),
+        }
+
+    def _attack(self, model: nn.Module, tokenizer: Any, report: Report) -> dict[str, Any]:
+        """Attack a model; PruneError if every attack fails with an error."""
+        plan = self.plan
         attack = Attack(
             recipes=plan.attack,
             examples=plan.attack_examples,
@@ -308,26 +337,23 @@ class CandidateEvaluator:
         if attacked["errored"] == attacked["n"]:
             raise PruneError(f"Every attack failed; first error: {per_example['note'].iloc[0]}")
         outcomes = per_example[["example", "text", "outcome"]].sort_values("example")
-        under_attack_columns = ("under_attack", "under_attack_low", "under_attack_high")
+        columns = ("under_attack", "under_attack_low", "under_attack_high")
         return {
-            "accuracy": correct / len(labels),
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "n": len(labels),
-            **{column: attacked[column] for column in under_attack_columns},
+            **{column: attacked[column] for column in columns},
             "attack_n": int(attacked["n"]),
             "outcomes": outcomes.to_dict("list"),
         }
 
 
-Measurements = dict[str, Any]
+Measurements = dict[str, Any]  # as CandidateEvaluator returns them
+# candidates -> measurements of their average
 Measure = Callable[[Sequence[Candidate], Report], Measurements]
 
 
 def ranking(measurements: Mapping[str, Measurements], score: str, floor: float) -> list[str]:
-    """Names, best score first; candidates less accurate than `floor` come last.
+    """Names of candidates, best score first; those less accurate than `floor` come last.
 
-    These may still improve an average: robust fine-tunes do.
+    They may still improve an average: robust fine-tunes do.
     """
     return sorted(
         measurements,
@@ -346,10 +372,10 @@ def greedy(
     ingredients: list[Candidate] = []
     attempts: list[Measurements] = []
     best = float("-inf")
-    for count, candidate in enumerate(ranked):
+    for index, candidate in enumerate(ranked):
         measured = measure(
             [*ingredients, candidate],
-            subrange(report, count / len(ranked), (count + 1) / len(ranked)),
+            subrange(report, index / len(ranked), (index + 1) / len(ranked)),
         )
         is_accepted = measured[score] >= best and measured["accuracy"] >= floor
         attempts.append(
@@ -372,8 +398,10 @@ def make_soup(
     folder: Path,
     report: Report,
 ) -> dict[str, Any]:
-    """Measure, average, and write checkpoint and record to a folder named after `plan.way`; return
-    the record.
+    """Measure, average, and write checkpoint and record to a folder named after `plan.way`.
+
+    Returns the record, the content of soup.json. PruneError if the candidates cannot be averaged,
+    or the folder has other content.
     """
     target = folder / plan.way
     if target.exists() and not (target / RECORD).is_file():
@@ -388,67 +416,97 @@ def make_soup(
         file=folder / "measurements.json",
     )
     folder.mkdir(parents=True, exist_ok=True)
-
-    def measure(chosen: Sequence[Candidate], part: Report) -> Measurements:
-        names = " + ".join(candidate.name for candidate in chosen)
-        measured = evaluate(
-            *average_checkpoints(chosen),
-            lambda progress, message: part(progress, f"{names}: {message}"),
-        )
-        part(
-            1.0,
-            f"{names}: accuracy {measured['accuracy']:.1%}, under attack "
-            f"{measured['under_attack']:.1%}",
-        )
-        return measured
-
     by_name = {candidate.name: candidate for candidate in candidates}
     count = len(candidates)
     # the first greedy average is a candidate, which is not measured again
-    single_fraction = count / (count + 1 if plan.way == "uniform" else 2 * count - 1)
-    measurements = {}
-    for i, (name, candidate) in enumerate(by_name.items()):
-        part = subrange(report, single_fraction * i / count, single_fraction * (i + 1) / count)
-        measurements[name] = measure([candidate], part)
-    best = max(measurements, key=lambda name: measurements[name]["accuracy"])
-    rest = subrange(report, single_fraction, 1.0)
-    if plan.way == "uniform":
-        attempts = [
-            {"ingredients": list(by_name), "added": "", "taken": True, **measure(candidates, rest)}
-        ]
-    else:
-        score = SCORES[plan.way]
-        floor = measurements[best]["accuracy"] - plan.allowed_loss
-        attempts = greedy(
-            [by_name[name] for name in ranking(measurements, score, floor)],
-            score,
-            floor,
-            measure=measure,
-            report=rest,
+    averages = 1 if plan.way == "uniform" else count - 1
+    single_fraction = count / (count + averages)  # of the progress
+    measure = partial(_measure_average, evaluate)
+    measurements = {
+        name: measure(
+            [candidate],
+            subrange(report, single_fraction * i / count, single_fraction * (i + 1) / count),
         )
-    final = [attempt for attempt in attempts if attempt["taken"]][-1]
-    versus = under_attack(
-        *(pd.DataFrame(measured["outcomes"]) for measured in (measurements[best], final))
+        for i, (name, candidate) in enumerate(by_name.items())
+    }
+    attempts = _attempts(
+        plan, by_name, measurements, measure, report=subrange(report, single_fraction, 1.0)
     )
-
-    def without_outcomes(row: Measurements) -> Measurements:
-        return {key: value for key, value in row.items() if key != "outcomes"}
-
+    final = [attempt for attempt in attempts if attempt["taken"]][-1]
     record = {
         "plan": plan.to_dict(),
         "validation": asdict(validation),
         "versions": versions(),
-        "ingredients": final["ingredients"],
-        "candidates": [
-            {**asdict(candidate), **without_outcomes(measurements[name])}
-            for name, candidate in by_name.items()
-        ],
-        "attempts": [without_outcomes(attempt) for attempt in attempts],
-        "most_accurate": best,
-        "versus": versus._asdict() | {"difference": versus.difference},
+        **_results(by_name, measurements, attempts, final),
     }
     _write(record, [by_name[name] for name in final["ingredients"]], target)
     return record
+
+
+def _measure_average(
+    evaluate: CandidateEvaluator, chosen: Sequence[Candidate], report: Report
+) -> Measurements:
+    """Measure the average of candidates, and report accuracy and accuracy under attack."""
+    names = " + ".join(candidate.name for candidate in chosen)
+    measured = evaluate(*average_checkpoints(chosen), prefixed(report, names))
+    report(
+        1.0,
+        f"{names}: accuracy {measured['accuracy']:.1%}, under attack "
+        f"{measured['under_attack']:.1%}",
+    )
+    return measured
+
+
+def _most_accurate(measurements: Mapping[str, Measurements]) -> str:
+    """Name of the most accurate candidate."""
+    return max(measurements, key=lambda name: measurements[name]["accuracy"])
+
+
+def _attempts(
+    plan: SoupPlan,
+    by_name: Mapping[str, Candidate],
+    measurements: Mapping[str, Measurements],
+    measure: Measure,
+    report: Report,
+) -> list[Measurements]:
+    """Measurements of every average that is tried, with `ingredients`, `added` and `taken`."""
+    if plan.way == "uniform":
+        measured = measure(list(by_name.values()), report)
+        return [{"ingredients": list(by_name), "added": "", "taken": True, **measured}]
+    score = SCORES[plan.way]
+    floor = measurements[_most_accurate(measurements)]["accuracy"] - plan.allowed_loss
+    ranked = [by_name[name] for name in ranking(measurements, score, floor)]
+    return greedy(ranked, score, floor, measure=measure, report=report)
+
+
+def _results(
+    by_name: Mapping[str, Candidate],
+    measurements: Mapping[str, Measurements],
+    attempts: Sequence[Measurements],
+    final: Measurements,
+) -> dict[str, Any]:
+    """The part of the record that was measured, without the outcomes per example.
+
+    `versus` compares the soup under attack with the most accurate candidate.
+    """
+    best = _most_accurate(measurements)
+    versus = under_attack(
+        pd.DataFrame(measurements[best]["outcomes"]), pd.DataFrame(final["outcomes"])
+    )
+    return {
+        "ingredients": final["ingredients"],
+        "candidates": [
+            {**asdict(candidate), **_without_outcomes(measurements[name])}
+            for name, candidate in by_name.items()
+        ],
+        "attempts": [_without_outcomes(attempt) for attempt in attempts],
+        "most_accurate": best,
+        "versus": versus._asdict() | {"difference": versus.difference},
+    }
+
+
+def _without_outcomes(measured: Measurements) -> Measurements:
+    return {key: value for key, value in measured.items() if key != "outcomes"}
 
 
 def _write(record: dict[str, Any], chosen: Sequence[Candidate], folder: Path) -> None:

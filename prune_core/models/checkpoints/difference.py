@@ -1,8 +1,8 @@
 """Save a pruned checkpoint as its difference from the dense one; it loads back bit for bit.
 
-One file, difference.safetensors. A weight equal to the dense one is omitted; of others it stores
-one bit per entry (nonzero or not) and, unless the nonzero entries equal the dense ones, their
-values in order.
+The file difference.safetensors omits weights that equal the dense ones. Of the others it stores a
+mask, one bit per entry (nonzero or not), and the nonzero values in order, unless these equal the
+dense ones. A weight for which that would be larger is stored whole.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from ...errors import PruneError
 from .folders import DIFFERENCE as FILE
 
 MASK, VALUES = ".mask", ".values"  # suffixes of a weight's name; without one, the whole tensor
-# integer types for comparing bits, where NaN equals itself and -0 differs from 0
-WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# bytes per entry -> integer type for comparing bits, where NaN equals itself and -0 differs from 0
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -35,26 +35,28 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> str:
-    """Write the difference of `model` from `dense`, loaded as `checkpoint`; return the model's
-    hash.
-    """
+    """Write the difference of `model` from `dense`, which was loaded from `checkpoint`.
 
-    dense_state, parts = dense.state_dict(), dict[str, Tensor]()
+    Returns the hash of the model's weights, which `apply` verifies.
+    """
+    dense_state = dense.state_dict()
+    stored: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        parts |= _difference(name, tensor, dense_state[name])
+        stored |= _difference(name, tensor, dense_state[name])
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {
         "dense": checkpoint,
         "dense_digest": weights_hash(dense),
         "digest": weights_hash(model),
     }
-    save_file(parts, folder / FILE, metadata={"prunescope": json.dumps(metadata)})
+    save_file(stored, folder / FILE, metadata={"prunescope": json.dumps(metadata)})
     return metadata["digest"]
 
 
 def read_metadata(folder: str | Path) -> dict[str, str]:
-    """Read `dense` (a checkpoint), `dense_digest` and `digest` of a difference; {} for other
-    folders.
+    """Read `dense` (a checkpoint), `dense_digest` and `digest` of a difference.
+
+    {} for a folder without one; PruneError for a damaged file.
     """
     file = Path(folder) / FILE
     if not file.is_file():
@@ -70,30 +72,36 @@ def read_metadata(folder: str | Path) -> dict[str, str]:
 
 @torch.no_grad()
 def apply(model: Any, folder: Path) -> None:
-    """Turn the dense model into the pruned one, in place."""
+    """Turn the dense model into the pruned one, in place.
 
+    PruneError if `model` is not the dense model that was pruned, or the result is not the model
+    that was saved.
+    """
     metadata = read_metadata(folder)
     if weights_hash(model) != metadata["dense_digest"]:
         raise PruneError(
             f"{folder} was pruned from {metadata['dense']}, whose weights have changed since; "
             "restore the old ones, or run it again."
         )
-    parts = load_file(folder / FILE)
+    stored = load_file(folder / FILE)
     for name, tensor in model.state_dict().items():
-        if name + MASK in parts:
-            tensor.copy_(_restore(tensor, parts[name + MASK], parts.get(name + VALUES)))
-        elif name in parts:
-            tensor.copy_(parts[name])
+        if name + MASK in stored:
+            tensor.copy_(_restore(tensor, stored[name + MASK], stored.get(name + VALUES)))
+        elif name in stored:
+            tensor.copy_(stored[name])
     if weights_hash(model) != metadata["digest"]:
         raise PruneError(f"{folder} does not restore the pruned weights; run it again.")
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return torch.atleast_1d(tensor.detach().cpu().contiguous()).view(WORDS[tensor.element_size()])
+    """The bits of a tensor as integers, on the CPU."""
+    return torch.atleast_1d(tensor.detach().cpu().contiguous()).view(
+        INTEGERS[tensor.element_size()]
+    )
 
 
 def _difference(name: str, tensor: Tensor, dense: Tensor) -> Mapping[str, Tensor]:
-    """The shortest of: nothing, the mask, mask and values, the tensor."""
+    """The smallest of: nothing, the mask, mask and values, the whole tensor."""
     bits, dense_bits = _bits(tensor), _bits(dense)
     if torch.equal(bits, dense_bits):
         return {}
@@ -108,9 +116,9 @@ def _difference(name: str, tensor: Tensor, dense: Tensor) -> Mapping[str, Tensor
 
 
 def _restore(dense: Tensor, mask: Tensor, values: Tensor | None) -> Tensor:
-    nonzero = torch.from_numpy(np.unpackbits(mask.numpy(), count=dense.numel()).view(bool)).view(
-        dense.shape
-    )
+    """Invert `_difference`; without `values`, the nonzero entries are those of `dense`."""
+    bits = np.unpackbits(mask.numpy(), count=dense.numel())
+    nonzero = torch.from_numpy(bits.view(bool)).view(dense.shape)
     restored = torch.zeros_like(dense)
     restored[nonzero] = dense[nonzero] if values is None else values
     return restored

@@ -139,9 +139,9 @@ def quantized_layers(fp32: Any, int8: Any) -> dict[str, list[str]]:
     return layers
 
 
-def nodes_of(parts: Mapping[str, list[str]], kept: Collection[str]) -> list[str]:
+def nodes_of(modules: Mapping[str, list[str]], kept: Collection[str]) -> list[str]:
     """Node names of the given modules; unknown modules are ignored."""
-    return [name for part in kept for name in parts.get(part, ())]
+    return [name for module in kept for name in modules.get(module, ())]
 
 
 def _module(node: Any) -> str:

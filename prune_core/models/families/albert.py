@@ -35,7 +35,7 @@ ALBERT = Layout(
     blocks="albert.encoder.albert_layer_groups",
     within="albert_layers",
     passes=lambda config: config.num_hidden_layers // config.num_hidden_groups,
-    parts=(
+    projections=(
         "attention.query",
         "attention.key",
         "attention.value",

@@ -7,7 +7,7 @@ from typing import Any
 from .layout import Layout
 
 BLOCK: dict[str, Any] = {
-    "parts": (
+    "projections": (
         "attention.self.query",
         "attention.self.key",
         "attention.self.value",

@@ -46,10 +46,10 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     return Scores(query, key, scale, bias=add_bias(bias * scale, mask) if kinds else mask)
 
 
-def _project(block: Any, part: str, position_part: str, rows: Tensor) -> Tensor:
+def _project(block: Any, projection: str, position_projection: str, rows: Tensor) -> Tensor:
     """Project position embeddings, with the content's matrix if it is shared."""
     shared = block.module.attention.self.share_att_key
-    linear = block.linears[part] if shared else block.extra_linears[position_part]
+    linear = block.linears[projection] if shared else block.extra_linears[position_projection]
     # without calling the module, whose hooks expect hidden states
     return F.linear(rows, linear.weight, linear.bias)
 
@@ -86,7 +86,7 @@ def _refuses(config: Any) -> str:
 DEBERTA = Layout(
     base="deberta",
     blocks="deberta.encoder.layer",
-    parts=(
+    projections=(
         f"{_SELF}.query_proj",
         f"{_SELF}.key_proj",
         f"{_SELF}.value_proj",

@@ -9,13 +9,14 @@ from .layout import Layout
 
 
 def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Logits (examples, labels) from the hidden states (examples, tokens, width) of [CLS]."""
     return model.classifier(model.dropout(F.relu(model.pre_classifier(hidden[:, 0]))))
 
 
 DISTILBERT = Layout(
     base="distilbert",
     blocks="distilbert.transformer.layer",
-    parts=(
+    projections=(
         "attention.q_lin",
         "attention.k_lin",
         "attention.v_lin",

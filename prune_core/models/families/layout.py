@@ -73,7 +73,7 @@ class Layout:
 
     base: str
     blocks: str  # list of blocks, or of groups of blocks with the list at `within`
-    parts: tuple[str, ...]  # as PROJECTIONS; a fused matrix is repeated for each part
+    projections: tuple[str, ...]  # as PROJECTIONS; a fused matrix is repeated
     norms: tuple[str, str]  # after attention and feed-forward part, with `pre_norm` before them
     activation: str
     heads: str  # config key of the number of heads

@@ -24,7 +24,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
 MPNET = Layout(
     base="mpnet",
     blocks="mpnet.encoder.layer",
-    parts=(
+    projections=(
         "attention.attn.q",
         "attention.attn.k",
         "attention.attn.v",
