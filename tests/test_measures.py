@@ -378,7 +378,7 @@ assert telemetry.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry.t
     assert process.returncode == 0, process.stderr[-2000:]
 
 
-@pytest.mark.parametrize("format", ["ONNX int8", "ONNX int8 static"])
+@pytest.mark.parametrize("format_name", ["ONNX int8", "ONNX int8 static"])
 @pytest.mark.parametrize("damage", [add_outlier_neurons, add_outlier_heads])
 def test_quantization_sensitivity_finds_and_repairs_int8_errors(damage, format_name) -> None:
     dense, blocks = tiny.model(), (0, 1)
