@@ -299,7 +299,7 @@ def test_missing_measurements_are_inconclusive():
     verdicts = deployment_check.check(
         measured, Policy({name: criterion.default for name, criterion in CRITERIA.items()})
     )
-    assert {verdict.answer for verdict in verdicts} == {deployment_check.INCONCLUSIVE}
+    assert {verdict.result for verdict in verdicts} == {deployment_check.INCONCLUSIVE}
     assert all("run it with the measure" in verdict.detail for verdict in verdicts)
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))

@@ -1,6 +1,7 @@
 """Load, prune, measure and export one model of each encoder family.
 
-tests/transformers4.sh repeats this with transformers 4.57.
+tests/transformers4.sh runs this with the oldest supported transformers; with the current version,
+other files test each of these steps for every family.
 """
 
 import pandas as pd

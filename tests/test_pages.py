@@ -1205,7 +1205,7 @@ def test_study_is_copied_and_compared(store):
     assert len(runs) == 7
     assert {"prune", "accuracy", "attack"} <= set(runs)
     assert set(runs["status"]) == {"done"}
-    at.segmented_control(key="choice-study-part").set_value("beside").run()
+    at.segmented_control(key="choice-study-section").set_value("comparison").run()
     both = at.dataframe[-1].value
     assert {"Twin", "Demo", "Difference"} <= set(both)
     assert len(both) == 7
@@ -1338,7 +1338,7 @@ def test_lesson_layer_supports_its_text():
     assert error("sparsegpt") < error("wanda") < error("columns")
     assert error("akr", 0.6) < 0.7 * error("sparsegpt", 0.6)
     assert error("akr") > 0.7 * error("sparsegpt")
-    assert small_layer("akr", 0.5, 0.0)["inherited"] == 0
+    assert small_layer("akr", 0.5, 0.0)["inherited_error"] == 0
     assert error("magnitude", sparsity=0.25) < 0.15 < 0.5 < error("magnitude", sparsity=0.75), (
         "small at first, then rising steeply"
     )

@@ -376,7 +376,7 @@ COMMANDS = [
         ["shrink-to", "--loss", "50", "--method", "magnitude"],
     ),
     (
-        "give a folder that all of them see: --out",
+        "give a folder that all of them can access: --out",
         ["sweep", "STUDY", "--shards", "1"],
         ["sweep", "STUDY", "--shards", "1", "--out", "OUT"],
     ),
