@@ -17,8 +17,9 @@ import pandas as pd
 
 from prune_core.analysis import ablation
 from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import available, summary
+from prune_core.analysis.quantities import summary
 from prune_core.store.store import Store
+from prune_core.views import quantities as quantities_of
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
         job.id: job.experiment["method"]["options"] for job in jobs if job.experiment["method"]
     }
     tables = {"accuracy": store.rows("accuracy", ids)}
-    quantities = available(tables)
+    quantities = quantities_of(tables)
     runs = summary(tables, models, [quantities["accuracy"], quantities["divergence"]])
     runs = runs.assign(
         log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"]

@@ -29,10 +29,10 @@ from typing import Any
 import torch
 
 from prune_core.data.examples import DataSource, Examples
-from prune_core.data.tasks import load
 from prune_core.models import devices
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import no_report
+from prune_core.tasks.task_data import load
 
 DEFAULT_RECIPES = ["DeepWordBug", "PWWS", "TextFooler (MiniLM)"]
 PRECISIONS = {"PruneScope fp32": torch.float32, "PruneScope bf16": torch.bfloat16}

@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.gpu.device_setup import DeviceSetup
 from prune_core import load
-from prune_core.data import tasks, tokens
 from prune_core.data.examples import DataSource
 from prune_core.measures.base import Pair
 from prune_core.measures.cost import Cost
@@ -28,6 +27,7 @@ from prune_core.models import devices, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.compact import compact_model
 from prune_core.plugins import build, no_report
+from prune_core.tasks import encoding, task_data
 
 
 def main() -> None:
@@ -45,14 +45,14 @@ def main() -> None:
     device = devices.pick_device(options.device)
     dense, tokenizer = loading.load(options.checkpoint)
     dense = DeviceSetup(device).shape("BERT-base") if options.bert_base else dense.to(device)
-    task = tasks.load(
+    task = task_data.load(
         DataSource(options.task),
         tuple(dense.config.id2label.values()),
-        kind=replay.task_type_of(dense),
+        kind=replay.task_type_of(dense).name,
     )
     batches = [
         batch
-        for batch, _ in tokens.batches(
+        for batch, _ in encoding.batches(
             tokenizer, task.calibration, 32, max_length=128, device=device, labelled=True
         )
     ]

@@ -28,6 +28,7 @@ import psutil
 
 from prune_core import PruneError
 from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
@@ -194,7 +195,7 @@ def check(store: Store, clean: Store, plan: list[Experiment]) -> tuple[Counter[s
     jobs_with_faults, problems = store.jobs(), list[str]()
     reference = {job.key: job for job in clean.jobs()}
     if sorted(job.key for job in jobs_with_faults) != sorted(
-        experiment.key() for experiment in plan
+        experiment_key(experiment) for experiment in plan
     ):
         problems.append(
             f"{len(plan)} jobs were submitted, but the store has "

@@ -31,7 +31,6 @@ import torch
 
 from prune_core import PruneError
 from prune_core.analysis import policy
-from prune_core.data import tasks
 from prune_core.data.examples import DataSource
 from prune_core.experiments import study
 from prune_core.experiments.experiment import Experiment
@@ -39,6 +38,7 @@ from prune_core.models.checkpoints import folders, loading
 from prune_core.store import maintenance
 from prune_core.store.schema import FILE
 from prune_core.store.store import Store
+from prune_core.tasks import task_data
 
 LABELS = ("negative", "positive")
 ROWS = [
@@ -394,7 +394,7 @@ def _data(scratch: Path) -> Iterator[Case]:
 
 
 def _read_data(file: Path, **source: str) -> None:
-    tasks.load(DataSource(str(file), **source), LABELS)
+    task_data.load(DataSource(str(file), **source), LABELS)
 
 
 PLANS = [

@@ -17,13 +17,14 @@ import torch
 from benchmarks.gpu.device_setup import DeviceSetup
 from benchmarks.gpu.pruning_time import matrix_rate
 from benchmarks.lower_bounds import flops
-from prune_core.data import tasks, tokens
+from prune_core.data import tokens
 from prune_core.data.examples import DataSource
 from prune_core.methods import METHODS
 from prune_core.models import devices
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import build, no_report
 from prune_core.pruning.masks import WeightMethod
+from prune_core.tasks import encoding, task_data
 
 
 def main() -> None:
@@ -46,13 +47,13 @@ def main() -> None:
     model, tokenizer = loading.load(options.checkpoint)
     setup = DeviceSetup(device)
     model = setup.shape("BERT-base") if options.bert_base else model.to(device)
-    pool = tasks.training_examples(DataSource(options.train), ("negative", "positive"))
+    pool = task_data.training_examples(DataSource(options.train), ("negative", "positive"))
     examples = pool.sample(
         options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.MIN_CALIBRATION_TOKENS)
     )
     batches = [
         batch
-        for batch, _ in tokens.batches(
+        for batch, _ in encoding.batches(
             tokenizer, examples, options.batch_size, max_length=128, device=device
         )
     ]

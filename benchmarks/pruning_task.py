@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from prune_core.data import tasks, tokens
+from prune_core.data import tokens
 from prune_core.data.examples import DataSource, Examples
-from prune_core.data.metrics import METRICS
-from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
@@ -28,6 +26,7 @@ from prune_core.models.inference.predict import predict, probabilities
 from prune_core.models.inference.timing import wait_for_device
 from prune_core.plugins import Rows, build, no_report
 from prune_core.pruning import pipeline
+from prune_core.tasks import METRICS, TASK_TYPES, encoding, task_data
 
 RECIPE = "TextFooler (MiniLM)"
 
@@ -64,14 +63,14 @@ class PruningTask:
         return model.to(devices.pick_device(self.device)), tokenizer
 
     @cached_property
-    def task(self) -> tasks.Task:
+    def task(self) -> task_data.Task:
         """All calibration examples, and the evaluation sample."""
         model = self.loaded[0]
         source = DataSource(
             self.evaluation_file, calibration=self.calibration_file, metric=self.metric
         )
-        return tasks.load(
-            source, tuple(model.config.id2label.values()), kind=replay.task_type_of(model)
+        return task_data.load(
+            source, tuple(model.config.id2label.values()), kind=replay.task_type_of(model).name
         ).subsample(0, self.evaluation, 0)
 
     @cached_property
@@ -91,7 +90,7 @@ class PruningTask:
         """Return (pruned copy, tables of the method, seconds)."""
         model, tokenizer = self.loaded
         device = devices.device_of(model)
-        encoded = tokens.batches(
+        encoded = encoding.batches(
             tokenizer,
             sample,
             self.batch_size,
@@ -129,7 +128,9 @@ class PruningTask:
             pruned, _, seconds = self.pruned(method, settings, sample)
         result = {
             "accuracy": self.score(pruned) / 100,
-            "divergence": divergence(self._dense, self._probabilities(pruned))
+            "divergence": TASK_TYPES[self.task.kind].label_divergence(
+                self._dense, self._probabilities(pruned)
+            )
             if self.task.kind == "classification"
             else float("nan"),
             "seconds": seconds,
@@ -144,7 +145,11 @@ class PruningTask:
         }
 
     def attacked(
-        self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None
+        self,
+        model: torch.nn.Module,
+        task: task_data.Task,
+        sentences: int,
+        folder: Path | None = None,
     ) -> Rows:
         """Return the tables of an attack on that many evaluation examples.
 

@@ -70,7 +70,7 @@ def main() -> None:
     task = DataReader(
         Experiment(measures=(Accuracy(),)),
         loading.label_names(dense.config),
-        replay.task_type_of(dense),
+        replay.task_type_of(dense).name,
         tokenizer=tokenizer,
     )()
     print(

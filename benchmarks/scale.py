@@ -183,14 +183,14 @@ def _prune(
 
 
 def _attack(examples: int) -> dict[str, float]:
-    from prune_core.data import tasks
     from prune_core.data.examples import DataSource
     from prune_core.measures.attack import Attack
     from prune_core.measures.base import Pair
     from prune_core.models.checkpoints import loading
+    from prune_core.tasks import task_data
 
     model, tokenizer = loading.load("demo")
-    task = tasks.load(DataSource(), loading.label_names(model.config))
+    task = task_data.load(DataSource(), loading.label_names(model.config))
     pair = Pair(model, model, tokenizer, task=task)
     Attack(recipes="DeepWordBug", examples=2).measure(
         pair, no_report

@@ -20,10 +20,10 @@ from prune_core.analysis import attack_success
 from prune_core.cli.progress import PrintedProgress
 from prune_core.data import tables
 from prune_core.data.examples import DataSource
-from prune_core.data.tasks import training_examples
 from prune_core.formatting import p_value, percent, points, seconds
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import no_report
+from prune_core.tasks.task_data import training_examples
 from prune_core.training import model_soup
 from prune_core.training.finetune import Trainer, TrainingRecipe
 

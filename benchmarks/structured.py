@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.pruning_task import PruningTask
-from prune_core.data import tokens
 from prune_core.data.examples import Examples
-from prune_core.data.metrics import METRICS
 from prune_core.methods import METHODS
 from prune_core.models import devices
 from prune_core.models.compact import compact_model
 from prune_core.pruning.unitwise import UnitMethod
+from prune_core.tasks import METRICS, encoding
 
 UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 
@@ -106,7 +105,7 @@ def arguments() -> argparse.Namespace:
 
 def mean_length(tokenizer: object, examples: Examples, options: argparse.Namespace) -> float:
     """Return the mean number of tokens per row."""
-    rows = tokens.encode(tokenizer, examples, options.max_length).inputs["input_ids"]
+    rows = encoding.encode(tokenizer, examples, options.max_length).inputs["input_ids"]
     return sum(map(len, rows)) / len(rows)
 
 

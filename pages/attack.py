@@ -14,16 +14,15 @@ from pages.sections import (
 from pages.widgets import frame, ui
 from prune_core import plots
 from prune_core.analysis import takeaways
-from prune_core.analysis.quantities import recipes
-from prune_core.data.examples import TASK_TYPES
+from prune_core.views.attack import recipes
 
 view = frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
-if view.models and view.kind != "classification":
+if view.models and not view.task_type.attackable:
     st.title("Attack", anchor=False)
     st.info(
         "These attacks try to change the predicted label, but the models of this study predict "
-        f"{TASK_TYPES[view.kind]}. See Compare, Layers and Drift for what pruning costs on clean "
+        f"{view.task_type.output}. See Compare, Layers and Drift for what pruning costs on clean "
         "data.",
         icon=":material/info:",
     )

@@ -6,14 +6,14 @@ import streamlit as st
 
 from pages.sections import label_order, paper_comparison, question_answers, tradeoff
 from pages.widgets import frame, ui
-from prune_core import formatting, plots
+from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import TABLES, available, summary
+from prune_core.analysis.quantities import summary
 
 view = frame.view()
-tables = {name: view.rows(name) for name in TABLES} if view.models else {}
-quantities = available(tables)
+tables = {name: view.rows(name) for name in views.TABLES} if view.models else {}
+quantities = views.quantities(tables)
 if not quantities:
     ui.empty(
         view.store,

@@ -31,11 +31,11 @@ QUESTION = (
     ),
 )
 FIELDS = PAIR if view.pairs else (SENTENCE,)
-FIELDS = QUESTION if view.kind == "span" else FIELDS
+FIELDS = QUESTION if view.task_type.asks_question else FIELDS
 VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
 # title of the field that may have an original to compare with: the context of a question
-CHANGED = FIELDS[1 if view.kind == "span" else 0][0]
+CHANGED = FIELDS[1 if view.task_type.asks_question else 0][0]
 if not view.models:
     ui.empty(
         view.store,
@@ -174,7 +174,7 @@ def predictions(outputs: dict[ComparedModel, dict]) -> None:
         ]
     )
     description = "Bars are the probabilities that each model assigns to each label."
-    if len(names) == 2 and view.kind == "classification":
+    if len(names) == 2 and view.task_type.is_single_label:
         description = (
             "One bar per model, from 50% towards the predicted label; the number is the "
             "probability of that label."
@@ -185,14 +185,14 @@ def predictions(outputs: dict[ComparedModel, dict]) -> None:
         "What does each model predict?",
         description,
         plots.probability_bars(
-            table, list(outputs), names, dark=view.dark, exclusive=view.kind == "classification"
+            table, list(outputs), names, dark=view.dark, exclusive=view.task_type.is_single_label
         ),
         key="inspect",
     )
     formula = (
-        "sigmoid of each logit, as labels are independent"
-        if view.kind == "multilabel"
-        else "softmax of the logits, $p_i=e^{z_i}/\\sum_j e^{z_j}$"
+        "softmax of the logits, $p_i=e^{z_i}/\\sum_j e^{z_j}$"
+        if view.task_type.is_single_label
+        else "sigmoid of each logit, as labels are independent"
     )
     ui.how_to_read(
         f"Probabilities are the {formula}. They are a model's confidence, not its accuracy. A bar "
@@ -290,7 +290,7 @@ checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models
 texts: list[str] = [text]
 pairs: list[Any] | None = None if pair is None else [pair]
 if original:
-    if view.kind == "span":
+    if view.task_type.asks_question:
         texts, pairs = [text] * 2, [pair, original]
     else:
         texts, pairs = [text, original], pairs and pairs * 2
@@ -306,7 +306,7 @@ for model, output in zip(models, results, strict=True):
         outputs[model] = output
 if not outputs:
     st.stop()
-changed = pair if pair is not None and view.kind == "span" else text
+changed = pair if pair is not None and view.task_type.asks_question else text
 sentences = [verdict(outputs)]
 if original:
     sentences.append(change_sentence(outputs, original, changed))
@@ -325,14 +325,14 @@ elif shown == VIEWS[2]:
     word_importance.gradients(view, subject)
 elif shown == VIEWS[3]:
     word_importance.attention(view, subject)
-elif view.kind == "span":
-    answers(outputs, pair or "")
-elif view.kind == "regression":
-    scores(outputs)
-elif view.kind == "token":
-    entities(outputs, text)
 else:
-    predictions(outputs)
+    displays = {
+        "probabilities": lambda: predictions(outputs),
+        "scores": lambda: scores(outputs),
+        "answers": lambda: answers(outputs, pair or ""),
+        "entities": lambda: entities(outputs, text),
+    }
+    displays[view.task_type.display]()
 st.caption(
     f"Inference took {formatting.seconds(sum(output['seconds'] for output in outputs.values()))} "
     f"for {formatting.plural(len(outputs), 'model')}."

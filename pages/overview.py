@@ -4,9 +4,9 @@ import streamlit as st
 
 from pages.sections import label_order
 from pages.widgets import frame, ui
-from prune_core import plots
+from prune_core import plots, views
 from prune_core.analysis import takeaways
-from prune_core.analysis.quantities import available, recipes
+from prune_core.views.attack import recipes
 
 view = frame.view()
 ABOUT = (
@@ -51,7 +51,7 @@ def introduction() -> None:
 def small_charts() -> None:
     """Draw accuracy, accuracy under attack and reconstruction error against sparsity."""
     tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
-    quantities = available(tables)
+    quantities = views.quantities(tables)
     attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
     shown = [quantities[key] for key in ("accuracy", *attacked, "error") if key in quantities]
     table = view.summary()

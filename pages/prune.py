@@ -11,15 +11,15 @@ from pages.sections import data_check as _data_check
 from pages.sections import data_source
 from pages.widgets import forms, frame, ui
 from prune_core import PruneError, formatting
-from prune_core.data.examples import TASK_TYPES
-from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.experiments import data_check, experiment
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.experiments.study import Sweep, bundled_studies, load
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import BASELINES, METHODS
 from prune_core.queue import jobs
-from prune_core.store.job import Status
+from prune_core.tasks import DEFAULT, TASK_TYPES
+from prune_core.tasks.known_tasks import KNOWN_TASKS
 
 view = frame.view()
 
@@ -137,7 +137,8 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
         st.caption(
-            f"Not available for models that predict {TASK_TYPES[kind]}: {', '.join(left_out)}."
+            f"Not available for models that predict {TASK_TYPES[kind].output}: "
+            f"{', '.join(left_out)}."
         )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
@@ -146,20 +147,24 @@ def plan_table(plan: list[experiment.Experiment], recompute: bool) -> tuple[int,
     """Show the runs with stages and estimates; return the new runs' number, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
     for run in plan:
-        seconds = sum(experiment.estimate_seconds(run).values())
-        old = None if recompute else view.store.find(run.key())
-        if old and old.study != run.study and old.status != Status.DONE:
-            old = None  # only finished runs of other studies are reused
-        disk = experiment.estimate_disk(run)
-        if not old:
+        stages = experiment.stages(run)
+        queued = None if recompute else view.store.find(experiment_key(run), run.study)
+        missing = stages if recompute else jobs.missing_stages(view.store, run)
+        if queued:
+            missing = []
+        seconds = sum(experiment.estimate_seconds(run)[stage] for stage in missing)
+        disk = experiment.estimate_disk(run) if "prune" in missing else 0.0
+        if missing:
             new, total, space = new + 1, total + seconds, space + disk
+        status = "new" if missing else "done"
         rows.append(
             {
                 "run": run.label,
-                "stages": " → ".join(experiment.stages(run)),
-                "estimate": formatting.approximate_seconds(seconds),
+                "new": " → ".join(missing),
+                "done": ", ".join(stage for stage in stages if stage not in missing),
+                "estimate": formatting.approximate_seconds(seconds) if missing else "",
                 "weights on disk": formatting.size(disk) if disk else "none",
-                "status": f"{old.status} as job {old.id}" if old else "new",
+                "status": f"{queued.status} as job {queued.id}" if queued else status,
             }
         )
     st.dataframe(
@@ -174,7 +179,7 @@ def plan_table(plan: list[experiment.Experiment], recompute: bool) -> tuple[int,
 
 def submit(plan: list[experiment.Experiment], recompute: bool) -> None:
     """Queue all runs and open the study."""
-    reused = sum(jobs.submit(view.store, run, recompute)[1] for run in plan)
+    reused = sum(not jobs.submit(view.store, run, recompute)[1] for run in plan)
     if reused:
         ui.show_message(
             f"{reused} of {formatting.plural(len(plan), 'run')} already existed; their results are "
@@ -220,9 +225,7 @@ try:
     methods = methods_form()
     st.markdown("#### 3 · Measures")
     checked, task = source.pop("check"), str(source["task"])
-    kind = source.pop("kind") or (
-        KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
-    )
+    kind = source.pop("kind") or (KNOWN_TASKS[task].kind if task in KNOWN_TASKS else DEFAULT)
     measures = forms.cards(
         fitting_measures(kind),
         "measure",

@@ -26,9 +26,10 @@ OPTIONS = {
     "ziplm": {"together": "units_per_step", "tries": "trials"},
     "block_drop": {"by": "criterion"},
 }
+COLUMNS: dict[str, dict[str, str]] = {}  # of tables
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
-# table -> {former column: current column}; `store.packed_rows` reads stored tables through it
+# table -> {former column: current column}; `store.former_rows` reads older stores through it
 COLUMNS = {
     "budget": {"said": "note", "off": "deviation", "turns": "trials"},
     "formats": {"form": "format"},
@@ -101,17 +102,6 @@ def current_name(name: str) -> str:
     return MEASURES.get(name, name)
 
 
-def former_name(name: str) -> str:
-    """The former name of a measure, stage or table, or the name itself."""
-    return next((former for former, current in MEASURES.items() if current == name), name)
-
-
-def current_columns(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row (column -> value) of a table, whose own name may be a former one, in current names."""
-    names = COLUMNS.get(current_name(table), {})
-    return {names.get(name, name): value for name, value in row.items()}
-
-
 def current_options(plugin: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a method or measure under their current names."""
     return current_keys(options, METHOD_OPTIONS | OPTIONS.get(plugin, {}))
@@ -128,20 +118,16 @@ def current_plugin(plugin: Mapping[str, Any]) -> dict[str, Any]:
     return {**plugin, "name": name, "options": current_options(name, plugin["options"])}
 
 
-def former_plugin(plugin: Mapping[str, Any]) -> dict[str, Any]:
-    """The reverse of `current_plugin`: keys of experiments are hashes of the former names."""
-    names = METHOD_OPTIONS | OPTIONS.get(plugin["name"], {})
-    former = {current: name for name, current in names.items()}
-    options = {former.get(name, name): value for name, value in plugin["options"].items()}
-    return {**plugin, "name": former_name(plugin["name"]), "options": options}
-
-
 def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
     """An experiment as plain data, under current names."""
     method = experiment.get("method")
+    if method:
+        method = current_plugin(method)
+        # stored since 2026-11-30; an option of every method that removes units
+        method.setdefault("removes", "units" if "keep_one_head" in method["options"] else "weights")
     return {
         **experiment,
-        "method": current_plugin(method) if method else None,
+        "method": method,
         "measures": [current_plugin(measure) for measure in experiment.get("measures") or ()],
     }
 

@@ -4,6 +4,7 @@ Methods and measures bring their own options and error messages. Nothing is writ
 a folder is given.
 """
 
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +14,16 @@ from typing import Any, TypeAlias
 import pandas as pd
 from torch import nn
 
-from .analysis import takeaways
+from . import tasks as task_types
+from . import views
 from .analysis.compared_models import ComparedModel
-from .data import in_memory, metrics, tasks
+from .data import in_memory
 from .data.examples import BINARY, Examples
 from .data.reading import ReadExamples
-from .data.tasks import Task
 from .errors import Cancelled, PruneError
-from .experiments.experiment import Experiment, order_measures
+from .experiments.experiment import Experiment, order_measures, stages
 from .experiments.run import prune_copy
-from .experiments.run import run as stages_of
+from .experiments.run import run as run_stages
 from .measures import MEASURES
 from .measures.adversarial_augmentation import check_augmentation
 from .measures.base import Pair
@@ -32,6 +33,9 @@ from .models.checkpoints.tokenizers import prepare_tokenizer
 from .models.devices import evaluation_mode, matrix_precision, seed_everything
 from .models.replay import sparsity_by_projection, task_type_of
 from .plugins import Report, Rows, build, no_report
+from .store.results import Results
+from .tasks import task_data
+from .tasks.task_data import Task
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
@@ -78,7 +82,7 @@ def prune(
         for text, label in zip(texts, text_labels, strict=True)
     ]
     sample = _examples(rows, model).examples
-    check_augmentation(chosen, task_type_of(model))
+    check_augmentation(chosen, task_type_of(model).name)
     with evaluation_mode(model), matrix_precision(tf32=False):
         verification.check_outputs(
             "The model", model, tokenizer, examples=sample, max_length=max_length
@@ -110,54 +114,20 @@ class Comparison:
 
     def figure(self, name: str, dark: bool = False) -> Any:
         """Return the chart of a measure as a plotly figure, as shown in the dashboard."""
-        from . import plots
-
         if name not in self.rows:
             raise PruneError(
                 f"There is no table {name!r} in this comparison; it has {', '.join(self.rows)}."
             )
-        charts = {
-            "reconstruction": lambda rows: plots.by_depth(rows, self.models, dark=dark),
-            "drift": lambda rows: plots.by_block(
-                rows, self.models, plots.SIMILARITIES[0], rows["pooling"].iloc[0], dark
-            ),
-            "attack": lambda rows: plots.success(rows, self.models, dark),
-            "cost": lambda rows: plots.cost_savings(rows, self.models, dark),
-            "accuracy": lambda rows: self._accuracy(dark),
-        }
+        charts = {key: view.charts for key, view in views.VIEWS.items() if view.charts}
         if name not in charts:
             names = ", ".join(key for key in charts if key in self.rows)
             raise PruneError(f"There is no chart for the table {name!r}; choose one of {names}.")
-        return charts[name](self.rows[name])
-
-    def _accuracy(self, dark: bool) -> Any:
-        from . import plots
-        from .analysis.quantities import available, summary
-
-        quantity = available({"accuracy": self.rows["accuracy"]})["accuracy"]
-        return plots.against_sparsity(
-            summary(self.rows, self.models, [quantity]), self.models, quantity, dark
-        )
+        return next(charts[name](self.rows, self.models, dark)).figure
 
     @property
     def takeaway(self) -> str:
         """Summary of the results: one or two sentences per measure, with intervals."""
-        summaries = {
-            "accuracy": takeaways.accuracy,
-            "reconstruction": takeaways.layers,
-            "drift": takeaways.drift,
-            "cost": takeaways.cost,
-        }
-        sentences = [
-            summarize(self.rows[name], self.models)
-            for name, summarize in summaries.items()
-            if name in self.rows
-        ]
-        if "attack" in self.rows:
-            sentences.append(
-                takeaways.attack(self.rows["attack"], self.rows["attack_example"], self.models)
-            )
-        return " ".join(filter(None, sentences))
+        return " ".join(views.takeaways(self.rows, self.models))
 
 
 def compare(
@@ -188,7 +158,7 @@ def compare(
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
     model, pruned = _unwrap(model), _unwrap(pruned)
     _checked(pruned, tokenizer)
-    tokenizer, kind = _checked(model, tokenizer), task_type_of(model)
+    tokenizer, kind = _checked(model, tokenizer), task_type_of(model).name
     for measure in chosen:
         if kind not in measure.kinds:
             raise PruneError(
@@ -202,7 +172,7 @@ def compare(
         names,
         sample,
         evaluation=sample,
-        metric=metrics.metric_for(kind, len(names), metric, labelled=sample.labels is not None),
+        metric=task_types.metric_for(kind, len(names), metric, labelled=sample.labels is not None),
     )
     models = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
     memo: dict[Any, Any] = {}
@@ -251,15 +221,20 @@ def run(
 ) -> Rows:
     """Run an experiment in this process and return its tables.
 
-    The pruned checkpoint is saved only if a folder is given.
+    The pruned checkpoint and the tables are saved only if a folder is given: in `checkpoint` and
+    in one folder per stage.
     """
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(folder) if folder else Path(scratch)
         output.mkdir(parents=True, exist_ok=True)
         experiment = replace(experiment, keep="full" if folder else "none")
+        names = stages(experiment)
+        results = Results(output, {name: name for name in names})
+        for name in names:  # of an earlier run
+            shutil.rmtree(results.folder(name), ignore_errors=True)
         return {
             name: rows
-            for stage in stages_of(experiment, output, report)
+            for stage in run_stages(experiment, results, Path(scratch), report)
             for name, rows in stage.rows.items()
         }
 
@@ -303,8 +278,8 @@ def _examples(data: Any, model: Any, options: Mapping[str, Any] | None = None) -
     if isinstance(data, Examples):
         return ReadExamples(data, [])
     table, source = in_memory.read_table(data, options)
-    return tasks.examples_of(
-        table, source, loading.label_names(model.config), kind=task_type_of(model)
+    return task_data.examples_of(
+        table, source, loading.label_names(model.config), kind=task_type_of(model).name
     )
 
 

@@ -192,6 +192,7 @@ class Method(Options):
 
     paper: ClassVar[str] = ""
     labelled: ClassVar[bool] = False  # whether calibration examples need labels
+    removes: ClassVar[str] = "weights"  # or "units": whole heads and neurons
     sparsity: float = option(0.5, "Fraction of the encoder's weights to remove", low=0.0, high=0.99)
     distil: float = option(
         0.0,

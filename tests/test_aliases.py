@@ -1,23 +1,23 @@
 """Former names of measures, options, tables, commands, keys of files and links keep working."""
 
 import json
+import sqlite3
 from dataclasses import fields
 from pathlib import Path
 
 import fakes
-import pandas as pd
 import pytest
 from test_cli import run
 from test_measures import COLUMNS
 
 from prune_core import aliases
-from prune_core.distributed import shards
 from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.experiments.study import Sweep, load
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build
-from prune_core.store import packed_rows
+from prune_core.store import former_rows, schema
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
@@ -84,9 +84,7 @@ def test_an_experiment_under_former_names_is_the_same_with_the_same_key():
             build(MEASURES, "attack", {"protected_words": "good", "examples": 3}),
         ),
     )
-    assert former == current and former.key() == current.key()
-    names = [aliases.former_plugin(measure)["name"] for measure in current.to_dict()["measures"]]
-    assert names == ["forms", "doctor", "drift", "attack"]
+    assert former == current and experiment_key(former) == experiment_key(current)
 
 
 def test_a_study_file_with_former_keys_is_read(tmp_path):
@@ -104,21 +102,43 @@ def test_a_study_file_with_former_keys_is_read(tmp_path):
 
 
 def test_tables_and_stages_of_an_older_store_have_current_names(home):
-    store = Store()
     plan = {
         **Experiment.from_dict(FORMER).to_dict(),
         **FORMER,
         "measures": [{"name": "forms", "options": {}}],
     }
-    id = store.submit(plan, "old", "key", "study", "cpu", estimate=1.0)
-    frame = pd.DataFrame([{"model": "dense", "form": "ONNX int8"}])
-    store.add_rows(id, {"forms": frame}, "forms", seconds=1.0, facts={})
-    job = store.job(id)
-    assert job.done == ("formats",) and job.seconds == {"formats": 1.0}
+    table = {
+        "kinds": {"model": "any", "form": "any"},
+        "rows": [{"model": "dense", "form": "ONNX int8"}],
+    }
+    home.mkdir()
+    db = sqlite3.connect(home / schema.FILE)
+    db.executescript(";".join(schema.MIGRATIONS[:2]))
+    db.execute(
+        "INSERT INTO job (study, label, key, experiment, device, status, created, done, seconds) "
+        "VALUES ('S', 'old', 'k', ?, 'cpu', 'failed', 1.0, '[\"prune\", \"forms\"]', "
+        "'{\"forms\": 1.0}')",
+        (json.dumps(plan),),
+    )
+    for name in ("prune", "forms"):
+        db.execute("INSERT INTO rows VALUES (1, ?, ?)", (name, json.dumps(table)))
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+    weights = home / "jobs" / "1" / "checkpoint"
+    weights.mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    store = Store()
+    job = store.job(1)
+    assert job.done == ("prune", "formats") and job.seconds == {"formats": 1.0}
     assert job.experiment["measures"][0]["name"] == "formats"
-    assert store.tables(id) == ["formats"] == list(store.records(id))
-    assert store.rows("formats", [id])["format"].tolist() == ["ONNX int8"]
-    json.dumps(job.experiment)
+    assert store.tables(1) == ["prune", "formats"] == list(store.records(1))
+    assert store.rows("formats", [1])["format"].tolist() == ["ONNX int8"]
+    assert (store.weights(job) / "config.json").is_file() and store.has_weights(1)
+    [backup] = home.glob("*.version2.sqlite")
+    copy = sqlite3.connect(backup)
+    assert copy.execute("SELECT COUNT(*) FROM rows").fetchone() == (2,)
+    copy.close()
 
 
 def test_every_column_alias_names_a_column_of_its_table():
@@ -129,22 +149,10 @@ def test_every_column_alias_names_a_column_of_its_table():
 
 
 @pytest.mark.parametrize("table", aliases.COLUMNS)
-def test_tables_with_former_columns_are_read_under_current_names(home, tmp_path, table):
+def test_tables_with_former_columns_are_read_under_current_names(table):
     renamed = aliases.COLUMNS[table]
-    former = pd.DataFrame([dict.fromkeys(renamed, 1.0)])
-    store, name = Store(), aliases.former_name(table)
-    id = store.submit(
-        Experiment.from_dict(FORMER).to_dict(), "old", "key", "study", "cpu", estimate=1.0
-    )
-    store.add_rows(id, {name: former}, name, seconds=1.0, facts={})
-    columns = set(store.rows(table, [id]))
-    assert set(renamed.values()) <= columns and not set(renamed) & columns
-    assert store.records(id)[table] == [dict.fromkeys(renamed.values(), 1.0)]
-    file = tmp_path / "rows" / f"{name}.json"
-    file.parent.mkdir()
-    file.write_bytes(packed_rows.to_json(former))
-    shard_tables = shards._read_tables(tmp_path)
-    assert {name: list(rows) for name, rows in shard_tables.items()} == {table: [*renamed.values()]}
+    stored = {"kinds": dict.fromkeys(renamed, "float64"), "rows": [dict.fromkeys(renamed, 1.0)]}
+    assert list(former_rows.decode(table, json.dumps(stored))) == [*renamed.values()]
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from prune_core.analysis.compared_models import ComparedModel
 from prune_core.attacks.budget import AttackBudget, BudgetExceeded, Clock, ProgressReporter
 from prune_core.attacks.catalogue import CATALOGUE, WORDS, missing
 from prune_core.data.examples import Examples
-from prune_core.data.tasks import Task
 from prune_core.measures.attack import Attack, summarize
 from prune_core.plugins import no_report
+from prune_core.tasks.task_data import Task
 
 NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]
 

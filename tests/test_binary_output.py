@@ -16,14 +16,13 @@ from prune_core.analysis import deployment_check, evidence, policy, takeaways, w
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.label_order import better_order
 from prune_core.cli.arguments import main
-from prune_core.data import tasks
 from prune_core.data.examples import BINARY, DataSource
-from prune_core.data.metrics import METRICS, metric_for, metrics_of
 from prune_core.measures.accuracy import summary
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference.predict import predict
 from prune_core.statistics import mcnemar, paired_difference, wilson
 from prune_core.store.store import Store
+from prune_core.tasks import METRICS, metric_for, metrics_of, task_data
 
 TEXTS = [f"{text} {i}" for i in range(5) for text in tiny.SENTENCES]
 
@@ -63,7 +62,7 @@ def alternating(no: object, yes: object) -> list:
     ],
 )
 def test_labels_of_two_values_are_read_as_0_and_1(no: object, yes: object, tmp_path: Path) -> None:
-    task = tasks.load(
+    task = task_data.load(
         DataSource(write_data(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
     )
     assert task.evaluation.binary and task.evaluation.sample(5, 0).binary
@@ -74,7 +73,7 @@ def test_labels_of_two_values_are_read_as_0_and_1(no: object, yes: object, tmp_p
 
 def test_other_numbers_are_scores_and_other_words_need_a_mapping(tmp_path: Path) -> None:
     for no, yes in ((0, 5), (-1, 1), (1, 2), (0.0, 0.5)):
-        task = tasks.load(
+        task = task_data.load(
             DataSource(write_data(tmp_path, alternating(no, yes))),
             ("LABEL_0",),
             0,
@@ -86,8 +85,8 @@ def test_other_numbers_are_scores_and_other_words_need_a_mapping(tmp_path: Path)
         assert set(task.evaluation.labels) == {no, yes}
     file = write_data(tmp_path, alternating("blue", "red"))
     with pytest.raises(PruneError, match="--labels 'blue=label 0,red=label 1'"):
-        tasks.load(DataSource(file), ("LABEL_0",), 0, kind="regression")
-    mapped = tasks.load(
+        task_data.load(DataSource(file), ("LABEL_0",), 0, kind="regression")
+    mapped = task_data.load(
         DataSource(file, labels="blue=label 1,red=0"), ("LABEL_0",), 0, kind="regression"
     )
     assert mapped.evaluation.binary
@@ -95,7 +94,7 @@ def test_other_numbers_are_scores_and_other_words_need_a_mapping(tmp_path: Path)
     assert mapped.label_map == {"blue": 1, "red": 0}
     for value, message in ((1, "every score is 1.0"), ("yes", "every label is 1")):
         with pytest.raises(PruneError, match=message):
-            tasks.load(
+            task_data.load(
                 DataSource(write_data(tmp_path, [value] * len(TEXTS))),
                 ("LABEL_0",),
                 0,
@@ -131,7 +130,7 @@ def test_every_metric_can_be_selected() -> None:
 @pytest.mark.parametrize("problem_type", [None, "single_label_classification", "regression"])
 def test_metrics_match_scikit_learn(problem_type: str | None, tmp_path: Path) -> None:
     model, tokenizer = binary_model(problem_type), tiny.tokenizer()
-    examples = tasks.training_examples(
+    examples = task_data.training_examples(
         DataSource(write_data(tmp_path, alternating(0, 1))), ("x",), "regression"
     )
     result = predict(model, tokenizer, examples, batch_size=7)
@@ -206,7 +205,7 @@ def store(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture) -> Store:
     """A dense and two pruned runs of a binary classifier with one output."""
     model, tokenizer = binary_model(), tiny.tokenizer()
     loading.save(model, tokenizer, tmp_path / "model")
-    examples = tasks.training_examples(
+    examples = task_data.training_examples(
         DataSource(write_data(tmp_path, alternating(0, 1))), ("x",), "regression"
     )
     predicted = predict(
@@ -343,7 +342,7 @@ def test_fine_tuning_with_squared_error_saves_problem_type_regression(tmp_path: 
 
 
 def test_a_multi_label_model_with_one_label_reads_0_and_1(tmp_path: Path) -> None:
-    task = tasks.load(
+    task = task_data.load(
         DataSource(write_data(tmp_path, alternating(0, 1))), ("toxic",), 0, kind="multilabel"
     )
     labels = [each[0] for each in task.evaluation.labels]

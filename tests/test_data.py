@@ -13,11 +13,12 @@ import tiny
 import torch
 
 from prune_core import PruneError
-from prune_core.data import tables, tasks, tokens
+from prune_core.data import tables
 from prune_core.data.delimited import Dialect
 from prune_core.data.encodings import decode
 from prune_core.data.examples import DataSource
-from prune_core.data.known_tasks import KNOWN_TASKS
+from prune_core.tasks import encoding, task_data
+from prune_core.tasks.known_tasks import KNOWN_TASKS
 
 LABELS = ("negative", "positive")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -46,7 +47,7 @@ def reviews(count: int = 12) -> list[dict]:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_every_format_gives_the_same_examples(tmp_path: Path, name: str) -> None:
-    task = tasks.load(DataSource(write_table(tmp_path, reviews(), name)), LABELS)
+    task = task_data.load(DataSource(write_table(tmp_path, reviews(), name)), LABELS)
     both = sorted(task.calibration.texts + task.evaluation.texts)
     assert both == sorted(row["text"] for row in reviews())
     assert not set(task.calibration.texts) & set(task.evaluation.texts)
@@ -61,14 +62,16 @@ def test_columns_can_be_selected_and_labels_can_be_words(tmp_path: Path) -> None
         {"a": LONG, "b": f"second {i}", "mood": ("Positive", "negative")[i % 2]} for i in range(9)
     ]
     path = write_table(tmp_path, rows)
-    task = tasks.load(DataSource(path, text="a", text_pair="b", label="mood"), LABELS)
+    task = task_data.load(DataSource(path, text="a", text_pair="b", label="mood"), LABELS)
     assert task.evaluation.pairs and task.evaluation.pairs[0].startswith("second")
     assert set(task.evaluation.labels) == {0, 1}
 
 
 def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
     calibration = write_table(tmp_path, [{"text": LONG}, {"text": "short"}], "calibration.jsonl")
-    task = tasks.load(DataSource(write_table(tmp_path, reviews()), calibration=calibration), LABELS)
+    task = task_data.load(
+        DataSource(write_table(tmp_path, reviews()), calibration=calibration), LABELS
+    )
     assert task.calibration.texts == [LONG, "short"] and task.calibration.labels is None
     assert len(task.evaluation) == 12
 
@@ -110,7 +113,7 @@ def test_invalid_rows_and_options_raise(
     tmp_path: Path, rows: list[dict], source: dict, message: str
 ) -> None:
     with pytest.raises(PruneError, match=message.replace("\\\\", "\\")):
-        tasks.load(DataSource(write_table(tmp_path, rows), **source), LABELS)
+        task_data.load(DataSource(write_table(tmp_path, rows), **source), LABELS)
 
 
 def test_rows_without_a_text_or_label_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_rows_without_a_text_or_label_are_dropped_and_counted(tmp_path: Path) ->
         {"text": "NA", "label": 1},
         {"text": "null", "label": 0},
     ]
-    task = tasks.load(DataSource(write_table(tmp_path, rows)), LABELS)
+    task = task_data.load(DataSource(write_table(tmp_path, rows)), LABELS)
     texts = task.calibration.texts + task.evaluation.texts
     assert len(texts) == 42 and {"NA", "null"} <= set(texts)
     assert {"1 row without a text left out.", "2 rows without a label left out."} <= set(task.notes)
@@ -132,7 +135,7 @@ def test_rows_without_a_text_or_label_are_dropped_and_counted(tmp_path: Path) ->
     "columns", [{"text": LONG}, {"text": LONG, "label": -1}, {"text": LONG, "label": None}]
 )
 def test_unlabelled_data_is_supported(tmp_path: Path, columns: dict) -> None:
-    task = tasks.load(DataSource(write_table(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
+    task = task_data.load(DataSource(write_table(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
     assert task.evaluation.labels is None
     assert task.metric == "same_label"
     assert any("compared with the dense" in note for note in task.notes)
@@ -287,7 +290,7 @@ def test_json_lines_nested_fields_and_squad_are_read(tmp_path: Path) -> None:
             json.dumps({"input": {"text": LONG}, "gold": {"label": i % 2}}) + "\n" for i in range(9)
         )
     )
-    assert tasks.load(
+    assert task_data.load(
         DataSource(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS
     ).evaluation.labels
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
@@ -315,14 +318,15 @@ def test_excel_arrow_and_saved_dataset_folders_are_read(tmp_path: Path) -> None:
     data.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.arrow").write_bytes(next((tmp_path / "one").glob("*.arrow")).read_bytes())
     for name, rows in (("one", 12), ("both", 18), ("a.parquet", 12), ("a.arrow", 12)):
-        task = tasks.load(DataSource(str(tmp_path / name)), LABELS)
+        task = task_data.load(DataSource(str(tmp_path / name)), LABELS)
         assert len(task.calibration) + len(task.evaluation) == rows
         assert task.label_map == {
             "negative": 0,
             "positive": 1,
         }  # by name: the dataset has the reverse order
     assert (
-        len(tasks.load(DataSource(str(tmp_path / "both"), split="train"), LABELS).evaluation) == 8
+        len(task_data.load(DataSource(str(tmp_path / "both"), split="train"), LABELS).evaluation)
+        == 8
     )
 
 
@@ -337,17 +341,17 @@ def test_splits_are_selected_by_a_split_column(name, tmp_path):
     write.get(name[1:], lambda: rows.to_json(path, orient="records", lines=name.endswith("l")))()
     selected = tables.read(path, part="test").rows
     assert len(selected) == 12 and set(selected["Split"]) == {"test"}
-    task = tasks.load(DataSource(path), LABELS)
+    task = task_data.load(DataSource(path), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 12)
     assert "Split 'train' is used for calibration and 'test' for evaluation" in " ".join(task.notes)
     assert (
-        len(tasks.training_examples(DataSource(path), LABELS))
-        == len(tasks.evaluation_examples(DataSource(path), LABELS))
+        len(task_data.training_examples(DataSource(path), LABELS))
+        == len(task_data.evaluation_examples(DataSource(path), LABELS))
         == 12
     )
-    assert tasks.load(DataSource(path, split="test"), LABELS).evaluation == task.evaluation
+    assert task_data.load(DataSource(path, split="test"), LABELS).evaluation == task.evaluation
     assert (
-        len(tasks.load(DataSource(path, split="train"), LABELS).evaluation) == 8
+        len(task_data.load(DataSource(path, split="train"), LABELS).evaluation) == 8
     )  # a third is used for calibration
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
@@ -380,11 +384,11 @@ def test_a_hub_dataset_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> Non
         "load_dataset",
         lambda path, config, split: dataset if split == "train" else dataset.select(range(6)),
     )
-    task = tasks.load(DataSource("someone/reviews", config="en"), LABELS)
+    task = task_data.load(DataSource("someone/reviews", config="en"), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 6)
     assert "split 'test'" in " ".join(task.notes)
     assert (
-        len(tasks.load(DataSource("someone/reviews", split="train"), LABELS).evaluation) == 8
+        len(task_data.load(DataSource("someone/reviews", split="train"), LABELS).evaluation) == 8
     )  # a third is used for calibration, as train cannot serve for both
     hub._splits.cache_clear()
 
@@ -437,16 +441,16 @@ def test_labels_that_do_not_match_the_model_raise(tmp_path: Path) -> None:
     with pytest.raises(
         PruneError, match=r"The file has 4 .*World.* the model 2 labels \(negative, positive\)"
     ):
-        tasks.load(DataSource(write_table(tmp_path, rows)), LABELS)
+        task_data.load(DataSource(write_table(tmp_path, rows)), LABELS)
 
 
 def test_an_unreachable_hub_raises() -> None:
     with pytest.raises(PruneError, match="sst2: the Hub cannot be reached"):
-        tasks.load(DataSource("sst2"), LABELS)
+        task_data.load(DataSource("sst2"), LABELS)
 
 
 def test_demo_data_is_unique_balanced_and_large_enough() -> None:
-    task = tasks.load(DataSource(), LABELS)
+    task = task_data.load(DataSource(), LABELS)
     assert len(task.calibration) == 256 and len(task.calibration) + len(task.evaluation) >= 600
     texts = task.calibration.texts + task.evaluation.texts
     assert len(set(texts)) == len(texts) and all(5 <= len(text.split()) <= 40 for text in texts)
@@ -455,7 +459,7 @@ def test_demo_data_is_unique_balanced_and_large_enough() -> None:
 
 
 def test_samples_are_seeded_and_keep_their_order() -> None:
-    pool = tasks.load(DataSource(), LABELS).evaluation
+    pool = task_data.load(DataSource(), LABELS).evaluation
     first, repeated, other = (pool.sample(20, seed) for seed in (1, 1, 2))
     assert first == repeated != other and len(first) == 20
     assert [pool.texts.index(text) for text in first.texts] == sorted(
@@ -465,7 +469,7 @@ def test_samples_are_seeded_and_keep_their_order() -> None:
 
 def test_batches_contain_every_example_once_with_little_padding() -> None:
     batches = list(
-        tokens.batches(
+        encoding.batches(
             tiny.tokenizer(), tiny.examples(3), 5, max_length=64, device=torch.device("cpu")
         )
     )
@@ -474,7 +478,7 @@ def test_batches_contain_every_example_once_with_little_padding() -> None:
     assert padding < 0.1 * sum(batch["attention_mask"].numel() for batch, _ in batches)
     truncated = next(
         iter(
-            tokens.batches(
+            encoding.batches(
                 tiny.tokenizer(), tiny.examples(), 12, max_length=6, device=torch.device("cpu")
             )
         )
@@ -484,23 +488,23 @@ def test_batches_contain_every_example_once_with_little_padding() -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real datasets are not next to this checkout")
 def test_real_datasets_load() -> None:
-    task = tasks.load(DataSource(str(SHARED / "sst2" / "validation.parquet")), LABELS)
+    task = task_data.load(DataSource(str(SHARED / "sst2" / "validation.parquet")), LABELS)
     assert len(task.calibration) + len(task.evaluation) == 872
-    news = tasks.load(
+    news = task_data.load(
         DataSource(str(SHARED / "ag_news" / "test.parquet")), KNOWN_TASKS["ag_news"].labels
     )
     assert set(news.evaluation.labels) == {0, 1, 2, 3}
     pairs = DataSource(
         str(SHARED / "mrpc" / "test.parquet"), text="sentence1", text_pair="sentence2"
     )
-    assert tasks.load(pairs, KNOWN_TASKS["mrpc"].labels).evaluation.pairs
+    assert task_data.load(pairs, KNOWN_TASKS["mrpc"].labels).evaluation.pairs
 
 
 def test_nested_fields_are_flattened_into_dotted_columns(tmp_path: Path) -> None:
     rows = [{"tweet": {"text": f"fine phone {i}"}, "user": {"label": i % 2}} for i in range(9)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert list(tables.read(str(tmp_path / "a.jsonl")).rows) == ["tweet.text", "user.label"]
-    task = tasks.load(
+    task = task_data.load(
         DataSource(str(tmp_path / "a.jsonl")), LABELS
     )  # columns detected by their content
     assert task.evaluation.texts[0].startswith("fine phone") and task.evaluation.labels
@@ -669,7 +673,7 @@ def test_files_with_one_word_per_line_or_row_are_grouped_into_sentences(
     assert table.rows["tokens"].tolist() == SENTENCES and description in table.description
     assert table.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]]
     assert table.rows.index.name == "line"
-    task = tasks.load(
+    task = task_data.load(
         DataSource(str(tmp_path / name), calibration=str(tmp_path / name)),
         tiny.TAGS + ("B-LOC",),
         kind="token",

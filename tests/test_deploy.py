@@ -17,10 +17,10 @@ from prune_core.analysis.calibration import signed_root, squared_calibration_err
 from prune_core.analysis.evidence import Evidence
 from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
-from prune_core.data.metrics import METRICS
 from prune_core.statistics import paired_bounds, proportion_bounds, quantile_bounds
 from prune_core.store.job import Job
 from prune_core.store.store import Store
+from prune_core.tasks import METRICS, TASK_TYPES
 
 REPETITIONS = 1000
 TEXTS = [f"a film of {'many ' * (i % 30)}words" for i in range(2000)]
@@ -29,7 +29,7 @@ EMPTY = pd.DataFrame()
 
 def job(**facts) -> Job:
     plan = {
-        "method": {"name": "magnitude", "options": {"sparsity": 0.5}},
+        "method": {"name": "magnitude", "options": {"sparsity": 0.5}, "removes": "weights"},
         "source": {"task": "demo"},
         "seed": 0,
     }
@@ -390,7 +390,7 @@ def test_slices_by_keyword_label_and_column(tmp_path):
     masks = slices.slice_masks(
         rows,
         ["length", "label", "keyword:not", "column:source"],
-        "classification",
+        TASK_TYPES["classification"],
         names=["no", "yes"],
         source={"task": str(file)},
     )
@@ -409,7 +409,7 @@ def test_slices_by_keyword_label_and_column(tmp_path):
         slices.slice_masks(
             rows,
             ["keyword:nobody"],
-            "classification",
+            TASK_TYPES["classification"],
             names=["no", "yes"],
             source={"task": str(file)},
         )

@@ -88,7 +88,7 @@ def test_deleted_weights_are_repruned_bit_for_bit(keep, dense, tmp_path, capsys)
         *("--evaluation-size", 20),
     ]
     assert run("run", *options, "--measure", "accuracy", "--keep", keep) == 0
-    store, folder = Store(), Store().folder(1) / "checkpoint"
+    store, folder = Store(), Store().weights(Store().job(1))
     assert store.has_weights(1) == (keep != "none")
     assert (folder / "model.safetensors").is_file() == (keep == "full")
     first = bits(loading.load(str(folder))[0]) if keep != "none" else None
@@ -136,7 +136,7 @@ def test_an_export_has_a_model_card_for_the_hub(case, tmp_path, capsys) -> None:
 def test_a_saved_difference_can_be_used_as_a_checkpoint(dense, tmp_path, capsys) -> None:
     options = ("--evaluation-size", 20, "--measure", "accuracy")
     assert run("run", "--checkpoint", dense, "--method", "magnitude", *options) == 0
-    saved = Store().folder(1) / "checkpoint"
+    saved = Store().weights(Store().job(1))
     assert run("run", "--checkpoint", saved, *options) == 0, capsys.readouterr().err
     first, second = (Store().records(id)["accuracy"][0]["score"] for id in (1, 2))
     assert first == second

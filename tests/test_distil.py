@@ -10,10 +10,9 @@ from test_seeds import assert_declared
 
 from prune_core import PruneError, errors
 from prune_core.analysis.compared_models import models_of
-from prune_core.data import tasks
 from prune_core.data.examples import DataSource
-from prune_core.data.tokens import batches
 from prune_core.experiments.experiment import Experiment, estimate_seconds
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.measures.adversarial_augmentation import AdversarialAugmentation, check_augmentation
 from prune_core.methods import METHODS
 from prune_core.models import replay
@@ -22,6 +21,8 @@ from prune_core.plugins import build, no_report
 from prune_core.pruning import distillation, pipeline
 from prune_core.queue import jobs
 from prune_core.store.store import Store
+from prune_core.tasks import task_data
+from prune_core.tasks.encoding import batches
 
 
 def distilled(family="bert", kind="classification", method="magnitude", minutes=1.0, **options):
@@ -116,10 +117,11 @@ def test_distillation_changes_key_label_and_estimate(monkeypatch):
         Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, "distil": minutes}))
         for minutes in (0, 3)
     )
-    assert plain.key() != distilled_experiment.key()
+    assert experiment_key(plain) != experiment_key(distilled_experiment)
     assert distilled_experiment.label == "AKR 90% · distilled 3 min"
     assert plain.label == "AKR 90%"
-    assert plain.key() == Experiment(method=build(METHODS, "akr", {"sparsity": 0.9})).key()
+    same = Experiment(method=build(METHODS, "akr", {"sparsity": 0.9}))
+    assert experiment_key(plain) == experiment_key(same)
     assert (
         estimate_seconds(distilled_experiment)["prune"] == estimate_seconds(plain)["prune"] + 180
     ), "the estimate must include the minutes"
@@ -200,7 +202,7 @@ def test_adversarial_option_changes_the_key_only_with_distillation():
     ]
     assert experiments[1].label == "AKR 90% · distilled 3 min with adversarial examples"
     distilled_key, augmented_key, pruned_key, unused_option_key = (
-        experiment.key() for experiment in experiments
+        experiment_key(experiment) for experiment in experiments
     )
     assert len({distilled_key, augmented_key, pruned_key}) == 3 and unused_option_key == pruned_key
 
@@ -227,7 +229,7 @@ def test_adversarial_examples_need_textattack(monkeypatch):
 
 def test_adversarial_examples_flip_correct_predictions_of_the_pruned_model():
     dense, tokenizer = loading.load("demo")
-    sample = tasks.load(
+    sample = task_data.load(
         DataSource(), loading.label_names(dense.config), 0, kind="classification"
     ).calibration.sample(24, 0)
     encoded = [*batches(tokenizer, sample, 8, max_length=64, device=torch.device("cpu"))]

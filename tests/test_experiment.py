@@ -17,9 +17,12 @@ from prune_core.data.examples import DataSource
 from prune_core.experiments import content_hashes
 from prune_core.experiments.experiment import Experiment, stages
 from prune_core.experiments.run import run
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build, no_report
+from prune_core.store.results import Results
+from prune_core.store.tables import write_table
 from prune_core.versions import versions
 
 
@@ -37,11 +40,13 @@ def calls(tmp_path, monkeypatch):
     return lambda: (tmp_path / "calls").read_text().split() if (tmp_path / "calls").exists() else []
 
 
-def rows(experiment, folder, done=()):
-    return {
-        stage.name: stage.rows[stage.name]
-        for stage in run(experiment, folder, no_report, done=done)
-    }
+def run_in(folder, experiment, report=no_report):
+    results = Results(folder, {name: name for name in stages(experiment)})
+    return run(experiment, results, folder, report)
+
+
+def rows(experiment, folder):
+    return {stage.name: stage.rows[stage.name] for stage in run_in(folder, experiment)}
 
 
 @pytest.mark.parametrize("name", [None, *METHODS])
@@ -51,26 +56,32 @@ def test_an_experiment_round_trips_through_json(name):
         method=method, measures=tuple(kind() for kind in MEASURES.values()), seed=3, study="a"
     )
     copy = Experiment.from_dict(json.loads(json.dumps(experiment.to_dict())))
-    assert copy == experiment and copy.key() == experiment.key() and copy.label == experiment.label
+    assert (
+        copy == experiment
+        and experiment_key(copy) == experiment_key(experiment)
+        and copy.label == experiment.label
+    )
 
 
 def test_the_key_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = fakes.experiment().key()
+    before = experiment_key(fakes.experiment())
     (tmp_path / "new").touch()
-    assert fakes.experiment().key() == before
+    assert experiment_key(fakes.experiment()) == before
 
 
 def test_the_key_changes_with_what_determines_the_rows(tmp_path):
     experiment = fakes.experiment()
-    assert fakes.experiment(study="another").key() == experiment.key()
-    assert fakes.experiment(seed=1).key() != experiment.key()
-    assert fakes.experiment(method=fakes.Halve(sparsity=0.6)).key() != experiment.key()
+    assert experiment_key(fakes.experiment(study="another")) == experiment_key(experiment)
+    assert experiment_key(fakes.experiment(seed=1)) != experiment_key(experiment)
+    assert experiment_key(fakes.experiment(method=fakes.Halve(sparsity=0.6))) != experiment_key(
+        experiment
+    )
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    before = experiment_on(file).key()
+    before = experiment_key(experiment_on(file))
     file.write_text("text,label\na,0\nb,1\n")
-    assert experiment_on(file).key() != before
+    assert experiment_key(experiment_on(file)) != before
 
 
 def experiment_on(file):
@@ -80,9 +91,9 @@ def experiment_on(file):
 def test_the_key_ignores_the_modification_time_of_a_file(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    before = experiment_on(file).key()
+    before = experiment_key(experiment_on(file))
     os.utime(file, (1, 1))
-    assert experiment_on(file).key() == before
+    assert experiment_key(experiment_on(file)) == before
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "new"])
@@ -92,14 +103,14 @@ def test_the_key_changes_with_the_content_at_equal_size_and_time(tmp_path, monke
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
     os.utime(file, (1, 1))
-    before = experiment_on(file).key()
+    before = experiment_key(experiment_on(file))
     if cached:
         time.sleep(0.05)  # longer than a tick of the file system's clock
     file.write_text("text,label\nb,0\n")
     os.utime(file, (1, 1))
-    assert experiment_on(file).key() != before
+    assert experiment_key(experiment_on(file)) != before
     file.write_text("text,label\na,0\n")
-    assert experiment_on(file).key() == before
+    assert experiment_key(experiment_on(file)) == before
 
 
 def test_a_file_is_hashed_once(tmp_path, monkeypatch):
@@ -228,17 +239,20 @@ class Reader(fakes.Draw):
 
 def test_a_measure_reads_the_same_rows_if_the_other_was_done_before(tmp_path):
     experiment = fakes.experiment(fakes.Hungry(fits=64), Reader())
-    done = {stage.name: stage.rows for stage in run(experiment, tmp_path, no_report)}
+    done = {stage.name: stage.rows for stage in run_in(tmp_path, experiment)}
     assert done["draw"]["draw"].equals(done["hungry"]["hungry"])
-    known = {"hungry": pd.DataFrame([{"batch": 7}])}
-    (last,) = run(experiment, tmp_path, no_report, done=["prune", "hungry"], known=known)
+    shutil.rmtree(tmp_path / "draw")
+    write_table(pd.DataFrame([{"batch": 7}]), tmp_path / "hungry" / "hungry.parquet")
+    (last,) = run_in(tmp_path, experiment)
     assert last.rows["draw"]["batch"].tolist() == [7]
 
 
 def test_an_experiment_gives_the_same_rows_when_resumed(tmp_path, calls):
     experiment = fakes.experiment(fakes.Draw(), fakes.Hungry(fits=64))
     first, second = rows(experiment, tmp_path / "a"), rows(experiment, tmp_path / "b")
-    resumed = rows(experiment, tmp_path / "a", done=["prune"])
+    for name in ("draw", "hungry"):
+        shutil.rmtree(tmp_path / "a" / name)
+    resumed = rows(experiment, tmp_path / "a")
     pd.testing.assert_frame_equal(first["draw"], second["draw"])
     pd.testing.assert_frame_equal(first["draw"], resumed["draw"])
     assert list(resumed) == ["draw", "hungry"] and calls().count("prune") == 2
@@ -246,7 +260,25 @@ def test_an_experiment_gives_the_same_rows_when_resumed(tmp_path, calls):
 
 
 def test_a_missing_checkpoint_is_pruned_again(tmp_path):
-    assert list(rows(fakes.experiment(), tmp_path, done=["prune"])) == ["prune", "draw"]
+    experiment = fakes.experiment()
+    assert list(rows(experiment, tmp_path)) == ["prune", "draw"]
+    assert not rows(experiment, tmp_path), "nothing is missing"
+    shutil.rmtree(tmp_path / "checkpoint")
+    assert not rows(experiment, tmp_path), "no measure needs the weights"
+    shutil.rmtree(tmp_path / "draw")
+    assert list(rows(experiment, tmp_path)) == ["prune", "draw"]
+
+
+def test_measures_of_other_weights_are_not_added(tmp_path):
+    experiment = fakes.experiment()
+    rows(experiment, tmp_path)
+    for name in ("checkpoint", "draw"):
+        shutil.rmtree(tmp_path / name)
+    record = json.loads((tmp_path / "prune" / "record.json").read_text())
+    record["facts"]["weights"] = "other"
+    (tmp_path / "prune" / "record.json").write_text(json.dumps(record))
+    with pytest.raises(PruneError, match="re-pruned weights differ"):
+        rows(experiment, tmp_path)
 
 
 def test_the_dense_model_is_measured_once_per_sweep(tmp_path, calls):
@@ -263,11 +295,11 @@ def test_the_baseline_compares_the_dense_model_with_itself(tmp_path):
 
 
 def test_out_of_memory_halves_the_batch_size_and_records_it(tmp_path):
-    done = list(run(fakes.experiment(fakes.Hungry(fits=5)), tmp_path, no_report))
+    done = list(run_in(tmp_path, fakes.experiment(fakes.Hungry(fits=5))))
     assert done[-1].rows["hungry"]["batch"].item() == 4 and done[-1].facts["batch_size"] == 4
     assert done[0].facts["batch_size"] == 32
     with pytest.raises(PruneError, match="too small even for one example"):
-        rows(fakes.experiment(fakes.Hungry(fits=0)), tmp_path)
+        rows(fakes.experiment(fakes.Hungry(fits=0)), tmp_path / "none")
 
 
 def test_tf32_is_off_by_default_and_changes_the_key(tmp_path, monkeypatch):
@@ -278,18 +310,18 @@ def test_tf32_is_off_by_default_and_changes_the_key(tmp_path, monkeypatch):
     )
     plain, fast = fakes.experiment(), fakes.experiment(tf32=True)
     for experiment in (plain, fast):
-        list(run(experiment, tmp_path / str(experiment.tf32), no_report))
+        list(run_in(tmp_path / str(experiment.tf32), experiment))
     assert seen == ["highest", "high"] and torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision("highest")
-    assert plain.key() != fast.key()
+    assert experiment_key(plain) != experiment_key(fast)
 
 
 def test_facts_and_progress_of_a_run(tmp_path):
     seen = []
     done = list(
-        run(
-            fakes.experiment(fakes.Nap(seconds=0.3)),
+        run_in(
             tmp_path,
+            fakes.experiment(fakes.Nap(seconds=0.3)),
             lambda progress, _: seen.append(progress),
         )
     )
@@ -308,7 +340,7 @@ def test_a_run_is_cancelled_at_the_next_report(tmp_path):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        list(run(fakes.experiment(fakes.Nap(seconds=30)), tmp_path, report))
+        list(run_in(tmp_path, fakes.experiment(fakes.Nap(seconds=30)), report))
 
 
 def test_versions_include_what_rows_depend_on():

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from prune_core import Cancelled, PruneError
 from prune_core.data.examples import DataSource
-from prune_core.data.tasks import label_names, load
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import no_report
+from prune_core.tasks.task_data import label_names, load
 from prune_core.training import freelb
 from prune_core.training.finetune import STATE, TrainingRecipe, finetune
 

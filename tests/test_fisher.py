@@ -6,13 +6,12 @@ import pytest
 import tiny
 import torch
 
-from prune_core.data.examples import TASK_TYPES
-from prune_core.measures.accuracy import divergence
 from prune_core.methods.akr_plus import AKRPlus
 from prune_core.models import families, replay
 from prune_core.models.inference.predict import probabilities
 from prune_core.plugins import no_report
 from prune_core.pruning.fisher import NO_FISHER, fisher, shrink_toward_diagonal
+from prune_core.tasks import TASK_TYPES
 
 
 def fisher_from_jacobian(
@@ -107,4 +106,5 @@ def test_fisher_weighting_reduces_divergence_from_dense(solver: str) -> None:
             pruned, tiny.tokenizer("roberta"), examples, batch_size=32, max_length=64
         )
     dense = probabilities(model, tiny.tokenizer("roberta"), examples, batch_size=32, max_length=64)
+    divergence = TASK_TYPES["classification"].label_divergence
     assert divergence(dense, predictions[True]) < divergence(dense, predictions[False])

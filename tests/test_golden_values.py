@@ -16,14 +16,15 @@ import pytest
 import tiny
 import torch
 
-from prune_core.data import metrics, tokens
-from prune_core.data.examples import TASK_TYPES, AnswerSpans, Examples
-from prune_core.data.tasks import Task
+from prune_core import tasks as task_types
+from prune_core.data.examples import AnswerSpans, Examples
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.models import replay
 from prune_core.plugins import build, no_report
+from prune_core.tasks import TASK_TYPES, encoding
+from prune_core.tasks.task_data import Task
 
 RECORDED = Path(__file__).with_name("golden_values.json")
 NAMES = {"token": tiny.TAGS, "regression": ("score",), "span": ("start", "end")}
@@ -57,7 +58,7 @@ def pruned_pair(kind: str, method: str) -> Pair:
     dense, sample = tiny.model(kind=kind), evaluation_sample(kind)
     pruned = copy.deepcopy(dense)
     torch.manual_seed(0)
-    batches = tokens.batches(
+    batches = encoding.batches(
         tiny.tokenizer(), sample, 5, max_length=64, device=torch.device("cpu"), labelled=True
     )
     build(METHODS, method, {"sparsity": 0.5}).prune(
@@ -65,7 +66,7 @@ def pruned_pair(kind: str, method: str) -> Pair:
     )
     names = NAMES.get(kind, ("negative", "positive"))
     task = Task(
-        "tiny", names, sample, evaluation=sample, metric=metrics.metric_for(kind, len(names))
+        "tiny", names, sample, evaluation=sample, metric=task_types.metric_for(kind, len(names))
     )
     return Pair(dense, pruned, tiny.tokenizer(), task=task, max_length=64)
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -100,14 +101,7 @@ def test_worker_and_single_process_give_the_same_rows(store, calls):
     other = Store(store.home.parent / "other")
     experiment = fakes.experiment(study="rows", seed=7)
     name, _lock = worker.new_worker(other)
-    other_id = other.submit(
-        experiment.to_dict(),
-        experiment.label,
-        experiment.key(),
-        experiment.study,
-        experiment.device,
-        worker=name,
-    )
+    other_id, _ = jobs.add_job(other, experiment, worker=name)
     assert (
         worker.run_job(other, other.job(other_id), lambda: pytest.fail("gave up")).status
         == Status.DONE
@@ -117,16 +111,56 @@ def test_worker_and_single_process_give_the_same_rows(store, calls):
 
 def test_an_experiment_is_not_computed_twice(store, calls):
     experiment = fakes.experiment(study="twice", seed=60)
-    id, reused = jobs.submit(store, experiment)
-    assert not reused and jobs.submit(store, experiment) == (id, True)
+    id, new = jobs.submit(store, experiment)
+    assert new == ["prune", "draw"] and jobs.submit(store, experiment) == (id, [])
     wait(store, id)
-    copy, reused = jobs.submit(store, fakes.experiment(study="twice elsewhere", seed=60))
-    assert reused and copy != id and store.job(copy).status == Status.DONE
+    copy, new = jobs.submit(store, fakes.experiment(study="twice elsewhere", seed=60))
+    assert not new and copy != id and store.job(copy).status == Status.DONE
     assert store.records(copy) == store.records(id)
     assert calls() == ["prune", "draw"]
-    again, reused = jobs.submit(store, experiment, again=True)
-    assert not reused and wait(store, again).status == Status.DONE
+    again, new = jobs.submit(store, experiment, again=True)
+    assert new and again != id and wait(store, again).status == Status.DONE
     assert calls() == ["prune", "draw"] * 2
+
+
+def test_only_missing_stages_are_computed(store, calls):
+    plan = fakes.experiment(fakes.Draw(), study="grows", seed=70)
+    id, _ = jobs.submit(store, plan)
+    wait(store, id)
+    before = store.records(id)
+    larger = replace(plan, measures=(fakes.Draw(), fakes.Nap(seconds=0.1)))
+    assert jobs.missing_stages(store, larger) == ["nap"]
+    assert jobs.submit(store, larger) == (id, ["nap"])
+    job = wait(store, id)
+    assert job.status == Status.DONE and job.done == ("prune", "draw", "nap")
+    assert calls() == ["prune", "draw", "nap"]
+    assert store.records(id)["draw"] == before["draw"]
+    elsewhere, new = jobs.submit(store, replace(larger, study="grows elsewhere", device="auto"))
+    assert not new and store.records(elsewhere) == store.records(id), "auto is the CPU here"
+
+
+def test_missing_weights_are_pruned_again_for_a_new_measure(store, calls):
+    plan = fakes.experiment(fakes.Draw(), study="no weights", seed=71, keep="none")
+    id, _ = jobs.submit(store, plan)
+    wait(store, id)
+    assert not store.has_weights(id)
+    jobs.submit(store, replace(plan, measures=(fakes.Draw(), fakes.Nap(seconds=0.1))))
+    assert wait(store, id).status == Status.DONE
+    assert calls() == ["prune", "draw", "prune", "nap"]
+
+
+def test_a_new_version_or_another_option_is_a_new_stage(store, monkeypatch):
+    plan = fakes.experiment(fakes.Draw(), study="versions", seed=72)
+    wait(store, jobs.submit(store, plan)[0])
+    assert jobs.missing_stages(store, plan) == []
+    assert jobs.missing_stages(store, replace(plan, measures=(fakes.Draw(fails="user"),))) == [
+        "draw"
+    ]
+    with monkeypatch.context() as changed:
+        changed.setattr(fakes.Draw, "version", 2)
+        assert jobs.missing_stages(store, plan) == ["draw"]
+    monkeypatch.setattr(type(plan.method), "version", 2)
+    assert jobs.missing_stages(store, plan) == ["prune", "draw"]
 
 
 @pytest.mark.parametrize("reports", [True, False])
@@ -144,8 +178,8 @@ def test_cancel_takes_less_than_two_seconds_and_the_next_job_runs(store, calls, 
 
 
 def test_cancelling_a_queued_job_is_immediate(store, calls):
-    first = submit(store, fakes.Nap(seconds=1), study="waiting")
-    second = submit(store, fakes.Nap(seconds=1), study="waiting", seed=1)
+    first = submit(store, fakes.Nap(seconds=1), study="waiting", seed=63)
+    second = submit(store, fakes.Nap(seconds=1), study="waiting", seed=64)
     jobs.cancel(store, second)
     assert store.job(second).status == Status.CANCELLED
     assert wait(store, first).status == Status.DONE and calls().count("prune") == 1

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from prune_core.analysis.label_order import better_order
-from prune_core.data import reading, tasks
+from prune_core.data import reading
 from prune_core.data.columns import Columns
 from prune_core.data.examples import DataSource
 from prune_core.data.label_pairs import parse_pairs
-from prune_core.data.metrics import METRICS, comparable_values
+from prune_core.tasks import METRICS, TASK_TYPES, task_data
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -174,12 +174,12 @@ def write_jsonl(tmp_path: Path, records: list[dict]) -> str:
 
 def metric_with(
     file: str, labels: str, names: tuple[str, ...], kind: str, true: list
-) -> tuple[float, dict, tasks.Task]:
+) -> tuple[float, dict, task_data.Task]:
     """Return (metric, facts with rows, task) of a model that predicts `true[number in text]`."""
-    task = tasks.load(DataSource(file, labels=labels), names, 0, kind=kind)
+    task = task_data.load(DataSource(file, labels=labels), names, 0, kind=kind)
     predictions = [true[int(text.split()[0])] for text in task.evaluation.texts]
-    true_values, predicted_values = comparable_values(
-        kind, names, task.evaluation.labels, predictions
+    true_values, predicted_values = TASK_TYPES[kind].comparable(
+        names, task.evaluation.labels, predictions
     )
     known_facts = facts(list(names), kind=kind, labels=task.label_map)
     return (
@@ -260,7 +260,7 @@ def test_class_names_of_the_dataset_can_be_mapped() -> None:
             table,
             DataSource("x", labels=labels),
             columns,
-            kind="classification",
+            task_type=TASK_TYPES["classification"],
             names=names,
             classes=classes,
         )

@@ -14,12 +14,12 @@ from streamlit.testing.v1 import AppTest
 from benchmarks import malformed
 from prune_core import PruneError
 from prune_core.analysis import policy
-from prune_core.data import tasks
 from prune_core.data.examples import DataSource
 from prune_core.experiments import study
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
 from prune_core.store.store import Store
+from prune_core.tasks import task_data
 
 SETTINGS = settings(
     max_examples=40,
@@ -69,7 +69,7 @@ def assert_no_traceback(attempt):
 def test_random_bytes_as_data_file(content, suffix, tmp_path):
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(content)
-    assert_no_traceback(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
+    assert_no_traceback(lambda: task_data.load(DataSource(str(file)), malformed.LABELS))
 
 
 CELLS = st.one_of(
@@ -94,7 +94,7 @@ CELLS = st.one_of(
 def test_rows_of_random_cells(rows, tmp_path):
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
-    assert_no_traceback(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
+    assert_no_traceback(lambda: task_data.load(DataSource(str(file)), malformed.LABELS))
 
 
 STUDY_KEYS = st.sampled_from(

@@ -18,13 +18,14 @@ from test_seeds import assert_declared
 from benchmarks.quantization import add_outlier_heads, add_outlier_neurons
 from prune_core import Cancelled, PruneError
 from prune_core.measures import MEASURES
-from prune_core.measures.accuracy import divergence, summary
+from prune_core.measures.accuracy import summary
 from prune_core.measures.drift import adversarial_examples, distances
 from prune_core.methods import METHODS
 from prune_core.models.export.formats import FORMATS, ONNX, ExportSource
 from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
 from prune_core.statistics import mcnemar, paired_difference, wilson
+from prune_core.tasks import TASK_TYPES
 
 SMALL = {
     "drift": {"neighbors": 3, "umap": False, "examples": 16},
@@ -276,12 +277,12 @@ def test_adversarial_drift_uses_the_perturbed_second_text_of_a_pair() -> None:
 
 
 def test_divergence_is_the_mean_kl_divergence_over_examples() -> None:
-    assert divergence([[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]) == pytest.approx(
-        0.5 * np.log(4 / 3) / 2
-    )
-    assert np.isnan(divergence([[0.5, 0.5]], [[np.nan, np.nan]])), (
-        "NaN probabilities are not agreement"
-    )
+    assert TASK_TYPES["classification"].label_divergence(
+        [[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]
+    ) == pytest.approx(0.5 * np.log(4 / 3) / 2)
+    assert np.isnan(
+        TASK_TYPES["classification"].label_divergence([[0.5, 0.5]], [[np.nan, np.nan]])
+    ), "NaN probabilities are not agreement"
 
 
 def test_accuracy_counts_broken_and_fixed_predictions() -> None:

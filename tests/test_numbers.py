@@ -11,13 +11,13 @@ from test_measures import SMALL
 
 from prune_core import PruneError
 from prune_core.data.examples import Examples
-from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.models import replay
 from prune_core.plugins import build, no_report
 from prune_core.pruning import pipeline
+from prune_core.tasks.task_data import Task
 
 
 @torch.no_grad()

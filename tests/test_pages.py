@@ -196,7 +196,7 @@ def test_empty_page_offers_demo(store, page):
 )
 def test_filled_page_shows_charts_and_takeaway(store, page, least):
     for job in sample_rows.fill(store, 40)[1:]:
-        (store.folder(job) / "checkpoint").mkdir()
+        store.weights(store.job(job)).mkdir(parents=True)
     at = open_page(page)
     assert charts(at) >= least
     assert at.title[0].value == page.capitalize()
@@ -205,7 +205,7 @@ def test_filled_page_shows_charts_and_takeaway(store, page, least):
 
 def test_inspect_starts_with_first_example_and_names_models(store, monkeypatch):
     for job in sample_rows.fill(store, 40, runs=sample_rows.RUNS[1:3], task="reviews.csv"):
-        (store.folder(job) / "checkpoint").mkdir()
+        store.weights(store.job(job)).mkdir(parents=True)
     outputs = [
         {
             "labels": ["no", "yes"],
@@ -225,7 +225,7 @@ def test_inspect_starts_with_first_example_and_names_models(store, monkeypatch):
 def open_inspect(store: Store, **query: str) -> AppTest:
     """Open Inspect with all checkpoints saved."""
     for job in sample_rows.fill(store, 40)[1:]:
-        (store.folder(job) / "checkpoint").mkdir()
+        store.weights(store.job(job)).mkdir(parents=True)
     return open_page("inspect", **query)
 
 
@@ -1080,7 +1080,7 @@ def test_deploy_shows_formats_and_runs_size_search(store, monkeypatch):
 
 
 def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch):
-    def page(home, options):
+    def page(home, options, removes):
         from types import SimpleNamespace
 
         from pages.sections import size_search
@@ -1089,7 +1089,7 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
         job = SimpleNamespace(
             id=7,
             label="K-prune −50% FLOPs",
-            experiment={"method": {"name": "kprune", "options": options}},
+            experiment={"method": {"name": "kprune", "options": options, "removes": removes}},
         )
         size_search.page(home, job, Policy({"accuracy_loss": 1.0}))
 
@@ -1098,10 +1098,12 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
         "prune_core.processes.background.start",
         lambda folder, arguments: started.append(list(arguments)),
     )
-    at = AppTest.from_function(page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}}).run()
+    at = AppTest.from_function(
+        page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}, "removes": "weights"}
+    ).run()
     assert not at.segmented_control and at.button(key="find-smallest")
     at = AppTest.from_function(
-        page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5, "speedup": 0.0}}
+        page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}, "removes": "units"}
     ).run()
     at.segmented_control(key="choice-search-objective").set_value("fastest").run()
     at.button(key="find-fastest").click().run()
@@ -1149,7 +1151,8 @@ SINGLE_SEED_VIEWS = (
 def test_single_seed_views_name_the_seed(store, page, query):
     test_seeds.filled(store)
     for job in store.jobs():
-        (store.folder(job.id) / "checkpoint").mkdir()
+        if job.experiment["method"]:
+            store.weights(job).mkdir(parents=True)
     at = open_page(page, **query)
     assert "seed 0 (one of 3 seeds)" in shown_text(at) and not at.error
     separate = open_page(page, seeds="separate", **query)
@@ -1243,7 +1246,7 @@ def test_selected_examples_are_shown_on_other_pages(store):
 
 def test_selected_example_opens_on_inspect(store):
     for job in sample_rows.fill(store, 80)[1:]:
-        (store.folder(job) / "checkpoint").mkdir()
+        store.weights(store.job(job)).mkdir(parents=True)
     at = open_page("drift", examples="7")
     text = at.session_state["view"].first_seed("prediction").query("example == 7")["text"].iloc[0]
     at.button(key="inspect-example").click().run()
@@ -1348,13 +1351,10 @@ def test_lesson_layer_supports_its_text():
 
 
 def test_study_with_few_measures_opens_every_page_and_lesson_step(store):
+    measured = ("prune", "drift", "drift_map", "drift_example")
     for id in sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2]):
-        with store.write() as db:
-            db.execute(
-                "DELETE FROM rows WHERE job = ? "
-                "AND name NOT IN ('prune', 'drift', 'drift_map', 'drift_example')",
-                (id,),
-            )
+        tables = {name: at for name, at in store.job(id).tables.items() if name in measured}
+        store.update(id, tables=tables)
     for page in ("compare", "layers", "drift", "attack", "studies"):
         at = open_page(page)
         assert not at.exception and not at.error, page

@@ -10,13 +10,14 @@ import pytest
 import sample_rows
 from streamlit.testing.v1 import AppTest
 
-from prune_core import PruneError, plots
+from prune_core import PruneError, plots, views
 from prune_core.analysis import published, published_comparison
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.published import exhibits
 from prune_core.analysis.published_comparison import ComparedStudy, points
 from prune_core.analysis.setup_differences import differences
 from prune_core.cli.arguments import main
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.experiments.study import bundled_studies, load
 from prune_core.models.checkpoints.folders import BUNDLED
 from prune_core.paths import ROOT
@@ -169,7 +170,9 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
         name: store.rows(name, [job.id for job in stored_jobs])
         for name in ("accuracy", "cost", "attack")
     }
-    return ComparedStudy(stored_jobs, models_of(stored_jobs), tables)
+    return ComparedStudy(
+        stored_jobs, models_of(stored_jobs), tables, quantities=views.quantities(tables)
+    )
 
 
 def drawn_points(key: str, metric: str, compared: ComparedStudy, **where: object) -> pd.DataFrame:
@@ -205,7 +208,11 @@ def test_variants_of_a_method_are_not_averaged():
         [("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · job 2", 0.5, 1, 0.80, 1.0)]
     )
     other = compared.jobs[1].experiment | {
-        "method": {"name": "akr", "options": {"sparsity": 0.5, "epsilon": 0.1}}
+        "method": {
+            "name": "akr",
+            "options": {"sparsity": 0.5, "epsilon": 0.1},
+            "removes": "weights",
+        }
     }
     jobs = [compared.jobs[0], replace(compared.jobs[1], experiment=other)]
     compared = replace(compared, jobs=jobs, models=models_of(jobs))
@@ -268,13 +275,11 @@ def test_differences_name_both_sides():
     store = Store()
     sample_rows.fill(store, 40)
     stored_jobs = store.jobs()
+    tables = {
+        name: store.rows(name, [job.id for job in stored_jobs]) for name in ("accuracy", "attack")
+    }
     compared = ComparedStudy(
-        stored_jobs,
-        models_of(stored_jobs),
-        {
-            name: store.rows(name, [job.id for job in stored_jobs])
-            for name in ("accuracy", "attack")
-        },
+        stored_jobs, models_of(stored_jobs), tables, quantities=views.quantities(tables)
     )
     message = "\n".join(
         differences(exhibits()["akr-table-1"], exhibits()["akr-table-1"].figures, compared)
@@ -303,7 +308,7 @@ def test_differences_name_both_sides():
 @pytest.mark.parametrize("key", exhibits())
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_exhibit_is_drawn_without_study(key, dark):
-    exhibit, empty = exhibits()[key], ComparedStudy([], [], {"accuracy": pd.DataFrame()})
+    exhibit, empty = exhibits()[key], ComparedStudy([], [], {"accuracy": pd.DataFrame()}, {})
     for metric in dict.fromkeys(exhibit.figures["metric"]):
         table = points(exhibit, exhibit.figures, metric, study=empty)
         chart = plots.published_comparison(table, published.AXES[metric], exhibit.against, dark)
@@ -351,7 +356,7 @@ def test_distances_of_original_and_adversarial_examples():
 def test_bundled_studies_load_offline(name, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
     plan = load(Path(name))
-    assert bundled_studies()[name] and len({each.key() for each in plan}) == len(plan)
+    assert bundled_studies()[name] and len({experiment_key(each) for each in plan}) == len(plan)
     assert ({each.checkpoint for each in plan} <= set(BUNDLED)) == (
         name not in ("akr-table1", "kprune-curves")
     )

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import sample_rows
 
-from prune_core import formatting, plots
+from prune_core import formatting, plots, views
 from prune_core.analysis import attack_success, takeaways
 from prune_core.analysis.compared_models import ComparedModel, ordered
-from prune_core.analysis.quantities import available, recipes, summary
+from prune_core.analysis.quantities import summary
 from prune_core.attacks.changed_words import DELETED, INSERTED, UNCHANGED, word_diff
 from prune_core.experiments import attack_transfer
 from prune_core.plots import palette, style
@@ -22,6 +22,7 @@ from prune_core.plots.annotations import (
     tick_format,
 )
 from prune_core.plots.palette import HUES, hue_of
+from prune_core.views.attack import recipes
 
 MODELS = [
     ComparedModel(job, sample_rows.label(method, sparsity), method, sparsity=sparsity)
@@ -39,7 +40,7 @@ def all_charts(
     study: dict[str, pd.DataFrame], models: list[ComparedModel], dark: bool
 ) -> dict[str, object]:
     """Return all charts."""
-    quantities = available(study)
+    quantities = views.quantities(study)
     table = summary(study, models, list(quantities.values()))
     examples = study["attack_example"]
     single = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
@@ -159,14 +160,14 @@ def test_charts_work_with_one_model():
 
 
 def test_charts_work_with_empty_tables(study):
-    quantity = available(study)["accuracy"]
+    quantity = views.quantities(study)["accuracy"]
     empty_summary = summary({"accuracy": study["accuracy"].iloc[:0]}, MODELS, [])
     assert not plots.against_sparsity(empty_summary, MODELS, quantity).data
     assert not plots.local_and_inherited_error(study["reconstruction"].iloc[:0], MODELS[-1]).data
 
 
 def test_lines_start_at_dense(study):
-    quantity = available(study)["accuracy"]
+    quantity = views.quantities(study)["accuracy"]
     figure = plots.against_sparsity(summary(study, MODELS, [quantity]), MODELS, quantity)
     dense = study["accuracy"].iloc[0]["accuracy"]
     lines = [trace for trace in figure.data if trace.mode == "lines"]
@@ -208,7 +209,7 @@ def test_other_checkpoints_are_labelled_and_marked():
             }
         )
 
-    akr = {"name": "akr", "options": {"sparsity": 0.7}}
+    akr = {"name": "akr", "options": {"sparsity": 0.7}, "removes": "weights"}
     models = models_of(
         [
             job(1, "demo", None),

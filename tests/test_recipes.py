@@ -116,6 +116,36 @@ def test_a_run_with_all_additions_reaches_tables_pages_and_charts(copy):
     assert "Random mask" in shown and "Weight change" in shown and "Letter swap" in shown
     assert run(copy, "-m", "prune_core", "sparsity", str(out)).strip() == "50.0%"
     run(copy, "-c", PAGES)
+    run(copy, "-m", "prune_core", "report", "1", "--out", str(copy / "report.html"))
+    report = (copy / "report.html").read_text()
+    assert "Weight change by block" in report and "Relative change of the weight matrices" in report
+
+
+ORDINAL = """
+import sys
+import tiny
+from prune_core.models.checkpoints import loading
+model = tiny.model()
+model.config.ordinal = True
+loading.save(model, tiny.tokenizer(), __import__("pathlib").Path(sys.argv[1]))
+"""
+
+
+def test_a_new_task_type_is_read_pruned_measured_and_shown(copy, tmp_path):
+    environment = ["-c", "import sys; sys.path.insert(0, 'tests'); exec(sys.argv.pop(1))", ORDINAL]
+    run(copy, *environment, str(tmp_path / "model"))
+    file = tmp_path / "stars.csv"
+    lines = [f"a film with {i} stars and more,{('negative', 'positive')[i % 2]}" for i in range(20)]
+    file.write_text("text,label\n" + "\n".join(lines))
+    data = ["--checkpoint", str(tmp_path / "model"), "--task", str(file), "--study", "Stars"]
+    measures = [
+        part for name in ("accuracy", "drift", "sensitivity") for part in ("--measure", name)
+    ]
+    options = ["--set", "drift.neighbors=3", "--set", "drift.umap=false"]
+    run(copy, "-m", "prune_core", "run", *data, "--method", "akr", *measures, *options)
+    jobs = run(copy, "-m", "prune_core", "jobs")
+    number = next(line.split()[0] for line in jobs.splitlines() if "Stars" in line)
+    assert "Within one" in run(copy, "-m", "prune_core", "show", number)
 
 
 def test_the_additions_pass_the_contract_tests(copy):

@@ -12,12 +12,12 @@ import tiny
 from prune_core import PruneError
 from prune_core.cli import run_commands
 from prune_core.cli.arguments import build_parser, main
-from prune_core.data import tasks
 from prune_core.data.examples import DataSource
 from prune_core.experiments.data_check import inspect_data
 from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
 from prune_core.store.store import Store
+from prune_core.tasks import task_data
 
 LONG = "a film that is long enough to calibrate with, word after word"
 PLAIN = LONG.replace(",", "")
@@ -450,7 +450,8 @@ def test_fine_tuning_asks_for_a_label_column(tmp_path: Path) -> None:
     with pytest.raises(
         PruneError, match="no row has a label to train on; set the column with --label"
     ):
-        tasks.training_examples(DataSource(str(file), label="-"), ("glum", "merry"))
+        task_data.training_examples(DataSource(str(file), label="-"), ("glum", "merry"))
     assert (
-        len(tasks.training_examples(DataSource(str(file), label="mood"), ("glum", "merry"))) == 12
+        len(task_data.training_examples(DataSource(str(file), label="mood"), ("glum", "merry")))
+        == 12
     )

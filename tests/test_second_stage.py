@@ -10,6 +10,7 @@ from prune_core import PruneError
 from prune_core.analysis.ablation import form_labels
 from prune_core.analysis.compared_models import models_of
 from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.methods import METHODS
 from prune_core.models import replay
 from prune_core.models.compact import compact_model, dead_units
@@ -114,10 +115,10 @@ def test_second_stage_is_in_keys_and_labels(monkeypatch) -> None:
         )
     )
     assert (
-        plain.key()
-        == Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5})).key()
-        != unstructured.key()
-        != pattern.key()
+        experiment_key(plain)
+        == experiment_key(Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5})))
+        != experiment_key(unstructured)
+        != experiment_key(pattern)
     )
     assert [experiment.label for experiment in (plain, unstructured, pattern)] == [
         "K-prune −50% FLOPs",

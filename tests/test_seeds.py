@@ -10,10 +10,11 @@ import pytest
 import sample_rows
 from scipy.stats import t
 
-from prune_core import PruneError, plots
+from prune_core import plots, views
 from prune_core.analysis import attack_success, seeds, takeaways
 from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import available, summary
+from prune_core.analysis.quantities import summary
+from prune_core.analysis.seeds import Averaging
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.store.store import Store
@@ -91,7 +92,7 @@ def test_means_have_intervals_over_seeds_and_examples(study):
     models = seeds.merge_seeds(models_of(jobs), jobs)
     model = models[-1]
     single = store.rows("accuracy", [job.id for job in jobs])
-    pooled = seeds.pooled("accuracy", single, models)
+    pooled = views.pooled("accuracy", single, models)
     assert list(pooled["job"]) == [model.job for model in (models[2], *models[:2], *models[3:])]
     row = pooled[pooled["job"] == model.job].iloc[0]
     model_rows = single[single["job"].isin(model.runs)]
@@ -103,7 +104,7 @@ def test_means_have_intervals_over_seeds_and_examples(study):
     below = np.hypot(half, row["score"] - row["examples_low"])
     assert row["low"] == pytest.approx(row["score"] - below)
     assert row["low"] < min(row["seeds_low"], row["examples_low"])
-    layers = seeds.pooled(
+    layers = views.pooled(
         "reconstruction", store.rows("reconstruction", [job.id for job in jobs]), models
     )
     assert layers.groupby("job").size().eq(sample_rows.BLOCKS * 7).all()
@@ -113,8 +114,8 @@ def test_charts_show_mean_and_single_seeds(study):
     store, jobs = study
     models = seeds.merge_seeds(models_of(jobs), jobs)
     single = {"accuracy": store.rows("accuracy", [job.id for job in jobs])}
-    pooled = {"accuracy": seeds.pooled("accuracy", single["accuracy"], models)}
-    quantity = available(pooled)["accuracy"]
+    pooled = {"accuracy": views.pooled("accuracy", single["accuracy"], models)}
+    quantity = views.quantities(pooled)["accuracy"]
     rows = summary(pooled, models, [quantity], single=single)
     assert len(rows) == 5 and [len(runs) for runs in rows["accuracy_runs"]] == [3, 3, 0, 3, 3]
     fig = plots.against_sparsity(rows, models, quantity)
@@ -125,14 +126,14 @@ def test_charts_show_mean_and_single_seeds(study):
 
 
 def assert_declared(tables: Mapping[str, pd.DataFrame]) -> None:
-    """Fail if a table is neither averaged nor shown for one seed, or its identity is not unique.
+    """Fail if no view declares a table, or if the identity that it declares is not unique.
 
     The contract tests of measures and methods call this for every table that they return.
     """
     for name, rows in tables.items():
-        assert (name in seeds.IDENTITY) != (name in seeds.ONE_SEED), f"{name}: declare it once"
-        if name in seeds.IDENTITY:
-            keys = list(seeds.IDENTITY[name])
+        assert name in views.DECLARED, f"{name}: declare it in a view"
+        if (identity := views.DECLARED[name].identity) is not None:
+            keys = list(identity)
             assert not (rows.duplicated(keys).any() if keys else len(rows) > 1), f"{name}: {keys}"
 
 
@@ -140,27 +141,56 @@ def test_every_table_is_declared():
     assert_declared(sample_rows.tables("akr", 0.7) | {"transfer": pd.DataFrame()})
 
 
-def test_undeclared_and_single_seed_tables_are_rejected(study):
+def test_tables_of_single_examples_have_the_rows_of_the_first_seed(study):
     store, jobs = study
-    rows, models = store.rows("prediction", [jobs[0].id]), seeds.merge_seeds(models_of(jobs), jobs)
-    with pytest.raises(PruneError, match="has no mean over seeds"):
-        seeds.pooled("prediction", rows, models)
-    with pytest.raises(PruneError, match="not declared"):
-        seeds.pooled("another", rows, models[:0])
+    rows = store.rows("prediction", [job.id for job in jobs])
+    models = seeds.merge_seeds(models_of(jobs), jobs)
+    pooled = views.pooled("prediction", rows, models)
+    assert set(pooled["job"]) == {model.job for model in models} < set(rows["job"])
+    assert not views.is_averaged("prediction", rows)
+
+
+def test_a_table_without_a_declaration_is_averaged_if_its_rows_can_be_identified(study):
+    _, jobs = study
+    models = seeds.merge_seeds(models_of(jobs), jobs)
+    jobs_of = models[-1].runs
+    layers = pd.DataFrame(
+        {
+            "job": [job for job in jobs_of for _ in range(4)],
+            "block": [0, 0, 1, 1] * 3,
+            "projection": ["query", "key"] * 6,
+            "n": range(12),
+            "change": [float(seed) for seed in range(3) for _ in range(4)],
+        }
+    )
+    assert seeds.infer_averaging(layers) == Averaging(("projection", "block"))
+    pooled = views.pooled("undeclared", layers, models)
+    assert len(pooled) == 4
+    assert (pooled["change"] == 1).all()
+    assert seeds.infer_averaging(layers.drop(columns="block")).identity == ("projection", "n")
+    one = pd.DataFrame({"job": jobs_of, "value": [1.0, 2.0, 6.0]})
+    assert views.pooled("undeclared", one, models)["value"].tolist() == [3.0]
+    for examples in (
+        layers.assign(example=0),
+        layers.assign(probabilities=[[0.5, 0.5]] * 12),
+        layers.drop(columns=["block", "n"]),
+    ):
+        assert not views.is_averaged("undeclared", examples)
 
 
 def test_pages_average_tables_or_name_the_seed():
+    averaged = {name for name, table in views.DECLARED.items() if table.identity is not None}
     for path in sorted((ROOT / "pages").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        assert set(re.findall(r'\.rows\("(\w+)"\)', text)) <= set(seeds.IDENTITY), path.name
+        assert set(re.findall(r'\.rows\("(\w+)"\)', text)) <= averaged, path.name
         one = re.findall(r'first_seed\("(\w+)"\)', text)
-        assert set(one) <= set(seeds.ONE_SEED), path.name
+        assert set(one) <= set(views.DECLARED) - averaged, path.name
         named = "which_seed(" in text or "caption_seed(" in text
         assert named or not re.search(r"view\.first_seed\(", text), path.name
 
 
 def test_code_names_only_existing_tables_methods_and_measures():
-    tables = {*seeds.IDENTITY, *seeds.ONE_SEED}
+    tables = set(views.DECLARED)
     known = {*METHODS, *MEASURES}
     missing = []
     for folder in ("pages", "prune_core", "benchmarks", "tests"):
@@ -181,7 +211,7 @@ def test_values_that_differ_between_seeds_are_dropped(study):
     models = seeds.merge_seeds(models_of(jobs), jobs)
     rows = store.rows("cost", [job.id for job in jobs])
     rows["note"] = [f"Without its {job} dead heads." for job in rows["job"]]
-    pooled = seeds.pooled("cost", rows, models)
+    pooled = views.pooled("cost", rows, models)
     model_rows = pooled[pooled["job"] == models[-1].job]
     assert model_rows["note"].isna().all() and (model_rows["device"] == "cpu").all()
     assert model_rows["batch"].tolist() == [32, 32]
@@ -193,13 +223,13 @@ def test_adversarial_drift_is_averaged_but_not_p_values(study):
     models = seeds.merge_seeds(models_of(jobs), jobs)
     ids = [job.id for job in jobs]
     rows = store.rows("drift", ids).assign(cosine=lambda each: each["job"] / 100)
-    drift = seeds.pooled("drift_adversarial", rows, models)
+    drift = views.pooled("drift_adversarial", rows, models)
     model_rows = drift[drift["job"] == models[-1].job]
     assert len(model_rows) == 2 * sample_rows.BLOCKS
     assert model_rows["cosine"].tolist() == pytest.approx(
         [np.mean(models[-1].runs) / 100] * len(model_rows)
     )
-    pooled = seeds.pooled("accuracy", store.rows("accuracy", ids), models)
+    pooled = views.pooled("accuracy", store.rows("accuracy", ids), models)
     assert pooled.loc[pooled["job"] == models[-1].job, "p_value"].isna().all()
     assert "(mean over 3 seeds)" in takeaways.broken_predictions(pooled, models[-1])
 
@@ -210,7 +240,7 @@ def test_attack_slices_are_averaged(study):
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     outcomes = outcomes[outcomes["recipe"] == "DeepWordBug"]
     runs = attack_success.slices(outcomes, models[0].jobs, ["negative", "positive"])
-    pooled = seeds.pooled("attack_slice", runs, models)
+    pooled = views.pooled("attack_slice", runs, models)
     model_rows = pooled[(pooled["job"] == models[1].job) & (pooled["slice"] == "positive")].iloc[0]
     single = runs[runs["job"].isin(models[1].runs) & (runs["slice"] == "positive")]
     assert model_rows["success_rate"] == pytest.approx(single["success_rate"].mean())

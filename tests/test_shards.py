@@ -161,8 +161,7 @@ def test_an_interrupted_copy_of_weights_is_repeated(fake, grid, tmp_path, monkey
     with monkeypatch.context() as broken, pytest.raises(SystemExit):
         broken.setattr(collecting.shutil, "copytree", lambda *_: (_ for _ in ()).throw(SystemExit))
         run("collect", tmp_path / "out")
-    [job] = Store().jobs()
-    assert job.status == Status.FAILED and not Store().has_weights(job.id)
+    assert Store().jobs() == []
     assert run("collect", tmp_path / "out") == 0
     [job] = Store().jobs()
     assert job.status == Status.DONE and Store().has_weights(job.id) and not job.error

@@ -30,6 +30,7 @@ from prune_core.models.export import onnx
 from prune_core.models.inference.timing import Profile, speedup_limit
 from prune_core.paths import ROOT
 from prune_core.plugins import build, no_report
+from prune_core.store.results import Results
 from prune_core.store.store import Store
 
 KINDS = ("classification", "span")
@@ -240,7 +241,7 @@ def test_no_method_prunes_a_compact_checkpoint(folders, tmp_path, method):
         str(folders / "bert-classification"), method=build(METHODS, method)
     )
     with pytest.raises(PruneError, match=r"is already compact \(shrunk\): measure or deploy it"):
-        list(run.run(pruning_run, tmp_path, no_report))
+        list(run.run(pruning_run, Results(tmp_path, {"prune": "prune"}), tmp_path, no_report))
 
 
 def test_compact_checkpoint_cannot_be_finetuned_or_compacted_again(folders):
@@ -393,9 +394,9 @@ def test_export_on_the_command_line(tmp_path, capsys):
     assert "no dead heads or neurons to remove" in capsys.readouterr().err
     assert not (tmp_path / "scattered").exists()
     model = pruned()
-    shutil.rmtree(Store().folder(1) / "checkpoint")
+    shutil.rmtree(Store().weights(Store().job(1)))
     loading.save(
-        model, tiny.tokenizer(), Store().folder(1) / "checkpoint"
+        model, tiny.tokenizer(), Store().weights(Store().job(1))
     )  # the result of a structured method
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     output = capsys.readouterr().out

@@ -17,10 +17,10 @@ from transformers import (
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
-from prune_core.data import tokens
 from prune_core.data.examples import Examples
 from prune_core.models.checkpoints import loading, verification
 from prune_core.models.inference import predict, saliency
+from prune_core.tasks import encoding
 
 WORDS = ["ada", "brook", "wri@@", "tes", "in", "oak", "bri@@", "dge", "."]
 TAGGED = "Ada B-PER\nBrook I-PER\nwrites O\nin O\nOak B-LOC\nBridge I-LOC\n. O\n\n"
@@ -61,7 +61,7 @@ def test_word_labels_are_aligned_and_outputs_match_transformers(tmp_path: Path) 
         labels=[[1, 2, 0, 0, 3, 4, 0], [0]],
         kind="token",
     )
-    features = tokens.encode(tokenizer, examples, 64)
+    features = encoding.encode(tokenizer, examples, 64)
     assert [[word for word in row if word is not None] for row in features.words] == [
         list(range(7)),
         [0],
@@ -69,7 +69,7 @@ def test_word_labels_are_aligned_and_outputs_match_transformers(tmp_path: Path) 
     assert all(row[0] is None and row[-1] is None for row in features.words)
     verification.check(str(tmp_path / "model"), model, tokenizer, examples=examples, max_length=64)
     assert [len(row) for row in predict.predict(model, tokenizer, examples).predicted] == [7, 1]
-    truncated = tokens.encode(tokenizer, examples, 5)
+    truncated = encoding.encode(tokenizer, examples, 5)
     assert len(truncated.inputs["input_ids"][0]) == len(truncated.words[0]) == 5
 
 

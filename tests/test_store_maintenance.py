@@ -1,9 +1,12 @@
 """Store maintenance: old, new, damaged, full and read-only stores, backups and recovery."""
 
+import errno
 import json
 import os
 import shutil
 import sqlite3
+import zlib
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -68,16 +71,17 @@ def test_rows_are_compressed_and_round_trip_exactly(tmp_path):
     store = filled_store(tmp_path, jobs=1)
     frame = store.rows("accuracy", [1])
     assert frame["value"].tolist() == [i / 7 for i in range(2000)]
-    with store.read() as db:
-        size = db.execute("SELECT LENGTH(content) FROM rows").fetchone()[0]
-    assert size < len(frame[["example", "text", "value"]].to_json(orient="records")) / 3
+    [file] = (store.home / "results").glob("*/accuracy/accuracy.parquet")
+    text = frame[["example", "text", "value"]].to_json(orient="records")
+    assert file.stat().st_size < len(text) / 2
 
 
 def test_deleting_a_study_frees_disk_space(tmp_path):
     store = filled_store(tmp_path, jobs=30)
-    before = store.path.stat().st_size
+    before = studies.size([store.home])
     studies.delete(store, "S")
-    assert store.path.stat().st_size < before / 5
+    assert studies.size([store.home]) < before / 5
+    assert not [*(store.home / "results").iterdir()]
     assert store.events()["what"].iloc[0] == "deleted with 30 jobs"
     assert store.events()["study"].iloc[0] == "S"
 
@@ -100,18 +104,74 @@ def test_a_backup_of_a_store_in_use_is_complete(tmp_path, monkeypatch, capsys):
 
 
 def damage(path, extent=(0.4, 0.6)):
-    """Overwrite the middle of the file, page headers included."""
+    """Overwrite the middle of a file."""
     size = path.stat().st_size
     with path.open("r+b") as file:
-        file.seek(int(size * extent[0]) // 4096 * 4096)
+        file.seek(int(size * extent[0]))
         file.write(b"\xff" * int(size * (extent[1] - extent[0])))
 
 
-def test_a_damaged_store_is_reported_and_recovered_where_readable(tmp_path, monkeypatch, capsys):
+def test_a_damaged_index_is_reported_and_made_again_from_the_folders(tmp_path, monkeypatch, capsys):
     store = filled_store(tmp_path / "home", jobs=8)
+    studies.rename(store, "S", "Renamed")
+    rows, jobs = store.rows("accuracy", range(1, 9)), store.jobs()
     maintenance.compact(store)
-    damage(store.path)
+    damage(store.path, (0.0, 1.0))
     monkeypatch.setenv("PRUNESCOPE_HOME", str(store.home))
+    assert main(["store", "check"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    store.path.unlink()
+    assert main(["store", "rebuild"]) == 0
+    assert "8 jobs were added" in capsys.readouterr().out
+    rebuilt = Store(store.home)
+    assert maintenance.integrity_errors(rebuilt.path) == []
+    assert [(job.label, job.study, job.status) for job in rebuilt.jobs()] == [
+        (job.label, "Renamed", Status.DONE) for job in jobs
+    ]
+    assert rebuilt.rows("accuracy", range(1, 9)).equals(rows)
+
+
+def test_a_damaged_result_is_reported_and_computed_again(tmp_path, monkeypatch, capsys):
+    store = filled_store(tmp_path / "home", jobs=2)
+    folder = store.home / "results" / store.job(1).tables["accuracy"]
+    damage(folder / "accuracy.parquet")
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(store.home))
+    assert main(["store", "check"]) == 1
+    assert f"delete the folder {folder}" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(PruneError, match="cannot be read"):
+        store.rows("accuracy", [1])
+    assert len(store.rows("accuracy", [2])) == 2000
+
+
+def former_store(home, jobs, rows=2000):
+    """Write a store of version 2, with tables as compressed JSON in the index."""
+    home.mkdir()
+    db = sqlite3.connect(home / schema.FILE)
+    db.executescript(";".join(schema.MIGRATIONS[:2]))
+    plan = {**PLAN, "measures": [{"name": "accuracy", "options": {}}]}
+    table = {
+        "kinds": {"value": "float64"},
+        "rows": [{"value": (i * 7919 % 104729) / 7} for i in range(rows)],
+    }
+    for number in range(1, jobs + 1):
+        db.execute(
+            "INSERT INTO job (study, label, key, experiment, device, status, created, done) "
+            "VALUES ('S', ?, ?, ?, 'cpu', 'done', 1.0, ?)",
+            (f"job {number}", f"key {number}", json.dumps(plan), '["accuracy"]'),
+        )
+        for name in ("accuracy", "drift"):
+            content = zlib.compress(json.dumps(table).encode())
+            db.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, name, content))
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+    return home / schema.FILE
+
+
+def test_a_damaged_store_of_version_2_is_recovered_where_readable(tmp_path, monkeypatch, capsys):
+    path = former_store(tmp_path / "home", jobs=8)
+    damage(path)
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(path.parent))
     assert main(["store", "check"]) == 1
     output = capsys.readouterr().out
     assert "cannot" in output and "rescue" in output
@@ -122,9 +182,7 @@ def test_a_damaged_store_is_reported_and_recovered_where_readable(tmp_path, monk
         job for job in recovered.jobs() if recovered.tables(job.id) == ["accuracy", "drift"]
     ]
     assert complete and len(complete) < 8
-    assert recovered.rows("accuracy", [complete[0].id])["value"].tolist() == [
-        i / 7 for i in range(2000)
-    ]
+    assert len(recovered.rows("accuracy", [complete[0].id])) == 2000
     assert all(
         job.status == Status.FAILED and "lost" in job.error
         for job in recovered.jobs()
@@ -150,14 +208,11 @@ def test_a_file_that_is_not_a_store_is_reported(content, tmp_path, monkeypatch, 
 def test_a_full_disk_is_an_error_message_and_finished_stages_stay(tmp_path, monkeypatch):
     store = filled_store(tmp_path, jobs=1, rows=10)
     id = store.submit(PLAN, "next", "k", "S", "cpu", worker="w")
-    connect = sqlite3.connect
 
-    def limited(*args, **kwargs):  # SQLite's own error for a disk without space
-        db = connect(*args, **kwargs)
-        db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
-        return db
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sqlite3, "connect", limited)
+    monkeypatch.setattr(Path, "write_text", full)
     big = pd.DataFrame({"text": [os.urandom(500).hex() for _ in range(500)]})
     with pytest.raises(PruneError, match=r"disk .* is full"):
         store.add_rows(id, {"accuracy": big}, "accuracy", seconds=1.0, facts={})

@@ -10,7 +10,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core import PruneError
-from prune_core.data.examples import TASK_TYPES
 from prune_core.methods import METHODS
 from prune_core.methods.kprune import LAMBDA_FACTORS, STRIDE, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
@@ -19,6 +18,8 @@ from prune_core.models.replay import tokens_read
 from prune_core.models.units import execution_order, flops, mask_gradients, sublayers
 from prune_core.plugins import build, no_report
 from prune_core.pruning.unitwise import SLACK, Ranking, UnitMethod, search
+from prune_core.tasks import TASK_TYPES
+from prune_core.tasks.base import MASKED_LOGIT
 
 NAMES = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 FAMILIES = list(families.FAMILIES)
@@ -38,7 +39,7 @@ def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
             "multilabel": torch.stack([alternating, 1 - alternating], 1).float(),
             "token": (torch.arange(ids.numel()) % 3).view_as(ids).masked_fill(ids % 4 == 0, -100),
         }
-        batches.append(plain | {"labels": labels[replay.task_type_of(model)]})
+        batches.append(plain | {"labels": labels[replay.task_type_of(model).name]})
     return batches
 
 
@@ -117,7 +118,7 @@ def test_mask_gradients_equal_autograd(family: str, kind: str) -> None:
                 out.flatten(0, 1), token_labels.flatten(), reduction="sum"
             )
         else:
-            filled = out.masked_fill(~padding.mask[:, None], replay.MASKED_LOGIT)
+            filled = out.masked_fill(~padding.mask[:, None], MASKED_LOGIT)
             loss = (
                 sum(
                     torch.nn.functional.cross_entropy(

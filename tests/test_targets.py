@@ -15,8 +15,9 @@ from test_structured import FAMILIES, NAMES, labelled, pruned
 from prune_core import PruneError
 from prune_core.analysis.ablation import form_labels
 from prune_core.analysis.compared_models import models_of
-from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.experiment import Experiment, stages
 from prune_core.experiments.run import run
+from prune_core.experiments.stage_keys import experiment_key
 from prune_core.experiments.study import load
 from prune_core.methods import METHODS
 from prune_core.models import replay
@@ -25,6 +26,7 @@ from prune_core.models.inference import latency as measured
 from prune_core.models.inference import timing
 from prune_core.models.inference.latency import measure_latency
 from prune_core.plugins import build, no_report
+from prune_core.store.results import Results
 from prune_core.store.store import Store
 
 FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
@@ -165,7 +167,7 @@ def test_sweep_has_a_labelled_run_for_each_target(tmp_path) -> None:
         "K-prune 12.5 ms",
         "K-prune 60 MB",
     ]
-    assert len({each.key() for each in load(file)}) == 6
+    assert len({experiment_key(each) for each in load(file)}) == 6
     assert [
         each.label for each in load(file, {"sweeps": [{"methods": ["akr"], "targets": []}]})
     ] == ["Dense", "AKR 50%"]
@@ -184,11 +186,12 @@ def test_target_changes_the_key_and_its_options_only_apply_with_a_target(tmp_pat
     }
     assert set(form_labels(plans).values()) == {""}
     old = Experiment(method=build(METHODS, "kprune", {"sparsity": 0.6}))
-    assert (
-        replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2})).key()
-        == old.key()
-    ), "no effect without a time target"
-    assert replace(old, method=build(METHODS, "kprune", {"bytes": 10**6})).key() != old.key()
+    assert experiment_key(
+        replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2}))
+    ) == experiment_key(old), "no effect without a time target"
+    assert experiment_key(
+        replace(old, method=build(METHODS, "kprune", {"bytes": 10**6}))
+    ) != experiment_key(old)
 
 
 def test_run_reports_the_speedup_that_its_target_reached(clock: list[float], tmp_path) -> None:
@@ -209,9 +212,10 @@ def test_run_reports_the_speedup_that_its_target_reached(clock: list[float], tmp
     store = Store()
     (experiment,) = load(file)
     id = store.submit(
-        experiment.to_dict(), experiment.label, experiment.key(), experiment.study, "auto"
+        experiment.to_dict(), experiment.label, experiment_key(experiment), experiment.study, "auto"
     )
-    stage = next(run(experiment, tmp_path, no_report))
+    results = Results(tmp_path, {name: name for name in stages(experiment)})
+    stage = next(run(experiment, results, tmp_path, no_report))
     assert any(
         "Target 2 times faster" in note and "a measured speed-up of" in note
         for note in stage.facts["notes"]

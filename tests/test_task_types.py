@@ -12,11 +12,11 @@ import tiny
 import torch
 
 from prune_core import PruneError
+from prune_core import tasks as task_types
 from prune_core.cli.arguments import main
-from prune_core.data import columns, metrics, reading, tables, tasks, tokens
+from prune_core.data import columns, metrics, reading, tables
 from prune_core.data.columns import Columns
 from prune_core.data.examples import DataSource, Examples
-from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
@@ -24,7 +24,10 @@ from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference import predict
 from prune_core.plugins import build, no_report
+from prune_core.tasks import TASK_TYPES, encoding, task_data
+from prune_core.tasks.task_data import Task
 
+CLASSIFICATION, MULTILABEL, TOKEN, REGRESSION, SPAN = TASK_TYPES.values()
 KINDS = ("multilabel", "token")
 NAMES = {"multilabel": ("a", "b"), "token": tiny.TAGS}
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "E-LOC", "S-ORG", "PER")
@@ -37,7 +40,7 @@ def test_entity_f1_matches_seqeval() -> None:
         labels, predictions = (
             [[rng.choice(TAGS) for _ in range(size)] for size in (1, 5, 12)] for _ in range(2)
         )
-        ours = metrics.METRICS["entity_f1"].compute(labels, predictions)
+        ours = task_types.METRICS["entity_f1"].compute(labels, predictions)
         assert ours == pytest.approx(
             seqeval.f1_score(labels, predictions, zero_division=0), abs=1e-9
         ), (
@@ -54,10 +57,10 @@ def test_multilabel_metrics_match_scikit_learn() -> None:
         labels, predictions = (rng.integers(2, size=(9, 4)) for _ in range(2))
         for name, average in (("micro_f1", "micro"), ("macro_f1", "macro")):
             expected = f1_score(labels, predictions, average=average, zero_division=0)
-            assert metrics.METRICS[name].compute(
+            assert task_types.METRICS[name].compute(
                 labels.tolist(), predictions.tolist()
             ) == pytest.approx(expected)
-        assert metrics.METRICS["subset_accuracy"].compute(
+        assert task_types.METRICS["subset_accuracy"].compute(
             labels.tolist(), predictions.tolist()
         ) == pytest.approx(accuracy_score(labels, predictions))
 
@@ -76,8 +79,8 @@ def test_multilabel_metrics_match_scikit_learn() -> None:
 def test_multilabel_columns_are_read_in_every_format(rows: list[dict], expected: list) -> None:
     table = pd.DataFrame(rows)
     source = DataSource("a")
-    chosen = columns.choose_columns(table, source, "a", kind="multilabel", names=("a", "b"))
-    result = reading.examples(table, source, chosen, kind="multilabel", names=("a", "b"))
+    chosen = columns.choose_columns(table, source, "a", task_type=MULTILABEL, names=("a", "b"))
+    result = reading.examples(table, source, chosen, task_type=MULTILABEL, names=("a", "b"))
     assert result.examples.labels == expected
 
 
@@ -92,18 +95,30 @@ def test_token_labels_are_read_from_conll_and_from_lists(tmp_path: Path) -> None
         "ner_tags": [["B-PER", "I-PER", "O"], ["O"]],
     }
     read = reading.examples(
-        rows, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        rows,
+        DataSource("a"),
+        Columns("tokens", None, "ner_tags"),
+        task_type=TOKEN,
+        names=tiny.TAGS,
     ).examples
     assert read.texts == ["Ada Brook writes", "Rain"] and read.labels == [[1, 2, 0], [0]]
     numbers = pd.DataFrame({"tokens": [["Ada", "B."]], "ner_tags": [[1, -100]]})
     assert reading.examples(
-        numbers, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        numbers,
+        DataSource("a"),
+        Columns("tokens", None, "ner_tags"),
+        task_type=TOKEN,
+        names=tiny.TAGS,
     ).examples.labels == [[1, -100]]
     listed = pd.DataFrame(
         {"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]}
     )  # lists stored as text in a CSV
     assert reading.examples(
-        listed, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        listed,
+        DataSource("a"),
+        Columns("tokens", None, "ner_tags"),
+        task_type=TOKEN,
+        names=tiny.TAGS,
     ).examples.labels == [[1, 2]]
     with pytest.raises(PruneError, match="row 1: 1 label for 2 words"):
         uneven = pd.DataFrame({"tokens": [["a", "b"]], "ner_tags": [["O"]]})
@@ -111,17 +126,17 @@ def test_token_labels_are_read_from_conll_and_from_lists(tmp_path: Path) -> None
             uneven,
             DataSource("a"),
             Columns("tokens", None, "ner_tags"),
-            kind="token",
+            task_type=TOKEN,
             names=tiny.TAGS,
         )
 
 
 def test_first_token_of_a_word_carries_its_label() -> None:
     examples = Examples(["Unbelievable O'Neil , wow"], labels=[[1, 2, 0, 0]], kind="token")
-    features = tokens.encode(tiny.tokenizer(), examples, 64)
+    features = encoding.encode(tiny.tokenizer(), examples, 64)
     words = [word for word in features.words[0] if word is not None]
     assert words == [0, 1, 2, 3] and features.words[0][0] is None
-    targets = tokens.token_targets(features, examples)[0].tolist()
+    targets = encoding.token_targets(features, examples)[0].tolist()
     assert [label for label in targets if label != metrics.IGNORE_INDEX] == [1, 2, 0, 0]
 
 
@@ -155,7 +170,7 @@ def test_replayed_head_matches_model_and_padding_has_no_effect(kind: str, family
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, kind: str, labelled: bool = True) -> Pair:
     sample = tiny.examples(2, kind)
     sample = sample if labelled else Examples(sample.texts, kind=kind)
-    metric = metrics.metric_for(kind, 2, labelled=labelled)
+    metric = task_types.metric_for(kind, 2, labelled=labelled)
     return Pair(
         dense,
         pruned,
@@ -245,7 +260,7 @@ def test_run_command_measures_accuracy_on_a_file(
 
 
 def test_single_label_is_read_as_a_set_of_one() -> None:
-    task = tasks.load(DataSource(), ("negative", "positive"), kind="multilabel")
+    task = task_data.load(DataSource(), ("negative", "positive"), kind="multilabel")
     assert set(map(tuple, task.evaluation.labels)) == {(0, 1), (1, 0)} and task.metric == "micro_f1"
 
 
@@ -267,10 +282,10 @@ VECTORS = [
 def test_indicator_cells_are_read_in_every_format(cell: object) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
     chosen = columns.choose_columns(
-        table, DataSource("a"), "a", kind="multilabel", names=("a", "b")
+        table, DataSource("a"), "a", task_type=MULTILABEL, names=("a", "b")
     )
     assert reading.examples(
-        table, DataSource("a"), chosen, kind="multilabel", names=("a", "b")
+        table, DataSource("a"), chosen, task_type=MULTILABEL, names=("a", "b")
     ).examples.labels == [[1, 0], [1, 0]]
 
 
@@ -295,7 +310,7 @@ def test_yes_and_no_are_mapped_by_label_names(values: list, names: tuple, expect
             table,
             DataSource("a"),
             Columns("text", None, "label"),
-            kind="classification",
+            task_type=CLASSIFICATION,
             names=names,
         ).examples.labels
         == expected
@@ -309,7 +324,7 @@ def test_yes_and_no_are_ambiguous_for_unrelated_labels() -> None:
             table,
             DataSource("a"),
             Columns("text", None, "label"),
-            kind="classification",
+            task_type=CLASSIFICATION,
             names=("cat", "dog"),
         )
 
@@ -321,7 +336,7 @@ def test_column_named_like_a_label_is_read_as_its_indicator(name: str) -> None:
         table,
         DataSource("a"),
         Columns("text", None, name),
-        kind="classification",
+        task_type=CLASSIFICATION,
         names=("negative", "positive"),
     )
     assert read.examples.labels == [0, 1] and "yes is negative" in read.notes[0]
@@ -335,7 +350,7 @@ def test_rows_with_missing_labels_are_left_out() -> None:
         table,
         DataSource("a"),
         Columns("text", None, "label"),
-        kind="classification",
+        task_type=CLASSIFICATION,
         names=("a", "b"),
     )
     assert len(read.examples) == 39 and "1 row without a label left out." in read.notes
@@ -357,7 +372,10 @@ def test_answers_in_every_format_are_located_in_their_context() -> None:
         }
     )
     read = reading.examples(
-        table, DataSource("a"), Columns("question", "context", "answers"), kind="span"
+        table,
+        DataSource("a"),
+        Columns("question", "context", "answers"),
+        task_type=SPAN,
     )
     assert [(list(each.texts), list(each.starts)) for each in read.examples.labels] == [
         (["Bob"], [6])
@@ -367,4 +385,9 @@ def test_answers_in_every_format_are_located_in_their_context() -> None:
 def test_scores_with_thousands_separators_are_refused() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["1,200", "950"]})
     with pytest.raises(PruneError, match=r"'1,200' may be 1\.200 or 1200"):
-        reading.examples(table, DataSource("a"), Columns("text", None, "label"), kind="regression")
+        reading.examples(
+            table,
+            DataSource("a"),
+            Columns("text", None, "label"),
+            task_type=REGRESSION,
+        )

@@ -11,15 +11,17 @@ import torch
 from torchmetrics.functional.text import squad
 
 from prune_core import PruneError
-from prune_core.data import tasks, tokens
+from prune_core.data import tokens
 from prune_core.data.examples import AnswerSpans, DataSource, Examples
-from prune_core.data.known_tasks import KNOWN_TASKS
-from prune_core.data.metrics import METRICS, answer_f1, exact_match, metric_for
+from prune_core.data.metrics import answer_f1, exact_match
 from prune_core.measures.accuracy import summary
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.inference.predict import predict, predict_answers
+from prune_core.models.inference.predict import predict
 from prune_core.plugins import no_report
+from prune_core.tasks import METRICS, TASK_TYPES, encoding, metric_for, task_data
+from prune_core.tasks.base import MASKED_LOGIT
+from prune_core.tasks.known_tasks import KNOWN_TASKS
 from prune_core.training.finetune import TrainingRecipe, finetune
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -134,14 +136,14 @@ def test_every_known_task_has_its_official_metric() -> None:
 def test_windows_cover_the_context_and_locate_the_answer() -> None:
     tokenizer, examples = tiny.tokenizer(), spans()
     single, windowed = (
-        tokens.encode(tokenizer, examples, 128),
-        tokens.encode(tokenizer, examples, 32),
+        encoding.encode(tokenizer, examples, 128),
+        encoding.encode(tokenizer, examples, 32),
     )
     assert single.example_index == [0, 1, 2, 3] and len(windowed) > 8
     assert all(len(ids) <= 32 for ids in windowed.inputs["input_ids"])
     for features in (single, windowed):
         covered = {example: set() for example in range(4)}
-        for row, (first, last) in enumerate(tokens.token_targets(features, examples).tolist()):
+        for row, (first, last) in enumerate(encoding.token_targets(features, examples).tolist()):
             offsets, example = features.offsets[row], features.example_index[row]
             for span in filter(None, offsets):
                 covered[example] |= set(range(*span))
@@ -152,7 +154,7 @@ def test_windows_cover_the_context_and_locate_the_answer() -> None:
     assert {
         example
         for example, ends in zip(
-            windowed.example_index, tokens.token_targets(windowed, examples).tolist(), strict=True
+            windowed.example_index, encoding.token_targets(windowed, examples).tolist(), strict=True
         )
         if ends[0]
     } == {0, 1, 2, 3}
@@ -160,7 +162,7 @@ def test_windows_cover_the_context_and_locate_the_answer() -> None:
 
 def test_long_questions_are_truncated_instead_of_the_context() -> None:
     long = Examples(["why " * 60], [CONTEXT], None, kind="span")
-    features = tokens.encode(tiny.tokenizer(), long, 48)
+    features = encoding.encode(tiny.tokenizer(), long, 48)
     assert all(
         len(ids) <= 48 and any(offsets)
         for ids, offsets in zip(features.inputs["input_ids"], features.offsets, strict=True)
@@ -173,7 +175,7 @@ class Oracle(torch.nn.Module):
     def __init__(self, features: tokens.Features, examples: Examples):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        targets = tokens.token_targets(features, examples).tolist()
+        targets = encoding.token_targets(features, examples).tolist()
         self.positions = {
             tuple(ids): ends
             for ids, ends in zip(features.inputs["input_ids"], targets, strict=True)
@@ -194,10 +196,12 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize("length", [128, 32])
 def test_perfect_model_has_exact_match_1_over_all_windows(length: int) -> None:
     tokenizer, examples = tiny.tokenizer(), spans()
-    oracle = Oracle(tokens.encode(tokenizer, examples, length), examples)
-    predictions = predict_answers(
-        oracle, tokenizer, examples, batch_size=3, max_length=length
-    ).predicted
+    oracle = Oracle(encoding.encode(tokenizer, examples, length), examples)
+    predictions = (
+        TASK_TYPES["span"]
+        .predict(oracle, tokenizer, examples, batch_size=3, max_length=length)
+        .predicted
+    )
     assert predictions == ANSWERS
     assert METRICS["exact_match"].compute(examples.labels, predictions) == 1.0
 
@@ -207,13 +211,17 @@ def test_unanswerable_questions_have_an_empty_prediction() -> None:
     labels = [AnswerSpans([], []), *examples.labels[1:]]
     examples = Examples(examples.texts, examples.pairs, labels, kind="span")
     tokenizer = tiny.tokenizer()
-    predictions = predict_answers(
-        Oracle(tokens.encode(tokenizer, examples, 128), examples),
-        tokenizer,
-        examples,
-        batch_size=3,
-        max_length=128,
-    ).predicted
+    predictions = (
+        TASK_TYPES["span"]
+        .predict(
+            Oracle(encoding.encode(tokenizer, examples, 128), examples),
+            tokenizer,
+            examples,
+            batch_size=3,
+            max_length=128,
+        )
+        .predicted
+    )
     assert predictions == ["", *ANSWERS[1:]]
     assert METRICS["answer_f1"].compute(labels, predictions) == 1.0
 
@@ -221,8 +229,8 @@ def test_unanswerable_questions_have_an_empty_prediction() -> None:
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_replayed_span_head_equals_the_models_own(family: str) -> None:
     model = tiny.model(family, kind="span")
-    assert replay.task_type_of(model) == "span"
-    for batch, _ in tokens.batches(
+    assert replay.task_type_of(model).name == "span"
+    for batch, _ in encoding.batches(
         tiny.tokenizer(family), spans(), 3, max_length=64, device=torch.device("cpu")
     ):
         expected = model(**batch)
@@ -232,7 +240,7 @@ def test_replayed_span_head_equals_the_models_own(family: str) -> None:
             replayed.unbind(1), (expected.start_logits, expected.end_logits), strict=True
         ):
             assert torch.allclose(replayed_logits[mask], model_logits[mask], atol=1e-4)
-            assert (replayed_logits[~mask] == replay.MASKED_LOGIT).all()
+            assert (replayed_logits[~mask] == MASKED_LOGIT).all()
 
 
 def write_rows(tmp_path: Path, rows: list[dict], name: str = "data.jsonl") -> str:
@@ -249,12 +257,12 @@ def squad_rows(copies: int = 1) -> list[dict]:
 
 
 def test_questions_are_read_with_squad_or_plain_text_answers(tmp_path: Path) -> None:
-    nested = tasks.training_examples(DataSource(write_rows(tmp_path, squad_rows())), (), "span")
+    nested = task_data.training_examples(DataSource(write_rows(tmp_path, squad_rows())), (), "span")
     plain = [
         {"question": q, "context": CONTEXT, "answers": a}
         for q, a in zip(QUESTIONS, [*ANSWERS[:3], ""], strict=True)
     ]
-    flat = tasks.training_examples(
+    flat = task_data.training_examples(
         DataSource(write_rows(tmp_path, plain, "flat.jsonl")), (), "span"
     )
     assert nested == spans()
@@ -265,7 +273,7 @@ def test_questions_are_read_with_squad_or_plain_text_answers(tmp_path: Path) -> 
         PruneError,
         match="column 'answers', line 1: the answer 'Atlantis' does not occur in its context",
     ):
-        tasks.training_examples(
+        task_data.training_examples(
             DataSource(write_rows(tmp_path, invalid, "wrong.jsonl")), (), "span"
         )
 
@@ -276,14 +284,14 @@ def test_regression_scores_are_read_from_a_file(tmp_path: Path) -> None:
         for i in range(9)
     ]
     source = DataSource(write_rows(tmp_path, rows))
-    assert tasks.kind_of(source) == "regression"
-    task = tasks.load(source, ("score",), 0, kind="regression")
+    assert task_data.kind_of(source) == "regression"
+    task = task_data.load(source, ("score",), 0, kind="regression")
     assert task.metric == "spearman"
     assert task.evaluation.pairs
     assert all(isinstance(label, float) for label in task.evaluation.labels)
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
-        tasks.load(DataSource(write_rows(tmp_path, rows)), ("score",), 0, kind="regression")
+        task_data.load(DataSource(write_rows(tmp_path, rows)), ("score",), 0, kind="regression")
 
 
 def test_task_that_does_not_fit_the_head_is_rejected() -> None:
@@ -297,7 +305,7 @@ def test_task_that_does_not_fit_the_head_is_rejected() -> None:
         ("demo", "regression", "demo needs a label"),
     ):
         with pytest.raises(PruneError, match=message):
-            tasks.load(DataSource(task), ("a", "b"), 0, kind=kind)
+            task_data.load(DataSource(task), ("a", "b"), 0, kind=kind)
 
 
 def test_accuracy_summary_of_each_task_type() -> None:
@@ -365,10 +373,10 @@ def test_finetuning_learns_regression_and_span_tasks(tmp_path: Path, kind: str) 
     assert card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind]
     assert card["score"] > 0.9
     model, tokenizer = loading.load(str(tmp_path / "out"))
-    assert replay.task_type_of(model) == kind
-    predictions = predict(model, tokenizer, tasks.training_examples(source, (), kind)).predicted
+    assert replay.task_type_of(model).name == kind
+    predictions = predict(model, tokenizer, task_data.training_examples(source, (), kind)).predicted
     assert METRICS[card["metric"]].compute(
-        tasks.training_examples(source, (), kind).labels, predictions
+        task_data.training_examples(source, (), kind).labels, predictions
     ) == pytest.approx(card["score"], abs=0.02)
     assert "prunescope" in (tmp_path / "out" / "README.md").read_text()
 

@@ -96,7 +96,7 @@ def test_every_page_shows_the_study(study: str, tmp_path: Path) -> None:
                 ("Attack", "change the predicted label"),
                 (
                     "Saliency",
-                    {"span": "a start and an end", "regression": "prediction: score"}[study],
+                    {"span": "two ends of an answer", "regression": "prediction: score"}[study],
                 ),
                 ("Attention", "attend to?"),
             ):

@@ -8,9 +8,10 @@ import torch
 
 import prune_core as pc
 from prune_core import PruneError
-from prune_core.data.examples import TASK_TYPES, Examples
+from prune_core.data.examples import Examples
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading, tokenizers, verification, weights
+from prune_core.tasks import TASK_TYPES
 
 PAIRS = Examples(
     ["a good film", "dull", "the long and clever story stays with you"],

@@ -14,14 +14,14 @@ from prune_core.analysis import whatif
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.whatif import Curve, Curves
 from prune_core.data.examples import AnswerSpans
-from prune_core.data.metrics import METRICS, metric_for
-from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.plugins import build, no_report
 from prune_core.queue import jobs
 from prune_core.store.store import Store
+from prune_core.tasks import METRICS, TASK_TYPES, metric_for
+from prune_core.tasks.task_data import Task
 
 
 def curve(scale: float, weights: int = 100, moves: tuple[float, float] = (1.0, 3.0)) -> Curve:
@@ -77,9 +77,9 @@ def test_lowest_error_matches_analytic_optimum() -> None:
 
 
 def test_scores_and_multilabel_predictions() -> None:
-    assert whatif._predictions(np.array([[1.5], [2.5]]), "regression") == [1.5, 2.5]
+    assert TASK_TYPES["regression"].from_odds(np.array([[1.5], [2.5]])) == [1.5, 2.5]
     odds = whatif._odds([[0.9, 0.2]], "multilabel")
-    assert whatif._predictions(odds, "multilabel") == [[1, 0]]
+    assert TASK_TYPES["multilabel"].from_odds(odds) == [[1, 0]]
     assert odds[0, 0] == pytest.approx(np.log(9))
 
 
@@ -246,5 +246,5 @@ def test_prediction_of_one_layer_is_exact_for_every_task_type(
         return
     predictions = examples[examples["job"] == ids[-1]]
     odds = whatif._odds([blocks[1] for blocks in predictions["block_outputs"]], kind)
-    measured = METRICS[metric].compute(curves.labels, whatif._predictions(odds, kind))
+    measured = METRICS[metric].compute(curves.labels, TASK_TYPES[kind].from_odds(odds))
     assert outcome.n == len(sample) and outcome.score == pytest.approx(measured, abs=1e-6)

@@ -21,12 +21,12 @@ from transformers import (
 )
 
 from prune_core.data.examples import Examples
-from prune_core.data.tasks import Task
-from prune_core.data.tokens import batches
 from prune_core.measures.base import Pair
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.checkpoints.tokenizers import prepare_tokenizer
+from prune_core.tasks.encoding import batches
+from prune_core.tasks.task_data import Task
 
 SENTENCES = [
     "A warm and funny film that never lies about how hard it is to grow up.",

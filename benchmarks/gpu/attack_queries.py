@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from prune_core.attacks.queries import BatchedQueries
-from prune_core.data import tasks
 from prune_core.data.examples import DataSource, Examples
 from prune_core.models.devices import matrix_precision
+from prune_core.tasks import task_data
 
 from .device_setup import DeviceSetup, Row
 
@@ -35,7 +35,7 @@ def run(setup: DeviceSetup) -> Iterator[Row]:
     """Yield one row per number of concurrent texts, then one row per attack."""
     model, tokenizer = setup.demo()
     model.to(setup.device)
-    task = tasks.load(DataSource("demo"), ("negative", "positive"))
+    task = task_data.load(DataSource("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
         for count in CONCURRENT_TEXTS[:2] if setup.tiny else CONCURRENT_TEXTS:
             yield _rates(setup, model, tokenizer, texts=task.evaluation.texts, count=count)

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core.data import tasks, tokens
 from prune_core.data.examples import DataSource
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
@@ -27,6 +26,7 @@ from prune_core.models import replay
 from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.inference.predict import probabilities
 from prune_core.plugins import build, no_report
+from prune_core.tasks import encoding, task_data
 
 from .device_setup import DeviceSetup, Row
 
@@ -68,7 +68,7 @@ def run(setup: DeviceSetup) -> Iterator[Row]:
     """Yield one row per method, then one row per measure of AKR's model pruned on the CPU."""
     with matrix_precision(tf32=False):
         model, tokenizer = setup.demo()
-        task = tasks.load(DataSource("demo"), ("negative", "positive")).subsample(
+        task = task_data.load(DataSource("demo"), ("negative", "positive")).subsample(
             *((16, 16) if setup.tiny else (CALIBRATION, EVALUATION)), 0
         )
         measured: nn.Module | None = None
@@ -87,7 +87,7 @@ def _method(
     setup: DeviceSetup,
     model: nn.Module,
     tokenizer: Any,
-    task: tasks.Task,
+    task: task_data.Task,
     name: str,
     options: dict[str, Any],
 ) -> tuple[nn.Module, Row]:
@@ -95,7 +95,7 @@ def _method(
     method = build(METHODS, name, options)
     pruned, seconds = [], []
     for run_setup, batch in ((setup.on_cpu, BATCH), (setup, BATCH), (setup, BATCH // 2)):
-        encoded = tokens.batches(
+        encoded = encoding.batches(
             tokenizer,
             task.calibration,
             batch,
@@ -162,7 +162,7 @@ class Difference(NamedTuple):
     predictions: float  # evaluation examples with different predictions
 
 
-def _difference(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task) -> Difference:
+def _difference(one: nn.Module, two: nn.Module, tokenizer: Any, task: task_data.Task) -> Difference:
     pairs = [
         (a.weight.cpu(), b.weight.cpu())
         for (_, _, a), (_, _, b) in zip(replay.linears(one), replay.linears(two), strict=True)
@@ -180,7 +180,7 @@ def _difference(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task
 
 
 def _error(
-    setup: DeviceSetup, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task
+    setup: DeviceSetup, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: task_data.Task
 ) -> float:
     """Return the mean reconstruction error of all matrices, measured on the device."""
     pair = Pair(

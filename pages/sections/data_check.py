@@ -13,16 +13,17 @@ import streamlit as st
 from pages.sections.table_upload import FILE, HUB
 from pages.widgets.flag_names import with_field_names
 from prune_core import PruneError
-from prune_core.data.examples import BINARY, TASK_TYPES, DataSource
-from prune_core.data.known_tasks import KNOWN_TASKS
+from prune_core.data.examples import BINARY, DataSource
 from prune_core.data.label_pairs import format_pairs, parse_pairs
 from prune_core.data.labels import LEAVE_OUT
-from prune_core.data.tasks import is_file
 from prune_core.experiments.data_check import check_requirements
 from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.models.checkpoints.folders import BUNDLED
 from prune_core.processes.data_check_client import DataCheck
+from prune_core.tasks import DEFAULT, TASK_TYPES
+from prune_core.tasks.known_tasks import KNOWN_TASKS
+from prune_core.tasks.task_data import is_file
 
 MAX_VALUES = 200  # label values with a widget; a column with more holds texts, not labels
 
@@ -62,7 +63,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Show the result; return `labels` for the plan, `check` (None until finished) and `kind`."""
     chosen = st.session_state.get("label-pairs", {}).get(_data_key(plan), "")
     if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
-        return {"check": None, "kind": "classification", "labels": ""}
+        return {"check": None, "kind": DEFAULT, "labels": ""}
     check = _check(data_experiment({**plan, "labels": chosen}))
     with st.container(border=True, key="data-check"):
         if not check.is_over:
@@ -105,8 +106,9 @@ def _wait(check: DataCheck) -> None:
 
 def _describe(result: Mapping[str, Any], task: str) -> None:
     """Describe model and data, without the folder of an upload in messages."""
-    sentence = f"The model predicts {TASK_TYPES[result['kind']]}"
-    names = result["labels"] if result["kind"] in ("classification", "multilabel", "token") else []
+    task_type = TASK_TYPES[result["kind"]]
+    sentence = f"The model predicts {task_type.output}"
+    names = result["labels"] if task_type.has_label_names else []
     listed = ", ".join(names[:8])
     if len(names) > 8:
         listed += f" and {len(names) - 8} more"
@@ -178,8 +180,8 @@ def _data_key(plan: Mapping[str, Any]) -> str:
 def _label_table(plan: Mapping[str, Any], result: Mapping[str, Any], chosen: str) -> None:
     """Draw one choice per label value: the label that it maps to."""
     counts = result.get("counts") or {}
-    # regression has a single output, but two labels
-    names = BINARY if result["kind"] == "regression" else result["labels"]
+    # of one output, 0 and 1 are the labels
+    names = result["labels"] if TASK_TYPES[result["kind"]].is_discrete else BINARY
     values = [value for value in counts if value]
     if not values:
         return

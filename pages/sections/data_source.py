@@ -10,12 +10,13 @@ from pages.sections.table_upload import FILE, HUB
 from pages.widgets import ui
 from prune_core import PruneError, formatting
 from prune_core.analysis.quantities import headline
-from prune_core.data import examples, tables, tasks
-from prune_core.data.known_tasks import KNOWN_TASKS
+from prune_core.data import examples, tables
 from prune_core.experiments import adversarial_calibration
 from prune_core.models.checkpoints import folders
 from prune_core.processes.dataset_preview import DatasetPreview
 from prune_core.store.store import Store
+from prune_core.tasks import task_data
+from prune_core.tasks.known_tasks import KNOWN_TASKS
 
 TITLES = {
     "demo": "Demo film reviews",
@@ -69,7 +70,7 @@ def data_source_form(store: Store) -> dict[str, Any]:
             plan |= table_upload.rows(str(plan["task"]))
         elif task == "demo":
             table_upload.show_first_rows(
-                tasks.table_of(examples.DataSource()).rows[["label", "text"]]
+                task_data.table_of(examples.DataSource()).rows[["label", "text"]]
             )
         elif plan["task"]:
             _hub_rows(str(plan["task"]), str(plan.get("config", "")), str(plan.get("split", "")))

@@ -7,10 +7,10 @@ import streamlit as st
 
 from pages.widgets import ui
 from prune_core.analysis import evidence
-from prune_core.data.metrics import METRICS
 from prune_core.measures import MEASURES
 from prune_core.store.job import Job
 from prune_core.store.store import Store
+from prune_core.tasks import METRICS
 
 number = st.column_config.NumberColumn
 STATIC = ("ONNX int8 static", "OpenVINO int8")

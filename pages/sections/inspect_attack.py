@@ -12,7 +12,6 @@ from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.attacks import catalogue
-from prune_core.data.examples import TASK_TYPES
 from prune_core.formatting import percent, plural, seconds
 from prune_core.processes.inspector_client import RunningAttack
 
@@ -44,10 +43,10 @@ def section(
     view: View, subject: Subject, predicted: dict[ComparedModel, dict], paste: Paste
 ) -> None:
     """Draw the settings and the last attack, which continues while other pages are open."""
-    if view.kind != "classification":
+    if not view.task_type.attackable:
         st.info(
             "These attacks try to change the predicted label, but these models predict "
-            f"{TASK_TYPES[view.kind]}.",
+            f"{view.task_type.output}.",
             icon=":material/info:",
         )
         return

@@ -9,12 +9,11 @@ import streamlit as st
 
 from pages.widgets import ui
 from pages.widgets.frame import View
-from prune_core import formatting, plots
+from prune_core import formatting, plots, views
 from prune_core.analysis import deployment_check, evidence
 from prune_core.analysis.attack_success import successes
 from prune_core.analysis.compared_models import with_rows
 from prune_core.analysis.policy import Policy
-from prune_core.analysis.quantities import TABLES, available
 from prune_core.processes.inspector_client import Inspector
 
 
@@ -143,7 +142,7 @@ def averaging(view: View, inspector: Inspector) -> None:
 
 def trade_off(view: View, inspector: Inspector) -> None:
     """Draw the trade-off of the study."""
-    quantities = available({name: view.rows(name) for name in TABLES})
+    quantities = views.quantities({name: view.rows(name) for name in views.TABLES})
     titles = {key: quantity.title for key, quantity in quantities.items() if key != "accuracy"}
     default = next((key for key in titles if key.startswith("under_attack")), None)
     y = quantities[ui.pick("lesson-y", titles, default, label="Vertical axis")]

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.widgets import frame, ui
-from prune_core import plots
+from prune_core import plots, views
 from prune_core.analysis import published, published_comparison, setup_differences
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.published import TASKS, Exhibit
@@ -45,7 +45,8 @@ def _compared_study(view: frame.View) -> ComparedStudy:
     """Return all finished runs of the study, whatever is selected: a mean needs every seed."""
     jobs = [job for job in view.jobs if job.done]
     finished = replace(view, models=tuple(models_of(jobs)))
-    return ComparedStudy(jobs, finished.models, {name: finished.rows(name) for name in TABLES})
+    tables = {name: finished.rows(name) for name in TABLES}
+    return ComparedStudy(jobs, finished.models, tables, quantities=views.quantities(tables))
 
 
 def _select_values(exhibit: Exhibit, study: ComparedStudy) -> pd.DataFrame:

@@ -21,7 +21,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         "in its own study."
     )
     objective = "smallest"
-    if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
+    if job.experiment["method"]["removes"] == "units":
         objective = ui.segments("search-objective", OBJECTIVES, objective, label="Objective")
     command = [
         "shrink-to",

@@ -5,10 +5,10 @@ import streamlit as st
 
 from pages.widgets import frame, ui
 from pages.widgets.frame import ACTIVE
-from prune_core import formatting
+from prune_core import formatting, views
 from prune_core.analysis import seeds
 from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import TABLES, Quantity, available, summary
+from prune_core.analysis.quantities import Quantity, summary
 from prune_core.queue import jobs
 from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
@@ -74,7 +74,7 @@ def _cell(job: Job, stage: str) -> str:
 def compare_studies(store: Store, study: str, other: str) -> None:
     """Show one quantity of the models that both studies have, and its difference."""
     tables = [_tables(store, study), _tables(store, other)]
-    first, second = (available(rows) for rows in tables)
+    first, second = (views.quantities(rows) for rows in tables)
     # the title contains the metric, which must be the same
     keys = [
         key
@@ -113,7 +113,7 @@ def compare_studies(store: Store, study: str, other: str) -> None:
 
 def _tables(store: Store, study: str) -> dict[str, pd.DataFrame]:
     ids = [job.id for job in store.jobs(study)]
-    return {name: store.rows(name, ids) for name in TABLES}
+    return {name: store.rows(name, ids) for name in views.TABLES}
 
 
 def _summary(
@@ -123,7 +123,7 @@ def _summary(
     models = seeds.merge_seeds(models_of([job for job in runs if job.done]), runs)
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
     pooled = {
-        name: seeds.pooled(name, rows, models, predictions=predictions)
+        name: views.pooled(name, rows, models, predictions=predictions)
         for name, rows in tables.items()
     }
     ends = [quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))]

@@ -12,6 +12,7 @@ from prune_core.data import columns, tables, uploads
 from prune_core.data.delimited import SEPARATORS, Dialect
 from prune_core.data.examples import DataSource
 from prune_core.store.store import Store
+from prune_core.tasks import DEFAULT, of_table
 
 FILE = "a file of your own"  # these two are values of the choice of data
 HUB = "a data set of the Hub"
@@ -121,13 +122,11 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     names = list(table.columns)
     indicators = ",".join(columns.indicator_columns(table))
     try:
-        detected = columns.choose_columns(
-            table, DataSource(), path, kind=columns.describe_columns(table)
-        )
+        detected = columns.choose_columns(table, DataSource(), path, of_table(table))
         text, pair, label = detected.text, detected.pair or "", detected.label or indicators
     except PruneError:  # ambiguous: the user chooses
         text, pair, label = names[-1], "", ""
-    if not label and columns.describe_columns(table) == "classification":
+    if not label and of_table(table).name == DEFAULT:
         candidates = [
             name
             for name in names

@@ -11,10 +11,10 @@ from pages.widgets.frame import View
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import whatif
 from prune_core.analysis.compared_models import ComparedModel, with_rows
-from prune_core.data.metrics import METRICS
 from prune_core.measures import MEASURES
 from prune_core.queue import jobs
 from prune_core.store.job import Job
+from prune_core.tasks import METRICS, TASK_TYPES
 
 COLUMNS = 6  # of sliders
 
@@ -155,9 +155,9 @@ def _prediction(curves: whatif.Curves, sparsities: Sequence[float], overall: flo
             help=f"{sample}dense {formatted(dense.score)}.",
         )
         agreement = (
-            "correlation with the dense scores"
-            if curves.kind == "regression"
-            else "the same prediction as the dense model"
+            "the same prediction as the dense model"
+            if TASK_TYPES[curves.kind].is_discrete
+            else "correlation with the dense scores"
         )
         columns[2].metric(
             "Predicted agreement",
@@ -194,16 +194,16 @@ def _run_button(
 
     base: Job = next(job for job in view.jobs if job.id == curves.base)
     try:
-        id, reused = jobs.submit(
+        id, new = jobs.submit(
             view.store, Experiment.from_dict(whatif.experiment(base, sparsities, overall))
         )
     except PruneError as error:
         st.error(str(error))
         return
     ui.show_message(
-        f"This run already exists as job {id}."
-        if reused
-        else f"Queued as job {id}; it is added to this study and to the chart below."
+        f"Queued as job {id}; it is added to this study and to the chart below."
+        if new
+        else f"This run already exists as job {id}."
     )
     st.rerun()
 

@@ -30,13 +30,9 @@ class Subject:
 
 def gradients(view: View, subject: Subject) -> None:
     """Draw the words of the text colored by their saliency for the prediction."""
-    if view.kind in ("span", "token"):
-        reason = {
-            "span": "an answer has a start and an end",
-            "token": "every word has its own label",
-        }[view.kind]
+    if reason := view.task_type.not_explained:
         st.info(
-            f"Saliency explains a single output, but {reason}. Use Attention for these models.",
+            f"{reason}, so there is no single output to explain. Use Attention for these models.",
             icon=":material/info:",
         )
         return

@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.widgets import navigation, ui
-from prune_core import formatting
+from prune_core import formatting, views
 from prune_core.analysis import quantities, seeds
 from prune_core.analysis.compared_models import ComparedModel, models_of
 from prune_core.paths import ASSETS
@@ -22,6 +22,7 @@ from prune_core.plots import palette
 from prune_core.queue import jobs
 from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
+from prune_core.tasks import DEFAULT, TASK_TYPES, TaskType
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 SEEDS = {"averaged": "averaged", "separate": "separate"}
@@ -45,11 +46,14 @@ class View:
     def rows(self, table: str) -> pd.DataFrame:
         """Return a table of the selected models, averaged over seeds.
 
-        Raise PruneError if the table cannot be averaged.
+        Of a table that cannot be averaged, rows of the first seed; a caption says so.
         """
-        seeds.identity(table)  # checked even for one seed, where nothing is averaged
+        rows = self.single(table)
         if not any(model.runs for model in self.models):
-            return self.single(table)
+            return rows
+        if not views.is_averaged(table, rows):
+            self.caption_seed(f"The table {table} is not averaged; values are of")
+            return self.first_seed(table)
         return _pooled(str(self.store.home), table, self._stamped, models=self.models)
 
     def first_seed(self, table: str) -> pd.DataFrame:
@@ -80,7 +84,7 @@ class View:
 
     def pooled(self, table: str, rows: pd.DataFrame) -> pd.DataFrame:
         """Average rows computed from `single` over seeds, as the named table is."""
-        return seeds.pooled(table, rows, self.models)
+        return views.pooled(table, rows, self.models)
 
     def summary(self) -> pd.DataFrame:
         """Return all quantities, one row per selected model; see `quantities.summary`."""
@@ -125,10 +129,13 @@ class View:
 
     @property
     def kind(self) -> str:
-        """The task type of the study's models, a key of `examples.TASK_TYPES`."""
-        return next(
-            (job.facts["kind"] for job in self.jobs if "kind" in job.facts), "classification"
-        )
+        """The task type of the study's models, a key of `tasks.TASK_TYPES`."""
+        return next((job.facts["kind"] for job in self.jobs if "kind" in job.facts), DEFAULT)
+
+    @property
+    def task_type(self) -> TaskType:
+        """The task type of the study's models."""
+        return TASK_TYPES[self.kind]
 
     @property
     def pairs(self) -> bool:
@@ -152,7 +159,7 @@ def _pooled(
 ) -> pd.DataFrame:
     # the hierarchical bootstrap takes too long for every rerun of a page
     predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
-    return seeds.pooled(table, _rows(home, table, stamped), models, predictions=predictions)
+    return views.pooled(table, _rows(home, table, stamped), models, predictions=predictions)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -160,12 +167,12 @@ def _summary(
     home: str, stamped: tuple[tuple[int, float], ...], models: tuple[ComparedModel, ...]
 ) -> pd.DataFrame:
     # users switch between a few sparsities and come back to the same ones
-    single = {name: _rows(home, name, stamped) for name in quantities.TABLES}
+    single = {name: _rows(home, name, stamped) for name in views.TABLES}
     tables = single
     if any(model.runs for model in models):
         tables = {name: _pooled(home, name, stamped, models=models) for name in single}
     return quantities.summary(
-        tables, models, list(quantities.available(tables).values()), single=single
+        tables, models, list(views.quantities(tables).values()), single=single
     )
 
 

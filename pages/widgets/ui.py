@@ -391,7 +391,7 @@ def _submit_demo(store: Store) -> None:
 
     submitted = [jobs.submit(store, experiment) for experiment in study.demo_experiments()]
     set_choice("study", study.DEMO)
-    if all(reused for _, reused in submitted):
+    if not any(new for _, new in submitted):
         show_message("The demo study already exists; nothing was recomputed.")
     st.rerun()
 

@@ -112,8 +112,7 @@ def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
         sparsity=float(options.get("sparsity", 0.0)),
         pattern=options.get("pattern") or target_label(options),
         seed=seed,
-        # an option of every UnitMethod; importing the class would import torch into pages
-        structured="keep_one_head" in options,
+        structured=method["removes"] == "units",
         form=form,
         start=start,
     )

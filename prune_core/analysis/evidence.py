@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..data.metrics import METRICS, prediction_type, values_for
 from ..errors import PruneError
 from ..models.inference import contention
 from ..statistics import paired_bounds, paired_resamples, proportion_bounds, quantile_bounds
 from ..store.job import Job
 from ..store.store import Store
+from ..tasks import DEFAULT, METRICS, TASK_TYPES, TaskType, prediction_type, values_for
 from . import slices
 from .attack_success import ATTACKED, join_dense
 from .calibration import signed_root, squared_calibration_error
@@ -52,11 +52,11 @@ class Evidence:
 
     @property
     def kind(self) -> str:
-        """The task type, a key of `examples.TASK_TYPES`."""
-        return str(self.job.facts.get("kind", "classification"))
+        """The name of the task type."""
+        return str(self.job.facts.get("kind", DEFAULT))
 
     @property
-    def prediction_type(self) -> str:
+    def prediction_type(self) -> TaskType:
         """The task type of the stored predictions."""
         return prediction_type(self.kind, str(self.job.facts.get("metric", "")))
 
@@ -153,7 +153,7 @@ def _accuracy(measured: Evidence) -> BoundedMetric | str:
         )
     if measured.metric in PROPORTIONS:
         dense, pruned = (
-            slices.correct_predictions(rows, side, measured.prediction_type)
+            measured.prediction_type.stored_correct(rows["label"], rows[side])
             for side in ("dense", "pruned")
         )
         return paired_loss(int((dense & ~pruned).sum()), int((~dense & pruned).sum()), len(rows))
@@ -204,10 +204,16 @@ def _bootstrapped(
     return BoundedMetric(value, n, bounds)
 
 
+def _same_predictions(measured: Evidence) -> np.ndarray:
+    """Return (examples,) whether both models predict the same."""
+    rows = measured.tables["prediction"]
+    return measured.prediction_type.is_same(rows["dense"], rows["pruned"])
+
+
 def _agreement(measured: Evidence) -> BoundedMetric | str:
-    if measured.prediction_type == "regression":
+    if not measured.prediction_type.is_discrete:
         return "scores are never exactly equal; remove the limit on agreement"
-    agrees = slices.same_predictions(measured.tables["prediction"], measured.prediction_type)
+    agrees = _same_predictions(measured)
     return _proportion(int((~agrees).sum()), len(agrees))
 
 
@@ -222,7 +228,7 @@ def _proportion(hits: int, n: int) -> BoundedMetric:
 
 def _calibration(measured: Evidence) -> BoundedMetric | str:
     rows = measured.tables["prediction"]
-    if measured.kind != "classification":
+    if not TASK_TYPES[measured.kind].is_single_label:
         return "calibration needs class probabilities; remove this limit"
     if not measured.labelled:
         return "calibration needs labels; remove this limit or name a label column"
@@ -284,7 +290,7 @@ def _attack_options(job: Job) -> dict[str, object] | None:
 def slice_table(measured: Evidence, policy: Policy) -> pd.DataFrame:
     """Return the loss of each slice, worst bound first; empty without labels or for regression."""
     rows = measured.tables["prediction"]
-    if rows.empty or measured.prediction_type == "regression" or not measured.labelled:
+    if rows.empty or not measured.prediction_type.is_discrete or not measured.labelled:
         return pd.DataFrame()
     masks = slices.slice_masks(
         rows,
@@ -294,7 +300,7 @@ def slice_table(measured: Evidence, policy: Policy) -> pd.DataFrame:
         source=measured.job.experiment["source"],
     )
     dense, pruned = (
-        slices.correct_predictions(rows, side, measured.prediction_type)
+        measured.prediction_type.stored_correct(rows["label"], rows[side])
         for side in ("dense", "pruned")
     )
     verdicts = slices.slice_verdicts(masks, dense, pruned, alpha=policy.alpha)
@@ -428,12 +434,12 @@ def flipped_predictions(measured: Evidence) -> pd.DataFrame:
     Columns of `prediction`, and `what`: "broken", "fixed" or "changed".
     """
     rows = measured.tables["prediction"]
-    if rows.empty or measured.prediction_type == "regression":
+    if rows.empty or not measured.prediction_type.is_discrete:
         return pd.DataFrame()
     if not measured.labelled:
-        return rows[~slices.same_predictions(rows, measured.prediction_type)].assign(what="changed")
+        return rows[~_same_predictions(measured)].assign(what="changed")
     dense, pruned = (
-        slices.correct_predictions(rows, side, measured.prediction_type)
+        measured.prediction_type.stored_correct(rows["label"], rows[side])
         for side in ("dense", "pruned")
     )
     what = np.where(dense & ~pruned, "broken", np.where(~dense & pruned, "fixed", ""))

@@ -3,7 +3,7 @@
 The predictions of the dense model are compared with the labels.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,9 @@ import pandas as pd
 
 from ..data.label_pairs import format_pairs
 from ..data.labels import LEAVE_OUT, find, is_generic
-from ..data.metrics import METRICS, prediction_type
 from ..formatting import inline, percent
 from ..statistics import mcnemar
+from ..tasks import DEFAULT, METRICS, TaskType, prediction_type
 
 MAX_LABELS = 200  # labels; a longer mapping cannot be read or typed
 MAX_PAIRS = 8  # pairs in the sentence
@@ -21,7 +21,6 @@ MIN_GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes rar
 MAX_P = 0.001  # of the sign test
 Z = 3.3  # standard errors by which agreement must exceed chance: one-sided p = 0.0005
 MIN_KAPPA = 0.4  # smallest agreement after relabeling: "moderate" (Landis and Koch 1977)
-METRIC = {"classification": "accuracy", "multilabel": "micro_f1", "token": "entity_f1"}
 
 
 class LabelOrder(NamedTuple):
@@ -47,10 +46,13 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrd
     """
     names, mapping = list(facts.get("label_names") or ()), facts.get("labels") or {}
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
-    kind, n = prediction_type(str(facts.get("kind")), str(facts.get("metric"))), len(rows)
-    if kind not in METRIC or not 2 <= len(names) <= MAX_LABELS or not n or not mapping:
+    task_type = prediction_type(str(facts.get("kind", DEFAULT)), str(facts.get("metric")))
+    n = len(rows)
+    can_be_found = 2 <= len(names) <= MAX_LABELS and n and mapping
+    if not task_type.order_metric or not can_be_found:
         return None
-    units = _units(kind, rows, names)
+    true, predicted = list(rows["label"]), list(rows["dense"])
+    units = _Units(*task_type.label_units(true, predicted, names))
     counts = _confusion(units, np.ones(n, bool))
     if (counts.max(1) == counts.diagonal()).all():
         return None  # the usual case, decided before a page imports scipy
@@ -59,34 +61,18 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrd
     same, best = np.arange(len(names)), _best(counts)
     if not _is_significant(units, fold_maps[half[units.example], units.label], n):
         return None
-    current, improved = _score(kind, rows, names, [same] * n), _score(kind, rows, names, [best] * n)
-    if _score(kind, rows, names, fold_maps[half]) - current < MIN_GAIN:
+    current, improved = (
+        _score(task_type, rows, names, [same] * n),
+        _score(task_type, rows, names, [best] * n),
+    )
+    if _score(task_type, rows, names, fold_maps[half]) - current < MIN_GAIN:
         return None
     pairs = {
         value: names[best[label]] for value, label in mapping.items() if value and label is not None
     }
-    sentence = _sentence(METRICS[METRIC[kind]].title, current, improved, n=n, pairs=pairs)
+    sentence = _sentence(METRICS[task_type.order_metric].title, current, improved, n=n, pairs=pairs)
     reason = "; the model's labels have no names." if is_generic(names) else "."
     return LabelOrder(_flag(mapping, best, names), sentence + reason)
-
-
-def _units(kind: str, rows: pd.DataFrame, names: Sequence[str]) -> _Units:
-    true, predicted = list(rows["label"]), list(rows["dense"])
-    if kind == "multilabel":
-        example, label = np.nonzero(np.array(true, dtype=float))
-        return _Units(example, label, np.array(predicted, dtype=float)[example] > 0)
-    example = np.arange(len(true))
-    if kind == "token":
-        place = {name: index for index, name in reversed(list(enumerate(names)))}
-        example = np.repeat(example, [len(each) for each in true])
-        true, predicted = (
-            [place[tag] for tags in side for tag in tags] for side in (true, predicted)
-        )
-    return _Units(
-        example,
-        np.array(true, dtype=int),
-        np.eye(len(names), dtype=bool)[np.array(predicted, dtype=int)],
-    )
 
 
 def _confusion(units: _Units, chosen: np.ndarray) -> np.ndarray:
@@ -144,17 +130,13 @@ def _is_significant(units: _Units, relabeled: np.ndarray, n: int) -> bool:
 
 
 def _score(
-    kind: str, rows: pd.DataFrame, names: Sequence[str], maps: Iterable[np.ndarray]
+    task_type: TaskType, rows: pd.DataFrame, names: Sequence[str], maps: Iterable[np.ndarray]
 ) -> float:
     """Return the metric after relabeling each example by its map."""
-    place = {name: index for index, name in reversed(list(enumerate(names)))}
-    relabel: dict[str, Callable[[Any, np.ndarray], Any]] = {
-        "classification": lambda label, new: new[int(label)],
-        "multilabel": lambda label, new: np.asarray(label)[np.argsort(new)],
-        "token": lambda tags, new: [names[new[place[tag]]] for tag in tags],
-    }
-    true = [relabel[kind](label, new) for label, new in zip(rows["label"], maps, strict=True)]
-    return METRICS[METRIC[kind]].compute(true, list(rows["dense"]))
+    true = [
+        task_type.relabel(label, new, names) for label, new in zip(rows["label"], maps, strict=True)
+    ]
+    return METRICS[task_type.order_metric].compute(true, list(rows["dense"]))
 
 
 def _flag(mapping: Mapping[str, int | None], best: np.ndarray, names: Sequence[str]) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from ..data.examples import TASK_TYPES
-from ..data.metrics import METRICS, prediction_type
 from ..errors import PruneError
 from ..plugins import closest_match
+from ..tasks import METRICS, TASK_TYPES, prediction_type
 
 # task types whose predictions are correct or incorrect, equal or different
-DISCRETE = tuple(kind for kind in TASK_TYPES if kind != "regression")
+DISCRETE = tuple(name for name, each in TASK_TYPES.items() if each.is_discrete)
+SINGLE_LABEL = tuple(name for name, each in TASK_TYPES.items() if each.is_single_label)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Criterion:
     def applies(self, kind: str, metric: str = "") -> bool:
         """Whether the criterion supports a task type and metric."""
         return kind in self.kinds or (
-            self.kinds == DISCRETE and prediction_type(kind, metric) in DISCRETE
+            self.kinds == DISCRETE and prediction_type(kind, metric).is_discrete
         )
 
 
@@ -56,7 +56,7 @@ CRITERIA = {
         default=3.0,
         high=100,
         measure="attack",
-        kinds=("classification",),
+        kinds=SINGLE_LABEL,
     ),
     "agreement": Criterion(
         "Agreement with dense",
@@ -80,7 +80,7 @@ CRITERIA = {
         "points",
         default=2.0,
         high=100,
-        kinds=("classification",),
+        kinds=SINGLE_LABEL,
     ),
     "latency_p95": Criterion(
         "95th-percentile latency",

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from .. import formatting as f
-from ..data.metrics import METRICS
 from ..errors import PruneError
 from ..paths import ASSETS
+from ..tasks import METRICS
 
 HOME = ASSETS / "papers"
 ATTRIBUTES = (

@@ -12,7 +12,7 @@ from .. import formatting as f
 from ..store.job import Job
 from .compared_models import ComparedModel, ordered
 from .published import TASKS, Exhibit
-from .quantities import available, summary
+from .quantities import Quantity, summary
 
 MAX_VARIANTS = 3  # of one method; with more, as in an ablation, only the full one is drawn
 DIGITIZATION_ERROR = 0.005  # approximate error of a value that was digitized from a plot
@@ -34,11 +34,12 @@ POINT = [
 
 @dataclass(frozen=True)
 class ComparedStudy:
-    """A study to compare with a paper: jobs, models, and tables by name."""
+    """A study to compare with a paper: jobs, models, tables by name, quantities by key."""
 
     jobs: Sequence[Job]
     models: Sequence[ComparedModel]
     tables: Mapping[str, pd.DataFrame]
+    quantities: Mapping[str, Quantity]
 
 
 def points(
@@ -130,7 +131,7 @@ def _against_sparsity(
 
 def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
     """Return quantities of the comparable models with `series` and `x`; empty if any is missing."""
-    quantities = available(study.tables)
+    quantities = study.quantities
     models = chart_points(exhibit, study)
     if not models or not set(keys) <= set(quantities):
         return pd.DataFrame()

@@ -1,44 +1,36 @@
 """Pool runs that differ only in their seed: means, intervals over seeds and examples, paired tests.
 
-Every table that a stage returns is declared here, once: in `IDENTITY` if it is averaged over seeds,
-in `ONE_SEED` if charts show the rows of a single seed and say which.
+The views of the measures declare how each table is averaged (`Averaging`).
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype
 
-from ..errors import PruneError
 from ..statistics import bootstrap_p_value, nested_resamples
 from ..store.job import Job
 from .compared_models import ComparedModel
 
-# Identity columns of the averaged tables: rows of two seeds that agree in them are one quantity
-IDENTITY: dict[str, tuple[str, ...]] = {
-    "accuracy": (),
-    "attack": ("recipe",),
-    "attack_slice": ("kind", "slice"),  # computed from attack_example
-    "budget": (),
-    "cost": ("model",),
-    "drift": ("block", "pooling"),
-    "drift_adversarial": ("block", "pooling"),
-    "latency": ("model", "batch", "length"),
-    "prune": ("block", "projection"),
-    "reconstruction": ("block", "projection"),
-    "sensitivity": ("block",),
-}
-ONE_SEED = (
-    *("attack_example", "drift_example", "drift_map", "prediction", "sensitivity_example"),
-    "transfer",  # single examples, like those above: two seeds may have other ones
-    "unit",  # which heads and neurons a model keeps
-    *("quantization", "formats", "repair"),  # exported files: one model is deployed, not an average
-    *("distil", "timing"),  # single evaluations, single passes
-)
+
+@dataclass(frozen=True)
+class Averaging:
+    """How the rows of a table are averaged over seeds.
+
+    Rows of two seeds that agree in the columns `identity` are one quantity; None: charts show the
+    rows of a single seed and say which. `intervals`: (value, low, high) columns of fractions.
+    """
+
+    identity: tuple[str, ...] | None
+    intervals: tuple[tuple[str, str, str], ...] = ()
+
+
+ONE_SEED = Averaging(None)
+OF_JOB = ("job", "label", "study", "method", "requested_sparsity", "sparsity", "pattern", "seed")
 WORST = {"other_load": "max"}  # one disturbed run makes the mean of the times unreliable
 RESAMPLES = 1000
 HITS = ("accuracy", "binary_accuracy")  # metrics for which every prediction is correct or incorrect
@@ -82,19 +74,30 @@ def _plan(job: Job) -> str:
     )
 
 
-def identity(name: str) -> tuple[str, ...]:
-    """Return the identity columns of an averaged table; raise PruneError for other tables."""
-    if name in IDENTITY:
-        return IDENTITY[name]
-    if name in ONE_SEED:
-        raise PruneError(f"The table {name!r} has no mean over seeds; take one seed's rows.")
-    raise PruneError(f"The table {name!r} is not declared in analysis/seeds.py; declare it.")
+def infer_averaging(rows: pd.DataFrame) -> Averaging:
+    """Return how a table that no view declares is averaged.
+
+    Its rows are identified by texts and truth values, then by as many integer columns as needed,
+    in their order. Rows of single examples, and rows that repeat these values, are not averaged.
+    """
+    columns = [name for name in rows if name not in OF_JOB]
+    if "example" in columns or rows.map(lambda cell: isinstance(cell, list)).any(axis=None):
+        return ONE_SEED
+    keys = [name for name in columns if rows[name].dtype.kind not in "if"]
+    jobs = [name for name in ("job",) if name in rows]
+    for name in [None, *(name for name in columns if rows[name].dtype.kind == "i")]:
+        keys += [name] if name else []
+        subset = [*jobs, *keys]
+        if not (rows.duplicated(subset).any() if subset else len(rows) > 1):
+            return Averaging(tuple(keys))
+    return ONE_SEED
 
 
 def pooled(
     name: str,
     rows: pd.DataFrame,
     models: Sequence[ComparedModel],
+    averaging: Averaging,
     predictions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the rows of a table averaged over the seeds of each model, under the model's job.
@@ -102,9 +105,12 @@ def pooled(
     `predictions` holds the rows of every run, for the interval of the accuracy difference. Columns
     `low` and `high` of a fraction span seeds and examples together, `seeds_low` and `seeds_high`
     the seeds alone, `examples_low` and `examples_high` the examples alone (the mean of the single
-    runs' intervals). Anything but numbers is kept where all seeds agree and is None elsewhere.
+    runs' intervals). Anything but numbers is kept where all seeds agree and is None elsewhere. A
+    table that is not averaged has the rows of each model's first seed.
     """
-    keys = list(identity(name))
+    if averaging.identity is None:
+        return rows[rows["job"].isin([model.job for model in models])] if len(rows) else rows
+    keys = list(averaging.identity)
     several = [model for model in models if model.runs]
     if rows.empty or not several:
         return rows
@@ -112,9 +118,11 @@ def pooled(
     for model in several:
         model_rows = rows[rows["job"].isin(model.runs)]
         if len(model_rows):
-            mean = _intervals(
-                name, _means(model_rows, keys), model_rows, model=model, predictions=predictions
-            )
+            is_accuracy = name == "accuracy"  # its differences may be negative
+            mean = _means(model_rows, keys)
+            mean = _with_intervals(mean, model_rows, averaging, is_clipped=not is_accuracy)
+            if is_accuracy:
+                mean = _with_test(mean, model_rows, model, predictions=predictions)
             parts.append(mean.assign(job=model.job, label=model.label, seed=model.seed))
     return pd.concat(parts, ignore_index=True)
 
@@ -166,49 +174,37 @@ def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return table[[column for column in rows if column in table]]
 
 
-SPREAD = {
-    "accuracy": (
-        ("score", "low", "high"),
-        ("dense_score", "dense_low", "dense_high"),
-        ("difference", "difference_low", "difference_high"),
-    ),
-    "attack": (
-        ("accuracy", "accuracy_low", "accuracy_high"),
-        ("under_attack", "under_attack_low", "under_attack_high"),
-        ("success_rate", "success_low", "success_high"),
-    ),
-}
-SPREAD["attack_slice"] = SPREAD["attack"]
+def _with_intervals(
+    means: pd.DataFrame, rows: pd.DataFrame, averaging: Averaging, is_clipped: bool
+) -> pd.DataFrame:
+    """Return the means with their intervals over seeds, examples, and both."""
+    # a rate of nothing is None
+    rows = rows.astype({column: float for columns in averaging.intervals for column in columns})
+    groups = _groups(rows, averaging.identity or ())
+    for value, low, high in averaging.intervals:
+        mean, half = groups[value].mean().to_numpy(), t_half_width(groups[value])
+        below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean
+        ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
+        means[f"seeds_{low}"], means[f"seeds_{high}"] = mean - half, mean + half
+        means[f"examples_{low}"], means[f"examples_{high}"] = mean - below, mean + above
+        means[low], means[high] = np.clip(ends, 0, 1) if is_clipped else ends
+    return means
 
 
-def _intervals(
-    name: str,
-    table: pd.DataFrame,
+def _with_test(
+    means: pd.DataFrame,
     rows: pd.DataFrame,
     model: ComparedModel,
     predictions: pd.DataFrame | None,
 ) -> pd.DataFrame:
-    """Return the means with their intervals over seeds, examples, and both."""
-    spread = SPREAD.get(name, ())
-    # a rate of nothing is None
-    rows = rows.astype({column: float for columns in spread for column in columns})
-    groups = _groups(rows, IDENTITY[name])
-    for value, low, high in spread:
-        mean, half = groups[value].mean().to_numpy(), t_half_width(groups[value])
-        below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean
-        ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
-        table[f"seeds_{low}"], table[f"seeds_{high}"] = mean - half, mean + half
-        table[f"examples_{low}"], table[f"examples_{high}"] = mean - below, mean + above
-        table[low], table[high] = ends if name == "accuracy" else np.clip(ends, 0, 1)
-    if name != "accuracy":
-        return table
-    table["p_value"] = np.nan  # a mean of p-values is not a p-value
+    """Return the means of the table `accuracy` with a test over seeds and examples."""
+    means["p_value"] = np.nan  # a mean of p-values is not a p-value
     if predictions is not None and rows["metric"].iloc[0] in HITS:
         resamples = hierarchical(predictions[predictions["job"].isin(model.runs)])
         low, high = np.quantile(resamples, (0.025, 0.975))
-        table["difference_low"], table["difference_high"] = float(low), float(high)
-        table["p_value"] = bootstrap_p_value(resamples)
-    return table
+        means["difference_low"], means["difference_high"] = float(low), float(high)
+        means["p_value"] = bootstrap_p_value(resamples)
+    return means
 
 
 def t_half_width(values: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import formatting as f
 from ..attacks.catalogue import CATALOGUE
-from ..data.metrics import METRICS
+from ..tasks import METRICS
 from .published import AXES, TASKS, Exhibit
 from .published_comparison import ComparedStudy, chart_points, recipe_of, task_title
 

@@ -8,51 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data import columns, tasks
-from ..data.examples import AnswerSpans, DataSource
-from ..data.metrics import exact_match, normalize_answer
+from ..data import columns
+from ..data.examples import DataSource
 from ..errors import PruneError
 from ..statistics import mcnemar, paired_bounds
+from ..tasks import TaskType, of_table, task_data
 from .attack_success import thirds
 
 MAX_VALUES = 20  # distinct values of a column used for slices
 
 
-def correct_predictions(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
-    """Return (examples,) whether predictions of a `side` ("dense" or "pruned") are correct.
-
-    A span is correct if it matches an accepted answer exactly.
-    """
-    if kind == "span":
-        return np.array(
-            [
-                exact_match(AnswerSpans(list(accepted), [0] * len(accepted)), prediction) == 1.0
-                for accepted, prediction in zip(rows["label"], rows[side], strict=True)
-            ],
-            dtype=bool,
-        )
-    return _same(rows["label"], rows[side])
-
-
-def same_predictions(rows: pd.DataFrame, kind: str) -> np.ndarray:
-    """Return (examples,) whether both models predict the same."""
-    dense, pruned = rows["dense"], rows["pruned"]
-    if kind == "span":
-        return _same(dense.map(normalize_answer), pruned.map(normalize_answer))
-    return _same(dense, pruned)
-
-
-def _same(first: pd.Series, second: pd.Series) -> np.ndarray:
-    """Return (examples,) whether values are equal; lists are equal if all entries are."""
-    if first.map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
-        first, second = first.map(tuple), second.map(tuple)
-    return (first == second).to_numpy(bool)
-
-
 def slice_masks(
     rows: pd.DataFrame,
     requested: Sequence[str],
-    kind: str,
+    task_type: TaskType,
     names: Sequence[str],
     source: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
@@ -71,7 +40,7 @@ def slice_masks(
                 "{:.0f} words",
             )
             masks |= {str(name): lengths == name for name in lengths.categories}
-        elif group == "label" and kind == "classification" and not rows["label"].isna().any():
+        elif group == "label" and task_type.is_single_label and not rows["label"].isna().any():
             masks |= {
                 f"label {name}": (rows["label"] == index).to_numpy()
                 for index, name in enumerate(names)
@@ -96,12 +65,12 @@ def slice_masks(
 def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
     """Return (examples,) the value of a column in the row of each text; NaN if it is ambiguous."""
     data = DataSource(**{key: str(source.get(key, "")) for key in DataSource.__dataclass_fields__})
-    if not tasks.is_file(data.task) or not Path(data.task).expanduser().exists():
+    if not task_data.is_file(data.task) or not Path(data.task).expanduser().exists():
         raise PruneError(
             f"column:{name} is read from the evaluation file, but {data.task!r} is not an existing "
             "file; remove this slice."
         )
-    rows = tasks.table_of(data).rows
+    rows = task_data.table_of(data).rows
     if name not in rows:
         raise PruneError(
             f"{data.task}: there is no column {name!r} to slice by; it has "
@@ -112,7 +81,7 @@ def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) ->
             f"{data.task}: column {name!r} has {rows[name].astype(str).nunique()} different "
             f"values; slices need at most {MAX_VALUES}."
         )
-    text = columns.choose_columns(rows, data, data.task, kind=columns.describe_columns(rows)).text
+    text = columns.choose_columns(rows, data, data.task, of_table(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
     # a text in several rows may have several values
     result = pd.Series(texts).map(values.loc[values["nunique"] == 1, "first"])

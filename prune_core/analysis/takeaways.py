@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.metrics import METRICS
 from ..formatting import (
     error,
     inline,
@@ -22,6 +21,7 @@ from ..formatting import (
     seconds,
     signed,
 )
+from ..tasks import METRICS
 from .attack_success import success_rate
 from .compared_models import ComparedModel, ordered
 from .evidence import disturbance

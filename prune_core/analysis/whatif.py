@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.metrics import METRICS, THRESHOLD
+from ..data.metrics import THRESHOLD
 from ..store.job import Job
+from ..tasks import DEFAULT, METRICS, TASK_TYPES
 from .compared_models import ComparedModel
 
-MIN_PROBABILITY = 1e-6  # smallest probability, to limit its logarithm
 STEP = 0.01  # fraction of a layer's weights by which sparsity is increased
 
 
@@ -128,7 +128,7 @@ def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -
     if not runs:
         return None
     first = runs[0]
-    kind = str(first.facts.get("kind", "classification"))
+    kind = str(first.facts.get("kind", DEFAULT))
     dense, labels = _dense(
         examples[examples["job"] == first.id] if len(examples) else examples, kind
     )
@@ -157,7 +157,7 @@ def _dense(rows: pd.DataFrame, kind: str) -> tuple[np.ndarray, list[Any]]:
         return np.zeros((0, 1)), []
     dense = _odds(rows["dense_outputs"], kind)
     labels = list(rows["label"])
-    return dense, _predictions(dense, kind) if labels[0] is None else labels
+    return dense, TASK_TYPES[kind].from_odds(dense) if labels[0] is None else labels
 
 
 def _curve(
@@ -193,22 +193,9 @@ def _curve(
     return Curve(weights, np.array(order), errors, moves=moves)
 
 
-def _odds(predictions: Any, kind: str) -> np.ndarray:
-    """Convert (examples, labels) probabilities to log-odds; scores are unchanged."""
-    values = np.array(list(predictions), float)
-    if kind == "regression":
-        return values
-    values = values.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-    return np.log(values) if kind == "classification" else np.log(values / (1 - values))
-
-
-def _predictions(odds: np.ndarray, kind: str) -> list[Any]:
-    """Convert log-odds or scores to predictions."""
-    if kind == "regression":
-        return [float(score) for score in odds[:, 0]]
-    if kind == "classification":
-        return odds.argmax(1).tolist()
-    return (odds > 0).astype(int).tolist()
+def _odds(outputs: Any, kind: str) -> np.ndarray:
+    """Convert (examples, labels) outputs to values that add up over layers."""
+    return TASK_TYPES[kind].to_odds(np.array(list(outputs), float))
 
 
 def predict(curves: Curves, sparsities: Sequence[float]) -> PredictedOutcome:
@@ -225,13 +212,13 @@ def _outcome(curves: Curves, error: float, odds: np.ndarray) -> PredictedOutcome
     # metrics of binary classifiers with one output use the threshold 0.5
     shift = 0.0 if curves.threshold is None else THRESHOLD - curves.threshold
     dense, predictions = (
-        _predictions(values + shift, curves.kind) for values in (curves.dense, odds)
+        TASK_TYPES[curves.kind].from_odds(values + shift) for values in (curves.dense, odds)
     )
     score = METRICS[curves.metric].compute(curves.labels, predictions)
-    if curves.kind == "regression":
-        agreement = METRICS["pearson"].compute(dense, predictions)
-    else:
+    if TASK_TYPES[curves.kind].is_discrete:
         agreement = np.mean([a == b for a, b in zip(dense, predictions, strict=True)])
+    else:
+        agreement = METRICS["pearson"].compute(dense, predictions)
     return PredictedOutcome(error, float(score), float(agreement), n=len(predictions))
 
 

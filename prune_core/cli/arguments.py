@@ -113,6 +113,7 @@ def _add_run(commands: Any) -> None:
             default=run_commands.STUDY,
             help=f"study to save the run in ({run_commands.STUDY})",
         ),
+        switch("--again", "recompute all stages, also finished ones"),
         RESULTS_AS_JSON,
         argument(
             "--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint to a new folder"
@@ -177,7 +178,7 @@ def _add_sweep(commands: Any) -> None:
             metavar="FILE",
             help="sweep file or bundled study; keys: checkpoint, task, methods, sparsities …",
         ),
-        switch("--again", "recompute finished runs"),
+        switch("--again", "recompute all stages, also finished ones"),
         repeatable("--set", "KEY=VALUE", "override a key of the file; repeatable"),
         switch("--plan", "list the experiments without running them"),
         switch("--queue", "queue them for the worker, as the pages do"),
@@ -456,6 +457,12 @@ def _add_store(commands: Any) -> None:
         store_commands.rescue,
         NEW_FOLDER,
         help="recover what can be read of a damaged store to an empty folder",
+    )
+    add_command(
+        actions,
+        "rebuild",
+        store_commands.rebuild,
+        help="add jobs to the index whose folders are here: of a deleted index, or copied",
     )
     add_command(
         actions, "compact", store_commands.compact, help="free the disk space of deleted rows"

@@ -4,12 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from .. import views
 from ..analysis.compared_models import models_of
-from ..analysis.quantities import TABLES, Quantity, available, summary
-from ..data.metrics import METRICS
+from ..analysis.quantities import Quantity, summary
 from ..models.checkpoints import model_card
 from ..store.job import Job
 from ..store.store import Store
+from ..tasks import METRICS
 
 
 def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) -> None:
@@ -61,8 +62,8 @@ def _origin(job: Job, folder: Path, is_compact: bool) -> str:
 
 def metrics_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
     """Return the metrics of a job and its row of `quantities.summary`."""
-    tables = {name: store.rows(name, [job.id]) for name in TABLES}
-    quantities = list(available(tables).values())
+    tables = {name: store.rows(name, [job.id]) for name in views.TABLES}
+    quantities = list(views.quantities(tables).values())
     if not quantities:
         return [], {}
     return quantities, summary(tables, models_of([job]), quantities).to_dict("records")[0]

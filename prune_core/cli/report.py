@@ -4,22 +4,21 @@ Browsers can print it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from .. import formatting as f
+from .. import views
 from ..analysis import seeds, takeaways
 from ..analysis.compared_models import ComparedModel, models_of
-from ..analysis.quantities import available, summary
+from ..analysis.quantities import summary
 from ..errors import PruneError
 from ..store.job import Job
 from ..store.store import Store
 
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 STYLE = """
 body {
   font: 16px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", sans-serif; color: #1c2127;
@@ -51,14 +50,14 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     # needed only for means over seeds
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
     pooled = {
-        name: seeds.pooled(
+        name: views.pooled(
             name, store.rows(name, [job.id for job in jobs]), models, predictions=predictions
         )
-        for name in TABLES
+        for name in views.TABLES
     }
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     pooled["attack_example"] = seeds.seeds_together(outcomes, models)
-    if not available(pooled):
+    if not views.quantities(pooled):
         raise PruneError(
             f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or "
             "resume it."
@@ -84,26 +83,29 @@ def _page(
     ]
     sentences = [takeaways.busy_machine_note(tables["cost"], models)]
     if len(models) > 1:
-        sentences = [
-            takeaways.accuracy(tables["accuracy"], models),
-            takeaways.attack(tables["attack"], tables["attack_example"], models),
-            *sentences,
-        ]
+        sentences = [*views.takeaways(tables, models), *sentences]
     parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
     gloss = "Intervals below the values are 95%."
     if mean := seeds.means(models):
         gloss = f"Values are the {mean}. {gloss}"
     parts += [f"<h2>All metrics</h2><p class='gloss'>{gloss}</p>", _metrics(models, tables)]
-    for count, (title, gloss, chart) in enumerate(_charts(models, tables)):
+    charts = (
+        chart
+        for name, view in views.VIEWS.items()
+        if view.charts and len(tables.get(name, ()))
+        for chart in view.charts(tables, models, False)
+    )
+    for count, chart in enumerate(charts):
         # the first chart includes the library: 5 MB, and no server is needed
-        html = chart.to_html(
+        html = chart.figure.to_html(
             full_html=False,
             include_plotlyjs=count == 0,
             config={"displaylogo": False},
             default_width="1000px",
         )
         parts.append(
-            f"<section><h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>{html}</section>"
+            f"<section><h2>{escape(chart.title)}</h2><p class='gloss'>{escape(chart.gloss)}</p>"
+            f"{html}</section>"
         )
     parts += ["<h2>Provenance</h2>", _provenance(jobs), "</body></html>"]
     return "\n".join(parts)
@@ -114,7 +116,7 @@ def _name(place: str) -> str:
 
 
 def _metrics(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -> str:
-    quantities = list(available(tables).values())
+    quantities = list(views.quantities(tables).values())
     rows = summary(tables, models, quantities).to_dict("records")
     head = "".join(
         f"<th title='{escape(q.gloss, quote=True)}'>{escape(q.title)}</th>" for q in quantities
@@ -128,42 +130,6 @@ def _metrics(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -
             cells += f"<td>{escape(q.show(value))}{'' if math.isnan(low) else interval}</td>"
         body += f"<tr><td>{escape(row['label'])}</td>{cells}</tr>"
     return f"<table><tr><th>Model</th>{head}</tr>{body}</table>"
-
-
-def _charts(
-    models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]
-) -> Iterator[tuple[str, str, Any]]:
-    """Yield (title, explanation, figure) of every chart that these jobs have rows for."""
-    from .. import plots
-
-    quantities = available(tables)
-    rows = summary(tables, models, list(quantities.values()))
-    pruned = [model for model in models if not model.is_dense]
-    for key in ("accuracy", *(key for key in quantities if key.startswith("under_attack"))):
-        if key in quantities and pruned:
-            quantity = quantities[key]
-            chart = plots.against_sparsity(rows, models, quantity)
-            yield (
-                f"{quantity.title} against sparsity",
-                f"{quantity.gloss} Bars are 95% intervals.",
-                chart,
-            )
-    if len(tables["attack"]):
-        gloss = (
-            "Percentage of successful attacks among the examples that the model classifies "
-            "correctly."
-        )
-        yield "Attack success", gloss, plots.success(tables["attack"], models)
-    if len(tables["reconstruction"]) and pruned:
-        gloss = "Distance of each layer's output from the dense model's, relative to its norm."
-        yield "Error by depth", gloss, plots.by_depth(tables["reconstruction"], models)
-    if len(tables["drift"]) and pruned:
-        for similarity in plots.SIMILARITIES[:2]:
-            yield (
-                f"{similarity.title} by layer",
-                similarity.gloss,
-                plots.by_block(tables["drift"], models, similarity, height=320),
-            )
 
 
 def _provenance(jobs: Sequence[Job]) -> str:

@@ -46,8 +46,8 @@ def measures(options: argparse.Namespace) -> None:
 
 def tasks(options: argparse.Namespace) -> None:
     """List the tasks."""
-    from ..data.known_tasks import KNOWN_TASKS
-    from ..data.metrics import METRICS
+    from ..tasks import METRICS
+    from ..tasks.known_tasks import KNOWN_TASKS
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
     for name, known in KNOWN_TASKS.items():
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         if not path.absolute().parent.is_dir():
             raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
     check_data(experiment)
-    job = require_success(store, run_in_process(store, experiment))
+    job = require_success(store, run_in_process(store, experiment, options.again))
     print(summary(store, job))
     if options.json:
         write_json(store, job, options.json)
@@ -148,19 +148,16 @@ def parse_min_words(text: str) -> int | None:
     return int(text)
 
 
-def run_in_process(store: Store, experiment: Experiment) -> Job:
-    """Run an experiment in this process as a job of the store; return the finished job."""
+def run_in_process(store: Store, experiment: Experiment, again: bool = False) -> Job:
+    """Compute the missing stages of an experiment in this process; return the finished job."""
+    from ..queue.jobs import add_job
     from ..queue.worker import new_worker
 
     name, lock = new_worker(store)
-    id = store.submit(
-        experiment.to_dict(),
-        experiment.label,
-        experiment.key(),
-        experiment.study,
-        experiment.device,
-        worker=name,
-    )
+    id, _ = add_job(store, experiment, again, worker=name)
+    if store.job(id).status == Status.DONE:
+        lock.remove()
+        return store.job(id)
     return _finish_here(store, id, lock)
 
 
@@ -231,12 +228,13 @@ def require_success(store: Store, job: Job) -> Job:
 def sweep(options: argparse.Namespace) -> None:
     """Run a grid of experiments in this process; finished ones are not recomputed."""
     from ..experiments import study
-    from ..queue.jobs import find_finished
+    from ..experiments.stage_keys import experiment_key
+    from ..queue.jobs import add_job, missing_stages
     from .terminal import headline
 
     experiments = study.load(options.file, study.parse_changes(settings(options.set)))
     if options.plan:
-        return _list(experiments)
+        return _list(Store(), experiments)
     if options.queue or options.wait:
         return _queue(experiments, options.wait, options.again)
     elsewhere = bool(options.ray) or options.shards is not None
@@ -245,17 +243,19 @@ def sweep(options: argparse.Namespace) -> None:
     if elsewhere:
         from . import shard_commands
 
-        done = {
-            each.key() for each in experiments if not options.again and find_finished(store, each)
-        }
+        finished = [
+            each for each in experiments if not options.again and not missing_stages(store, each)
+        ]
+        done = {experiment_key(each) for each in finished}
+        for each in finished:
+            add_job(store, each)  # into this study
         if options.ray:
             return shard_commands.run_on_ray(experiments, done, options)
-        pending = [each for each in experiments if each.key() not in done]
+        pending = [each for each in experiments if experiment_key(each) not in done]
         return shard_commands.plan(pending, options.shards, options.out)
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
-        job = None if options.again else find_finished(store, experiment)
-        job = job or run_in_process(store, experiment)
+        job = run_in_process(store, experiment, options.again)
         failed += [job] if job.status == Status.FAILED else []
         print(headline(store, job), flush=True)
     if failed:
@@ -265,17 +265,19 @@ def sweep(options: argparse.Namespace) -> None:
         )
 
 
-def _list(experiments: Sequence[Experiment]) -> None:
-    """List what a sweep would run, one experiment per line."""
+def _list(store: Store, experiments: Sequence[Experiment]) -> None:
+    """List the stages of a sweep, one experiment per line: finished ones, and those it computes."""
     from ..experiments.experiment import stages
+    from ..queue.jobs import missing_stages
 
     study, label = (
         max((len(getattr(experiment, attribute)) for experiment in experiments), default=0) + 2
         for attribute in ("study", "label")
     )
     for experiment in experiments:
-        stage_names = ", ".join(stages(experiment))
-        print(f"{experiment.study:{study}}{experiment.label:{label}}{stage_names}")
+        missing = missing_stages(store, experiment)
+        states = (f"{name} ({'new' if name in missing else 'done'})" for name in stages(experiment))
+        print(f"{experiment.study:{study}}{experiment.label:{label}}{', '.join(states)}")
     print(f"{len(experiments)} experiments; none was run.")
 
 
@@ -286,7 +288,7 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
     check_data(*experiments)
     store = Store()
     submitted = [jobs.submit(store, experiment, again) for experiment in experiments]
-    existing = sum(reused for _, reused in submitted)
+    existing = sum(not new for _, new in submitted)
     names = ", ".join(repr(name) for name in dict.fromkeys(each.study for each in experiments))
     print(f"Study {names}: {len(submitted) - existing} jobs queued, {existing} existed already.")
     if wait:

@@ -76,9 +76,12 @@ def run_on_ray(
     `finished`: keys of experiments that need not run. Raise PruneError if one fails.
     """
     from ..distributed import ray_cluster
+    from ..experiments.stage_keys import experiment_key
 
     store = Store()
-    name = hashlib.sha256("".join(each.key() for each in experiments).encode()).hexdigest()[:12]
+    name = hashlib.sha256(
+        "".join(experiment_key(each) for each in experiments).encode()
+    ).hexdigest()[:12]
     place = options.out or store.home / "ray" / name
     pending = [
         folder

@@ -29,7 +29,6 @@ def shrink_to(options: argparse.Namespace) -> int:
     from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..plugins import build
-    from ..queue.jobs import find_finished
 
     if not (options.job or options.method):
         raise PruneError(
@@ -51,7 +50,7 @@ def shrink_to(options: argparse.Namespace) -> int:
     existing = {measure.name: measure for measure in template.measures}
     names = dict.fromkeys(policy.CRITERIA[name].measure for name in limits.limits)
     measures = tuple(existing.get(name) or build(MEASURES, name, {}) for name in names)
-    if options.fastest and not hasattr(template.method, "speedup"):
+    if options.fastest and template.method.removes != "units":
         raise PruneError(
             f"{template.method.title} removes single weights, which does not reduce the latency; "
             "leave --fastest out, or choose a method that removes heads and neurons, such as "
@@ -64,9 +63,7 @@ def shrink_to(options: argparse.Namespace) -> int:
     check_data(base)
 
     def run(experiment: Experiment) -> Job:
-        return find_finished(store, experiment) or require_success(
-            store, run_in_process(store, experiment)
-        )
+        return require_success(store, run_in_process(store, experiment))
 
     size_search.check_sample_size(store, run(base), limits)
     trials: list[size_search.Trial] = []

@@ -1,4 +1,4 @@
-"""Store maintenance commands: check, backup, rescue, compact, events."""
+"""Store maintenance commands: check, backup, rescue, rebuild, compact, events."""
 
 import argparse
 import time
@@ -33,6 +33,11 @@ def rescue(options: argparse.Namespace) -> None:
         lost_note = f", {lost} could not be read" if lost else ""
         print(f"{table}: {saved} entries recovered{lost_note}")
     print(f"To use it, set PRUNESCOPE_HOME={options.folder}")
+
+
+def rebuild(options: argparse.Namespace) -> None:
+    """Add jobs whose folders are here and that the index lacks."""
+    print(f"{maintenance.rebuild(Store())} jobs were added to the index from their folders.")
 
 
 def compact(options: argparse.Namespace) -> None:

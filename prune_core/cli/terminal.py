@@ -168,11 +168,11 @@ def _disturbed(store: Store, job: Job) -> Iterator[str]:
 
 def _metrics(store: Store, job: Job) -> list[tuple[str, str, str]]:
     """Return (title, value, interval and n) of every metric in the job's tables."""
-    from ..analysis import quantities
+    from .. import views
 
     tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
     metrics = []
-    for quantity in quantities.available(tables).values():
+    for quantity in views.quantities(tables).values():
         value, low, high, n = quantity.read(tables[quantity.table])
         interval = "" if math.isnan(low) else f"{quantity.show(low)} to {quantity.show(high)}"
         count = "" if math.isnan(n) else f"n = {n:.0f}"

@@ -11,8 +11,8 @@ from .run_commands import source_from_options
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune an encoder."""
     from ..data.labels import is_generic
-    from ..data.metrics import METRICS
     from ..plugins import build
+    from ..tasks import METRICS
     from ..training import finetune
 
     source = source_from_options(options)

@@ -141,17 +141,7 @@ def are_binary_marks(column: pd.Series) -> bool:
     return {to_text(value).casefold() for value in column} <= YES | NO | {"", "-1"}
 
 
-def distinct_values(column: pd.Series, kind: str) -> list[str]:
-    """Return the distinct label values of a column, sorted; for cells with lists, the items of the
-    lists.
-    """
-    if kind in ("multilabel", "token"):
-        rows = [
-            value.split() if isinstance(value, str) and kind == "token" else parse_list(value)
-            for value in column
-        ]
-        values = {to_text(item) for row in rows if row for item in row}
-    else:
-        values = set(map(to_text, column))
+def sort_values(values: set[str]) -> list[str]:
+    """Sort label values, as numbers if all of them are; the empty one is left out."""
     numbers = all(value.lstrip("-").isdigit() for value in values - {""})
     return sorted(values - {""}, key=lambda value: (int(value) if numbers else 0, value))

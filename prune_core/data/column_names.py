@@ -1,5 +1,11 @@
 """Usual names of columns that contain texts and labels."""
 
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+
+from .spelling import fold
+
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -70,11 +76,27 @@ LABELS = (
     "is_duplicate",
     "y",
 )
-USUAL = {  # task type -> names of (text, second text, label)
-    "span": (("question",), ("context",), ("answers", "answer")),
-    "token": (("tokens", "words"), (), ("ner_tags", "tags", "labels", "ner", "pos_tags", "label")),
-}
+WORDS_AND_ANSWERS = (
+    *("question", "context", "answers", "answer"),
+    *("tokens", "words", "ner_tags", "tags", "labels", "ner", "pos_tags", "label"),
+)
 
-KNOWN = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair)} | {
-    name for roles in USUAL.values() for names in roles for name in names
-}
+KNOWN = {*TEXTS, *LABELS, *WORDS_AND_ANSWERS, *(name for pair in PAIRS for name in pair)}
+
+
+def first_usual(
+    table: pd.DataFrame, names: Sequence[str], used: Collection[str | None] = ()
+) -> str | None:
+    """Return the first of `names` that is a column.
+
+    For nested fields the last component counts as the name, if no column matches as a whole.
+    """
+    for part in (slice(None), slice(-1, None)):
+        known = {
+            fold(".".join(name.split(".")[part])): name
+            for name in reversed(list(table))
+            if name not in used
+        }
+        if present := [known[fold(name)] for name in names if fold(name) in known]:
+            return present[0]
+    return None

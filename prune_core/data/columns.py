@@ -2,13 +2,13 @@
 cells.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ..errors import PruneError
-from .column_names import LABELS, PAIRS, TEXTS, USUAL
+from .column_names import PAIRS, TEXTS, first_usual
 from .examples import DataSource
 from .label_pairs import parse_pairs, to_flag, to_text
 from .labels import find, fits, fold, is_generic
@@ -33,52 +33,52 @@ def text_column_name(names: Sequence[str], requested: str) -> str:
     """Choose the text column by name: the requested one, else the first usual one; "" if none."""
     if requested:
         return next((name for name in names if fold(name) == fold(requested)), "")
-    return _first_usual(pd.DataFrame(columns=list(names)), TEXTS) or ""
+    return first_usual(pd.DataFrame(columns=list(names)), TEXTS) or ""
 
 
 def choose_columns(
-    table: pd.DataFrame, source: DataSource, path: str, kind: str, names: Sequence[str] = ()
+    table: pd.DataFrame, source: DataSource, path: str, task_type: Any, names: Sequence[str] = ()
 ) -> Columns:
-    """Choose the columns to read for a model with this task type and label names.
+    """Choose the columns to read for a model with this task type (of `tasks`) and label names.
 
     PruneError if the choice is ambiguous.
     """
-    usual = USUAL.get(kind, (TEXTS, (), LABELS))
+    usual = task_type.usual_columns
     text = _resolve(table, source.text, path, flag="--text")
     pair = _resolve(table, source.text_pair, path, flag="--text-pair")
     several = _split_label_columns(table, source.label, path)
-    if several and kind != "multilabel":
+    if several and not task_type.several_label_columns:
         raise PruneError(
             f"{path}: {len(several)} label columns are given ({', '.join(several[:8])}), but this "
             "model predicts one label per text; choose one with --label, or use --label - for none."
         )
     reads_label = source.label != NO_LABELS and not several
     label = _resolve(table, source.label, path, flag="--label") if reads_label else None
-    if not text and not pair and kind not in USUAL:
+    if not text and not pair and usual[0] is TEXTS:
         text, pair = next(
             (
                 (first_text, second_text)
                 for first, second in PAIRS
-                if (first_text := _first_usual(table, (first,)))
-                and (second_text := _first_usual(table, (second,)))
+                if (first_text := first_usual(table, (first,)))
+                and (second_text := first_usual(table, (second,)))
             ),
             (None, None),
         )
-    text = text or _first_usual(table, usual[0], {pair, label, *several})
-    pair = pair or _first_usual(table, usual[1], {text, label, *several})
+    text = text or first_usual(table, usual[0], {pair, label, *several})
+    pair = pair or first_usual(table, usual[1], {text, label, *several})
     if label is None and reads_label:
-        label = _first_usual(table, usual[2], {text, pair})
+        label = first_usual(table, usual[2], {text, pair})
     guessed = not text
     text = text or _longest_text_column(table, {pair, label, *several})
-    if not text or (kind == "span" and not pair):
+    if not text or (task_type.needs_pair and not pair):
         raise PruneError(
             f"{path}: no column is known to contain "
             f"{'a second text, the context' if text else 'a text'}; it has "
             f"{', '.join(table.columns)}. "
-            f"Set it with --text{' and --text-pair' if kind == 'span' else ''}, "
+            f"Set it with --text{' and --text-pair' if task_type.needs_pair else ''}, "
             "and the labels with --label."
         )
-    if kind == "multilabel" and label is None and source.label != NO_LABELS:
+    if task_type.several_label_columns and label is None and source.label != NO_LABELS:
         return Columns(
             text,
             pair,
@@ -88,7 +88,7 @@ def choose_columns(
                 table, several, {text, pair}, path=path, names=names, labels=source.labels
             ),
         )
-    if label is None and source.label != NO_LABELS and kind == "classification":
+    if label is None and source.label != NO_LABELS and task_type.is_single_label:
         label = _matching_label_column(table, {text, pair}, names)
         guessed = guessed or label is not None
     # a "header" cell that is one of the model's labels is data, unless it heads an indicator column
@@ -197,17 +197,6 @@ def _find_column(name: str, columns: Sequence[str], short: Sequence[str]) -> int
     return find(name, short) if place is None and len(set(short)) == len(short) else place
 
 
-def describe_columns(table: pd.DataFrame) -> str:
-    """Infer the task type of a table from its columns: span, token or classification."""
-    if all(_first_usual(table, names) for names in USUAL["span"]):
-        return "span"
-    words, tags = (_first_usual(table, USUAL["token"][place]) for place in (0, 2))
-    are_lists = (words and tags and words != tags) and not any(
-        isinstance(table[name].iloc[0], str | int | float) for name in (words, tags)
-    )
-    return "token" if are_lists or {"tokens", "ner_tags"} <= set(table) else "classification"
-
-
 def _resolve(table: pd.DataFrame, requested: str, path: str, flag: str) -> str | None:
     """Find the requested column, ignoring case and spaces, or by number if it has no name."""
     if not requested or requested in table:
@@ -228,24 +217,6 @@ def _resolve(table: pd.DataFrame, requested: str, path: str, flag: str) -> str |
             f"Choose one with {flag}.{hint}"
         )
     return matches[0]
-
-
-def _first_usual(
-    table: pd.DataFrame, names: Sequence[str], used: Collection[str | None] = ()
-) -> str | None:
-    """Return the first of `names` that is a column.
-
-    For nested fields the last component counts as the name, if no column matches as a whole.
-    """
-    for part in (slice(None), slice(-1, None)):
-        known = {
-            fold(".".join(name.split(".")[part])): name
-            for name in reversed(list(table))
-            if name not in used
-        }
-        if present := [known[fold(name)] for name in names if fold(name) in known]:
-            return present[0]
-    return None
 
 
 def _longest_text_column(table: pd.DataFrame, used: set[str | None]) -> str | None:

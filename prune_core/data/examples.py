@@ -1,8 +1,7 @@
 """Examples and data sources as plain data.
 
-Five task types, as returned by replay.kind_of: classification (a class index), multilabel (a set of
-labels), token (a label per word), regression (a score) and span (the accepted answers to a question
-about a context).
+Labels depend on the task type, see the package tasks: a class index, a set of labels, a label per
+word, a score, or the accepted answers to a question about a context.
 """
 
 from __future__ import annotations
@@ -12,13 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-TASK_TYPES = {  # task type -> output of the model's head
-    "classification": "a label",
-    "multilabel": "any number of labels",
-    "token": "a label per word",
-    "regression": "a score",
-    "span": "an answer in a text",
-}
 BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier with one output
 
 

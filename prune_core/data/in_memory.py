@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..plugins import closest_match
-from . import tables, tasks
+from . import tables
 from .arrow_tables import class_names, replace_na
 from .examples import DataSource
 from .label_pairs import format_pairs, to_text
@@ -28,7 +28,7 @@ def read_table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Tab
     """Return (rows of the split to evaluate on, how to read them)."""
     source = source_of(str(data) if isinstance(data, (str, Path)) else "data", options)
     if isinstance(data, (str, Path)):
-        form = tasks.dialect_of(source)
+        form = tables.dialect_of(source)
         split = (
             source.split or tables.train_and_evaluation_splits(source.task, form, source.text)[1]
         )

@@ -51,7 +51,7 @@ class ParsedLabels(NamedTuple):
     notes: Sequence[str] = ()
 
 
-class _Table(NamedTuple):
+class TextRows(NamedTuple):
     """Rows with a text, and how to read their labels."""
 
     rows: pd.DataFrame
@@ -67,6 +67,11 @@ class _Table(NamedTuple):
         return self.rows[self.chosen.label]
 
     @property
+    def has_label(self) -> bool:
+        """Whether there is a label column."""
+        return self.chosen.label is not None and self.chosen.label in self.rows
+
+    @property
     def place(self) -> str:
         """Beginning of an error message."""
         return f"{self.source.task}, column {self.chosen.label!r}"
@@ -76,53 +81,36 @@ def examples(
     table: pd.DataFrame,
     source: DataSource,
     chosen: Columns,
-    kind: str,
+    task_type: Any,
     names: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> ReadExamples:
     """Return the rows that have a text and, if the table has labels, a label.
 
-    `names` are the model's label names, `classes` the data's names for integer labels. RowQuestion
+    `task_type`: of the package `tasks`, which parses texts and labels; `names`: the model's label
+    names; `classes`: the data's names for integer labels. RowQuestion
     if too many rows would be left out (see check_dropped).
     """
     rows, notes = _drop_empty_texts(table, source, chosen)
-    text_rows = _Table(rows, source, chosen, names=names, classes=classes)
-    parsed = _parse_labels(text_rows, kind)
+    text_rows = TextRows(rows, source, chosen, names=names, classes=classes)
+    parsed = task_type.parse_labels(text_rows)
     labels: list[Any] | None = None
     if parsed is not None:
         rows, labels, label_notes = _drop_unlabelled(text_rows, parsed)
         notes += label_notes
-    if kind == "classification" and labels and len(set(labels)) == 1:
-        notes.append(
-            f"Every label is {names[labels[0]]!r}: accuracy does not cover the other labels."
-        )
-    texts = [_text(value, kind) for value in rows[chosen.text]]
-    pairs = [_text(value, kind) for value in rows[chosen.pair]] if chosen.pair else None
+    if labels and (note := task_type.label_note(labels, names)):
+        notes.append(note)
+    texts = [task_type.text(value) for value in rows[chosen.text]]
+    pairs = [task_type.text(value) for value in rows[chosen.pair]] if chosen.pair else None
     label_map = parsed and parsed.label_map
-    binary = kind == "regression" and labels is not None and label_map is not None
-    return ReadExamples(Examples(texts, pairs, labels, kind=kind, binary=binary), notes, label_map)
-
-
-def _parse_labels(table: _Table, kind: str) -> ParsedLabels | None:
-    """Parse the label of every row; None if the table has none."""
-    label = table.chosen.label
-    if kind == "multilabel" and table.chosen.indicators:
-        return _indicators(table, table.chosen.indicators)
-    if label is None or label not in table.rows:
-        return None
-    if kind == "multilabel" and len(table.names) == 1 and are_binary_marks(table.column):
-        return _indicators(table, [label])
-    return {
-        "span": _answers,
-        "regression": _scores,
-        "classification": _classes,
-        "multilabel": _sets,
-        "token": _tags,
-    }[kind](table)
+    binary = not task_type.is_discrete and labels is not None and label_map is not None
+    return ReadExamples(
+        Examples(texts, pairs, labels, kind=task_type.name, binary=binary), notes, label_map
+    )
 
 
 def _drop_unlabelled(
-    table: _Table, labels: ParsedLabels
+    table: TextRows, labels: ParsedLabels
 ) -> tuple[pd.DataFrame, list[Any] | None, list[str]]:
     """Return (rows with a label, their labels, notes)."""
     notes = [*labels.notes, *(labels.label_map.notes if labels.label_map else [])]
@@ -153,10 +141,8 @@ def _drop_unlabelled(
     return table.rows.iloc[labelled], [labels.values[index] for index in labelled], notes
 
 
-def _text(value: Any, kind: str) -> str:
-    """Return a cell's text; for `token` examples, words separated by single spaces."""
-    if kind == "token":
-        return " ".join(parse_words(value))
+def text_of(value: Any) -> str:
+    """Return a cell's text; PruneError for a list or a dictionary."""
     if isinstance(value, (Mapping, list, tuple, np.ndarray)):
         raise PruneError(
             f"A text is {str(value)[:60]!r}, not a string; choose the column of its text with "
@@ -196,7 +182,7 @@ def _class_name(value: Any, classes: Sequence[str]) -> Any:
     return classes[int(number)] if number.isdigit() and int(number) < len(classes) else value
 
 
-def _match_labels(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
+def _match_labels(table: TextRows, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
     """Return (values with the data's class names, label map).
 
     If the data's names do not match the model's and these are generic, its numbers are used.
@@ -219,7 +205,8 @@ def _match_labels(table: _Table, values: Sequence[Any]) -> tuple[list[Any], Labe
     return named, LabelMap(labels, counts, [*by_number.notes, note])
 
 
-def _classes(table: _Table) -> ParsedLabels:
+def parse_classes(table: TextRows) -> ParsedLabels:
+    """Parse one label per row: its name, its number, or yes and no for one of two labels."""
     if (label := _yes_no_label(table)) is not None:
         return _yes_or_no(table, label)
     cells = list(table.column)
@@ -239,7 +226,7 @@ def _is_list(value: Any) -> bool:
     )
 
 
-def _yes_no_label(table: _Table) -> int | None:
+def _yes_no_label(table: TextRows) -> int | None:
     """Label that a yes/no column is named after (is_negative, spam).
 
     None if the model does not have two labels, or if the column has other values or names.
@@ -249,12 +236,12 @@ def _yes_no_label(table: _Table) -> int | None:
     return find((table.chosen.label or "").removeprefix("is_").removeprefix("Is"), table.names)
 
 
-def _yes_or_no(table: _Table, label: int) -> ParsedLabels:
+def _yes_or_no(table: TextRows, label: int) -> ParsedLabels:
     """Read the column of `_yes_no_label`."""
     by_mark = {1: label, 0: 1 - label}
     values = [
         None if mark is None else by_mark[mark[0]]
-        for mark in _indicators(table, [str(table.chosen.label)]).values
+        for mark in parse_indicators(table, [str(table.chosen.label)]).values
     ]
     empty = [row for row, value in enumerate(table.column) if not to_text(value)]
     note = (
@@ -264,7 +251,7 @@ def _yes_or_no(table: _Table, label: int) -> ParsedLabels:
     return ParsedLabels(values, None, empty, notes=[note])
 
 
-def _sets(table: _Table) -> ParsedLabels:
+def parse_sets(table: TextRows) -> ParsedLabels:
     """Parse sets of labels into 1 or 0 per label.
 
     Cells are lists of labels, text that lists them, or lists of one 1 or 0 per label.
@@ -296,7 +283,7 @@ def _sets(table: _Table) -> ParsedLabels:
     return ParsedLabels(values, label_map, empty)
 
 
-def _vectors(table: _Table, rows: Sequence[Sequence[int] | None]) -> ParsedLabels:
+def _vectors(table: TextRows, rows: Sequence[Sequence[int] | None]) -> ParsedLabels:
     """Parse lists of one 1 or 0 per label; `labels` may map positions, counted from 0."""
     names = table.names
     label_map = map_labels(range(len(names)), names, table.source.labels, place=table.place)
@@ -311,7 +298,7 @@ def _vectors(table: _Table, rows: Sequence[Sequence[int] | None]) -> ParsedLabel
     return ParsedLabels(values, label_map._replace(counts={}))
 
 
-def _indicators(table: _Table, columns: Sequence[str]) -> ParsedLabels:
+def parse_indicators(table: TextRows, columns: Sequence[str]) -> ParsedLabels:
     """Parse one indicator column per label into 1 or 0 per label.
 
     Cells are 1/0, true/false, yes/no, or a mark and empty cells, in any case. -1 and, if the
@@ -344,7 +331,7 @@ def _indicators(table: _Table, columns: Sequence[str]) -> ParsedLabels:
     )
 
 
-def _tags(table: _Table) -> ParsedLabels:
+def parse_tags(table: TextRows) -> ParsedLabels:
     """Parse one label per word."""
     words = [parse_words(value) for value in table.rows[table.chosen.text]]
     rows: list[list[Any] | None] = [
@@ -378,7 +365,7 @@ def _tags(table: _Table) -> ParsedLabels:
     return ParsedLabels(labels, label_map, empty)
 
 
-def _scores(table: _Table) -> ParsedLabels:
+def parse_scores(table: TextRows) -> ParsedLabels:
     """Parse numbers; a decimal comma is accepted.
 
     -1 means unlabeled if no other number is negative.
@@ -411,7 +398,7 @@ def _scores(table: _Table) -> ParsedLabels:
     )
 
 
-def _binary(table: _Table) -> ParsedLabels | None:
+def _binary(table: TextRows) -> ParsedLabels | None:
     """Parse labels for a binary classifier with one output: 0 and 1, or two words.
 
     None if the column contains scores.
@@ -421,7 +408,7 @@ def _binary(table: _Table) -> ParsedLabels | None:
     if not values or not (values == {"0", "1"} or table.source.labels or are_words):
         return None
     try:
-        labels = _classes(table._replace(names=BINARY))
+        labels = parse_classes(table._replace(names=BINARY))
     except LabelQuestion:
         if len(values) == 2 or table.source.labels:
             raise
@@ -432,7 +419,7 @@ def _binary(table: _Table) -> ParsedLabels | None:
     return labels
 
 
-def _answers(table: _Table) -> ParsedLabels:
+def parse_answer_column(table: TextRows) -> ParsedLabels:
     """Parse SQuAD answers ({text: [...], answer_start: [...]}) or plain text of the context."""
     assert table.chosen.pair is not None, "a question has a context"
     answers = [

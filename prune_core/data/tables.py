@@ -23,6 +23,7 @@ from . import arrow_tables, columns, delimited, json_tables
 from .conll import group_words, is_conll, parse_conll
 from .delimited import Dialect
 from .encodings import BOMS, decode
+from .examples import DataSource
 from .header import rows_above_header
 
 TEXT = (".csv", ".tsv", ".txt", ".tab")
@@ -75,6 +76,17 @@ class Table(NamedTuple):
     names: Mapping[str, list[str]] = {}  # column -> class names of its integer labels
     part: str = ""  # requested split, sheet or key, if the file has several
     notes: Sequence[str] = ()  # on rows left out or merged
+
+
+def dialect_of(source: DataSource) -> Dialect:
+    """Return the dialect options of a source."""
+    return Dialect(
+        source.separator,
+        source.encoding,
+        source.header,
+        quotes=source.quotes,
+        bad_rows=source.bad_rows,
+    )
 
 
 def suffix(path: str) -> str:

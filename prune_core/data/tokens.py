@@ -1,8 +1,9 @@
-"""Tokenize examples: windows over long contexts, batches sorted by length, and label tensors."""
+"""Tokenize texts, words and windows of long contexts; batches sorted by length; label tensors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,21 +34,25 @@ class Features(NamedTuple):
         return len(self.example_index)
 
 
-def encode(tokenizer: Any, examples: Examples, max_length: int) -> Features:
-    """Tokenize examples.
+def encode_texts(tokenizer: Any, examples: Examples, limit: int) -> Features:
+    """Tokenize texts or pairs, truncated at `limit` tokens."""
+    return Features(
+        dict(tokenizer(examples.texts, examples.pairs, truncation=True, max_length=limit)),
+        list(range(len(examples))),
+    )
 
-    Texts are truncated at `max_length`; a context is split into windows that overlap by a third of
-    it. PruneError if question answering gets a tokenizer without offsets.
+
+def encode_words(tokenizer: Any, examples: Examples, limit: int) -> Features:
+    """Tokenize words, which are separated by single spaces, truncated at `limit` tokens."""
+    encode = _encode_by_offsets if tokenizer.is_fast else _encode_words_separately
+    return encode(tokenizer, examples, limit)
+
+
+def encode_windows(tokenizer: Any, examples: Examples, limit: int) -> Features:
+    """Tokenize questions with windows of their contexts that overlap by a third of `limit`.
+
+    PruneError if the tokenizer returns no offsets.
     """
-    limit = min(max_length, tokenizer.model_max_length)
-    if examples.kind == "token":
-        encode_words = _encode_by_offsets if tokenizer.is_fast else _encode_words_separately
-        return encode_words(tokenizer, examples, limit)
-    if examples.kind != "span":
-        return Features(
-            dict(tokenizer(examples.texts, examples.pairs, truncation=True, max_length=limit)),
-            list(range(len(examples))),
-        )
     assert examples.pairs is not None, "a question has a context"
     if not tokenizer.is_fast:
         raise PruneError(
@@ -177,30 +182,28 @@ def _truncate_question(tokenizer: Any, question: str, limit: int) -> str:
     return question if len(ends) <= limit else question[: ends[limit - 1][1]]
 
 
-def token_targets(features: Features, examples: Examples) -> Tensor:
-    """Label tensor with one row per window.
+def end_targets(features: Features, labels: Sequence[Any]) -> Tensor:
+    """Return (rows, 2) int64: first and last token of the first accepted answer.
 
-    Shapes: classification (rows,) int64; regression (rows,) float32; multi-label (rows, labels)
-    float32, 1 or 0 per label; question answering (rows, 2) int64, first and last token; token
-    classification (rows, longest) int64, IGNORED except at the first token of each word.
-
-    Where a window does not contain the whole first accepted answer, both ends are token 0, [CLS].
+    Both are token 0, [CLS], where a window does not contain the whole answer.
     """
-    assert examples.labels is not None, "the caller checks for labels"
-    labels = [examples.labels[example] for example in features.example_index]
-    if features.offsets is not None:
-        return torch.tensor(
-            [_ends(spans, answers) for spans, answers in zip(features.offsets, labels, strict=True)]
-        )
-    if features.words is not None:
-        rows = [
-            torch.tensor([IGNORE_INDEX if word is None else word_labels[word] for word in words])
-            for words, word_labels in zip(features.words, labels, strict=True)
-        ]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
+    assert features.offsets is not None, "spans have offsets"
     return torch.tensor(
-        labels, dtype=torch.int64 if examples.kind == "classification" else torch.float32
+        [_ends(spans, answers) for spans, answers in zip(features.offsets, labels, strict=True)]
     )
+
+
+def word_targets(features: Features, labels: Sequence[Sequence[int]]) -> Tensor:
+    """Return (rows, longest) int64: the label of each word at its first token.
+
+    IGNORE_INDEX at other tokens.
+    """
+    assert features.words is not None, "words have first tokens"
+    rows = [
+        torch.tensor([IGNORE_INDEX if word is None else word_labels[word] for word in words])
+        for words, word_labels in zip(features.words, labels, strict=True)
+    ]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
 
 
 def _ends(offsets: Sequence[tuple[int, int] | None], answers: AnswerSpans) -> tuple[int, int]:
@@ -246,25 +249,11 @@ def pad_batch(
     return {key: value.to(device) for key, value in padded.items()}
 
 
-def batches(
-    tokenizer: Any,
-    examples: Examples,
-    batch_size: int,
-    max_length: int,
-    device: torch.device,
-    labelled: bool = False,
-) -> Iterator[tuple[Batch, list[int]]]:
-    """Yield (batch, indices of its examples), sorted by length.
-
-    With `labelled`, the batch has "labels" too (see token_targets).
-    """
-    features = encode(tokenizer, examples, max_length)
-    labels = token_targets(features, examples).to(device) if labelled else None
-    for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
-        if labels is not None:
-            batch["labels"] = (
-                labels[rows]
-                if features.words is None
-                else labels[rows][:, : batch["input_ids"].shape[1]]
-            )
-        yield batch, [features.example_index[row] for row in rows]
+def check_finite(outputs: np.ndarray, examples: int) -> None:
+    """Raise PruneError for NaN, which argmax would count as some label."""
+    if count := int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(-1).sum()):
+        raise PruneError(
+            f"The model's outputs for {count} of {examples} examples are NaN or infinite: its "
+            "weights or activations overflow. Prune less or with another method; if it is the "
+            "dense model, use another checkpoint."
+        )

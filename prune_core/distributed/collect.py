@@ -4,6 +4,7 @@ The experiments may still be running. Does not import torch.
 """
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..store.job import JSON, Status
+from ..store.results import PRUNE, Results
 from ..store.store import Store
 from . import shards
 from .shards import Record
@@ -57,49 +59,48 @@ def adopt_shard(store: Store, folder: Path, record: Record, worker: str = "") ->
     """Create or update the job of an experiment's folder; return its ID.
 
     `worker` is the process of this machine that follows it. A job of the same key and study that
-    is done, queued or run by another process here is left unchanged. A job becomes done after its
-    weights are copied, so that an interrupted copy is repeated by the next collect.
+    is done, queued or run by another process here is left unchanged. Results are copied first, so
+    that a job which is done has all of them.
     """
-    if record.status == Status.DONE and (folder / "checkpoint").is_dir():
-        pending = replace(record, status=Status.RUNNING) if worker else _unfinished(record)
-        id, is_ours = _upsert(store, folder, pending, worker=worker)
-        if not is_ours:
-            return id
-    return _upsert(store, folder, record, worker=worker)[0]
-
-
-def _upsert(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:
-    """Write job, tables, weights and log; return (job, whether the job is this experiment's)."""
     description = shards.read_description(folder)
     experiment = description["experiment"]
+    _copy_results(shards.read_results(folder), store)
     values = asdict(record) | {
         "label": description["label"],
         "key": description["key"],
         "study": experiment["study"],
         "device": experiment["device"],
         "experiment": experiment,
+        "stages": description["stages"],
         "worker": worker,
     }
     if record.status != Status.RUNNING:
         values["cancel"] = 0  # the request has been served and must not stop a later run
     columns = {name: json.dumps(value) if name in JSON else value for name, value in values.items()}
-    id, is_ours = _upsert_rows(store, columns, shards.packed_tables(folder))
-    if not is_ours:
-        return id, False
-    if (folder / "checkpoint").is_dir() and not store.has_weights(id):
-        partial_folder = store.folder(id) / "checkpoint.part"
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        shutil.copytree(folder / "checkpoint", partial_folder)
-        partial_folder.rename(store.folder(id) / "checkpoint")
-    if (folder / "log.txt").is_file():
-        shutil.copyfile(folder / "log.txt", store.folder(id) / "log.txt")
-    return id, True
+    id, is_ours = _upsert(store, columns)
+    if is_ours:
+        store.index(id, *description["stages"])
+        if (folder / "log.txt").is_file():
+            shutil.copyfile(folder / "log.txt", store.folder(id) / "log.txt")
+    return id
 
 
-def _upsert_rows(
-    store: Store, values: dict[str, Any], tables: dict[str, bytes]
-) -> tuple[int, bool]:
-    """Write job and tables in one transaction; return (job, whether the values were written)."""
+def _copy_results(source: Results, store: Store) -> None:
+    """Copy finished stages and weights that the store lacks."""
+    copies = Results(store.home / "results", source.folders)
+    stages = [name for name in source.folders if source.is_done(name) and not copies.is_done(name)]
+    pairs = [(source.folder(name), copies.folder(name)) for name in stages]
+    if PRUNE in source.folders and source.checkpoint.is_dir() and not copies.checkpoint.is_dir():
+        pairs.insert(0, (source.checkpoint, copies.checkpoint))
+    for original, copy in pairs:
+        part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(original, part)
+        part.rename(copy)
+
+
+def _upsert(store: Store, values: dict[str, Any]) -> tuple[int, bool]:
+    """Write the job in one transaction; return (job, whether the values were written)."""
     with store.write() as db:
         query = "SELECT * FROM job WHERE key = ? AND study = ? ORDER BY id DESC LIMIT 1"
         row = db.execute(query, (values["key"], values["study"])).fetchone()
@@ -121,6 +122,4 @@ def _upsert_rows(
                 f"UPDATE job SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?",
                 (*values.values(), id),
             )
-        packed = [(id, name, content) for name, content in tables.items()]
-        db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", packed)
     return id, True

@@ -4,10 +4,10 @@ Each experiment has a folder and can run anywhere, in any order, any number of t
 imports the results into a store.
 
     plan.json                number of shards and the PruneScope version
-    0001/experiment.json     the first experiment with label and key
+    0001/experiment.json     the first experiment with label, key and the folders of its stages
     0001/record.json         its state: a Record
-    0001/rows/accuracy.json  its tables
-    0001/checkpoint, 0001/log.txt
+    0001/log.txt
+    results/                 tables and weights of all stages, as in a store
     dense/                   cached results of the dense models, computed once
 
 Knows nothing of SQL or of what starts the shards: a batch system, Ray (ray_cluster.py) or a user.
@@ -24,17 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..aliases import current_name
 from ..errors import Cancelled, PruneError
 from ..plugins import Report
-from ..store import packed_rows
 from ..store.job import Status
 from ..store.locks import Lock
+from ..store.results import Results
 from ..versions import versions
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..experiments.experiment import Experiment
 
 PLAN = "plan.json"
@@ -42,6 +39,7 @@ EXPERIMENT = "experiment.json"
 RECORD = "record.json"
 CANCEL = "cancel"
 DENSE = "dense"
+RESULTS = "results"
 TIMEOUT = 120.0  # seconds for a shared folder to release the lock of a machine that died
 WAITING = "waiting for its attacks"
 INTERVAL = 2.0  # seconds between writes of the progress
@@ -78,12 +76,19 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
     There are at most as many shards as experiments. An existing plan of the same experiments is
     reused. Raise PruneError if there is nothing to plan or `place` contains other files.
     """
+    from ..experiments.stage_keys import experiment_key, stage_folders
+
     if shards < 1:
         raise PruneError(f"shards is {shards}; it must be at least 1.")
     if not experiments:
         raise PruneError("There is nothing to plan: every experiment is finished.")
     contents = [
-        {"label": each.label, "key": each.key(), "experiment": each.to_dict()}
+        {
+            "label": each.label,
+            "key": experiment_key(each),
+            "experiment": each.to_dict(),
+            "stages": stage_folders(each),
+        }
         for each in experiments
     ]
     folders = [place / f"{number:04}" for number in range(1, len(contents) + 1)]
@@ -160,8 +165,8 @@ def run_attack_chunk(folder: Path, chunk: tuple[int, int]) -> None:
 
     run.run_attack_chunk(
         read_experiment(folder),
+        read_results(folder),
         folder,
-        _read_tables(folder),
         batch_size=Record.read(folder).facts.get("batch_size", 0),
         chunk=chunk,
         report=report,
@@ -174,6 +179,11 @@ def read_experiment(folder: Path) -> Experiment:
     from ..experiments.experiment import Experiment
 
     return Experiment.from_dict(read_description(folder)["experiment"])
+
+
+def read_results(folder: Path) -> Results:
+    """Return the results of the experiment of a folder."""
+    return Results(folder.parent / RESULTS, read_description(folder)["stages"])
 
 
 def _check_stop(folder: Path) -> None:
@@ -206,23 +216,22 @@ class _Run:
         from ..experiments.run import run
         from ..queue.worker import error_status
 
-        self.record.write(self.folder)
+        results = read_results(self.folder)
+        done = [name for name in results.folders if results.is_done(name)]
+        self._set(done=done)
         try:
             stages = run(
                 read_experiment(self.folder),
+                results,
                 self.folder,
                 self.report,
-                done=self.record.done,
-                known=_read_tables(self.folder),
                 batch_size=self.record.facts.get("batch_size", 0),
                 until=until,
                 shared=self.folder.parent / DENSE,
             )
             for stage in stages:
-                for name, frame in stage.rows.items():
-                    _write_bytes(self.folder / "rows" / f"{name}.json", packed_rows.to_json(frame))
                 self._set(
-                    done=[*self.record.done, stage.name],
+                    done=[*(name for name in self.record.done if name != stage.name), stage.name],
                     seconds=self.record.seconds | {stage.name: stage.seconds},
                     facts=self.record.facts | stage.facts,
                 )
@@ -250,30 +259,9 @@ class _Run:
         self.record.write(self.folder)
 
 
-def packed_tables(folder: Path) -> dict[str, bytes]:
-    """Return the tables of a folder in the store's format, by name, oldest first."""
-    return {path.stem: packed_rows.compress(path.read_bytes()) for path in _table_files(folder)}
-
-
 def read_description(folder: Path) -> dict[str, Any]:
-    """Return the experiment of a folder as plain data, with its label and key."""
+    """Return the experiment of a folder as plain data, with label, key and folders of stages."""
     return _read(folder / EXPERIMENT)
-
-
-def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    return {
-        current_name(path.stem): packed_rows.unpack(
-            path.read_bytes().decode("utf-8", "surrogatepass"), path.stem
-        )
-        for path in _table_files(folder)
-    }
-
-
-def _table_files(folder: Path) -> list[Path]:
-    """Return the table files, oldest first."""
-    return sorted(
-        (folder / "rows").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
-    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -286,11 +274,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    _write_bytes(path, json.dumps(content, indent=1).encode())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_file = path.with_suffix(".part")
-    partial_file.write_bytes(content)
+    partial_file.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(partial_file, path)  # atomic

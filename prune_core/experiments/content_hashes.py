@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..data.tasks import DEMO
 from ..errors import PruneError
 from ..models.checkpoints import adapters, folders, loading
 from ..paths import resolve_allowed
+from ..tasks.task_data import DEMO
 
 # Files of a checkpoint folder that are not read when it is loaded. An unknown file counts: hashing
 # it costs a little time, while ignoring one that matters would return results of other weights.

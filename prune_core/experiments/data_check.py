@@ -11,14 +11,13 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
-from ..data import tasks, tokens
+from ..data import tokens
 from ..data.dropped_rows import RowQuestion
-from ..data.examples import TASK_TYPES
-from ..data.tasks import Task
 from ..errors import PruneError
 from ..measures.adversarial_augmentation import check_augmentation
 from ..models.checkpoints import loading
-from ..models.inference import predict
+from ..tasks import TASK_TYPES, encoding, regression, task_data
+from ..tasks.task_data import Task
 from . import memory
 from .experiment import Experiment
 
@@ -71,7 +70,7 @@ class DataReader:
     @cached_property
     def whole(self) -> Task:
         """The task before it is sampled."""
-        return tasks.load(
+        return task_data.load(
             self.experiment.source,
             self.labels,
             self.experiment.seed,
@@ -123,8 +122,8 @@ class DataReader:
 
     def _truncation(self, task: Task) -> list[str]:
         """Report how much of the evaluation texts is lost to truncation at the maximum length."""
-        if self.kind == "span":
-            return []  # contexts are read in windows
+        if TASK_TYPES[self.kind].has_windows:
+            return []
         checked, longer, lost, enough = tokens.truncation_report(
             self.tokenizer, task.evaluation, self.experiment.max_length
         )
@@ -147,8 +146,8 @@ def check_measures(experiment: Experiment, kind: str) -> None:
     for measure in experiment.measures:
         if kind not in measure.kinds:
             raise PruneError(
-                f"{measure.title} cannot be measured on a model that predicts {TASK_TYPES[kind]}; "
-                f"leave the measure {measure.name} out."
+                f"{measure.title} cannot be measured on a model that predicts "
+                f"{TASK_TYPES[kind].output}; leave the measure {measure.name} out."
             )
 
 
@@ -194,7 +193,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
     and `rows` is true if rows are in question.
     """
     config, tokenizer, notes = loading.describe(experiment.checkpoint)
-    kind, labels = loading.task_type_of(config), loading.label_names(config)
+    kind, labels = loading.task_type_of(config).name, loading.label_names(config)
     result: dict[str, Any] = {
         "kind": kind,
         "labels": labels,
@@ -208,7 +207,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
             "counts": getattr(error, "counts", None),
             "rows": isinstance(error, RowQuestion),
         }
-    binary = [predict.binary_note(config)] if task.evaluation.binary else []
+    binary = [regression.binary_note(config)] if task.evaluation.binary else []
     return result | {
         "labels": task.label_names,
         "label_map": task.label_map,
@@ -226,7 +225,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
 def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> dict[str, float]:
     """Return what the memory estimate needs: model dimensions and token counts of the samples."""
     rows = [
-        tokens.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"]
+        encoding.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"]
         for sample in (
             task.calibration,
             task.evaluation.take(range(min(LENGTH_SAMPLE, len(task.evaluation)))),

@@ -5,42 +5,28 @@ Knows nothing of jobs, SQL or pages.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..aliases import current_experiment, former_plugin
+from ..aliases import current_experiment
 from ..data.examples import DataSource
 from ..errors import PruneError
 from ..measures import MEASURES
-from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models.checkpoints import folders, loading
 from ..plugins import (
-    DISTILLATION_OPTIONS,
-    SECOND_STAGE_OPTIONS,
-    TARGET_OPTIONS,
     Method,
     Options,
     build,
     distillation_label,
     second_stage_label,
-    target_label,
 )
-from .content_hashes import hash_checkpoint, hash_data
+from ..store.results import PRUNE
 
-PRUNE = "prune"  # the stage before the measures, and its table
-# fields added later, with their defaults: at the default they are not part of the key
-ADDED_OPTIONS = (("tf32", False), ("min_words", None))
-DATA_RULES = 3  # version of the rules that turn tables into examples; the demo is unaffected
-# the other fields of a source are part of the key only if they are set
-FIRST_SOURCE_FIELDS = ("task", "text", "text_pair", "label", "calibration", "metric")
 KEEP = {
     "difference": "as differences from the dense weights",
     "full": "as whole checkpoints",
@@ -130,7 +116,9 @@ class Experiment:
         """Return the experiment as plain data."""
         plain = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         plain["source"] = asdict(self.source)
-        plain["method"] = _plugin_dict(self.method) if self.method else None
+        plain["method"] = None
+        if self.method:
+            plain["method"] = _plugin_dict(self.method) | {"removes": self.method.removes}
         plain["measures"] = [_plugin_dict(measure) for measure in self.measures]
         return plain
 
@@ -165,45 +153,6 @@ class Experiment:
             **{name: value for name, value in self.to_dict().items() if name in names},
             "labelled": self.method is not None and self.method.labelled,
         }
-
-    def key(self) -> str:
-        """Return a hash of everything that determines the rows: equal keys mean equal rows."""
-        values = {**self.to_dict(), "study": "", "version": __version__}
-        for name, default in ADDED_OPTIONS:
-            if values[name] == default:
-                del values[name]
-        if self.method is not None:
-            options = self.method.to_dict()
-            for is_used, names in (
-                (target_label(options), TARGET_OPTIONS),
-                (second_stage_label(options), SECOND_STAGE_OPTIONS),
-                (self.method.distil, DISTILLATION_OPTIONS),
-                (self.method.distil_adversarial, ("distil_adversarial",)),  # added last
-            ):
-                if not is_used:
-                    options = {name: options[name] for name in options if name not in names}
-            values["method"] = former_plugin({"name": self.method.name, "options": options})
-        values["measures"] = [former_plugin(measure) for measure in values["measures"]]
-        del values["keep"]
-        if self.source.task != "demo":
-            values["data"] = DATA_RULES
-        if any(measure.name == "attack" for measure in self.measures):
-            values["attack"] = STOP_WORDS
-        values["source"] = {
-            name: value
-            for name, value in values["source"].items()
-            if value or name in FIRST_SOURCE_FIELDS
-        }
-        content = json.dumps([values, self.content_hashes()], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def content_hashes(self) -> list[list[list[str]]]:
-        """Return [name, SHA-256] of the local files of checkpoint, task and calibration data."""
-        return [
-            hash_checkpoint(self.checkpoint),
-            hash_data(self.source.task),
-            hash_data(self.source.calibration),
-        ]
 
 
 def _plugin_dict(plugin: Options) -> dict[str, Any]:

@@ -25,7 +25,6 @@ def export_checkpoint(
     proposed. Weights that were not saved are re-pruned first. Return sentences on how much compact
     and converted models differ from the checkpoint.
     """
-    source = store.folder(job.id) / "checkpoint"
     if job.experiment["method"] is None:
         raise PruneError(
             f"Job {job.id} is a dense baseline and has no pruned checkpoint; its weights are "
@@ -42,6 +41,7 @@ def export_checkpoint(
     from ..models.export import quantization_sensitivity
     from .reprune import reprune_job
 
+    source = store.weights(job)
     messages = [] if source.is_dir() else [reprune_job(store, job, report)]
     if shrunk:
         messages.append(export.write_compact(source, folder))

@@ -1,17 +1,19 @@
 """Re-pruning of weights that were not saved, or were deleted, from the run's seed."""
 
+import shutil
 from dataclasses import replace
 
 from ..errors import PruneError
 from ..plugins import Report
 from ..store.job import Job, Status
+from ..store.results import PRUNE, Results
 from ..store.store import Store
-from .experiment import PRUNE, Experiment
+from .experiment import Experiment
 from .run import run
 
 
 def reprune_job(store: Store, job: Job, report: Report) -> str:
-    """Prune a job's model again into its folder and compare the weights with the recorded hash.
+    """Prune a job's model again, save the weights and compare the weights with the recorded hash.
 
     Return a sentence with the result of the comparison.
     """
@@ -27,7 +29,10 @@ def reprune_job(store: Store, job: Job, report: Report) -> str:
     experiment = Experiment.from_dict(job.experiment)
     keep = experiment.keep if experiment.keep != "none" else "difference"
     pruning = replace(experiment, measures=(), keep=keep)
-    stage = next(run(pruning, store.folder(job.id), report))
+    results = store.results(job)
+    again = Results(results.root, {PRUNE: f"{results.folders[PRUNE]}-again"})  # same weights folder
+    stage = next(run(pruning, again, store.folder(job.id), report))
+    shutil.rmtree(again.folder(PRUNE))
     recorded, repruned = job.facts.get("weights"), stage.facts["weights"]
     store.update(job.id, facts=job.facts | {"remade": repruned})
     if recorded is None:

@@ -1,12 +1,13 @@
 """Run an experiment stage by stage: pruning, then each measure, every stage with its own seed.
 
-Knows nothing of the store or of the queue.
+The only loop over stages: of jobs, shards, Ray tasks and `api.run`. Independent of jobs and SQL.
 """
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +17,6 @@ import torch
 from torch import nn
 
 from ..data.examples import Examples
-from ..data.tasks import Task
-from ..data.tokens import batches, encode
 from ..errors import PruneError
 from ..measures.adversarial_augmentation import AdversarialAugmentation
 from ..measures.base import Pair
@@ -26,14 +25,17 @@ from ..models import devices, replay
 from ..models.checkpoints import difference, folders, loading, verification
 from ..models.compact import refuse_compact
 from ..models.devices import device_of, matrix_precision, seed_everything
-from ..models.inference import predict
 from ..plugins import Method, Report, Rows, subrange
 from ..pruning import pipeline
 from ..pruning.unitwise import UnitMethod
-from .content_hashes import hash_checkpoint
+from ..store.results import PRUNE, Results
+from ..tasks import regression
+from ..tasks.encoding import batches, encode
+from ..tasks.task_data import Task
+from .content_hashes import hash_checkpoint, hash_data
 from .data_check import DataReader, check_measures
 from .dense_cache import DenseCache
-from .experiment import PRUNE, Experiment, estimate_seconds, stages
+from .experiment import Experiment, estimate_seconds, stages
 
 THREADS = torch.get_num_threads()
 
@@ -49,52 +51,61 @@ class Stage(NamedTuple):
 
 def run(
     experiment: Experiment,
-    folder: Path,
+    results: Results,
+    work: Path,
     report: Report,
-    done: Collection[str] = (),
-    known: Rows | None = None,
     batch_size: int = 0,
     until: str = "",
     shared: Path | None = None,
 ) -> Iterator[Stage]:
-    """Run the stages that are not `done`, one by one; save the pruned model in folder/checkpoint.
+    """Run the stages that are not finished, one by one, and write their results.
 
-    `known`: tables of the finished stages; `batch_size`: one that fits into memory, if the
-    experiment's own did not; `until`: stop before this stage; `shared`: folder with cached results
-    of dense models, which several processes may use.
-
-    Raise PruneError if the data or the checkpoint cannot be used, and Cancelled from `report`.
+    `work`: folder for the outcomes of an attack that is not finished; `batch_size`: one that fits
+    into memory, if the experiment's own did not; `until`: stop before this stage; `shared`: folder
+    with cached results of dense models, which several processes may use.
     """
-    if PRUNE in done and not (folder / "checkpoint").is_dir():
-        done = [name for name in done if name != PRUNE]
+    pending = pending_stages(experiment, results)
+    if not pending:
+        return
     seconds = estimate_seconds(experiment)
     total = sum(seconds.values())
-    start = sum(seconds[name] for name in stages(experiment) if name in done) / total
+    start = 1 - sum(seconds[name] for name in pending) / total
     report(start, f"loading {experiment.checkpoint}")
     runner = _Runner(
         experiment,
-        folder,
-        dict(known or {}),
+        results,
+        work,
         batch_size=batch_size or experiment.batch_size,
         shared=shared,
     )
-    for name in stages(experiment):
-        if name in done:
-            continue
+    for name in pending:
         if name == until:
             return
         end = start + seconds[name] / total
-        yield runner.stage(name, subrange(report, start, end))
+        stage = runner.stage(name, subrange(report, start, end))
+        results.write(name, stage.rows, stage.seconds, stage.facts)
+        yield stage
         start = end
-    if experiment.method and experiment.keep == "none":
+    if PRUNE in pending and experiment.keep == "none":
         # deleted only now, because a resumed run would need it
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        shutil.rmtree(results.checkpoint, ignore_errors=True)
+
+
+def pending_stages(experiment: Experiment, results: Results) -> list[str]:
+    """Return the stages that are not finished, in order.
+
+    If a measure needs pruned weights that were not saved, pruning is one of them.
+    """
+    pending = [name for name in stages(experiment) if not results.is_done(name)]
+    if pending and experiment.method and PRUNE not in pending and not results.checkpoint.is_dir():
+        pending = [PRUNE, *pending]
+    return pending
 
 
 def run_attack_chunk(
     experiment: Experiment,
-    folder: Path,
-    known: Rows,
+    results: Results,
+    work: Path,
     batch_size: int,
     chunk: tuple[int, int],
     report: Report,
@@ -102,13 +113,12 @@ def run_attack_chunk(
 ) -> None:
     """Run one chunk of an experiment's attacks; its earlier stages must be finished.
 
-    `chunk` is (index, number of chunks). The outcomes are saved in the folder, where the attack
-    stage finds them.
+    The outcomes are saved in the folder `work` for the attack stage.
     """
     _Runner(
         experiment,
-        folder,
-        dict(known),
+        results,
+        work,
         batch_size=batch_size or experiment.batch_size,
         shared=shared,
         chunk=chunk,
@@ -175,19 +185,27 @@ class _Runner:
     def __init__(
         self,
         experiment: Experiment,
-        folder: Path,
-        known: Rows,
+        results: Results,
+        work: Path,
         batch_size: int,
         shared: Path | None,
         chunk: tuple[int, int] = (0, 1),
     ):
-        self.experiment, self.folder, self.rows = experiment, folder, known
+        self.experiment, self.results, self.work = experiment, results, work
+        self.rows: Rows = {}  # tables of finished stages
+        if experiment.method and results.is_done(PRUNE):
+            self.rows |= results.read(PRUNE)
         self.device = devices.pick_device(experiment.device)
         self.batch_size, self.chunk = batch_size, chunk
         self.peak_memory, self.weights = 0, ""
-        content = experiment.content_hashes()
+        source = experiment.source
+        content = [
+            hash_checkpoint(experiment.checkpoint),
+            hash_data(source.task),
+            hash_data(source.calibration),
+        ]
         self._load_dense(json.dumps(content[0]))
-        kind = replay.task_type_of(self.dense)
+        kind = replay.task_type_of(self.dense).name
         check_measures(experiment, kind)
         context = json.dumps(
             [
@@ -235,7 +253,7 @@ class _Runner:
     def stage(self, name: str, report: Report) -> Stage:
         """Run one stage; if the device runs out of memory, restart it with half the batch size."""
         if name != PRUNE and self.pruned is None:  # an earlier run has pruned it
-            self.pruned = loading.load(str(self.folder / "checkpoint"))[0].to(self.device)
+            self.pruned = loading.load(str(self.results.checkpoint))[0].to(self.device)
         while True:
             # seeded here, after all loading, and not once per run: a resumed run equals an
             # uninterrupted one
@@ -278,8 +296,8 @@ class _Runner:
             max_length=self.experiment.max_length,
             report=report,
         )
-        folder = self.folder / "checkpoint"
-        partial_folder = self.folder / "checkpoint.part"
+        folder = self.results.checkpoint
+        partial_folder = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         shutil.rmtree(partial_folder, ignore_errors=True)  # of an interrupted run
         if self.experiment.keep == "full":
             loading.save(self.pruned, self.tokenizer, partial_folder)
@@ -288,9 +306,21 @@ class _Runner:
             self.weights = difference.save(
                 self.pruned, self.dense, self.experiment.checkpoint, folder=partial_folder
             )
+        if self.results.is_done(PRUNE):
+            self._refuse_other_weights(partial_folder)
         shutil.rmtree(folder, ignore_errors=True)
         partial_folder.rename(folder)  # atomic: a partial checkpoint never appears
         return rows
+
+    def _refuse_other_weights(self, partial_folder: Path) -> None:
+        """Raise PruneError if re-pruned weights differ from those that were measured before."""
+        if self.results.record(PRUNE).facts.get("weights", self.weights) != self.weights:
+            shutil.rmtree(partial_folder)
+            raise PruneError(
+                "The re-pruned weights differ from those of the finished stages: other library "
+                "versions, another device or number of threads round differently. Run the "
+                "experiment with --again to compute all stages with the new weights."
+            )
 
     def _at_task_length(self, method: Method) -> Method:
         """Set the text length of a FLOPs budget to the mean length of the evaluation examples."""
@@ -305,8 +335,10 @@ class _Runner:
 
     def _measure(self, name: str, report: Report) -> Rows:
         assert self.pruned is not None, "pruned or loaded before"
-        measure = next(each for each in self.experiment.measures if each.name == name)
         experiment = self.experiment
+        measure = next(each for each in experiment.measures if each.name == name)
+        if measure.reads and measure.reads not in self.rows:
+            self.rows |= self.results.read(measure.reads)
         pair = Pair(
             self.dense,
             self.pruned,
@@ -316,7 +348,7 @@ class _Runner:
             batch_size=self.batch_size,
             max_length=experiment.max_length,
             memo=self.memo,
-            folder=self.folder,
+            folder=self.work,
             rows=self.rows,
             shared=self.shared,
             chunk=self.chunk,
@@ -342,8 +374,8 @@ class _Runner:
             "evaluation_n": len(self.task.evaluation),
         }
         if self.task.evaluation.binary:
-            facts["threshold"] = predict.threshold(self.dense.config)  # of the output
-            facts["notes"].append(predict.binary_note(self.dense.config))
+            facts["threshold"] = regression.threshold(self.dense.config)  # of the output
+            facts["notes"].append(regression.binary_note(self.dense.config))
         if self.weights:
             facts["weights"] = self.weights  # hash that identifies re-pruned weights as the same
         if self.device.type == "cuda":

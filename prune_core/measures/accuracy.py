@@ -6,21 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from torch import nn
 
-from ..data.examples import AnswerSpans
-from ..data.metrics import (
-    METRICS,
-    answer_f1,
-    comparable_values,
-    exact_match,
-    metrics_of,
-    values_for,
-)
 from ..models.inference.predict import Predictions, predict
 from ..plugins import Report, Rows, option, subrange
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
+from ..tasks import METRICS, TASK_TYPES, metrics_of, values_for
 from .base import Measure, Pair
 
 
@@ -53,9 +44,10 @@ class Accuracy(Measure):
         )
         examples, names = pair.task.evaluation, pair.task.label_names
         # without labels, the dense predictions are the reference
+        task_type = TASK_TYPES[examples.kind]
         labels: list[Any] = dense.predicted if examples.labels is None else examples.labels
-        labels, before, after = comparable_values(
-            examples.kind, names, labels, dense.predicted, pruned.predicted
+        labels, before, after = task_type.comparable(
+            names, labels, dense.predicted, pruned.predicted
         )
         row = summary(
             pair.task.metric,
@@ -67,43 +59,27 @@ class Accuracy(Measure):
             seed=pair.seed,
             probabilities=(dense.probabilities, pruned.probabilities),
         )
-        row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
-        saved_labels: list[Any] = [None] * len(examples) if examples.labels is None else labels
-        if examples.kind == "span":
-            saved_labels = [spans and spans.texts for spans in saved_labels]
-        has_answers = examples.kind == "span" and examples.labels is not None
+        row["divergence"] = task_type.label_divergence(dense.probabilities, pruned.probabilities)
+        stored_labels: list[Any] = [None] * len(examples)
+        columns: dict[str, Any] = {}
+        if examples.labels is not None:
+            stored_labels = task_type.stored_labels(labels)
+            columns = task_type.example_columns(labels, before, after)
         by_example = pd.DataFrame(
             {
                 "example": range(len(examples)),
                 "text": examples.texts,
                 "pair": examples.pairs if examples.pairs else None,
-                "label": saved_labels,
+                "label": stored_labels,
                 "dense": before,
                 "pruned": after,
                 "dense_probabilities": dense.probabilities,
                 "pruned_probabilities": pruned.probabilities,
-                **(_f1_by_example(labels, before, after) if has_answers else {}),
+                **columns,
             }
         )
         report(1.0, "accuracy measured")
         return {"accuracy": pd.DataFrame([row]), "prediction": by_example}
-
-
-def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification") -> float | None:
-    """Return the mean Kullback–Leibler divergence of pruned from dense over examples, in nats.
-
-    Both are probabilities of shape (examples, labels). For multi-label models the divergences of
-    the labels are summed. None for tasks without a probability per label.
-    """
-    if kind not in ("classification", "multilabel"):
-        return None
-    p, q = (np.asarray(side).clip(1e-9) for side in (dense, pruned))
-    terms = p * np.log(p / q)
-    if kind == "multilabel":
-        p, q = ((1 - side).clip(1e-9) for side in (p, q))
-        terms = terms + p * np.log(p / q)
-    # rounding may give a tiny negative value; NaN stays NaN
-    return float(np.maximum(0.0, terms.sum(-1).mean()))
 
 
 def summary(
@@ -122,13 +98,12 @@ def summary(
     `score` is the metric `metric`; every other metric of the task type has a column with its name.
     `probabilities` are those of the dense and of the pruned model, (examples, labels).
     """
-    kind, n = METRICS[metric].kind, len(labels)
+    task_type, n = TASK_TYPES[METRICS[metric].kind], len(labels)
     row: dict[str, Any] = {"metric": metric, "n": n}
     sides = list(zip((dense, pruned), probabilities, strict=True))
-    if METRICS[metric].against_dense and kind == "span":
-        # the dense model's answers are the accepted ones; an empty text means no answer
-        labels = [AnswerSpans([text], [0]) if text else AnswerSpans([], []) for text in labels]
-    for name in metrics_of(kind, classes, not METRICS[metric].against_dense):
+    if METRICS[metric].against_dense:
+        labels = task_type.as_labels(labels)
+    for name in metrics_of(task_type.name, classes, not METRICS[metric].against_dense):
         row[f"dense_{name}"], row[name] = (
             METRICS[name].compute(labels, values_for(name, *side)) for side in sides
         )
@@ -140,8 +115,8 @@ def summary(
         "p_value": None,
         "agreement": float(np.mean(_matches(dense, pruned))) if n else 0.0,
     }
-    if kind != "regression" or classes == 2:
-        before, after = _is_correct(kind, labels, dense), _is_correct(kind, labels, pruned)
+    if task_type.is_discrete or classes == 2:
+        before, after = (task_type.is_correct(labels, side) for side in (dense, pruned))
         broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
         row |= {"broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)}
     else:
@@ -204,7 +179,7 @@ _INTERVALS = (
     "difference_low",
     "difference_high",
 )
-# metrics that are fractions of examples, as `_is_correct` counts them
+# metrics that are fractions of examples, as `TaskType.is_correct` counts them
 FRACTIONS = (
     *("accuracy", "binary_accuracy", "exact_match", "subset_accuracy"),
     *("same_label", "same_labels", "same_answer"),
@@ -214,27 +189,6 @@ FRACTIONS = (
 def _matches(left: Sequence[Any], right: Sequence[Any]) -> list[bool]:
     """Return whether the values are equal, example by example."""
     return [a == b for a, b in zip(left, right, strict=True)]
-
-
-def _is_correct(kind: str, labels: list[Any], predictions: list[Any]) -> np.ndarray:
-    """Return whether each prediction is correct, as a Boolean array (examples,).
-
-    An answer is correct if it equals an accepted answer; a tagged text if all its tags are correct.
-    """
-    if kind == "span":
-        scores = [exact_match(*pair) for pair in zip(labels, predictions, strict=True)]
-        return np.array(scores, dtype=float) == 1.0
-    return np.array(_matches(labels, predictions), dtype=bool)
-
-
-def _f1_by_example(
-    labels: list[AnswerSpans], dense: list[str], pruned: list[str]
-) -> dict[str, list[float]]:
-    """Return the F1 of each answer, which may be partly correct, as columns."""
-    return {
-        name: [answer_f1(*pair) for pair in zip(labels, answers, strict=True)]
-        for name, answers in (("dense_f1", dense), ("pruned_f1", pruned))
-    }
 
 
 def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:

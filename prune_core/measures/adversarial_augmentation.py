@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from ..analysis.attack_success import successes
-from ..data.examples import TASK_TYPES, Examples
-from ..data.tasks import Task
-from ..data.tokens import batches
+from ..data.examples import Examples
 from ..errors import PruneError, require
 from ..models.devices import device_of
 from ..plugins import Batch, Method, Report
 from ..pruning.distillation import AdversarialCopies
+from ..tasks import TASK_TYPES
+from ..tasks.encoding import batches
+from ..tasks.task_data import Task
 from .attack import Attack
 from .base import Pair
 
@@ -33,8 +34,8 @@ def check_augmentation(method: Method, kind: str) -> None:
         )
     if kind not in Attack.kinds:
         raise PruneError(
-            f"A model that gives {TASK_TYPES[kind]} cannot be attacked; leave distil_adversarial "
-            "out."
+            f"A model that gives {TASK_TYPES[kind].output} cannot be attacked; leave "
+            "distil_adversarial out."
         )
     require("textattack", "attacks")
 

@@ -21,6 +21,7 @@ from ..errors import PruneError, require
 from ..models.devices import device_of
 from ..models.inference.timing import time_interleaved, timing_batch
 from ..plugins import Report, Rows, no_report, option, subrange
+from ..tasks import TASK_TYPES
 from .accuracy import dense_predictions
 from .base import Measure, Pair
 
@@ -40,8 +41,9 @@ class Attack(Measure):
         "How often small changes of letters or words change the prediction: TextAttack recipes on "
         "one seeded sample"
     )
+    version = STOP_WORDS
     slow = True
-    kinds = ("classification",)
+    kinds = tuple(name for name, each in TASK_TYPES.items() if each.attackable)
     estimate = 15.0
 
     recipes: str = option(

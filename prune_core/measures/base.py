@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..data.examples import TASK_TYPES
 from ..errors import PruneError
 from ..plugins import Options, Report, Rows
+from ..tasks import TASK_TYPES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
 
-    from ..data.tasks import Task
+    from ..tasks.task_data import Task
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ import pandas as pd
 from torch import nn
 
 from ..data.examples import Examples
-from ..data.metrics import comparable_values
-from ..data.tokens import batches
 from ..models.checkpoints import verification
 from ..models.devices import device_of
 from ..models.export.formats import (
@@ -34,7 +32,9 @@ from ..models.export.formats import (
 )
 from ..models.inference.timing import refuse_longer, time_interleaved, timing_batch
 from ..plugins import Report, Rows, no_report, option, preset, subrange
-from .accuracy import dense_predictions, divergence, predictions, summary
+from ..tasks import TASK_TYPES
+from ..tasks.encoding import batches
+from .accuracy import dense_predictions, predictions, summary
 from .attack import Attack
 from .base import Measure, Pair
 from .cost import Cost, as_deployed, size_on_disk
@@ -162,7 +162,7 @@ class DeploymentFormats(Measure):
 
     def _under_attack(self, pair: Pair, model: nn.Module) -> dict[str, Any]:
         """Return the columns of accuracy under attack; none if attacks are not requested."""
-        if not self.attack_examples or pair.task.evaluation.kind != "classification":
+        if not self.attack_examples or not TASK_TYPES[pair.task.evaluation.kind].attackable:
             return {}
         attack = Attack(recipes="DeepWordBug", examples=self.attack_examples, precision="fp32")
         tables = attack.measure(replace(pair, pruned=model, folder=None), no_report)
@@ -176,8 +176,9 @@ def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
     task = pair.task
     dense, exported = dense_predictions(pair, no_report), predictions(pair, model, no_report)
     labels: list[Any] = task.evaluation.labels or dense.predicted
-    labels, before, after = comparable_values(
-        task.evaluation.kind, task.label_names, labels, dense.predicted, exported.predicted
+    task_type = TASK_TYPES[task.evaluation.kind]
+    labels, before, after = task_type.comparable(
+        task.label_names, labels, dense.predicted, exported.predicted
     )
     row = summary(
         task.metric,
@@ -192,7 +193,7 @@ def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
         "metric": task.metric,
         "n": row["n"],
         **{column: row[column] for column in ACCURACY_COLUMNS},
-        "divergence": divergence(dense.probabilities, exported.probabilities, task.evaluation.kind),
+        "divergence": task_type.label_divergence(dense.probabilities, exported.probabilities),
     }
 
 

@@ -1,6 +1,5 @@
 """Drift of the sentence embeddings of each block, as similarity metrics and as 2-D maps."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +10,13 @@ from torch import Tensor, nn
 
 from ..analysis.attack_success import successes
 from ..data.examples import Examples, sample_indices
-from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
-from ..models.inference.predict import ACTIVATIONS, threshold
 from ..models.replay import Padding, head, hidden_states
 from ..plugins import Report, Rows, option, subrange
+from ..tasks import TASK_TYPES
+from ..tasks.encoding import batches
+from ..tasks.regression import threshold
 from .base import Measure, Pair
 
 
@@ -89,7 +89,8 @@ class Drift(Measure):
         report(0.65, "computing the maps")
         columns = {"label": sample.labels, "dense": dense_predictions, "pruned": pruned_predictions}
         names = pair.task.label_names
-        cells = {name: _as_cells(sample.kind, names, values) for name, values in columns.items()}
+        task_type = TASK_TYPES[sample.kind]
+        cells = {name: task_type.cells(names, values) for name, values in columns.items()}
         tables["drift_map"] = self._maps(
             pair, dense.cpu().numpy(), pruned.cpu().numpy(), examples=indices
         )
@@ -135,23 +136,6 @@ class Drift(Measure):
         return pd.concat([_moves(*each, examples=examples) for each in maps], ignore_index=True)
 
 
-def _as_cells(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> list[Any] | None:
-    """Labels or predictions as table cells: class numbers, scores, answer texts or label names.
-
-    None for token classification.
-    """
-    if values is None or kind == "token":
-        return None
-    if kind == "span":
-        return [value and value.texts for value in values]
-    if kind == "multilabel":
-        return [
-            ", ".join(name for name, holds in zip(names, value, strict=True) if holds) or "none"
-            for value in values
-        ]
-    return list(values)
-
-
 def adversarial_examples(pair: Pair) -> Examples:
     """Distinct adversarial examples that the attacks of this run found for the pruned model."""
     adversarial = successes(pair.rows["attack_example"]).drop_duplicates(
@@ -174,6 +158,7 @@ def embeddings(
     A long context is split into windows, of which one represents the example. Answer spans and
     token labels are not predicted here.
     """
+    task_type = TASK_TYPES[sample.kind]
     found: Tensor | None = None
     predictions: list[Any] = [None] * len(sample)
     done = 0
@@ -187,11 +172,8 @@ def embeddings(
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
-        if sample.kind in ACTIVATIONS:
-            logits = head(model, *states[-1])
-            predicted = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(
-                sample.kind, (logits > 0).int()
-            )
+        if task_type.activation is not None:
+            predicted = task_type.decide(head(model, *states[-1]))
             if sample.binary:
                 predicted = (predicted > threshold(model.config)).int()
             for index, prediction in zip(indices, predicted.tolist(), strict=True):

@@ -65,7 +65,7 @@ class QuantizationSensitivity(Measure):
                 onnx.load(str(fp32)),
                 onnx.load(str(int8)),
                 calibration,
-                kind=task_type_of(exported.model),
+                task_type=task_type_of(exported.model),
                 share=self.repair,
                 report=subrange(report, 0.1, 0.9),
             )

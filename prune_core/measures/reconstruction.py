@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..data.tokens import batches
 from ..models.devices import device_of
 from ..models.families import GROUPS
 from ..models.replay import Block, block_passes, sparsity_by_projection
 from ..plugins import Report, Rows, option
 from ..pruning.streams import Stream, stream
+from ..tasks.encoding import batches
 from .base import Measure, Pair
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..data.tokens import batches
 from ..models.devices import device_of
-from ..models.inference.predict import ACTIVATIONS
 from ..models.replay import Block, Padding, blocks, embed, head
 from ..plugins import Batch, Report, Rows, option
+from ..tasks import TASK_TYPES
+from ..tasks.encoding import batches
 from .base import Measure, Pair
 
 
@@ -44,6 +44,7 @@ class Sensitivity(Measure):
         with each pruned block; only for tasks with a probability per label or a score.
         """
         sample = pair.task.evaluation.sample(self.examples, pair.seed)
+        activation = TASK_TYPES[sample.kind].activation
         dense, pruned = blocks(pair.dense), blocks(pair.pruned)
         data = list(
             batches(
@@ -63,12 +64,12 @@ class Sensitivity(Measure):
             hidden, padding = _final_states(pair, batch, dense, pruned=pruned)
             errors = [(state - hidden[0]).float().square().sum() for state in hidden[1:]]
             squares.append(torch.stack([*errors, hidden[0].float().square().sum()]))
-            if sample.kind in ACTIVATIONS:
+            if activation is not None:
                 models = [pair.dense] * (len(hidden) - 1) + [pair.pruned]
                 outputs.append(
                     torch.stack(
                         [
-                            ACTIVATIONS[sample.kind](head(model, state, padding).float())
+                            activation(head(model, state, padding).float())
                             for model, state in zip(models, hidden, strict=True)
                         ],
                         dim=1,

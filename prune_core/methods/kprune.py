@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.devices import device_of
-from ..models.replay import Padding, head, hidden_states, tokens_read
+from ..models.replay import Padding, head, hidden_states, task_type_of, tokens_read
 from ..models.units import (
     Sublayer,
     forward,
@@ -25,7 +25,6 @@ from ..models.units import (
     precision_option,
 )
 from ..plugins import Batch, Report, Rows, option, subrange
-from ..pruning.distillation import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.solvers import ridge_fit
 from ..pruning.streams import Stream, stream
@@ -180,8 +179,8 @@ class KPrune(UnitMethod):
                 student, some, run_report, budget=budget, choose=choose
             )
             divergences = [
-                divergence(
-                    student, model_outputs(student, batch), teacher, temperature=self.temperature
+                task_type_of(student).divergence(
+                    model_outputs(student, batch), teacher, temperature=self.temperature
                 )
                 for batch, teacher in zip(held_out, targets, strict=True)
             ]
@@ -297,12 +296,9 @@ class KnowledgeMeter:
 
     def _loss(self, teacher: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
         """Summed divergence of the student with these hidden states from the teacher's logits."""
-        return divergence(
-            self.model,
-            logits(self.model, hidden, padding),
-            teacher,
-            temperature=self.method.temperature,
-        ).sum()
+        outputs = logits(self.model, hidden, padding)
+        temperature = self.method.temperature
+        return task_type_of(self.model).divergence(outputs, teacher, temperature).sum()
 
 
 def model_outputs(model: nn.Module, batch: Batch) -> Tensor:

@@ -124,16 +124,7 @@ class Kwon(UnitMethod):
 
 def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
     """The fine-tuning loss, summed over examples."""
-    outputs = logits(model, hidden, padding)
-    if task_type_of(model) == "regression":
-        return F.mse_loss(outputs.squeeze(-1), labels, reduction="sum")
-    if task_type_of(model) == "multilabel":
-        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
-    if task_type_of(model) == "token":
-        # ignores IGNORED, -100
-        return F.cross_entropy(outputs, padding.pack(labels[..., None])[:, 0], reduction="sum")
-    ends = 2 if task_type_of(model) == "span" else 1  # mean over start and end of a span
-    return F.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="sum") / ends
+    return task_type_of(model).loss(logits(model, hidden, padding), labels, padding)
 
 
 def least_fisher(rankings: Sequence[Ranking], budget: float) -> list[int]:

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..models.replay import Padding, embed, head
+from ..models.replay import Padding, embed, head, task_type_of
 from ..models.units import Sublayer, execution_order
 from ..plugins import Batch, Report, Rows, option, subrange
-from ..pruning.distillation import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.streams import spread, stream
 from ..pruning.targets import UnitBudget
@@ -272,7 +271,7 @@ class OutputDivergence:
         ]
         small = [sub for _, sub in self._compact]
         lost = [
-            divergence(self.model, self._outputs(small, *each), target)
+            task_type_of(self.model).divergence(self._outputs(small, *each), target)
             for each, target in zip(self.inputs, self.targets, strict=True)
         ]
         return float(torch.cat(lost).mean())

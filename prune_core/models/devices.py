@@ -20,6 +20,11 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+def device_type(name: str) -> str:
+    """Type of a device, cpu, cuda or mps, that this machine need not have; 'auto' is resolved."""
+    return _best_device() if name == "auto" else name.partition(":")[0]
+
+
 def pick_device(name: str) -> torch.device:
     """Resolve a device name; 'auto' prefers CUDA, then MPS, then CPU.
 

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from .. import tasks
 from ..plugins import Batch
+from ..tasks import TaskType
 from .families import GROUPS, PROJECTIONS, attend, layout
 
 # key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, the
@@ -239,26 +241,14 @@ def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
             yield index, projection, linear
 
 
-def task_type_of(model: Any) -> str:
-    """Task type of a model, a key of examples.TASK_TYPES."""
-    return head_task_type(type(model).__name__, model.config)
-
-
-def head_task_type(class_name: str, config: Any) -> str:
-    """Task type of a model class with that configuration."""
-    if class_name.endswith("ForQuestionAnswering"):
-        return "span"
-    if class_name.endswith("ForTokenClassification"):
-        return "token"
-    if getattr(config, "problem_type", None) == "multi_label_classification":
-        return "multilabel"
-    return "regression" if config.num_labels == 1 else "classification"
+def task_type_of(model: Any) -> TaskType:
+    """Task type of a model."""
+    return tasks.of_head(type(model).__name__, model.config)
 
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """Linears after the encoder (pooler, classifier), in the order of the forward pass."""
-    spec, kind = layout(model), task_type_of(model)
-    paths = {"span": spec.span_linears, "token": spec.token_linears}.get(kind, spec.head_linears)
+    paths = task_type_of(model).head_linears(layout(model))
     return [(path, attrgetter(path)(model)) for path in paths]
 
 
@@ -276,32 +266,22 @@ def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
     return padding.pack(hidden), padding
 
 
-MASKED_LOGIT = (
-    -1e4
-)  # a logit whose softmax is 0 in every precision, while differences remain finite
-
-
 def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
     """Map packed final hidden states to logits.
 
     Shapes: (examples, labels); for spans (examples, 2, tokens), start and end; for token
     classification (real tokens, labels).
     """
-    spec, kind = layout(model), task_type_of(model)
+    spec = layout(model)
     if spec.final_norm:
         hidden = attrgetter(spec.final_norm)(getattr(model, spec.base))(hidden)
-    if kind == "span":
-        return padding.unpack(spec.span_head(model, hidden), MASKED_LOGIT).transpose(1, 2)
-    if kind == "token":
-        return spec.token_head(model, hidden)
-    return spec.head(model, padding.unpack(hidden), padding.mask)
+    return task_type_of(model).head(spec, model, hidden, padding)
 
 
 def tokens_read(model: Any) -> int | None:
     """Number of first tokens that the head reads; None for all."""
-    reads_all = task_type_of(model) in ("span", "token") or layout(model).head_reads_all_tokens(
-        model.config
-    )
+    reads_all = task_type_of(model).reads_all_tokens
+    reads_all = reads_all or layout(model).head_reads_all_tokens(model.config)
     return None if reads_all else 1
 
 

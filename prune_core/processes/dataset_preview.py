@@ -35,7 +35,7 @@ def fetch_rows(task: str, config: str = "", split: str = "") -> list[dict[str, A
     `task` is a known task or the id of a Hub data set.
     """
     from ..data import hub
-    from ..data.known_tasks import KNOWN_TASKS
+    from ..tasks.known_tasks import KNOWN_TASKS
 
     known = KNOWN_TASKS.get(task)
     path = task

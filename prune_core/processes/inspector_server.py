@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import torch
 
 from ..data.examples import Examples
-from ..data.metrics import entities
 from ..errors import Cancelled, PruneError
 from ..models import replay
 from ..models.checkpoints import difference, loading, verification
@@ -50,7 +49,7 @@ class ModelCache:
             model, tokenizer = loading.load(checkpoint)
             # weights saved as a difference have been verified with their hash
             if not difference.read_metadata(loading.resolve(checkpoint)):
-                examples = verification.sample_examples(replay.task_type_of(model))
+                examples = verification.sample_examples(replay.task_type_of(model).name)
                 verification.check(
                     checkpoint,
                     model,
@@ -78,13 +77,15 @@ def predict_texts(
     `probabilities`, and for token classification `tags`, one label per word. `labels` are the
     label names of the model, `seconds` the time taken.
     """
-    started, kind = time.perf_counter(), replay.task_type_of(model)
-    if kind == "span" and not pairs:
+    started, task_type = time.perf_counter(), replay.task_type_of(model)
+    if task_type.asks_question and not pairs:
         raise PruneError("The model finds answers in a context; enter the context as well.")
-    if kind == "token":  # words are separated by spaces
-        texts = [" ".join(text.split()) for text in texts]
+    texts = [task_type.typed_text(text) for text in texts]
     predictions = predict(
-        model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.max_tokens(model)
+        model,
+        tokenizer,
+        Examples(texts, pairs, kind=task_type.name),
+        max_length=replay.max_tokens(model),
     )
     predicted, names = predictions.predicted, loading.label_names(model.config)
     result = {
@@ -92,26 +93,14 @@ def predict_texts(
         "probabilities": predictions.probabilities,
         "seconds": time.perf_counter() - started,
     }
-    if kind == "token":
-        tags = [[names[label] for label in row] for row in predicted]
-        spans = [_entities(*pair) for pair in zip(texts, tags, strict=True)]
-        return result | {"predictions": spans, "tags": tags}
-    if kind == "multilabel":
-        chosen = [
-            [name for name, is_set in zip(names, row, strict=False) if is_set] for row in predicted
-        ]
-        return result | {"predictions": [", ".join(labels) or "none" for labels in chosen]}
-    if kind == "classification":
-        return result | {"predictions": [names[label] for label in predicted]}
-    return result | {"predictions": predicted}
-
-
-def _entities(text: str, tags: list[str]) -> str:
-    """Format the entities of a text, each with its type, or "no entity"."""
-    words = text.split(" ")
-    spans = sorted(entities(tags), key=lambda entity: entity[1])
-    texts = (f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in spans)
-    return ", ".join(texts) or "no entity"
+    shown = [
+        task_type.text_prediction(text, prediction, names)
+        for text, prediction in zip(texts, predicted, strict=True)
+    ]
+    result["predictions"] = [each["prediction"] for each in shown]
+    if shown and "tags" in shown[0]:
+        result["tags"] = [each["tags"] for each in shown]
+    return result
 
 
 FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {

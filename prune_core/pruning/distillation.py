@@ -224,11 +224,11 @@ def _loss(model: nn.Module, dense: nn.Module, step: DistillationBatch) -> Tensor
     hidden = sum(
         (one - two).square().mean() / two.var() for one, two in zip(states, targets, strict=True)
     )
-    loss = hidden / len(targets) + divergence(model, student, teacher).mean()
+    loss = hidden / len(targets) + task_type_of(model).divergence(student, teacher).mean()
     if step.copies is None:
         return loss
     *_, student = _states(model, step.copies)
-    copied = divergence(model, student, teacher[step.of.to(teacher.device)])
+    copied = task_type_of(model).divergence(student, teacher[step.of.to(teacher.device)])
     return loss + copied.sum() / _size(step)
 
 
@@ -247,22 +247,3 @@ def _put(tuned: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 @torch.no_grad()
 def _copy(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors]
-
-
-def divergence(
-    model: nn.Module, student: Tensor, teacher: Tensor, temperature: float = 1.0
-) -> Tensor:
-    """Divergence of the student's predictions from the teacher's, per example or labeled token.
-
-    Squared error for scores, else KL(student ‖ teacher), scaled by the squared temperature.
-    """
-    if task_type_of(model) == "regression":
-        return (student - teacher).square().flatten(1).sum(1)
-    if task_type_of(model) == "multilabel":  # one Bernoulli variable per label
-        student, teacher = (
-            torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher)
-        )
-    student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
-    kl = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
-    # the mean over the start and the end of a span
-    return temperature**2 * kl.reshape(len(kl), -1).mean(1)

@@ -153,15 +153,7 @@ def _gradients(
             hook.remove()
     for _ in range(probes):
         probe = torch.randint(0, 2, logits.shape, generator=rng).to(logits) * 2 - 1
-        if task_type_of(model) == "multilabel":  # one Bernoulli variable per label
-            p = logits.detach().sigmoid()
-            probe = (p * (1 - p)).sqrt() * probe
-        elif (
-            task_type_of(model) != "regression"
-        ):  # the Fisher is diag(p) − ppᵀ = E uuᵀ; 1 for a score
-            p = logits.detach().softmax(-1)
-            probe = p.sqrt() * probe
-            probe = probe - p * probe.sum(-1, keepdim=True)
+        probe = task_type_of(model).fisher_probe(logits, probe)
         yield torch.autograd.grad(logits, outputs, probe, retain_graph=True, materialize_grads=True)
 
 

@@ -117,6 +117,7 @@ class UnitMethod(Method):
     to a target.
     """
 
+    removes = "units"
     sparsity: float = option(
         0.5,
         "Fraction of the encoder's FLOPs (not weights) to remove, by whole heads and neurons",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..errors import PruneError
 from ..paths import ROOT
 from ..store.job import Job, Status
 from ..store.locks import Lock
+from ..store.results import Results
 from ..store.store import Store
 
 if TYPE_CHECKING:
@@ -38,43 +41,111 @@ def process_lock(store: Store, worker: str) -> Lock:
     return Lock(store.home / "workers" / f"{worker}.lock")
 
 
-def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[int, bool]:
-    """Queue an experiment; return (job, whether it already existed).
+def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[int, list[str]]:
+    """Queue the stages of an experiment that are missing; return (job, those stages).
 
-    A job of the same study is reused, finished or not; a finished one of another study is copied
-    into this study. With `again` a new job is queued in any case. Raise PruneError if this machine
-    lacks the device.
+    With `again` all stages are computed in a new job.
     """
-    from ..experiments.experiment import estimate_seconds
     from ..models.devices import pick_device
 
     pick_device(experiment.device)  # raises for a missing device here rather than in a worker
-    key = experiment.key()
+    id, new = add_job(store, experiment, again)
+    if new:
+        ensure_worker(experiment.device, store)
+    return id, new
+
+
+def add_job(
+    store: Store, experiment: Experiment, again: bool = False, worker: str = ""
+) -> tuple[int, list[str]]:
+    """Add an experiment to the queue; return (job, the stages that it adds).
+
+    A job of the same study with the same plan is returned as it is. A finished one of the same
+    model is extended by the new measures. A new job has the results of stages that any job has
+    computed. The job is marked as running if `worker`, a process that runs it itself, is named.
+    """
+    from ..experiments.experiment import estimate_seconds
+    from ..experiments.stage_keys import experiment_key, stage_folders
+
+    key = experiment_key(experiment)
     if not again:
-        existing = store.find(key, experiment.study) or find_finished(store, experiment)
-        if existing:
-            return existing.id, True
+        existing = store.find(key, experiment.study)
+        if existing and (existing.status == Status.DONE or not worker):
+            return existing.id, []
+        if finished := _same_model(store, experiment):
+            return finished.id, _add_measures(store, finished, experiment, worker)
+    folders = stage_folders(experiment, run=uuid.uuid4().hex[:8] if again else "")
     id = store.submit(
         experiment.to_dict(),
         experiment.label,
         key,
         experiment.study,
         experiment.device,
+        stages=folders,
+        worker=worker,
         estimate=sum(estimate_seconds(experiment).values()),
     )
-    ensure_worker(experiment.device, store)
-    return id, False
+    done = store.job(id).done
+    return id, [stage for stage in folders if stage not in done]
 
 
-def find_finished(store: Store, experiment: Experiment) -> Job | None:
-    """Return the finished job of an experiment; one of another study is copied first."""
-    key = experiment.key()
-    for study in (experiment.study, None):
-        job = store.find(key, study)
-        if job is not None and job.status == Status.DONE:
-            is_here = job.study == experiment.study
-            return job if is_here else store.job(store.copy(job.id, experiment.study))
+def missing_stages(store: Store, experiment: Experiment) -> list[str]:
+    """Return the stages of an experiment that no job has computed."""
+    from ..experiments.stage_keys import stage_folders
+
+    results = Results(store.home / "results", stage_folders(experiment))
+    return [stage for stage in results.folders if not results.is_done(stage)]
+
+
+def _same_model(store: Store, experiment: Experiment) -> Job | None:
+    """Return a finished job of the study that differs from the experiment in measures only.
+
+    None if a measure of that job has other options: both results stay.
+    """
+    from ..experiments.stage_keys import stage_folders
+
+    new = {measure.name: measure for measure in experiment.measures}
+    for job in reversed(store.jobs(experiment.study)):
+        before = _plan(job) if job.status == Status.DONE else None
+        if before is None or any(new.get(each.name, each) != each for each in before.measures):
+            continue
+        if not before.measures and experiment.method is None:
+            continue
+        if stage_folders(replace(experiment, measures=before.measures)) == job.stages:
+            return job
     return None
+
+
+def _plan(job: Job) -> Experiment | None:
+    """Return the experiment of a job; None if this version cannot run it."""
+    from ..experiments.experiment import Experiment
+
+    try:
+        return Experiment.from_dict(job.experiment)
+    except PruneError:  # a method or an option that was removed
+        return None
+
+
+def _add_measures(store: Store, job: Job, experiment: Experiment, worker: str) -> list[str]:
+    """Extend a finished job by the measures that it lacks; return the stages to compute."""
+    from ..experiments.experiment import Experiment
+    from ..experiments.stage_keys import experiment_key, stage_folders
+
+    before = Experiment.from_dict(job.experiment)
+    names = {measure.name for measure in before.measures}
+    added = [measure for measure in experiment.measures if measure.name not in names]
+    if not added:
+        return []
+    whole = replace(before, measures=(*before.measures, *added))
+    folders = stage_folders(replace(experiment, measures=whole.measures))
+    new = {measure.name: folders[measure.name] for measure in added}
+    what = f"added {', '.join(new)}"
+    store.extend(job.id, whole.to_dict(), experiment_key(whole), new, what, worker)
+    store.index(job.id, *new)  # those that a job of another study has computed
+    missing = [stage for stage in new if stage not in store.job(job.id).done]
+    if not missing and not worker:
+        store.update(job.id, status=Status.DONE, finished=time.time(), progress=1.0)
+    return missing
 
 
 def ensure_worker(device: str, store: Store) -> None:
@@ -210,23 +281,18 @@ def remeasure(
 
     The job is queued, or marked as running if `worker`, a process that runs it itself, is named.
     """
+    from ..experiments.stage_keys import experiment_key, stage_folders
+
     job = store.job(id)
     experiment = with_new_measures(job, names, options)
     # the rest of an older job's plan stays as stored, so pages still group it with the same model
     plan = {**job.experiment, "measures": experiment.to_dict()["measures"]}
-    store.update(
-        id,
-        experiment=plan,
-        key=experiment.key(),
-        done=[name for name in job.done if name not in names],
-        status=Status.RUNNING if worker else Status.QUEUED,
-        worker=worker,
-        message="",
-        finished=None,
-        deferred=0,
+    folders = stage_folders(experiment)
+    run = uuid.uuid4().hex[:8]
+    new = {name: f"{folders[name]}-{run}" for name in names}
+    store.extend(
+        id, plan, experiment_key(experiment), new, f"measured {', '.join(names)} again", worker
     )
-    with store.write() as db:
-        store.record_event(db, f"measured {', '.join(names)} again", "", id)
     if not worker:
         ensure_worker(job.device, store)
 

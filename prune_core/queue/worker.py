@@ -22,7 +22,7 @@ import torch
 
 from ..errors import Cancelled, PruneError
 from ..experiments.experiment import Experiment, estimate_seconds, is_slow, stages
-from ..experiments.run import preload, run
+from ..experiments.run import pending_stages, preload, run
 from ..models.devices import pick_device
 from ..paths import PACKAGE
 from ..plugins import Report
@@ -60,6 +60,7 @@ class Progress:
         store: Store,
         job: Job,
         experiment: Experiment,
+        pending: list[str],
         exit_process: Callable[[], NoReturn],
         extra_report: Report | None,
     ):
@@ -67,7 +68,7 @@ class Progress:
         self.exit_process = exit_process
         self.extra_report = extra_report
         self.seconds = estimate_seconds(experiment)
-        self.remaining = [name for name in stages(experiment) if name not in job.done]
+        self.remaining = pending
         self.message = ""
         self.cancelled = threading.Event()
         self._finished = threading.Event()
@@ -162,24 +163,24 @@ def run_job(
     receives the progress. With `may_defer` the job may be requeued before its slow stages. Errors
     of the job are recorded in it and not raised.
     """
-    folder = store.folder(job.id)
+    folder, results = store.folder(job.id), store.results(job)
     try:
         experiment = Experiment.from_dict(job.experiment)
         store.update(job.id, versions=versions(), facts=job.facts | {"memory_kills": oom_kills()})
-        with Progress(store, job, experiment, exit_process, extra_report) as progress:
+        # another job may have finished some of them
+        store.index(job.id, *(name for name in stages(experiment) if name not in job.done))
+        pending = pending_stages(experiment, results)
+        with Progress(store, job, experiment, pending, exit_process, extra_report) as progress:
             if may_defer and _defer_if_slow(store, job.id, experiment, progress=progress):
                 return store.job(job.id)
             for stage in run(
                 experiment,
+                results,
                 folder,
                 progress.report,
-                done=job.done,
-                known={name: store.rows(name, [job.id]) for name in store.tables(job.id)},
                 batch_size=job.facts.get("batch_size", 0),
             ):
-                store.add_rows(
-                    job.id, stage.rows, stage.name, seconds=stage.seconds, facts=stage.facts
-                )
+                store.index(job.id, stage.name)
                 progress.log(f"{stage.name}: finished in {stage.seconds:.1f} s")
                 progress.remaining = [name for name in progress.remaining if name != stage.name]
                 progress.enter_stage()

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
-from ..aliases import current_experiment, current_name
+from ..aliases import current_experiment
 
 
 class Status:
@@ -45,10 +45,12 @@ class Job:
     estimate_left: float | None  # seconds
     worker: str  # name of the worker process, whose lock shows whether it is alive
     deferred: bool  # its quick stages are done and it is queued for its slow ones
+    stages: dict[str, str] = field(default_factory=dict)  # folder of each, below results/
+    tables: dict[str, str] = field(default_factory=dict)  # folder of each table so far
 
 
 COLUMNS = [spec.name for spec in fields(Job)]
-JSON = ("experiment", "done", "seconds", "versions", "facts")
+JSON = ("experiment", "done", "seconds", "versions", "facts", "stages", "tables")
 
 
 def from_row(row: Mapping[str, Any]) -> Job:
@@ -63,8 +65,7 @@ def _read(columns: tuple[Any, ...]) -> Job:
     values.update({name: json.loads(values[name]) for name in JSON})
     values.update(
         experiment=current_experiment(values["experiment"]),
-        seconds={current_name(name): value for name, value in values["seconds"].items()},
-        done=tuple(map(current_name, values["done"])),
+        done=tuple(values["done"]),
         cancel=bool(values["cancel"]),
         deferred=bool(values["deferred"]),
     )

@@ -1,15 +1,13 @@
 """Export of all rows of some jobs as Parquet, one file per table."""
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from ..errors import PruneError
 from .store import Store
+from .tables import write_table
 
 
 def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
@@ -21,7 +19,7 @@ def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         )
     for name in names:
         out = io.BytesIO()
-        _plain(store.rows(name, list(ids))).to_parquet(out, index=False)
+        write_table(store.rows(name, list(ids)), out)
         yield f"{name}.parquet", out.getvalue()
 
 
@@ -42,16 +40,3 @@ def zipped(store: Store, ids: Sequence[int]) -> bytes:
         for name, content in parquet(store, ids):
             file.writestr(name, content)
     return out.getvalue()
-
-
-def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    """Convert columns of mixed types (a label or a list of tags) to JSON.
-
-    Parquet allows one type per column.
-    """
-
-    def to_json(value: object) -> str | None:
-        return None if value is None else json.dumps(value, default=str)
-
-    mixed = [name for name in rows.columns if rows[name].dropna().map(type).nunique() > 1]
-    return rows.assign(**{name: rows[name].map(to_json) for name in mixed})

@@ -1,10 +1,13 @@
-"""Schema of the store, migrations from earlier versions, and messages for database errors."""
+"""Schema of the index, migrations from earlier versions, and messages for database errors."""
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..errors import PruneError
+from . import former_rows
 
 FILE = "prunescope.sqlite"
 # Each migration upgrades by one version; the first one also accepts tables of files made before
@@ -39,6 +42,10 @@ CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
     study TEXT NOT NULL, job INTEGER
 )
+""",
+    """
+ALTER TABLE job ADD COLUMN stages TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE job ADD COLUMN tables TEXT NOT NULL DEFAULT '{}'
 """,
 )
 VERSION = len(MIGRATIONS)
@@ -82,15 +89,24 @@ SYSTEM_ERRORS = {
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:
-    """Upgrade a file to this version in one transaction; refuse a later version unchanged."""
-    if _version(db, path) == VERSION:
+    """Upgrade a file to this version in one transaction; refuse a later version unchanged.
+
+    The file before the upgrade is saved next to it.
+    """
+    version = _version(db, path)
+    if version == VERSION:
         return
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
+        with closing(sqlite3.connect(path.with_suffix(f".version{version}.sqlite"))) as copy:
+            db.backup(copy)
     db.execute("BEGIN IMMEDIATE")
     try:
         # read again inside the transaction: another process may have upgraded it in the meantime
         for script in MIGRATIONS[_version(db, path) :]:
             for statement in script.split(";"):
                 db.execute(statement)
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone():
+            former_rows.to_folders(db, path.parent)
         db.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:
         db.execute("ROLLBACK")
@@ -106,6 +122,15 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
             f"reads up to {VERSION}): update PruneScope, or set PRUNESCOPE_HOME to another folder."
         )
     return version
+
+
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the disk as PruneError that says how to fix them."""
+    try:
+        yield
+    except OSError as error:
+        raise error_message(error, path) or error from error
 
 
 def is_full(error: Exception, path: Path) -> PruneError | None:

@@ -1,4 +1,9 @@
-"""The store: jobs and rows in one SQLite file, checkpoints and logs in folders next to it.
+"""The store: results of stages in folders, and jobs, queue and studies in an SQLite file.
+
+    results/                 tables and weights of stages, see results.py
+    jobs/12/log.txt          log of a job, and outcomes of attacks that are not finished
+    jobs/12/job.json         its experiment and the folders of its stages
+    prunescope.sqlite        index of the jobs; `maintenance.rebuild` makes it from the folders
 
 All SQL is in this module and in schema, studies, adversarial_pool, maintenance and
 distributed.collect. Independent of torch, of experiments (plain dicts here) and of pages.
@@ -7,23 +12,25 @@ distributed.collect. Independent of torch, of experiments (plain dicts here) and
 import getpass
 import json
 import os
-import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from ..aliases import current_name, former_name
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
 from ..plugins import target_label
 from .job import COLUMNS, JSON, Job, Status, from_row
-from .packed_rows import pack, to_plain_rows, unpack
-from .schema import FILE, error_message, upgrade
+from .results import PRUNE, Results, stage_of
+from .schema import FILE, error_message, translated_errors, upgrade
+from .tables import read_table, to_plain_rows
+
+JOB_FILE = "job.json"
+DESCRIPTION = ("study", "label", "key", "experiment", "device", "created", "stages")  # in JOB_FILE
 
 
 def default_home() -> Path:
@@ -96,13 +103,15 @@ class Store:
         study: str,
         device: str,
         *,
+        stages: Mapping[str, str] | None = None,
         worker: str = "",
         estimate: float | None = None,
     ) -> int:
         """Add a job; return its ID.
 
-        The job is queued, or running if `worker` names the process that runs it itself. `estimate`
-        is in seconds.
+        `stages`: folder of every stage below results/; one of the job's own is the default. Stages
+        whose folder exists are finished, and a job without other stages is done. Otherwise it is
+        queued, or already running if `worker`, a process that runs it itself, is named.
         """
         now = time.time()
         values = {
@@ -126,10 +135,21 @@ class Store:
                 or 0
             )
             self.record_event(db, "submitted", study, id)
-            return id
+            folders = dict(stages or default_folders(id, experiment))
+            db.execute("UPDATE job SET stages = ? WHERE id = ?", (json.dumps(folders), id))
+            for stage in folders:
+                self._index(db, id, stage)
+            if stages and not worker and {*self._job(db, id).done} == {*stages}:
+                db.execute(
+                    "UPDATE job SET status = ?, progress = 1.0, started = created, "
+                    "finished = created, estimate_left = 0 WHERE id = ?",
+                    (Status.DONE, id),
+                )
+        self.describe(id)
+        return id
 
     def copy(self, id: int, study: str) -> int:
-        """Copy a finished job with rows and checkpoint to another study; nothing is computed."""
+        """Copy a finished job to another study; both have the same stage folders."""
         same = [name for name in COLUMNS if name not in ("id", "study", "created", "experiment")]
         columns = ", ".join(same)
         with self.write() as db:
@@ -139,20 +159,8 @@ class Store:
                 (study, time.time(), study, id),
             )
             new = int(inserted.lastrowid or 0)
-            db.execute(
-                "INSERT INTO rows (job, name, content) "
-                "SELECT ?, name, content FROM rows WHERE job = ?",
-                (new, id),
-            )
             self.record_event(db, f"copied job {id}", study, new)
-        if (self.folder(id) / "checkpoint").is_dir():
-            # hard links, not copies: the files are never changed in place
-            shutil.copytree(
-                self.folder(id) / "checkpoint",
-                self.folder(new) / "checkpoint",
-                copy_function=os.link,
-                dirs_exist_ok=True,
-            )
+        self.describe(new)
         return new
 
     def cancel(self, id: int) -> None:
@@ -233,11 +241,13 @@ class Store:
             ).fetchone()
         return from_row(row) if row else None
 
+    def results(self, job: Job) -> Results:
+        """Return the results of a job's stages."""
+        return Results(self.home / "results", job.stages)
+
     def tables(self, id: int) -> list[str]:
         """Return the names of the tables of a job so far, in the order in which they were added."""
-        with self.read() as db:
-            results = db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))
-            return [current_name(row["name"]) for row in results]
+        return list(self.job(id).tables)
 
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
         """Concatenate one table of several jobs, in the order of `jobs`; empty if none has it.
@@ -248,17 +258,12 @@ class Store:
         """
         marks = ", ".join("?" * len(jobs))
         with self.read() as db:
-            query = "SELECT job.*, rows.content FROM rows JOIN job ON job.id = rows.job"
-            results = db.execute(
-                f"{query} WHERE rows.name IN (?, ?) AND rows.job IN ({marks})",
-                (table, former_name(table), *jobs),
-            ).fetchall()
-        by_job = {row["id"]: row for row in results}
+            found = db.execute(f"SELECT * FROM job WHERE id IN ({marks})", tuple(jobs)).fetchall()
+        by_id = {row["id"]: from_row(row) for row in found}
         frames = []
         for id in dict.fromkeys(jobs):
-            if id in by_job:
-                frame = unpack(by_job[id]["content"], table)
-                identity = _identity(from_row(by_job[id]))
+            if id in by_id and table in by_id[id].tables:
+                frame, identity = self._table(by_id[id], table), _identity(by_id[id])
                 for position, (name, value) in enumerate(
                     (n, v) for n, v in identity.items() if n not in frame
                 ):
@@ -266,31 +271,31 @@ class Store:
                 frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
+    def _table(self, job: Job, name: str) -> pd.DataFrame:
+        return read_table(self.home / "results" / job.tables[name] / f"{name}.parquet")
+
     def records(self, id: int) -> dict[str, list[dict[str, Any]]]:
         """Return every table of a job as plain rows, missing values as None."""
-        with self.read() as db:
-            results = db.execute(
-                "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
-            ).fetchall()
-        return {
-            current_name(row["name"]): to_plain_rows(row["content"], row["name"]) for row in results
-        }
+        job = self.job(id)
+        return {name: to_plain_rows(self._table(job, name)) for name in job.tables}
 
     def folder(self, id: int) -> Path:
-        """Return the folder of a job, with checkpoint/ and log.txt; create it if needed."""
+        """Return the folder of a job, with log.txt; create it if needed."""
         folder = self.home / "jobs" / str(id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def weights(self, job: Job) -> Path:
+        """Return the folder of a pruned job's weights, whether they are saved or not."""
+        return self.results(job).checkpoint
+
     def has_weights(self, id: int) -> bool:
         """Whether the weights of a pruned job are saved."""
-        return (self.home / "jobs" / str(id) / "checkpoint").is_dir()
+        job = self.job(id)
+        return PRUNE in job.stages and self.weights(job).is_dir()
 
     def checkpoint(self, job: Job) -> str:
-        """Return the checkpoint of a job: its folder if pruned, the original one if dense.
-
-        Raise PruneError if the pruned weights are not saved.
-        """
+        """Return the checkpoint of a job: its weights if pruned, the original one if dense."""
         if not job.experiment.get("method"):
             return job.experiment["checkpoint"]
         if not self.has_weights(job.id):
@@ -299,7 +304,7 @@ class Store:
                 f"saved, or were deleted; run python -m prune_core reprune {job.id} to re-prune "
                 "from the seed."
             )
-        return str(self.folder(job.id) / "checkpoint")
+        return str(self.weights(job))
 
     # -- running --------------------------------------------------------------------------------
 
@@ -351,6 +356,38 @@ class Store:
                 f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?",
                 (*values, id),
             )
+        if not {*columns}.isdisjoint(DESCRIPTION):
+            self.describe(id)
+
+    def extend(
+        self,
+        id: int,
+        experiment: dict[str, Any],
+        key: str,
+        stages: Mapping[str, str],
+        what: str,
+        worker: str = "",
+    ) -> None:
+        """Queue a finished job with a new plan; `stages` are folders of stages that it adds.
+
+        Rows of a stage that it computes anew stay until the new ones are there. It is marked as
+        running if `worker`, a process that runs it itself, is named.
+        """
+        job = self.job(id)
+        self.update(
+            id,
+            experiment=experiment,
+            key=key,
+            stages=job.stages | dict(stages),
+            done=[name for name in job.done if name not in stages],
+            status=Status.RUNNING if worker else Status.QUEUED,
+            worker=worker,
+            message="",
+            finished=None,
+            deferred=0,
+        )
+        with self.write() as db:
+            self.record_event(db, what, "", id)
 
     def add_rows(
         self,
@@ -360,19 +397,53 @@ class Store:
         seconds: float,
         facts: dict[str, Any],
     ) -> None:
-        """Save a finished stage in one transaction: its tables, its duration and new facts."""
-        packed = [(id, name, pack(frame)) for name, frame in tables.items()]
+        """Add tables, the duration and facts to a stage; tables of the same name are replaced."""
+        job = self.job(id)
+        if job.stages.get(stage, "job-").startswith("job-"):  # without a key, or of a copied job
+            self.update(id, stages=job.stages | {stage: f"job-{id}/{stage}"})
+            job = self.job(id)
+        results = self.results(job)
+        before = results.read(stage) if results.is_done(stage) else {}
+        with translated_errors(self.path):
+            results.write(stage, before | tables, seconds=seconds, facts=facts)
+        self.index(id, stage)
+
+    def index(self, id: int, *stages: str) -> None:
+        """Add finished stages to a job: their tables, durations and facts."""
         with self.write() as db:
-            job = self._job(db, id)
-            db.executemany(
-                "INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", packed
-            )
-            done = [*(name for name in job.done if name != stage), stage]
-            columns = (done, {**job.seconds, stage: seconds}, {**job.facts, **facts})
-            db.execute(
-                "UPDATE job SET done = ?, seconds = ?, facts = ? WHERE id = ?",
-                (*map(json.dumps, columns), id),
-            )
+            for stage in stages:
+                self._index(db, id, stage)
+
+    def _index(self, db: sqlite3.Connection, id: int, stage: str) -> None:
+        """Add a stage to a job if it is finished."""
+        job = self._job(db, id)
+        results = self.results(job)
+        if stage not in results.folders or not results.is_done(stage):
+            return
+        record = results.record(stage)
+        done = [*(name for name in job.done if name != stage), stage]
+        tables = {name: folder for name, folder in job.tables.items() if stage_of(folder) != stage}
+        columns = {
+            "done": done,
+            "seconds": job.seconds | {stage: record.seconds},
+            "facts": job.facts | record.facts,
+            "versions": job.versions or record.versions,
+            "tables": tables | dict.fromkeys(record.tables, results.folders[stage]),
+        }
+        db.execute(
+            f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?",
+            (*map(json.dumps, columns.values()), id),
+        )
+
+    def describe(self, id: int) -> None:
+        """Write the file from which `maintenance.rebuild` makes the job again."""
+        job = self.job(id)
+        text = json.dumps({name: getattr(job, name) for name in DESCRIPTION}, indent=1)
+        file = self.folder(id) / JOB_FILE
+        with translated_errors(file):
+            part = file.with_suffix(".part")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, file)
 
     def finish(self, id: int, status: str, error: str, worker: str) -> bool:
         """End a job that this worker runs; return False if it had ended already."""
@@ -410,6 +481,13 @@ class Store:
         if row is None:
             raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
         return from_row(row)
+
+
+def default_folders(id: int, experiment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the folders of the stages of an experiment whose keys are not known."""
+    stages = [PRUNE] if experiment.get("method") else []
+    stages += [measure["name"] for measure in experiment.get("measures") or ()]
+    return {stage: f"job-{id}/{stage}" for stage in stages}
 
 
 def _identity(job: Job) -> dict[str, Any]:

@@ -4,12 +4,14 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PruneError
 from . import maintenance
 from .job import Job, Status
+from .results import CHECKPOINT, PRUNE
 from .store import Store
 
 
@@ -58,7 +60,7 @@ def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> S
         tasks=_distinct(job.experiment["source"]["task"] for job in jobs),
         labels=_distinct(job.label for job in jobs),
         changed=max(job.finished or job.started or job.created for job in jobs),
-        bytes=size(_folder(store, job) for job in jobs),
+        bytes=size([_folder(store, job) for job in jobs] + _unshared(store, jobs)),
     )
 
 
@@ -71,15 +73,29 @@ def _folder(store: Store, job: Job) -> Path:
 
 
 def size(folders: Iterable[Path]) -> int:
-    """Return the bytes that deleting the folders frees: files with hard links elsewhere stay."""
-    # by inode: bytes, number of links, links in these folders
-    by_inode: dict[int, list[int]] = {}
-    for folder in folders:
-        for file in folder.rglob("*"):
-            if file.is_file() and not file.is_symlink():
-                stat = file.stat()
-                by_inode.setdefault(stat.st_ino, [stat.st_size, stat.st_nlink, 0])[2] += 1
-    return sum(size for size, links, seen in by_inode.values() if seen >= links)
+    """Return the bytes of all files in the folders."""
+    files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def _stage_folders(store: Store, jobs: Iterable[Job]) -> set[Path]:
+    """Return the folders of the jobs' stages and weights."""
+    folders = set()
+    for job in jobs:
+        results = store.results(job)
+        folders |= {
+            results.root / folder for folder in {*job.stages.values(), *job.tables.values()}
+        }
+        if PRUNE in job.stages:
+            folders.add(results.checkpoint)
+    return folders
+
+
+def _unshared(store: Store, jobs: list[Job]) -> list[Path]:
+    """Return the folders of stages and weights that no other job uses."""
+    ids = {job.id for job in jobs}
+    others = [job for job in store.jobs() if job.id not in ids]
+    return sorted(_stage_folders(store, jobs) - _stage_folders(store, others))
 
 
 def _new_name(store: Store, name: str, what: str) -> str:
@@ -104,10 +120,12 @@ def rename(store: Store, name: str, to: str) -> None:
         db.execute("UPDATE tag SET study = ? WHERE study = ?", (to, name))
         db.execute("UPDATE pool SET study = ? WHERE study = ?", (to, name))
         store.record_event(db, f"renamed from {name}", to)
+    for job in jobs:
+        store.describe(job.id)
 
 
 def clone(store: Store, name: str, to: str) -> None:
-    """Copy the finished runs of a study under another name; weights are hard links."""
+    """Copy the finished runs of a study under another name; files are shared, not copied."""
     to = _new_name(store, to, "copy")
     done = [job for job in _require_idle(store, name) if job.status == Status.DONE]
     if not done:
@@ -136,20 +154,23 @@ def _tags(store: Store) -> dict[str, tuple[str, ...]]:
 
 def delete_weights(store: Store, name: str) -> None:
     """Delete the pruned weights of a study; its results stay, and weights can be re-pruned."""
-    for job in _require_idle(store, name):
-        shutil.rmtree(_folder(store, job) / "checkpoint", ignore_errors=True)
+    for folder in _unshared(store, _require_idle(store, name)):
+        if folder.name == CHECKPOINT:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete(store: Store, name: str) -> None:
-    """Delete the jobs, rows and folders of a study; texts saved to the pool stay."""
+    """Delete the jobs, results and folders of a study; texts saved to the pool stay."""
     jobs = _require_idle(store, name)
+    unused = [*_unshared(store, jobs), *(_folder(store, job) for job in jobs)]
     with store.write() as db:
-        db.executemany("DELETE FROM rows WHERE job = ?", [(job.id,) for job in jobs])
         db.executemany("DELETE FROM job WHERE id = ?", [(job.id,) for job in jobs])
         db.execute("DELETE FROM tag WHERE study = ?", (name,))
         store.record_event(db, f"deleted with {len(jobs)} jobs", name)
-    for job in jobs:
-        shutil.rmtree(_folder(store, job), ignore_errors=True)
+    for folder in unused:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # other stages of the same model stay
+            folder.parent.rmdir()
     # VACUUM would block a running job's writes
     if not any(job.status == Status.RUNNING for job in store.jobs()):
         maintenance.compact(store)

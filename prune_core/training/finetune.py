@@ -23,23 +23,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..aliases import TRAINING_STATE_KEYS, current_keys
 from ..data.examples import DataSource, Examples
-from ..data.known_tasks import KNOWN_TASKS
-from ..data.metrics import (
-    IGNORE_INDEX,
-    METRICS,
-    comparable_values,
-    metric_for,
-    metrics_of,
-    values_for,
-)
-from ..data.tasks import evaluation_examples, is_file, kind_of, label_names, training_examples
-from ..data.tasks import load as load_task
-from ..data.tokens import encode, pad_batch, token_targets
+from ..data.metrics import IGNORE_INDEX
+from ..data.tokens import pad_batch
 from ..errors import PruneError
 from ..models import devices
 from ..models.checkpoints import loading, model_card
 from ..models.inference.predict import predict
 from ..plugins import Batch, Options, Report, option
+from ..tasks import METRICS, TASK_TYPES, metric_for, metrics_of, values_for
+from ..tasks.encoding import encode, token_targets
+from ..tasks.known_tasks import KNOWN_TASKS
+from ..tasks.task_data import evaluation_examples, is_file, kind_of, label_names, training_examples
+from ..tasks.task_data import load as load_task
 from . import freelb
 
 STATE = "training.pt"  # training state next to an unfinished checkpoint
@@ -57,7 +52,7 @@ class TrainingRecipe(Options):
     kind: str = option(
         "auto",
         "Task type, which determines the head; auto infers it from the data",
-        choices=("auto", *loading.HEADS),
+        choices=("auto", *TASK_TYPES),
     )
     epochs: int = option(3, "Passes over the training data", low=1, high=100)
     learning_rate: float = option(5e-5, "Peak learning rate", low=0.0, high=1.0)
@@ -163,8 +158,6 @@ def _initial_model(
     """
     torch.manual_seed(recipe.head_seed)
     model, tokenizer = loading.load(recipe.checkpoint, kind, labels, dropout=recipe.dropout)
-    if kind == "regression":
-        model.config.problem_type = kind  # squared error: the output is not a logit
     torch.manual_seed(recipe.seed)
     return model.to(devices.pick_device(recipe.device)), tokenizer
 
@@ -271,8 +264,8 @@ def score(
     with mixed_precision(recipe, devices.device_of(model)):
         output = predict(model, tokenizer, examples, batch_size=64, max_length=recipe.max_length)
     names = loading.label_names(model.config)
-    labels, predictions = comparable_values(
-        examples.kind, names, examples.labels or [], output.predicted
+    labels, predictions = TASK_TYPES[examples.kind].comparable(
+        names, examples.labels or [], output.predicted
     )
     return {
         name: METRICS[name].compute(labels, values_for(name, predictions, output.probabilities))

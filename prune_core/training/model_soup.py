@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from ..analysis.attack_success import under_attack
 from ..attacks.catalogue import CATALOGUE
 from ..data.examples import DataSource, Examples
-from ..data.tasks import Task
 from ..errors import PruneError
 from ..measures.attack import Attack
 from ..measures.base import Pair
@@ -34,6 +33,7 @@ from ..models.checkpoints import loading, verification
 from ..models.inference.predict import predict
 from ..plugins import Options, Report, build, option, subrange
 from ..statistics import wilson
+from ..tasks.task_data import Task
 from ..versions import versions
 from .finetune import TrainingRecipe, finetune, read_card, validation_examples
 
@@ -208,7 +208,7 @@ def _compatibility(candidate: Candidate) -> _Compatibility:
     """Load and verify a checkpoint; PruneError if it is not a classifier."""
     model: Any
     model, tokenizer = loading.load(candidate.checkpoint)
-    if replay.task_type_of(model) != "classification":
+    if not replay.task_type_of(model).attackable:
         raise PruneError(
             f"{candidate.name} is not a classifier; attacks, and so soups, need classifiers: "
             "leave it out."

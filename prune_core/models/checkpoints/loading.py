@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 
 from ...errors import PruneError, require
 from ...paths import resolve_allowed
+from ...tasks import TASK_TYPES, TaskType, of_head
 from .. import compact
 from ..devices import free_memory
 from ..families import FAMILIES
-from ..replay import head_task_type
 from . import adapters, difference, folders, foreign_formats, tokenizers, weights
 
 MINILM = "minilm"  # name of the bundled backbone
@@ -50,13 +50,6 @@ def locate(checkpoint: str) -> tuple[str, str]:
     return checkpoint, ""
 
 
-HEADS = {
-    "classification": "ForSequenceClassification",
-    "multilabel": "ForSequenceClassification",
-    "regression": "ForSequenceClassification",
-    "token": "ForTokenClassification",
-    "span": "ForQuestionAnswering",
-}
 MAX_MEMORY_FRACTION = 0.9  # fraction of the free memory that weights may take
 
 
@@ -87,13 +80,13 @@ def load(
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-    if new_head == "multilabel":
-        config.problem_type = "multi_label_classification"
+    if new_head:
+        TASK_TYPES[new_head].configure(config)
     if dropout is not None:
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
     class_name = (config.architectures or [""])[0]
-    head = HEADS[new_head] if new_head else class_name[class_name.index("For") :]
+    head = TASK_TYPES[new_head].head_class if new_head else class_name[class_name.index("For") :]
     auto_class = getattr(transformers, f"AutoModel{head}")
     if hasattr(config, compact.KEY):
         model, notes = auto_class.from_config(config), list[str]()
@@ -327,9 +320,9 @@ def label_names(config: Any) -> tuple[str, ...]:
     )
 
 
-def task_type_of(config: Any) -> str:
+def task_type_of(config: Any) -> TaskType:
     """Task type of a configuration; see replay.task_type_of for models."""
-    return head_task_type((config.architectures or [""])[0], config)
+    return of_head((config.architectures or [""])[0], config)
 
 
 def _embedder(folder: Path) -> str:
@@ -367,7 +360,7 @@ def check(config: Any, checkpoint: str, class_name: str = "", embedder: str = ""
         )
     if why := FAMILIES[config.model_type].unsupported(config):
         raise PruneError(f"{checkpoint} {why}.")
-    if class_name and not class_name.endswith(tuple(HEADS.values())):
+    if class_name and not class_name.endswith(folders.HEADS):
         problem = embedder or (
             f"contains a {class_name}, which has no head for text classification, token "
             "classification, regression or question answering"

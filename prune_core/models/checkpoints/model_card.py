@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...data.metrics import METRICS
+from ...tasks import METRICS, TASK_TYPES
 
 # metrics whose names differ on the Hub
 HUB_NAMES = {
@@ -13,7 +13,6 @@ HUB_NAMES = {
     "spearman": "spearmanr",
     "pearson": "pearsonr",
 }
-HUB_TASKS = {"span": "question-answering", "token": "token-classification"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[a-z][\w.-]*-[\w.-]+")
 
 
@@ -32,7 +31,7 @@ def write(
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    task = HUB_TASKS.get(kind, "text-classification")
+    task = TASK_TYPES[kind].hub_task
     results = [
         EvalResult(
             task_type=task,

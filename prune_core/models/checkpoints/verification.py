@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ...data.examples import Examples
-from ...data.tokens import Features, encode, pad_batch
+from ...data.tokens import Features, pad_batch
 from ...errors import PruneError
+from ...tasks import TASK_TYPES
+from ...tasks.encoding import encode
 from .. import compact, replay
 from ..devices import device_of, matrix_precision
 from . import adapters, difference, loading, weights
@@ -134,6 +136,7 @@ def check_outputs(
     """
     plain = plain or Reference(model, tokenizer)
     sample = _sample(examples)
+    outputs_of = TASK_TYPES[examples.kind].example_outputs
     features = encode(tokenizer, sample, max_length)
     rows = [features.example_index.index(place) for place in range(len(sample))]
     with torch.no_grad(), matrix_precision(tf32=False):
@@ -143,11 +146,11 @@ def check_outputs(
         ]
         _check_tokens(name, sample, features, rows=rows, inputs=inputs)
         expected = [
-            _outputs(plain.model(**_to_tensors(plain.model, encoded)))[0].cpu()
+            outputs_of(plain.model(**_to_tensors(plain.model, encoded)))[0].cpu()
             for encoded in inputs
         ]
         paths: list[tuple[str, Callable[[Any], list[Tensor]]]] = [
-            ("in a padded batch", lambda batch: _outputs((deployed or model)(**batch)))
+            ("in a padded batch", lambda batch: outputs_of((deployed or model)(**batch)))
         ]
         if deployed is None:
             paths.append(("replayed block by block", lambda batch: _replay(model, batch)))
@@ -186,15 +189,8 @@ def _sample(examples: Examples) -> Examples:
 def _encode(plain: Reference, examples: Examples, place: int, limit: int) -> dict[str, Any]:
     """Encode one example with the tokenizer alone."""
     text, pair = examples.texts[place], examples.pairs[place] if examples.pairs else None
-    truncation: Any = "only_second" if examples.kind == "span" else True
-    if examples.kind == "token" and not plain.tokenizer.is_fast:
-        encoded = plain.tokenizer(
-            text.split(" "), is_split_into_words=True, truncation=True, max_length=limit
-        )
-    else:
-        encoded = plain.tokenizer(
-            text, pair, truncation=truncation, max_length=limit, return_attention_mask=True
-        )
+    task_type = TASK_TYPES[examples.kind]
+    encoded = task_type.encode_alone(plain.tokenizer, text, pair, limit=limit)
     return accepted_inputs(plain.model, {key: [value] for key, value in encoded.items()})
 
 
@@ -225,23 +221,12 @@ def _check_tokens(
 
 def _is_shortened(examples: Examples, place: int) -> bool:
     """Whether a question may have been truncated to leave room for its context."""
-    return examples.kind == "span" and len(examples.texts[place]) > 60
-
-
-def _outputs(output: Any) -> list[Tensor]:
-    """Logits per example: (labels,), (tokens, labels), or (tokens, 2) for starts and ends."""
-    if getattr(output, "start_logits", None) is not None:
-        return [*torch.stack([output.start_logits, output.end_logits], dim=-1).float()]
-    return [*output.logits.float()]
+    return TASK_TYPES[examples.kind].has_windows and len(examples.texts[place]) > 60
 
 
 def _replay(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     *_, (hidden, padding) = replay.hidden_states(model, batch)
-    logits = replay.head(model, hidden, padding)
-    kind = replay.task_type_of(model)
-    if kind == "span":
-        return [*logits.transpose(1, 2)]
-    return [*padding.unpack(logits)] if kind == "token" else [*logits]
+    return replay.task_type_of(model).unpacked(replay.head(model, hidden, padding), padding)
 
 
 def _compare(
@@ -268,4 +253,5 @@ def _compare(
 
 def sample_examples(kind: str) -> Examples:
     """Examples to check a model that comes without data: one short, one medium, one long."""
-    return Examples([*SENTENCES], [*SENTENCES[::-1]] if kind == "span" else None, kind=kind)
+    pairs = [*SENTENCES[::-1]] if TASK_TYPES[kind].needs_pair else None
+    return Examples([*SENTENCES], pairs, kind=kind)

@@ -102,9 +102,7 @@ class OnnxWrapper(nn.Module):
         super().__init__()
         self.model = model
         self.inputs = [name for name in INPUTS if name in tokenizer.model_input_names]
-        self.outputs = (
-            ["start_logits", "end_logits"] if task_type_of(model) == "span" else ["logits"]
-        )
+        self.outputs = list(task_type_of(model).output_names)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Outputs in the order of `outputs`."""
@@ -145,7 +143,7 @@ def largest_difference(
     wrapper, largest, scale = OnnxWrapper(model, tokenizer), 0.0, 1.0
     for batch in sample_batches(model, wrapper.inputs):
         for expected, actual in zip(wrapper.outputs_for(batch), other(batch), strict=True):
-            if task_type_of(model) in ("span", "token"):  # outputs per token: ignore padding
+            if task_type_of(model).outputs_per_token:  # ignore padding
                 real = batch["attention_mask"].numpy().astype(bool)
                 expected, actual = expected[real], actual[real]
             largest = max(largest, float(np.abs(expected - actual).max()))

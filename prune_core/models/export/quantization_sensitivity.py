@@ -7,11 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch.nn import functional as F
-
 from ...plugins import Batch, Report, subrange
+from ...tasks import TaskType
 from .formats import OPERATIONS, onnx_runtime, to_int8
 from .onnx import ONNX, Outputs
 
@@ -40,7 +37,12 @@ class SensitivityAnalysis(NamedTuple):
 
 
 def analyze(
-    fp32: Any, int8: Any, sentences: Sequence[Batch], kind: str, share: float, report: Report
+    fp32: Any,
+    int8: Any,
+    sentences: Sequence[Batch],
+    task_type: TaskType,
+    share: float,
+    report: Report,
 ) -> SensitivityAnalysis:
     """Propose weight matrices to keep in fp32.
 
@@ -54,7 +56,9 @@ def analyze(
 
     def deviation_with(names: Collection[str]) -> Deviation:
         mixed = keep_fp32(int8, fp32, nodes_of(layers, names))
-        return _deviation(kind, reference, sentences, run=onnx_runtime(mixed.SerializeToString()))
+        return _deviation(
+            task_type, reference, sentences, run=onnx_runtime(mixed.SerializeToString())
+        )
 
     before, without = deviation_with(()), dict[str, Deviation]()
     report_single = subrange(report, 0.0, 0.5)
@@ -213,33 +217,9 @@ def write_int8(folder: Path, modules: Collection[str]) -> str:
 
 
 def _deviation(
-    kind: str,
+    task_type: TaskType,
     reference: Sequence[Outputs],
     examples: Sequence[Batch],
     run: Callable[[Batch], Outputs],
 ) -> Deviation:
-    outputs = [run(batch) for batch in examples]
-    if kind == "regression":
-        expected, actual = (
-            np.concatenate([scores.ravel() for (scores,) in side]) for side in (reference, outputs)
-        )
-        mse = np.square(expected - actual).mean()
-        return Deviation(float(mse / max(expected.var(), 1e-12)), 0.0)
-    pairs = [
-        _example_deviation(kind, expected, actual)
-        for expected, actual in zip(reference, outputs, strict=True)
-    ]
-    return Deviation(*(float(np.mean(values)) for values in zip(*pairs, strict=True)))
-
-
-def _example_deviation(kind: str, expected: Outputs, actual: Outputs) -> tuple[float, float]:
-    """Return (divergence, 1.0 if a prediction changed, else 0.0) of one example."""
-    divergence, changed = 0.0, False
-    for arrays in zip(expected, actual, strict=True):
-        logits = [torch.from_numpy(array) for array in arrays]
-        if kind == "multilabel":  # a binary decision per label: the other class has logit 0
-            logits = [torch.stack([tensor, torch.zeros_like(tensor)], -1) for tensor in logits]
-        p, q = (tensor.log_softmax(-1) for tensor in logits)
-        divergence += float(F.kl_div(q, p, log_target=True, reduction="none").sum(-1).mean())
-        changed |= bool((p.argmax(-1) != q.argmax(-1)).any())
-    return divergence, float(changed)
+    return Deviation(*task_type.rounding_error(reference, [run(batch) for batch in examples]))

@@ -17,11 +17,6 @@ from ..compact import live_units
 from ..devices import device_of
 from ..replay import block_passes, hidden_states, max_tokens, task_type_of
 
-UNEXPLAINED = {
-    "span": "Question answering predicts two ends of an answer",
-    "token": "Token classification predicts a label per word",
-}
-
 
 class TokenizedWords(NamedTuple):
     """A tokenized text or pair, and the word of each token."""
@@ -87,9 +82,10 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
     `norm` is |g|: the sensitivity of the logit to the embedding x. Simonyan, Vedaldi and Zisserman
     2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
     """
-    if task_type_of(model) in UNEXPLAINED:
+    task_type = task_type_of(model)
+    if task_type.not_explained:
         raise PruneError(
-            f"{UNEXPLAINED[task_type_of(model)]}, so there is no single logit to explain. "
+            f"{task_type.not_explained}, so there is no single logit to explain. "
             "View its attention instead."
         )
     tokens = words(model, tokenizer, text, pair=pair)
@@ -99,9 +95,7 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
     predicted = int(logits.argmax())
     (gradient,) = torch.autograd.grad(logits[predicted], x)
     attributions = {"product": (gradient * x).sum(-1)[0], "norm": gradient.norm(dim=-1)[0]}
-    label = (
-        "score" if task_type_of(model) == "regression" else str(model.config.id2label[predicted])
-    )
+    label = str(model.config.id2label[predicted]) if task_type.has_label_names else "score"
     return {
         "words": tokens.names,
         "label": label,

@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from ..data import cells, columns, hub, reading, tables
+from ..data.columns import Columns
+from ..data.examples import BINARY, DataSource, Examples
+from ..data.label_pairs import parse_pairs, to_text
+from ..data.labels import is_missing
+from ..data.reading import ReadExamples
+from ..data.tables import Table
 from ..errors import PruneError
 from ..paths import ASSETS
-from . import cells, columns, hub, reading, tables
-from .columns import Columns
-from .delimited import Dialect
-from .examples import BINARY, TASK_TYPES, DataSource, Examples
+from . import DEFAULT, TASK_TYPES, metric_for, of_table
+from .base import TaskType
 from .known_tasks import KNOWN_TASKS
-from .label_pairs import parse_pairs, to_text
-from .labels import is_missing
-from .metrics import metric_for
-from .reading import ReadExamples
-from .tables import Table
+from .multilabel import Multilabel
+from .regression import Regression
 
 DEMO = ASSETS / "demo" / "reviews.csv"
 
@@ -39,7 +41,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """Task type, a key of examples.TASK_TYPES."""
+        """Name of the task type."""
         return self.evaluation.kind
 
     def subsample(
@@ -61,22 +63,11 @@ def is_file(task: str) -> bool:
     return task != "demo" and task not in KNOWN_TASKS and tables.is_path(task)
 
 
-def dialect_of(source: DataSource) -> Dialect:
-    """Return the dialect options of a source."""
-    return Dialect(
-        source.separator,
-        source.encoding,
-        source.header,
-        quotes=source.quotes,
-        bad_rows=source.bad_rows,
-    )
-
-
 def load(
     source: DataSource,
     labels: tuple[str, ...],
     seed: int = 0,
-    kind: str = "classification",
+    kind: str = DEFAULT,
     labelled: bool = False,
 ) -> Task:
     """Load the task for a model with this task type and these label names.
@@ -86,7 +77,7 @@ def load(
     """
     known = KNOWN_TASKS.get(source.task)
     if known or source.task == "demo":
-        _check_task_type(source.task, known.kind if known else "classification", kind)
+        _check_task_type(source.task, known.kind if known else DEFAULT, kind)
     calibration_part, part = _parts(source, labels, kind, seed=seed)
     calibration, evaluation = calibration_part.examples, part.examples
     if source.calibration:
@@ -110,9 +101,7 @@ def load(
     )
 
 
-def training_examples(
-    source: DataSource, labels: tuple[str, ...], kind: str = "classification"
-) -> Examples:
+def training_examples(source: DataSource, labels: tuple[str, ...], kind: str = DEFAULT) -> Examples:
     """Return all labeled training examples of a file, known task or Hub dataset.
 
     Of a file with a training split that split, else all rows.
@@ -126,10 +115,16 @@ def training_examples(
 
 
 def evaluation_examples(
-    source: DataSource, labels: tuple[str, ...], kind: str = "classification"
+    source: DataSource, labels: tuple[str, ...], kind: str = DEFAULT
 ) -> Examples:
     """Return all labeled examples of a file, or of its evaluation split."""
     return _labelled_examples(source, labels, kind, split="", side=1)
+
+
+def _splits(source: DataSource) -> tuple[str, str]:
+    """Return the training and the evaluation split of a file; "" where it has none."""
+    dialect = tables.dialect_of(source)
+    return tables.train_and_evaluation_splits(source.task, dialect, source.text)
 
 
 def _labelled_examples(
@@ -138,9 +133,7 @@ def _labelled_examples(
     if is_file(source.task) and not source.split:
         source = replace(
             source,
-            split=tables.train_and_evaluation_splits(source.task, dialect_of(source), source.text)[
-                side
-            ],
+            split=_splits(source)[side],
         )
     examples = _read(source, labels, kind, split=split).examples
     if examples.labels is None:
@@ -153,18 +146,18 @@ def _labelled_examples(
 def kind_of(source: DataSource) -> str:
     """Infer the task type of a source; a file's from its columns and label values."""
     if source.task == "demo":
-        return "classification"
+        return DEFAULT
     if source.task in KNOWN_TASKS:
         return KNOWN_TASKS[source.task].kind
     table = table_of(source, "train").rows
-    if not source.text and (kind := columns.describe_columns(table)) != "classification":
-        return kind
+    if not source.text and (described := of_table(table).name) != DEFAULT:
+        return described
     label = table[_label_column(table, source)]
     if label.map(lambda value: not isinstance(value, str) and hasattr(value, "__len__")).any():
-        return "multilabel"
+        return Multilabel.name
     numbers = pd.to_numeric(label.map(to_text).replace("", None), errors="coerce").dropna()
     fractions = len(numbers) == (label.map(to_text) != "").sum() and bool((numbers % 1 != 0).any())
-    return "regression" if fractions else "classification"
+    return Regression.name if fractions else DEFAULT
 
 
 def label_names(source: DataSource, kind: str) -> tuple[str, ...]:
@@ -172,21 +165,24 @@ def label_names(source: DataSource, kind: str) -> tuple[str, ...]:
 
     Those of a known task; else the sorted distinct values of the file, renamed by `source.labels`.
     """
-    if kind in ("regression", "span"):
-        return ("score",) if kind == "regression" else ("start", "end")
+    task_type = TASK_TYPES[kind]
+    if fixed := task_type.new_label_names():
+        return fixed
     if source.task == "demo":
         return ("negative", "positive")
     if source.task in KNOWN_TASKS:
         return KNOWN_TASKS[source.task].labels
     table = table_of(source, "train")
+    # of a text with several labels or one, the label column may have any name
+    is_unusual = task_type.usual_columns is TaskType.usual_columns
     column = (
-        columns.choose_columns(table.rows, source, source.task, kind=kind).label
-        if kind == "token"
-        else _label_column(table.rows, source)
+        _label_column(table.rows, source)
+        if is_unusual
+        else columns.choose_columns(table.rows, source, source.task, task_type).label
     )
     if column and column in table.names:
         return tuple(table.names[column])
-    values = cells.distinct_values(table.rows[column], kind)
+    values = cells.sort_values(task_type.label_values(table.rows[column]))
     if meanings := parse_pairs(source.labels):
         names = {
             value: label for value in values if not is_missing(label := meanings.get(value, value))
@@ -205,7 +201,7 @@ def _label_column(table: pd.DataFrame, source: DataSource) -> str:
     """Return the label column, which must exist; the only remaining column if none has a usual
     name.
     """
-    chosen = columns.choose_columns(table, source, source.task, kind="classification")
+    chosen = columns.choose_columns(table, source, source.task, TASK_TYPES[DEFAULT])
     rest = [name for name in table if name not in (chosen.text, chosen.pair)]
     if chosen.label is None and len(rest) != 1:
         raise PruneError(
@@ -223,7 +219,7 @@ def table_of(source: DataSource, split: str = "") -> Table:
     if source.task == "demo":
         return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
     if is_file(source.task):
-        return tables.read(source.task, dialect_of(source), source.split, text=source.text)
+        return tables.read(source.task, tables.dialect_of(source), source.split, text=source.text)
     split = source.split or split
     if source.task not in KNOWN_TASKS:
         return hub.load_split(
@@ -246,12 +242,14 @@ def examples_of(
     if source.task in KNOWN_TASKS and not (source.text or source.text_pair or source.label):
         chosen = KNOWN_TASKS[source.task].columns
     else:
-        chosen = columns.choose_columns(table.rows, source, source.task, kind=kind, names=labels)
+        chosen = columns.choose_columns(
+            table.rows, source, source.task, TASK_TYPES[kind], names=labels
+        )
     examples = reading.examples(
         table.rows,
         source,
         chosen,
-        kind=kind,
+        task_type=TASK_TYPES[kind],
         names=labels,
         classes=table.names.get(chosen.label or "", ()),
     )
@@ -296,7 +294,7 @@ def _parts(
                 table.rows[table.rows["split"] == split],
                 source,
                 chosen,
-                kind=kind,
+                task_type=TASK_TYPES[kind],
                 names=labels,
                 classes=table.names["label"],
             )
@@ -318,7 +316,7 @@ def _parts_of_file(
     source: DataSource, labels: tuple[str, ...], kind: str, seed: int
 ) -> tuple[ReadExamples, ReadExamples]:
     """Return (calibration, evaluation) of a file or saved dataset."""
-    train, usual = tables.train_and_evaluation_splits(source.task, dialect_of(source), source.text)
+    train, usual = _splits(source)
     evaluated = source.split or usual
     evaluation = _read(replace(source, split=evaluated), labels, kind)
     if source.calibration:
@@ -358,7 +356,7 @@ def _separate_calibration(
 ) -> Examples:
     """Read the calibration examples of a separate source; labels only if the method needs them."""
     if source.calibration == "demo":
-        if labelled and kind in ("classification", "multilabel"):
+        if labelled and TASK_TYPES[kind].takes_demo_labels:
             return _parts(DataSource(), labels, kind, seed=0)[0].examples
         return _demo_texts(kind)
     known = source.calibration in KNOWN_TASKS
@@ -379,7 +377,7 @@ def _separate_calibration(
 
 def _demo_texts(kind: str) -> Examples:
     """Return the demo's calibration texts without labels, for a model of another task type."""
-    if kind == "span":
+    if TASK_TYPES[kind].asks_question:
         raise PruneError(
             "The demo sentences have no questions; calibrate a question-answering model on "
             "questions with their contexts."
@@ -392,10 +390,10 @@ def _demo_texts(kind: str) -> Examples:
 
 def _check_task_type(task: str, needed: str, kind: str) -> None:
     # a multi-label model can predict single labels
-    if needed != kind and (needed, kind) != ("classification", "multilabel"):
+    if needed != kind and (needed, kind) != (DEFAULT, Multilabel.name):
         raise PruneError(
-            f"{task} needs {TASK_TYPES[needed]}, but the checkpoint's head predicts "
-            f"{TASK_TYPES[kind]}; choose a checkpoint or task that fits."
+            f"{task} needs {TASK_TYPES[needed].output}, but the checkpoint's head predicts "
+            f"{TASK_TYPES[kind].output}; choose a checkpoint or task that fits."
         )
 
 
@@ -412,7 +410,7 @@ def _overlap_notes(calibration: Examples, evaluation: Examples, labels: Sequence
                 f"{shared:,} of {len(texts):,} evaluation texts are also calibration texts; "
                 "metrics on them are less reliable."
             )
-    if evaluation.kind == "classification" and calibration.labels and evaluation.labels:
+    if TASK_TYPES[evaluation.kind].is_single_label and calibration.labels and evaluation.labels:
         for name, part, other in (
             ("evaluation", evaluation, calibration),
             ("calibration", calibration, evaluation),

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .columns import Columns
-from .metrics import METRICS
+from ..data.columns import Columns
+from . import METRICS
 
 
 @dataclass(frozen=True)

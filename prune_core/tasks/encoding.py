@@ -1,0 +1,53 @@
+"""Encode the examples of any task type as batches, with their labels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.examples import Examples
+from ..data.tokens import Features, batches_by_length
+from ..plugins import Batch
+from . import TASK_TYPES
+
+
+def encode(tokenizer: Any, examples: Examples, max_length: int) -> Features:
+    """Tokenize examples.
+
+    Texts are truncated at `max_length`; a context is split into windows that overlap by a third of
+    it. PruneError if question answering gets a tokenizer without offsets.
+    """
+    limit = min(max_length, tokenizer.model_max_length)
+    return TASK_TYPES[examples.kind].encode(tokenizer, examples, limit)
+
+
+def token_targets(features: Features, examples: Examples) -> Tensor:
+    """Return the label tensor with one row per row of `features`; see `TaskType.targets`."""
+    assert examples.labels is not None, "the caller checks for labels"
+    labels = [examples.labels[example] for example in features.example_index]
+    return TASK_TYPES[examples.kind].targets(features, labels)
+
+
+def batches(
+    tokenizer: Any,
+    examples: Examples,
+    batch_size: int,
+    max_length: int,
+    device: torch.device,
+    labelled: bool = False,
+) -> Iterator[tuple[Batch, list[int]]]:
+    """Yield (batch, indices of its examples), sorted by length.
+
+    With `labelled`, the batch has "labels" too (see token_targets).
+    """
+    features = encode(tokenizer, examples, max_length)
+    labels = token_targets(features, examples).to(device) if labelled else None
+    for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
+        if labels is not None:
+            batch["labels"] = (
+                labels[rows]
+                if features.words is None
+                else labels[rows][:, : batch["input_ids"].shape[1]]
+            )
+        yield batch, [features.example_index[row] for row in rows]

@@ -1,0 +1,191 @@
+"""Regression: a score per text, also of binary classifiers with one output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.examples import Examples
+from ..data.metrics import THRESHOLD, Metric, correlation, score, thresholded
+from .base import Predictions, TaskType
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data.reading import ParsedLabels, TextRows
+    from ..data.tokens import Features
+
+
+class Regression(TaskType):
+    """A score per text; labels of 0 and 1 make it a binary classifier with a threshold."""
+
+    name = "regression"
+    output = "a score"
+    is_discrete = False
+    has_label_names = False
+    display = "scores"
+    metrics = {
+        "binary_accuracy": Metric(
+            "Accuracy",
+            "regression",
+            thresholded("accuracy_score"),
+            binary=True,
+            gloss="Percentage of examples classified correctly, at threshold 0.5.",
+        ),
+        "binary_f1": Metric(
+            "F1",
+            "regression",
+            thresholded("f1_score", zero_division=0.0),
+            binary=True,
+            gloss="Harmonic mean of precision and recall of label 1, at threshold 0.5.",
+        ),
+        "binary_matthews": Metric(
+            "Matthews correlation",
+            "regression",
+            thresholded("matthews_corrcoef"),
+            share=False,
+            binary=True,
+            gloss="Matthews correlation at threshold 0.5: 1 is perfect, 0 is chance.",
+        ),
+        "average_precision": Metric(
+            "Average precision",
+            "regression",
+            score("average_precision_score"),
+            binary=True,
+            ranks=True,
+            gloss="Area under the precision-recall curve of label 1, over all thresholds.",
+        ),
+        "spearman": Metric(
+            "Spearman correlation",
+            "regression",
+            correlation("spearmanr"),
+            share=False,
+            ranks=True,
+            gloss="Rank correlation of predicted and true scores: 1 is the "
+            "same order, 0 is chance.",
+        ),
+        "pearson": Metric(
+            "Pearson correlation",
+            "regression",
+            correlation("pearsonr"),
+            share=False,
+            ranks=True,
+            gloss="Linear correlation of predicted and true scores.",
+        ),
+        "same_score": Metric(
+            "Correlation with dense",
+            "regression",
+            correlation("pearsonr"),
+            share=False,
+            against_dense=True,
+            gloss="Linear correlation with the dense model's scores; the data has none.",
+        ),
+    }
+
+    def fits_head(self, class_name: str, config: Any) -> bool:
+        """Whether there is one output."""
+        return config.num_labels == 1
+
+    def configure(self, config: Any) -> None:
+        """Set the problem type: squared error, so that the output is not a logit."""
+        config.problem_type = "regression"
+
+    def loss(self, outputs: Tensor, labels: Tensor, padding: Any) -> Tensor:
+        """Return the squared error, summed over examples."""
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(outputs.squeeze(-1), labels, reduction="sum")
+
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the squared error per example."""
+        return (student - teacher).square().flatten(1).sum(1)
+
+    def fisher_probe(self, logits: Tensor, signs: Tensor) -> Tensor:
+        """Return the signs: the Fisher information of a score is 1."""
+        return signs
+
+    def rounding_error(
+        self, reference: Sequence[Sequence[np.ndarray]], outputs: Sequence[Sequence[np.ndarray]]
+    ) -> tuple[float, float]:
+        """Return the squared error relative to the variance of the scores; no fraction changes."""
+        expected, actual = (
+            np.concatenate([scores.ravel() for (scores,) in side]) for side in (reference, outputs)
+        )
+        mse = np.square(expected - actual).mean()
+        return float(mse / max(expected.var(), 1e-12)), 0.0
+
+    def targets(self, features: Features, labels: Sequence[Any]) -> Tensor:
+        """Return (rows,) float32."""
+        import torch
+
+        return torch.tensor(labels, dtype=torch.float32)
+
+    activation = staticmethod(lambda logits: logits)
+
+    def decode(self, outputs: np.ndarray, examples: Examples, config: Any) -> Predictions:
+        """Return scores; 0 or 1 and (1 - p, p) of a binary classifier."""
+        if examples.binary:
+            return _binary(outputs[:, 0], config)
+        return Predictions(outputs[:, 0].tolist(), [[] for _ in outputs])
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """Return the scores."""
+        return logits[:, 0]
+
+    def text_prediction(self, text: str, prediction: Any, names: Sequence[str]) -> dict[str, Any]:
+        """Return the score."""
+        return {"prediction": prediction}
+
+    def label_divergence(self, dense: Any, pruned: Any) -> float | None:
+        """Return None: there is no probability."""
+        return None
+
+    def to_odds(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the scores unchanged."""
+        return probabilities
+
+    def from_odds(self, odds: np.ndarray) -> list[Any]:
+        """Return the scores."""
+        return [float(value) for value in odds[:, 0]]
+
+    def parse_labels(self, rows: TextRows) -> ParsedLabels | None:
+        """Parse numbers, or 0 and 1."""
+        from ..data.reading import parse_scores
+
+        return parse_scores(rows) if rows.has_label else None
+
+    def new_label_names(self) -> tuple[str, ...]:
+        """Return the name of the score."""
+        return ("score",)
+
+
+def threshold(config: Any) -> float:
+    """Output above which a binary classifier with one output predicts label 1.
+
+    There the probability of label 1 is 0.5. The output is a logit, unless the model was trained
+    with squared error on labels 0 and 1.
+    """
+    return THRESHOLD if config.problem_type == "regression" else 0.0
+
+
+def binary_note(config: Any) -> str:
+    """Note on how a binary classifier with one output is evaluated."""
+    output = "the output" if threshold(config) else "the sigmoid of the output"
+    return (
+        "The model has one output and the labels are 0 and 1: it is evaluated as a binary "
+        f"classifier with threshold {THRESHOLD} on {output}."
+    )
+
+
+def _binary(outputs: np.ndarray, config: Any) -> Predictions:
+    """Predictions 0 or 1 and (1 - p, p) of a binary classifier with one output (examples,)."""
+    import torch
+
+    boundary = threshold(config)
+    logits = torch.from_numpy(outputs).double()  # fp32 sigmoids of large logits would be equal
+    p = (logits if boundary else logits.sigmoid()).tolist()
+    return Predictions(
+        (outputs > boundary).astype(int).tolist(), [[1 - value, value] for value in p]
+    )

@@ -1,0 +1,76 @@
+"""Accuracy: the task's metric, its difference from the dense model, agreement and divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from .. import formatting as f
+from ..analysis import takeaways
+from ..analysis.compared_models import ComparedModel
+from ..analysis.quantities import Quantity, headline, single_value, summary
+from ..analysis.seeds import ONE_SEED, Averaging
+from ..tasks import METRICS
+from .base import Chart, MeasureView, Tables, has_pruned
+
+AGREEMENT = Quantity(
+    "agreement",
+    "Agreement with dense",
+    "Same prediction as dense",
+    table="accuracy",
+    read=partial(single_value, column="agreement"),
+    show=f.percent,
+    better="higher",
+    gloss="Percentage of examples with the same prediction as the dense model, correct or not.",
+    tick=".0%",
+)
+DIVERGENCE = Quantity(
+    "divergence",
+    "Divergence from dense",
+    "Divergence from dense (KL, nats)",
+    table="accuracy",
+    read=partial(single_value, column="divergence"),
+    show=f.error,
+    better="lower",
+    gloss="Mean Kullback–Leibler divergence of predicted probabilities; less noisy than accuracy.",
+    tick=".2~g",
+)
+
+
+def _quantities(tables: Tables) -> list[Quantity]:
+    rows = tables["accuracy"]
+    metric = rows["metric"].iloc[0]
+    score, difference = headline(metric)
+    # without labels, the score already is the agreement with dense
+    quantities = [score] if METRICS[metric].against_dense else [score, difference, AGREEMENT]
+    # the divergence is not defined for spans
+    has_divergence = "divergence" in rows and not rows["divergence"].isna().all()
+    return [*quantities, *([DIVERGENCE] if has_divergence else [])]
+
+
+def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
+    from .. import plots
+
+    if has_pruned(models):
+        score = _quantities(tables)[0]
+        figure = plots.against_sparsity(summary(tables, models, [score]), models, score, dark)
+        gloss = f"{score.gloss} Bars are 95% intervals."
+        yield Chart(f"{score.title} against sparsity", gloss, figure)
+
+
+VIEW = MeasureView(
+    tables={
+        "accuracy": Averaging(
+            (),
+            intervals=(
+                ("score", "low", "high"),
+                ("dense_score", "dense_low", "dense_high"),
+                ("difference", "difference_low", "difference_high"),
+            ),
+        ),
+        "prediction": ONE_SEED,
+    },
+    quantities=_quantities,
+    takeaway=lambda tables, models: takeaways.accuracy(tables["accuracy"], models),
+    charts=_charts,
+)

@@ -1,0 +1,142 @@
+"""Cost: size, FLOPs, latency and speed-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from .. import formatting as f
+from ..analysis import takeaways
+from ..analysis.compared_models import ComparedModel
+from ..analysis.quantities import Quantity, Value
+from ..analysis.seeds import Averaging
+from ..models.inference.contention import DISTURBED
+from .base import Chart, MeasureView, Tables, has_pruned
+
+
+def _cost(rows: pd.DataFrame, column: str) -> Value:
+    # the dense job has only rows of the dense model
+    pruned = rows[rows["model"] == "pruned"]
+    # rows of older studies may lack a column
+    row = (pruned if len(pruned) else rows).iloc[0]
+    return float(row.get(column, np.nan)), np.nan, np.nan, np.nan
+
+
+def _work(rows: pd.DataFrame) -> Value:
+    left = _cost(rows, "macs")[0] / float(rows.loc[rows["model"] == "dense", "macs"].iloc[0])
+    return left, np.nan, np.nan, np.nan
+
+
+QUANTITIES = (
+    Quantity(
+        "realised",
+        "Realized sparsity",
+        "Zeros in the encoder's matrices",
+        table="cost",
+        read=partial(_cost, column="sparsity"),
+        show=f.percent,
+        better="",
+        gloss="Percentage of prunable weights that are exactly zero.",
+        tick=".0%",
+    ),
+    Quantity(
+        "nonzeros",
+        "Weights left",
+        "Non-zero weights (millions)",
+        table="cost",
+        read=partial(_cost, column="nonzeros"),
+        show=f.millions,
+        better="lower",
+        gloss="Non-zero weights of the complete model, with embeddings.",
+        scale=1e-6,
+        tick=".1f",
+    ),
+    Quantity(
+        "bytes",
+        "Size on disk",
+        "Size on disk (MB)",
+        table="cost",
+        read=partial(_cost, column="bytes"),
+        show=f.size,
+        better="lower",
+        gloss="Unstructured zeros are stored like other values, so they do not make the file "
+        "smaller.",
+        scale=1e-6,
+        tick=".0f",
+    ),
+    Quantity(
+        "work",
+        "FLOPs kept",
+        "Multiply-adds relative to dense",
+        table="cost",
+        read=_work,
+        show=f.percent,
+        better="lower",
+        gloss="Multiply-adds of one example; zeros count unless heads or neurons are removed.",
+        tick=".0%",
+    ),
+    Quantity(
+        "speedup",
+        "Measured speed-up",
+        "Speed-up over dense (times)",
+        table="cost",
+        read=partial(_cost, column="speedup_measured"),
+        show=f.plain,
+        better="higher",
+        gloss="Speed-up over the dense model, timed in alternation; structured models are compact.",
+        tick=".1f",
+    ),
+    Quantity(
+        "latency",
+        "Latency",
+        "Latency p50 (ms per batch)",
+        table="cost",
+        read=partial(_cost, column="latency_p50"),
+        show=f.milliseconds,
+        better="lower",
+        gloss="Median time per batch. Unstructured zeros give no speed-up with standard kernels.",
+        scale=1e3,
+        tick=".0f",
+    ),
+    Quantity(
+        "other_load",
+        "Load by other processes",
+        "Load by other processes (fraction of a core)",
+        table="cost",
+        read=partial(_cost, column="other_load"),
+        show=f.percent,
+        better="",
+        gloss="Processor time of other processes during timing; times are unreliable above "
+        f"{DISTURBED:.0%} of a core.",
+        tick=".0%",
+    ),
+)
+
+
+def _quantities(tables: Tables) -> list[Quantity]:
+    rows = tables["cost"]
+    # older studies, or passes that are too short, have no measured load
+    has_load = "other_load" in rows and not rows["other_load"].isna().all()
+    return [each for each in QUANTITIES if each.key != "other_load" or has_load]
+
+
+def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
+    from .. import plots
+
+    if has_pruned(models):
+        gloss = "Weights, file size, FLOPs and latency as fractions of the dense model's."
+        yield Chart("Cost", gloss, plots.cost_savings(tables["cost"], models, dark))
+
+
+VIEW = MeasureView(
+    tables={
+        "cost": Averaging(("model",)),
+        "latency": Averaging(("model", "batch", "length")),
+    },
+    quantities=_quantities,
+    takeaway=lambda tables, models: takeaways.cost(tables["cost"], models),
+    charts=_charts,
+)
