@@ -9,7 +9,7 @@ app: $(VENV)/installed
 	$(RUN) -m streamlit run app.py
 
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 15
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

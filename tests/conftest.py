@@ -22,9 +22,14 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-LONGEST = ("test_browser", "test_benchmarks", "test_walks")  # files that take minutes
+# files that take a minute or more, the longest first
+LONGEST = (
+    *("test_pages", "test_browser", "test_benchmarks", "test_shrink", "test_measures"),
+    *("test_walks", "test_methods", "test_distil", "test_api", "test_recipes", "test_attacks"),
+)
 
 
 def pytest_collection_modifyitems(items):
     """Run the longest files first, so that no worker ends with one of them while others idle."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

@@ -83,7 +83,8 @@ def run(
             return
         end = start + seconds[name] / total
         stage = runner.stage(name, subrange(report, start, end))
-        results.write(name, stage.rows, stage.seconds, stage.facts)
+        if not results.is_done(name):  # else weights were pruned again, or another process is done
+            results.write(name, stage.rows, stage.seconds, stage.facts)
         yield stage
         start = end
     if PRUNE in pending and experiment.keep == "none":
@@ -308,6 +309,9 @@ class _Runner:
             )
         if self.results.is_done(PRUNE):
             self._refuse_other_weights(partial_folder)
+            if folder.is_dir():  # another process has pruned meanwhile
+                shutil.rmtree(partial_folder)
+                return rows
         shutil.rmtree(folder, ignore_errors=True)
         partial_folder.rename(folder)  # atomic: a partial checkpoint never appears
         return rows

@@ -105,13 +105,16 @@ def upgrade(db: sqlite3.Connection, path: Path) -> None:
         for script in MIGRATIONS[_version(db, path) :]:
             for statement in script.split(";"):
                 db.execute(statement)
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone():
+        has_rows = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone()
+        if has_rows:
             former_rows.to_folders(db, path.parent)
         db.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+    if has_rows:
+        db.execute("VACUUM")  # the space of the tables
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
