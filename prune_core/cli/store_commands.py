@@ -3,6 +3,7 @@
 import argparse
 import time
 
+from ..formatting import plural
 from ..store import maintenance
 from ..store.schema import FILE
 from ..store.store import Store, default_home
@@ -37,7 +38,8 @@ def rescue(options: argparse.Namespace) -> None:
 
 def rebuild(options: argparse.Namespace) -> None:
     """Add jobs whose folders are here and that the index lacks."""
-    print(f"{maintenance.rebuild(Store())} jobs were added to the index from their folders.")
+    added = plural(maintenance.rebuild(Store()), "job")
+    print(f"Added to the index from the folders of results: {added}.")
 
 
 def compact(options: argparse.Namespace) -> None:
