@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..data.examples import Examples
 from ..data.tokens import Features, batches_by_length
-from ..plugins import Batch
+from ..plugins import Batch, Report
 from . import TASK_TYPES
 
 
@@ -51,3 +51,19 @@ def batches(
                 else labels[rows][:, : batch["input_ids"].shape[1]]
             )
         yield batch, [features.example_index[row] for row in rows]
+
+
+def outputs_by_length(
+    model: Any, tokenizer: Any, features: Features, batch_size: int, report: Report, noun: str = ""
+) -> Iterator[tuple[Any, Batch, list[int]]]:
+    """Yield (output of the model, batch, its rows), sorted by length, without gradients.
+
+    `report` is called with the fraction of finished rows; `noun`: what they are, if not examples.
+    """
+    done, device = 0, next(model.parameters()).device
+    for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
+        with torch.no_grad():
+            output = model(**batch)
+        yield output, batch, rows
+        done += len(rows)
+        report(done / len(features), f"predicted {done} of {len(features)} {noun}".rstrip())

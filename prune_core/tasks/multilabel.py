@@ -69,7 +69,7 @@ class Multilabel(TaskType):
     }
 
     def fits_head(self, class_name: str, config: Any) -> bool:
-        """Whether the configuration says so."""
+        """Whether `problem_type` of the configuration is multi-label classification."""
         return getattr(config, "problem_type", None) == "multi_label_classification"
 
     def configure(self, config: Any) -> None:

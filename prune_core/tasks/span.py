@@ -123,20 +123,17 @@ class Span(TaskType):
 
         "" if "no answer" scores higher and some examples have no answer.
         """
-        import torch
-
-        from ..data.tokens import batches_by_length, check_finite
-        from .encoding import encode
+        from ..data.tokens import check_finite
+        from .encoding import encode, outputs_by_length
 
         features = encode(tokenizer, examples, max_length)
         best = np.full(len(examples), -np.inf)
         # lowest score of "no answer" over the windows, as in the official baseline
         no_answer = np.full(len(examples), np.inf)
         predicted, confidence = [""] * len(examples), [[0.0]] * len(examples)
-        done, device = 0, next(model.parameters()).device
-        for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
-            with torch.no_grad():
-                output = model(**batch)
+        for output, batch, rows in outputs_by_length(
+            model, tokenizer, features, batch_size, report=report, noun="windows"
+        ):
             start, end = output.start_logits, output.end_logits
             check_finite((start + end).float().cpu().numpy(), len(rows))
             spans = best_spans(start, end, batch["attention_mask"], features=features, rows=rows)
@@ -147,8 +144,6 @@ class Span(TaskType):
                     best[example] = score
                     predicted[example] = _text(examples, features, row, first=first, last=last)
                     confidence[example] = [probability]
-            done += len(rows)
-            report(done / len(features), f"predicted {done} of {len(features)} windows")
         if examples.labels and any(not answers.texts for answers in examples.labels):
             predicted = [
                 "" if null > score else text

@@ -115,20 +115,18 @@ class TokenClassification(TaskType):
 
         A word that was truncated or has no token gets the label O, or the first if there is no O.
         """
-        import torch
-
-        from ..data.tokens import batches_by_length, check_finite
-        from .encoding import encode
+        from ..data.tokens import check_finite
+        from .encoding import encode, outputs_by_length
 
         features = encode(tokenizer, examples, max_length)
         assert features.words is not None, "words have first tokens"
         outside = next((index for index, name in model.config.id2label.items() if name == "O"), 0)
         predicted = [[outside] * len(text.split(" ")) for text in examples.texts]
         confidence = [[1.0] * len(tags) for tags in predicted]
-        done, device = 0, next(model.parameters()).device
-        for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
-            with torch.no_grad():
-                highest, labels = model(**batch).logits.float().softmax(-1).max(-1)
+        for output, _, rows in outputs_by_length(
+            model, tokenizer, features, batch_size, report=report
+        ):
+            highest, labels = output.logits.float().softmax(-1).max(-1)
             check_finite(highest.cpu().numpy(), len(rows))
             for row, row_highest, row_labels in zip(
                 rows, highest.tolist(), labels.tolist(), strict=True
@@ -139,8 +137,6 @@ class TokenClassification(TaskType):
                     if word is not None:
                         predicted[row][word] = label
                         confidence[row][word] = probability
-            done += len(rows)
-            report(done / len(features), f"predicted {done} of {len(features)}")
         return Predictions(predicted, confidence)
 
     def typed_text(self, text: str) -> str:
