@@ -122,7 +122,7 @@ def test_a_damaged_index_is_reported_and_made_again_from_the_folders(tmp_path, m
     assert "damaged" in capsys.readouterr().err
     store.path.unlink()
     assert main(["store", "rebuild"]) == 0
-    assert "8 jobs were added" in capsys.readouterr().out
+    assert ": 8 jobs." in capsys.readouterr().out
     rebuilt = Store(store.home)
     assert maintenance.integrity_errors(rebuilt.path) == []
     assert [(job.label, job.study, job.status) for job in rebuilt.jobs()] == [
