@@ -57,8 +57,8 @@ def experiments(count: int) -> list[Experiment]:
     ]
     common = {
         "measures": measures,
-        "calibration": 32,
-        "evaluation": 64,
+        "calibration_size": 32,
+        "evaluation_size": 64,
         "device": "cpu",
         "study": "A night",
     }

@@ -462,7 +462,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"measures": [{"name": "none_such", "options": {}}]},
     {"seed": -1},
     {"batch_size": 0},
-    {"calibration": -1},
+    {"calibration_size": -1},
     {"max_length": 0},
 ]
 

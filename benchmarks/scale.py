@@ -167,7 +167,9 @@ def _prune(
     ]
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     pruner = build(METHODS, method, {"sparsity": 0.5})
-    experiment = Experiment(method=pruner, calibration=sentences, batch_size=size, device="cpu")
+    experiment = Experiment(
+        method=pruner, calibration_size=sentences, batch_size=size, device="cpu"
+    )
     estimate = estimate_memory(
         experiment,
         "cpu",
@@ -241,7 +243,7 @@ def _create_study(models: int) -> None:
         run_in_process(
             store,
             Experiment(
-                method=method, measures=measures, study="Scale", evaluation=200, keep="none"
+                method=method, measures=measures, study="Scale", evaluation_size=200, keep="none"
             ),
         )
         for method in (None, build(METHODS, "magnitude", {"sparsity": 0.5}))

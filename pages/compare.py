@@ -9,7 +9,7 @@ from pages.widgets import frame, ui
 from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import summary
+from prune_core.analysis.quantities import summary, task_metric
 
 view = frame.view()
 tables = {name: view.rows(name) for name in views.TABLES} if view.models else {}
@@ -31,7 +31,8 @@ def against_sparsity() -> None:
     """Draw one panel per chosen quantity."""
     keys = list(quantities)
     attacks = [key for key in keys if key.startswith("success")][:2]
-    usual = ("accuracy", *attacks, "error", "cka", "agreement")
+    metric = task_metric(quantities)
+    usual = (metric.key if metric else "", *attacks, "error", "cka", "agreement")
     st.markdown("#### How does each quantity change with sparsity?")
     chosen = ui.choice_widget(
         st.pills,
@@ -82,21 +83,19 @@ def ablations() -> None:
         for job in view.jobs
         if job.experiment["method"] and job.done
     }
-    if "accuracy" not in quantities or len(options) < 2:
+    metric = task_metric(quantities)
+    if metric is None or len(options) < 2:
         return
     finished = replace(
         view, models=tuple(models_of([job for job in view.jobs if job.id in options]))
     )
-    accuracy = summary(
-        {"accuracy": finished.rows("accuracy")}, finished.models, [quantities["accuracy"]]
-    )
-    for (method, family), group in ablation.option_contributions(accuracy, options).groupby(
-        ["method", "family"], sort=False
-    ):
+    scores = summary({metric.table: finished.rows(metric.table)}, finished.models, [metric])
+    contributions = ablation.option_contributions(scores, options, metric.key)
+    for (method, family), group in contributions.groupby(["method", "family"], sort=False):
         ui.chart(
             f"What does each option of {family} contribute?",
             "One bar per changed option and sparsity: the difference in "
-            f"{formatting.inline(quantities['accuracy'].title)} from the full method on the "
+            f"{formatting.inline(metric.title)} from the full method on the "
             "same calibration examples, mean over seeds; the thin line reaches from the lowest to "
             f"the highest seed. {group['n'].max():.0f} evaluation examples.",
             plots.option_contributions(group, view.dark),

@@ -6,6 +6,7 @@ from pages.sections import label_order
 from pages.widgets import frame, ui
 from prune_core import plots, views
 from prune_core.analysis import takeaways
+from prune_core.analysis.quantities import task_metric
 from prune_core.views.attack import recipes
 
 view = frame.view()
@@ -53,7 +54,9 @@ def small_charts() -> None:
     tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
     quantities = views.quantities(tables)
     attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
-    shown = [quantities[key] for key in ("accuracy", *attacked, "error") if key in quantities]
+    metric = task_metric(quantities)
+    keys = (*([metric.key] if metric else []), *attacked, "error")
+    shown = [quantities[key] for key in keys if key in quantities]
     table = view.summary()
     with st.grid(3, min_column_width=290, key="small-charts") as grid:
         for quantity in shown:

@@ -12,11 +12,13 @@ from pages.sections import data_source
 from pages.widgets import forms, frame, ui
 from prune_core import PruneError, formatting
 from prune_core.experiments import data_check, experiment
+from prune_core.experiments.settings import RunSettings
 from prune_core.experiments.stage_keys import experiment_key
 from prune_core.experiments.study import Sweep, bundled_studies, load
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import BASELINES, METHODS
+from prune_core.plugins import option_specs
 from prune_core.queue import jobs
 from prune_core.tasks import DEFAULT, TASK_TYPES
 from prune_core.tasks.known_tasks import KNOWN_TASKS
@@ -88,48 +90,12 @@ def parse_seed(value: object) -> int:
 
 def expert_form() -> dict[str, Any]:
     """Draw device, batch size and other settings; return them as keys of a sweep."""
-    with st.expander("Expert options", icon=":material/tune:", key="expert-run"):
-        columns = st.columns(3)
-        return {
-            "device": columns[0].selectbox(
-                "Device",
-                ["auto", "cpu", "cuda", "mps"],
-                key="device",
-                help="auto uses CUDA if available, then MPS, then the CPU.",
-                persist_state="session",
-            ),
-            "batch_size": columns[1].number_input(
-                "Batch size",
-                1,
-                4096,
-                value=32,
-                key="batch_size",
-                help="Halved automatically if memory runs out.",
-                persist_state="session",
-            ),
-            "max_length": columns[2].number_input(
-                "Maximum length (tokens)",
-                4,
-                512,
-                value=128,
-                key="max_length",
-                persist_state="session",
-            ),
-            "keep": columns[0].selectbox(
-                "Save pruned weights",
-                list(experiment.KEEP),
-                key="keep",
-                format_func=lambda name: str(experiment.KEEP[name]),
-                help="Weights that are not saved can be recreated from the seed at any time.",
-                persist_state="session",
-            ),
-            "tf32": st.checkbox(
-                "TF32 on CUDA",
-                key="tf32",
-                help="Matrix products round to 10 bits: faster, with slightly different results.",
-                persist_state="session",
-            ),
-        }
+    specs = [spec for spec in option_specs(RunSettings) if spec["expert"]]
+    with (
+        st.expander("Expert options", icon=":material/tune:", key="expert-run"),
+        st.grid(3, min_column_width=200, gap="small", key="expert-settings"),
+    ):
+        return {spec["name"]: forms.option_widget(spec, spec["name"]) for spec in specs}
 
 
 def fitting_measures(kind: str) -> dict[str, type[Measure]]:
@@ -246,12 +212,14 @@ try:
         key="recompute",
         help="Otherwise the results of finished runs are reused.",
     )
-    sweep = Sweep(
-        study=study.strip() or "My study",
-        measures=[{name: options} for name, options in measures.items()],
-        **source,
-        **methods,
-        **settings,
+    sweep = Sweep.from_dict(
+        {
+            "study": study.strip() or "My study",
+            "measures": [{name: options} for name, options in measures.items()],
+            **source,
+            **methods,
+            **settings,
+        }
     )
     if not source["task"]:
         raise PruneError("No data is chosen in step 1: choose a file or other data there.")

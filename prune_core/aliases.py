@@ -26,7 +26,7 @@ OPTIONS = {
     "ziplm": {"together": "units_per_step", "tries": "trials"},
     "block_drop": {"by": "criterion"},
 }
-COLUMNS: dict[str, dict[str, str]] = {}  # of tables
+EXPERIMENT_KEYS = {"calibration": "calibration_size", "evaluation": "evaluation_size"}
 STUDY_KEYS = {"starts": "checkpoints", "about": "description"}
 COMMANDS = {"remake": "reprune"}
 # table -> {former column: current column}; `store.former_rows` reads older stores through it
@@ -126,7 +126,7 @@ def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
         # stored since 2026-11-30; an option of every method that removes units
         method.setdefault("removes", "units" if "keep_one_head" in method["options"] else "weights")
     return {
-        **experiment,
+        **current_keys(experiment, EXPERIMENT_KEYS),
         "method": method,
         "measures": [current_plugin(measure) for measure in experiment.get("measures") or ()],
     }

@@ -1,6 +1,7 @@
-"""Base classes of methods and measures: frozen dataclasses that hold their options and do the work.
+"""Options declared once, as fields of frozen dataclasses, and the base class of methods.
 
-Forms, command-line flags, JSON and the contract tests are derived from the fields. Independent of
+Methods, measures, data sources and the settings of a run are such dataclasses: forms, command-line
+flags, keys of sweep files, JSON and the contract tests are derived from the fields. Independent of
 encoders, Streamlit and SQL.
 """
 
@@ -8,14 +9,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .aliases import current_name, current_options
 from .errors import PruneError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from typing import Self
 
     import pandas as pd
     from torch import Tensor, nn
@@ -44,19 +46,32 @@ def option(
     *,
     low: float | None = None,
     high: float | None = None,
-    choices: Sequence[Any] | None = None,
+    choices: Collection[Any] | None = None,
     several: bool = False,
     unit: str = "",
     expert: bool = False,
+    kind: type | None = None,
+    none: str = "",
+    title: str = "",
+    metavar: str = "",
+    suggestions: Sequence[str] = (),
 ) -> Any:
     """Declare an option: a field with help text, limits and choices.
 
     Forms collapse expert options. With `several`, the value is one or more of the choices,
-    separated by commas.
+    separated by commas. `choices` may map values to their titles in forms; `suggestions` are values
+    that a form offers besides others. If the default is None, `kind` is the type of other values
+    and `none` the word for None. `title` is the label in forms (default: the name), `metavar` the
+    placeholder in `--help`.
     """
     return field(
         default=default,
         metadata={
+            "type": kind or type(default),
+            "none": none,
+            "title": title,
+            "metavar": metavar,
+            "suggestions": suggestions,
             "help": help,
             "low": low,
             "high": high,
@@ -122,7 +137,7 @@ def second_stage_label(options: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """Base of all methods and measures: validates option values, converts to and from JSON."""
+    """Base of everything with options: validates their values, converts to and from JSON."""
 
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
@@ -130,30 +145,37 @@ class Options:
     version: ClassVar[int] = 1  # part of the key of a stage: raised when its results change
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            object.__setattr__(
-                self, spec.name, self._checked(spec.name, type(spec.default), spec.metadata)
-            )
+        for spec in option_specs(type(self)):
+            object.__setattr__(self, spec["name"], self._checked(spec))
 
-    def _checked(self, key: str, kind: type, metadata: Mapping[str, Any]) -> Any:
-        value = getattr(self, key)
+    @classmethod
+    def from_keys(cls, values: Mapping[str, Any]) -> Self:
+        """Create an object from the options among the keys of a mapping; others are ignored."""
+        names = [spec["name"] for spec in option_specs(cls)]
+        return cls(**{name: values[name] for name in names if name in values})
+
+    def _checked(self, spec: Mapping[str, Any]) -> Any:
+        """Return the value of an option, converted to its type; PruneError if it is invalid."""
+        value, kind, none = getattr(self, spec["name"]), spec["type"], spec["none"]
+        name = ": ".join(filter(None, (self.name, spec["name"])))
+        if none and value in (None, none):
+            return None
+        or_none = f", or {none}" if none else ""
         try:
             value = _convert(kind, value)
         except (TypeError, ValueError, KeyError):
             raise PruneError(
-                f"{self.name}: {key} is {value!r}; it must be {TYPE_TITLES.get(kind, 'text')}."
+                f"{name} is {value!r}; it must be {TYPE_TITLES.get(kind, 'text')}{or_none}."
             ) from None
-        if metadata.get("several"):
+        if spec["several"]:
             value = ", ".join(dict.fromkeys(choice.strip() for choice in value.split(",")))
-        if metadata.get("choices") is not None:
-            for choice in value.split(", ") if metadata.get("several") else [value]:
-                if choice not in metadata["choices"]:
-                    allowed = ", ".join(map(str, metadata["choices"]))
-                    number = "one or more" if metadata.get("several") else "one"
-                    raise PruneError(
-                        f"{self.name}: {key} is {choice!r}; choose {number} of {allowed}."
-                    )
-        low, high = metadata.get("low"), metadata.get("high")
+        if spec["choices"] is not None:
+            for choice in value.split(", ") if spec["several"] else [value]:
+                if choice not in spec["choices"]:
+                    allowed = ", ".join(map(str, spec["choices"]))
+                    number = "one or more" if spec["several"] else "one"
+                    raise PruneError(f"{name} is {choice!r}; choose {number} of {allowed}.")
+        low, high = spec["low"], spec["high"]
         # `not (low <= value)` also refuses NaN
         if low is not None and not low <= value or high is not None and not value <= high:
             if high is None:
@@ -162,7 +184,7 @@ class Options:
                 bounds = f"at most {high}"
             else:
                 bounds = f"between {low} and {high}"
-            raise PruneError(f"{self.name}: {key} is {value}; it must be {bounds}.")
+            raise PruneError(f"{name} is {value}; it must be {bounds}{or_none}.")
         return value
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,6 +202,8 @@ def _convert(kind: type, value: Any) -> Any:
     """Convert a value from a form, a flag (text) or JSON to the type of the field."""
     if kind is bool:
         return BOOLEANS[str(value).lower()]
+    if kind is str and not isinstance(value, str | int | float):
+        raise ValueError
     is_fraction = kind is int and isinstance(value, float) and value != int(value)
     if is_fraction or (kind in (int, float) and isinstance(value, bool)):
         raise ValueError
@@ -260,7 +284,7 @@ def closest_match(word: str, words: Any) -> str:
 def option_specs(kind: type[Options]) -> list[dict[str, Any]]:
     """Return name, type, default and metadata of every option in order, for forms and flags."""
     return [
-        {"name": spec.name, "type": type(spec.default), "default": spec.default, **spec.metadata}
+        {"name": spec.name, "default": spec.default, **spec.metadata}
         for spec in fields(kind)
-        if spec.default is not MISSING
+        if spec.metadata
     ]

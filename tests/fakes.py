@@ -202,7 +202,7 @@ def experiment(*measures: Measure, method: Method | None = Halve(), **options) -
     return Experiment(
         method=method,
         measures=measures or (Draw(),),
-        **{"calibration": 8, "study": "s", "device": "cpu", **options},
+        **{"calibration_size": 8, "study": "s", "device": "cpu", **options},
     )
 
 

@@ -49,7 +49,7 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
 
 
 def test_options_are_compared_with_full_form_of_same_seed() -> None:
-    contributions = ablation.option_contributions(*runs()).set_index(
+    contributions = ablation.option_contributions(*runs(), "accuracy").set_index(
         ["changed_options", "requested_sparsity"]
     )
     assert set(contributions.index.get_level_values("changed_options")) == {
@@ -96,13 +96,13 @@ def test_labels_name_changed_options(tmp_path: Path) -> None:
 
 def test_single_form_has_no_contributions() -> None:
     table, plans = runs()
-    assert ablation.option_contributions(table, dict.fromkeys(plans, FULL)).empty
-    assert ablation.option_contributions(table, {}).empty
+    assert ablation.option_contributions(table, dict.fromkeys(plans, FULL), "accuracy").empty
+    assert ablation.option_contributions(table, {}, "accuracy").empty
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_chart_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
-    figure = plots.option_contributions(ablation.option_contributions(*runs()), dark)
+    figure = plots.option_contributions(ablation.option_contributions(*runs(), "accuracy"), dark)
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
     assert "−3.0 points" in figure.data[0].customdata[0]

@@ -241,8 +241,8 @@ def prune_with_a_file(page) -> None:
         page.locator(f".st-key-{name} label").first.click()
     page.locator(".st-key-fold-measure-attack summary").first.click()
     for key, number in (
-        ("calibration", 8),
-        ("evaluation", 12),
+        ("calibration_size", 8),
+        ("evaluation_size", 12),
         ("option-attack-examples", 4),
         ("option-attack-word_examples", 2),
     ):

@@ -11,10 +11,15 @@ import pytest
 import sample_rows
 import tiny
 
-from prune_core.cli.arguments import main
+from prune_core.cli.arguments import build_parser, main
+from prune_core.data.examples import DataSource
+from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.settings import RunSettings
+from prune_core.experiments.study import Sweep
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
+from prune_core.plugins import option_specs
 from prune_core.queue import jobs
 from prune_core.store.job import Status
 from prune_core.store.store import Store
@@ -243,3 +248,22 @@ def test_a_report_of_a_job_without_rows_is_refused(fake, capsys, tmp_path):
     assert run("demo") == 0
     assert run("report", 1, "--out", tmp_path / "x.html") == 2
     assert "Nothing to report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [DataSource, RunSettings])
+def test_options_declared_once_are_flags_and_keys_of_sweeps(kind):
+    flags = vars(build_parser().parse_args(["run"]))
+    for spec in option_specs(kind):
+        name, default = spec["name"], spec["default"]
+        assert flags[name] == (spec["none"] or default), name
+        if name != "seed":  # part of the grid
+            assert Sweep.from_dict({name: default}).settings == {name: default}
+    assert kind.from_keys(flags) == kind()
+
+
+def test_former_names_of_sample_sizes_are_read():
+    plain = fakes.experiment(fakes.Draw(), calibration_size=9, evaluation_size=7).to_dict()
+    former = {"calibration": plain.pop("calibration_size"), "evaluation": 7}
+    plain.pop("evaluation_size")
+    read = Experiment.from_dict(plain | former)
+    assert (read.calibration_size, read.evaluation_size) == (9, 7)

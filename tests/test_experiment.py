@@ -202,8 +202,8 @@ def test_labels_of_runs():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"calibration": 0}, "calibration is 0"),
-        ({"batch_size": 0}, "batch size is 0"),
+        ({"calibration_size": 0}, "calibration_size is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"measures": (fakes.Draw(), fakes.Draw())}, "twice"),
         ({"method": None, "measures": ()}, "nothing to do"),

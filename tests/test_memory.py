@@ -71,7 +71,7 @@ def test_a_run_that_does_not_fit_names_an_option_and_a_value_that_fits(
     monkeypatch.setattr(devices, "free_memory", lambda: free)
     monkeypatch.setattr(memory, "COMPONENTS", 1000)  # as on a GPU, where states are not in a file
     method = build(METHODS, "akr", None)
-    experiment = Experiment(method=method, device="cpu", batch_size=batch, calibration=1000)
+    experiment = Experiment(method=method, device="cpu", batch_size=batch, calibration_size=1000)
     with pytest.raises(PruneError, match=advice) as raised:
         memory.check(experiment, LARGE | {"tokens": tokens, "longest": 128})
     if " to " not in advice:

@@ -22,7 +22,9 @@ from prune_core.analysis.compared_models import models_of
 from prune_core.data import uploads
 from prune_core.data.examples import sample_indices
 from prune_core.experiments import attack_transfer
+from prune_core.experiments.settings import RunSettings
 from prune_core.measures import MEASURES
+from prune_core.plugins import option_specs
 from prune_core.processes import background, dataset_preview, robust_checkpoint
 from prune_core.processes.inspector_client import STOPPED, RunningAttack
 from prune_core.processes.lesson_layer import small_layer
@@ -432,17 +434,24 @@ def test_sparsity_choice_filters_models(store):
     assert {model.level for model in at.session_state["view"].pruned} == {"50%"}
 
 
+def test_every_setting_of_a_run_has_a_widget(store):
+    at = open_page("prune")
+    widgets = [*at.number_input, *at.selectbox, *at.toggle, *at.text_input]
+    names = {spec["name"] for spec in option_specs(RunSettings)}
+    assert names - {widget.key for widget in widgets} == {"seed"}, "seeds are chosen in step 2"
+
+
 def test_invalid_value_shows_error_and_keeps_other_fields(store):
     at = open_page("prune")
     at.text_input(key="checkpoint").set_value("/no/such/folder")
     at.multiselect(key="sparsities").set_value(["50%"])
-    at.number_input(key="evaluation").set_value(100).run()
+    at.number_input(key="evaluation_size").set_value(100).run()
     at.selectbox(key="task").set_value("a file of your own").run()
     assert "No data is chosen in step 1" in at.error[0].value
     at.text_input(key="path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value
     assert at.text_input(key="checkpoint").value == "/no/such/folder"
-    assert at.number_input(key="evaluation").value == 100
+    assert at.number_input(key="evaluation_size").value == 100
 
 
 def test_uploaded_file_is_saved_and_columns_can_be_chosen(store):

@@ -129,7 +129,7 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
         experiment = {
             "checkpoint": "demo",
             "source": {"task": "demo"},
-            "calibration": 256,
+            "calibration_size": 256,
             "measures": [],
             "seed": seed,
             "max_length": 128,
@@ -364,7 +364,7 @@ def test_bundled_studies_load_offline(name, monkeypatch):
 
 def test_full_studies_use_the_papers_samples():
     plan = load(Path("akr-table1"))
-    assert {(each.source.task, each.evaluation) for each in plan} == {
+    assert {(each.source.task, each.evaluation_size) for each in plan} == {
         ("sst2", 0),
         ("ag_news", 500),
         ("imdb", 500),
@@ -378,7 +378,7 @@ def test_full_studies_use_the_papers_samples():
     }
     curves = load(Path("kprune-curves"))
     assert len({each.source.task for each in curves}) == 6
-    assert all(each.calibration >= 1024 for each in curves)
+    assert all(each.calibration_size >= 1024 for each in curves)
 
 
 def test_headline_study_alternates_initial_checkpoints():

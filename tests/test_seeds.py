@@ -370,8 +370,8 @@ def test_seed_without_effect_is_noted(tmp_path) -> None:
             source,
             build(METHODS, "magnitude"),
             measures=(),
-            calibration=size,
-            evaluation=8,
+            calibration_size=size,
+            evaluation_size=8,
             seed=seed,
         )
         notes = DataReader(

@@ -123,7 +123,7 @@ def test_predictions_are_exact_for_independent_layers(store: Store) -> None:
         assert check.predicted.score == check.measured.score
         assert check.predicted.agreement == check.measured.agreement
     assert whatif.curves_of(akr[:1], rows, examples) is None, "a curve needs two sparsities"
-    other = replace(akr[1], experiment={**akr[1].experiment, "evaluation": 30})
+    other = replace(akr[1], experiment={**akr[1].experiment, "evaluation_size": 30})
     assert whatif.setup(akr[0]) == whatif.setup(akr[1]) != whatif.setup(other), (
         "another sample needs another curve"
     )

@@ -30,8 +30,8 @@ def tiny() -> list[Experiment]:
         Experiment(
             method=method,
             measures=measures,
-            calibration=8,
-            evaluation=24,
+            calibration_size=8,
+            evaluation_size=24,
             device="cpu",
             study=study.DEMO,
         )

@@ -30,15 +30,12 @@ MAX_VALUES = 200  # label values with a widget; a column with more holds texts, 
 
 def data_experiment(plan: Mapping[str, Any]) -> Experiment:
     """Return an experiment with the checkpoint and data that all runs of the plan share."""
-    source = DataSource(
-        **{name: str(plan.get(name, "")) for name in DataSource.__dataclass_fields__}
-    )
     return Experiment(
         str(plan["checkpoint"]),
-        source,
+        source=DataSource.from_keys(plan),
         measures=(MEASURES["accuracy"](),),
-        calibration=plan["calibration_size"],
-        evaluation=plan["evaluation_size"],
+        calibration_size=plan["calibration_size"],
+        evaluation_size=plan["evaluation_size"],
         min_words=plan.get("min_words"),
         max_length=st.session_state.get("max_length", 128),
     )

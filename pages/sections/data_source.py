@@ -7,12 +7,14 @@ import streamlit as st
 
 from pages.sections import data_check, label_order, table_upload
 from pages.sections.table_upload import FILE, HUB
-from pages.widgets import ui
+from pages.widgets import forms, ui
 from prune_core import PruneError, formatting
 from prune_core.analysis.quantities import headline
 from prune_core.data import examples, tables
 from prune_core.experiments import adversarial_calibration
+from prune_core.experiments.settings import RunSettings
 from prune_core.models.checkpoints import folders
+from prune_core.plugins import option_specs
 from prune_core.processes.dataset_preview import DatasetPreview
 from prune_core.store.store import Store
 from prune_core.tasks import task_data
@@ -24,15 +26,13 @@ TITLES = {
     HUB: "Hub data set, by id",
 }
 TITLES |= {name: known.title for name, known in KNOWN_TASKS.items()}
-# (key of a sweep, title, key of the widget, placeholder)
-HUB_FIELDS = (
-    ("task", "Id", "hub-id", "owner/name"),
-    ("config", "Configuration", "hub-config", "default"),
-    ("split", "Split to evaluate on", "hub-split", "validation or test"),
-    ("text", "Text column", "hub-text", "by name"),
-    ("text_pair", "Second text", "hub-text_pair", "by name"),
-    ("label", "Label column", "hub-label", "by name"),
-)
+# keys of a sweep with a text field for a Hub data set -> placeholder
+HUB_FIELDS = {
+    "task": "owner/name",
+    "config": "default",
+    "split": "validation or test",
+    **dict.fromkeys(("text", "text_pair", "label"), "by name"),
+}
 CALIBRATIONS = {
     "data": "Examples of the data",
     "attacked": "Adversarial examples of a job's attacks",
@@ -125,53 +125,27 @@ def _known() -> list[str]:
 
 def _hub_id() -> dict[str, Any]:
     """Draw id, configuration, split and columns of a Hub data set; `task` is "" without an id."""
+    titles = {spec["name"]: spec["title"] for spec in option_specs(examples.DataSource)}
+    titles["task"] = "Id"
     return {
         name: place.text_input(
-            title, key=key, placeholder=placeholder, persist_state="session"
+            titles[name], key=f"hub-{name}", placeholder=placeholder, persist_state="session"
         ).strip()
-        for place, (name, title, key, placeholder) in zip(
-            (*st.columns(3), *st.columns(3)), HUB_FIELDS, strict=True
+        for place, (name, placeholder) in zip(
+            (*st.columns(3), *st.columns(3)), HUB_FIELDS.items(), strict=True
         )
     }
 
 
 def _sizes() -> dict[str, Any]:
-    columns = st.columns(3)
-    calibration = columns[0].number_input(
-        "Calibration examples",
-        1,
-        100_000,
-        value=256,
-        step=64,
-        key="calibration",
-        help="Used by methods that need activations; labels are not used.",
-        persist_state="session",
-    )
-    evaluation = columns[1].number_input(
-        "Evaluation examples (0 = all)",
-        0,
-        1_000_000,
-        value=0,
-        step=100,
-        key="evaluation",
-        help="Every model is measured on these examples.",
-        persist_state="session",
-    )
-    min_words = columns[2].number_input(
-        "Minimum length (tokens)",
-        0,
-        512,
-        value=None,
-        step=1,
-        key="min_words",
-        help=(
-            "Minimum length of calibration texts, in tokens of the model. Empty: nine if enough "
-            "texts are that long, otherwise no minimum."
-        ),
-        placeholder="auto",
-        persist_state="session",
-    )
-    return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": min_words}
+    specs = {spec["name"]: spec for spec in option_specs(RunSettings)}
+    values = {}
+    for column, name in zip(
+        st.columns(3), ("calibration_size", "evaluation_size", "min_words"), strict=True
+    ):
+        with column:
+            values[name] = forms.option_widget(specs[name], name)
+    return values
 
 
 def _calibration(store: Store) -> str | None:
@@ -224,9 +198,7 @@ def _attacked(store: Store, clean: str) -> str | None:
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     """Resolve adversarial calibration to a file; warn if the plan evaluates on its examples."""
-    source = examples.DataSource(
-        **{name: str(plan.get(name, "")) for name in examples.DataSource.__dataclass_fields__}
-    )
+    source = examples.DataSource.from_keys(plan)
     if adversarial_calibration.check_leakage(store, source):
         st.warning(adversarial_calibration.LEAKAGE_WARNING, icon=":material/warning:")
     resolved = ui.run_action(adversarial_calibration.resolve, store, source)

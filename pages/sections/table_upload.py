@@ -11,6 +11,7 @@ from prune_core import PruneError
 from prune_core.data import columns, tables, uploads
 from prune_core.data.delimited import SEPARATORS, Dialect
 from prune_core.data.examples import DataSource
+from prune_core.plugins import option_specs
 from prune_core.store.store import Store
 from prune_core.tasks import DEFAULT, of_table
 
@@ -21,11 +22,8 @@ NO_LABEL = "none: compare with the dense model"
 YES_NO = {"": "auto", "yes": "yes", "no": "no"}
 QUOTES = {"": "auto", "yes": "yes", "backslash": "yes, escaped by a backslash", "no": "no"}
 BAD_ROWS = {"": "ask", "skip": "skip", "merge": "merge extra cells into the text"}
-BAD_ROWS_HELP = (
-    "Rows with a different number of cells, without text, or with a value that does not match its "
-    "column."
-)
 PARSING = ("separator", "encoding", "header", "quotes", "bad_rows")
+SPECS = {spec["name"]: spec for spec in option_specs(DataSource)}
 
 
 def file(store: Store, prefix: str) -> str:
@@ -134,16 +132,18 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)
         ]
         label = candidates[0] if len(candidates) == 1 else ""
-    cells, labels = (
-        st.columns(3),
-        [columns.NO_LABELS, *names, *([indicators] if indicators else [])],
-    )
+    cells = st.columns(3)
+    labels = [columns.NO_LABELS, *names, *([indicators] if indicators else [])]
     return {
         "text": cells[0].selectbox(
-            "Text column", names, names.index(text), key=f"text-{path}", persist_state="session"
+            SPECS["text"]["title"],
+            names,
+            names.index(text),
+            key=f"text-{path}",
+            persist_state="session",
         ),
         "text_pair": cells[1].selectbox(
-            "Second text",
+            SPECS["text_pair"]["title"],
             ["", *names],
             ["", *names].index(pair),
             format_func=lambda name: name or "none",
@@ -152,7 +152,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             persist_state="session",
         ),
         "label": cells[2].selectbox(
-            "Label column",
+            SPECS["label"]["title"],
             labels,
             labels.index(label or columns.NO_LABELS),
             key=f"label-{path}",
@@ -177,10 +177,7 @@ def _parsing_form(path: str, dialect: Dialect, splits: str, is_open: bool = Fals
                 "Split, sheet or key",
                 key=f"split-{path}",
                 placeholder="auto",
-                help=(
-                    "A split of a saved folder or of the file's split column, a sheet of an Excel "
-                    "file, or a key of a JSON file with several tables."
-                ),
+                help=_help("split"),
                 persist_state="session",
             )
     if has_parts or kind in (*tables.COLUMNAR, *tables.CONLL):
@@ -195,26 +192,27 @@ def _parsing_form(path: str, dialect: Dialect, splits: str, is_open: bool = Fals
             **{name: name for name in (*SEPARATORS.values(), "none")},
         }
         cells.pop("encoding").text_input(
-            "Encoding",
+            SPECS["encoding"]["title"],
             key=f"encoding-{path}",
             placeholder=dialect.encoding or "such as cp1252",
+            help=_help("encoding"),
             persist_state="session",
         )
-        choices = (
-            ("Separator", separators, None),
-            ("First row names columns", YES_NO, None),
-            ("Quotes enclose cells", QUOTES, None),
-            ("Bad rows", BAD_ROWS, BAD_ROWS_HELP),
-        )
-        for (name, cell), (title, titles, help) in zip(cells.items(), choices, strict=True):
+        choices = (separators, YES_NO, QUOTES, BAD_ROWS)
+        for (name, cell), titles in zip(cells.items(), choices, strict=True):
             cell.selectbox(
-                title,
+                SPECS[name]["title"],
                 list(titles),
                 format_func=titles.__getitem__,
                 key=f"{name}-{path}",
-                help=help,
+                help=_help(name),
                 persist_state="session",
             )
+
+
+def _help(name: str) -> str:
+    text = str(SPECS[name]["help"])
+    return text[0].upper() + text[1:]
 
 
 def show_first_rows(table: pd.DataFrame, source: str = "") -> None:

@@ -10,7 +10,7 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis import tradeoff
-from prune_core.analysis.quantities import Quantity
+from prune_core.analysis.quantities import Quantity, task_metric
 from prune_core.formatting import inline
 
 ANY = "any"
@@ -40,7 +40,8 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         _within(view, rows, quantities, attacked=attacked)
     first, second, third = st.columns(3)
     with first:
-        default = "accuracy" if "accuracy" in titles else None
+        metric = task_metric(quantities)
+        default = metric.key if metric else None
         x = quantities[ui.pick("x", titles, default, label="Horizontal axis")]
     with second:
         default = "error" if "error" in titles else next(reversed(titles))
@@ -62,8 +63,8 @@ def _sliders(
 ) -> list[Slider]:
     """Return the sliders of the limits that the available quantities allow."""
     sliders = []
-    if "accuracy" in quantities:
-        title = inline(quantities["accuracy"].title)
+    if metric := task_metric(quantities):
+        title = inline(metric.title)
         sliders.append(
             Slider(
                 "accuracy",
@@ -72,7 +73,7 @@ def _sliders(
                 unit="points",
                 options=POINTS,
                 default=2,
-                values=dense["accuracy"] - by_job["accuracy"],
+                values=dense[metric.key] - by_job[metric.key],
             )
         )
     if attacked:

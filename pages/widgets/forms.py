@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import floor, log10
+from types import MappingProxyType
 from typing import Any
 
 import streamlit as st
@@ -10,33 +11,27 @@ from prune_core import formatting
 from prune_core.plugins import Options, option_specs
 
 
-def option_widget(spec: Mapping[str, Any], key: str, unavailable: Mapping[str, str]) -> Any:
+def option_widget(
+    spec: Mapping[str, Any], key: str, unavailable: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """Draw the widget of an option (a dict of `option_specs`) and return its value.
 
     `unavailable` has the choices that are not available on this machine, with the reasons.
     """
-    label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
-    common = {"key": key, "help": spec["help"], "persist_state": "session"}
-    if spec.get("several"):
-        choices = [choice for choice in spec["choices"] if choice not in unavailable]
-        selected = st.multiselect(label, choices, spec["default"].split(", "), **common)
-        reasons = [
-            f"- {unavailable[choice]}" for choice in spec["choices"] if choice in unavailable
-        ]
-        if reasons:
-            with st.expander(
-                f":gray[{len(reasons)} more are not available on this machine]",
-                key=f"unavailable-{key}",
-            ):
-                st.caption("\n".join(reasons))
-        return ", ".join(selected or spec["default"].split(", "))
-    if spec.get("choices"):
-        choices = list(spec["choices"])
+    label = spec["title"] or spec["name"].replace("_", " ")
+    label += f" ({spec['unit']})" if spec["unit"] else ""
+    help = spec["help"][0].upper() + spec["help"][1:]
+    common = {"key": key, "help": help, "persist_state": "session"}
+    if spec["several"]:
+        return _multiselect(spec, label, unavailable, common)
+    if options := [*(spec["choices"] or spec["suggestions"])]:
+        titles = spec["choices"] if isinstance(spec["choices"], Mapping) else {}
         return st.selectbox(
             label,
-            choices,
-            index=choices.index(spec["default"]),
-            format_func=lambda c: str(c) or "none",
+            options,
+            index=options.index(spec["default"]),
+            format_func=lambda choice: titles.get(choice, str(choice) or "none"),
+            accept_new_options=bool(spec["suggestions"]),
             **common,
         )
     if spec["type"] is bool:
@@ -48,6 +43,7 @@ def option_widget(spec: Mapping[str, Any], key: str, unavailable: Mapping[str, s
             min_value=_integer(spec["low"]),
             max_value=_integer(spec["high"]),
             step=1,
+            placeholder=spec["none"] or None,
             **common,
         )
     if spec["type"] is float:
@@ -60,6 +56,22 @@ def option_widget(spec: Mapping[str, Any], key: str, unavailable: Mapping[str, s
     return st.text_input(label, value=spec["default"], **common)
 
 
+def _multiselect(
+    spec: Mapping[str, Any], label: str, unavailable: Mapping[str, str], common: Mapping[str, Any]
+) -> str:
+    """Draw the choice of several values; return them separated by commas."""
+    choices = [choice for choice in spec["choices"] if choice not in unavailable]
+    selected = st.multiselect(label, choices, spec["default"].split(", "), **common)
+    reasons = [f"- {unavailable[choice]}" for choice in spec["choices"] if choice in unavailable]
+    if reasons:
+        with st.expander(
+            f":gray[{len(reasons)} more are not available on this machine]",
+            key=f"unavailable-{common['key']}",
+        ):
+            st.caption("\n".join(reasons))
+    return ", ".join(selected or spec["default"].split(", "))
+
+
 def _integer(limit: float | None) -> int | None:
     return None if limit is None else int(limit)
 
@@ -70,7 +82,7 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
     values: dict[str, Any] = {}
     unavailable: dict[str, str] = getattr(kind, "unavailable_choices", dict)()
     for expert in (False, True):
-        group = [spec for spec in specs if bool(spec.get("expert")) is expert]
+        group = [spec for spec in specs if spec["expert"] is expert]
         if not group:
             continue
         if expert:

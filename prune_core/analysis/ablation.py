@@ -26,7 +26,7 @@ SAME = ["requested_sparsity", "pattern", "seed"]
 
 
 def option_contributions(
-    runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str = "accuracy"
+    runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str
 ) -> pd.DataFrame:
     """Return the difference from the full method for each method, changed option and target.
 

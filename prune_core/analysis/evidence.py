@@ -86,7 +86,7 @@ def evidence(store: Store, job: Job) -> Evidence:
     """Load the measurements of a pruned job and of the dense model with the same data and seed."""
     if not job.experiment.get("method"):
         raise PruneError(f"Job {job.id} is the dense model; choose the job of a pruned model.")
-    shared = ("checkpoint", "source", "seed", "evaluation", "max_length")
+    shared = ("checkpoint", "source", "seed", "evaluation_size", "max_length")
     dense = next(
         (
             other

@@ -12,7 +12,7 @@ from .. import formatting as f
 from ..store.job import Job
 from .compared_models import ComparedModel, ordered
 from .published import TASKS, Exhibit
-from .quantities import Quantity, summary
+from .quantities import Quantity, summary, task_metric
 
 MAX_VARIANTS = 3  # of one method; with more, as in an ablation, only the full one is drawn
 DIGITIZATION_ERROR = 0.005  # approximate error of a value that was digitized from a plot
@@ -122,10 +122,8 @@ def _against_sparsity(
     """Return the study's values against sparsity."""
     recipe = recipe_of(next(iter(printed["attack"]), ""), study)
     key = {"under_attack": f"under_attack:{recipe}", "success_rate": f"success:{recipe}"}.get(
-        metric, "accuracy"
+        metric, metric
     )
-    if key == "accuracy" and metric not in set(study.tables["accuracy"].get("metric", ())):
-        return pd.DataFrame()
     return _averaged(_runs(exhibit, study, key), key)
 
 
@@ -142,7 +140,7 @@ def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
 def _series(study: ComparedStudy) -> dict[int, str]:
     """Return the series of each job: its method, with the options in which its runs differ."""
     plans = {
-        job.id: {name: job.experiment.get(name) for name in ("calibration", "evaluation")}
+        job.id: {name: job.experiment.get(f"{name}_size") for name in ("calibration", "evaluation")}
         for job in study.jobs
     }
     names = {}
@@ -247,8 +245,9 @@ def _speedups(
 def _lead(
     exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
 ) -> pd.DataFrame:
-    """Return K-prune's mean accuracy minus Kwon et al.'s at the exhibit's budget."""
-    means = _averaged(_runs(exhibit, study, "accuracy"), "accuracy")
+    """Return K-prune's mean task metric minus Kwon et al.'s at the exhibit's budget."""
+    score = task_metric(study.quantities)
+    means = _averaged(_runs(exhibit, study, score.key), score.key) if score else pd.DataFrame()
     if means.empty:
         return means
     means = means[means["x"].isin(set(printed["sparsity"]))].groupby("method").first()

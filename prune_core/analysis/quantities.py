@@ -54,12 +54,12 @@ def mean_value(rows: pd.DataFrame, column: str) -> Value:
 
 
 def headline(metric: str) -> tuple[Quantity, Quantity]:
-    """Return the task's metric and its difference from dense, with the same keys for all tasks."""
+    """Return the task's metric, whose key is its name, and its difference from dense."""
     title, is_fraction = METRICS[metric].title, METRICS[metric].share
     show, tick = (f.percent, ".0%") if is_fraction else (f.plain, ".2f")
     return (
         Quantity(
-            "accuracy",
+            metric,
             title,
             title,
             table="accuracy",
@@ -84,6 +84,11 @@ def headline(metric: str) -> tuple[Quantity, Quantity]:
             tick="+.1f",
         ),
     )
+
+
+def task_metric(quantities: Mapping[str, Quantity]) -> Quantity | None:
+    """Return the quantity of the task's metric; None if it was not measured."""
+    return next((quantity for key, quantity in quantities.items() if key in METRICS), None)
 
 
 def summary(

@@ -64,7 +64,7 @@ def slice_masks(
 
 def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
     """Return (examples,) the value of a column in the row of each text; NaN if it is ambiguous."""
-    data = DataSource(**{key: str(source.get(key, "")) for key in DataSource.__dataclass_fields__})
+    data = DataSource.from_keys(source)
     if not task_data.is_file(data.task) or not Path(data.task).expanduser().exists():
         raise PruneError(
             f"column:{name} is read from the evaluation file, but {data.task!r} is not an existing "

@@ -99,7 +99,7 @@ def setup(job: Job) -> str:
     measured = [
         measure["options"] for measure in plan["measures"] if measure["name"] == "sensitivity"
     ]
-    sample = [plan.get(name) for name in ("source", "evaluation", "max_length", "min_words")]
+    sample = [plan.get(name) for name in ("source", "evaluation_size", "max_length", "min_words")]
     return json.dumps(
         [plan["checkpoint"], method["name"], options, measured, sample], sort_keys=True
     )

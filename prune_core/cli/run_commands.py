@@ -84,6 +84,7 @@ def experiment_from_options(options: argparse.Namespace, store: Store) -> Experi
     """Create the experiment that the arguments of `run` describe."""
     from ..experiments import adversarial_calibration
     from ..experiments.experiment import Experiment
+    from ..experiments.settings import RunSettings
     from ..measures import MEASURES
     from ..methods import METHODS
     from ..plugins import build
@@ -115,20 +116,11 @@ def experiment_from_options(options: argparse.Namespace, store: Store) -> Experi
     if adversarial_calibration.check_leakage(store, source):
         print(f"prune_core: {adversarial_calibration.LEAKAGE_WARNING}", file=sys.stderr)
     return Experiment(
-        checkpoint=options.checkpoint,
         source=adversarial_calibration.resolve(store, source),
         method=build(METHODS, options.method, method_options) if options.method else None,
         measures=tuple(build(MEASURES, name, measure_options[name]) for name in measures),
-        calibration=options.calibration_size,
-        evaluation=options.evaluation_size,
-        seed=options.seed,
-        device=options.device,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
         study=options.study,
-        tf32=options.tf32,
-        min_words=parse_min_words(options.min_words),
-        keep=options.keep,
+        **{spec.name: getattr(options, spec.name) for spec in fields(RunSettings)},
     )
 
 
@@ -136,16 +128,7 @@ def source_from_options(options: argparse.Namespace) -> DataSource:
     """Create the data source that the arguments describe."""
     from ..data.examples import DataSource
 
-    return DataSource(**{spec.name: getattr(options, spec.name, "") for spec in fields(DataSource)})
-
-
-def parse_min_words(text: str) -> int | None:
-    """Parse a whole number; None for auto."""
-    if text == "auto":
-        return None
-    if not text.isdigit():
-        raise PruneError(f"--min-words is {text!r}; it must be a whole number, or auto.")
-    return int(text)
+    return DataSource.from_keys(vars(options))
 
 
 def run_in_process(store: Store, experiment: Experiment, again: bool = False) -> Job:

@@ -11,34 +11,101 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from ..plugins import Options, option
+
 BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier with one output
 
 
 @dataclass(frozen=True)
-class DataSource:
+class DataSource(Options):
     """Where an experiment's data comes from: `demo`, a known task, a local file or a Hub dataset.
 
-    Includes the columns to use and how to parse the file.
+    Includes the columns to use and how to parse the file; "" means that it is detected.
     """
 
-    task: str = "demo"
-    text: str = ""
-    text_pair: str = ""
-    label: str = ""  # "-": ignore labels; multi-label: also several columns, separated by commas
-    calibration: str = ""  # separate file for calibration; needs no labels
-    metric: str = ""  # "": the task's default
-    labels: str = ""  # meaning of label values, "NEG=negative,POS=positive"; others are matched
-    separator: str = ""  # this and the next four as in delimited.Dialect
-    encoding: str = ""
-    header: str = ""
-    quotes: str = ""
-    bad_rows: str = ""  # unusable rows: skip, merge (see delimited.Dialect), "" asks the user
-    config: str = ""  # of a Hub dataset
-    split: str = ""  # to evaluate on; of a Hub dataset, folder or file, or the sheet of a workbook
+    task: str = option(
+        "demo",
+        "demo, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow .xlsx .conll, "
+        "optionally compressed), a folder made by save_to_disk, or a Hub id",
+        title="Data",
+    )
+    text: str = option(
+        "", "text column; nested fields by their dotted name", title="Text column", metavar="COLUMN"
+    )
+    text_pair: str = option(
+        "",
+        "second text column, for sentence pairs or the context of questions",
+        title="Second text",
+        metavar="COLUMN",
+    )
+    label: str = option(
+        "",
+        "label column; several, separated by commas, for columns of 1 and 0; - for no labels",
+        title="Label column",
+        metavar="COLUMN",
+    )
+    calibration: str = option(
+        "",
+        "a file, a known task or demo; needs no labels. job:ID: adversarial examples of that job; "
+        "job:ID+clean: half of them, half their original texts",
+        title="Calibrate on other examples",
+        metavar="FILE",
+    )
+    metric: str = option(
+        "", "metric to evaluate by, such as matthews (default: the metric of the task)"
+    )
+    labels: str = option(
+        "",
+        "the model's label for each label value, or 'leave out'; others are matched by name",
+        metavar="VALUE=LABEL,…",
+    )
+    separator: str = option(
+        "",
+        "column separator of a text table, if detected incorrectly: comma, tab, semicolon, bar, "
+        "none",
+        title="Separator",
+    )
+    encoding: str = option(
+        "",
+        "encoding of a text file, if detected incorrectly, such as cp1252",
+        title="Encoding",
+    )
+    header: str = option(
+        "",
+        "yes or no: whether the first row of a text table contains the column names",
+        title="First row names columns",
+    )
+    quotes: str = option(
+        "",
+        "quotes in a text table; yes: they enclose cells; backslash: the same, with quotes inside "
+        "escaped by a backslash; no: they are text",
+        title="Quotes enclose cells",
+    )
+    bad_rows: str = option(
+        "",
+        "rows with a different number of cells, without text, or with a value that does not match "
+        "its column; skip: leave them out; merge: merge extra cells into the text column",
+        title="Bad rows",
+        metavar="skip|merge",
+    )
+    config: str = option(
+        "", "configuration of a Hub dataset", title="Configuration", metavar="NAME"
+    )
+    split: str = option(
+        "",
+        "split to evaluate on (for files: value of the column split), sheet of an Excel file, or "
+        "key of a JSON file with several tables",
+        title="Split to evaluate on",
+        metavar="NAME",
+    )
 
     def __post_init__(self) -> None:
+        for name in ("header", "quotes"):  # YAML's booleans
+            value = getattr(self, name)
+            object.__setattr__(self, name, {True: "yes", False: "no"}.get(value, value))
         # unlike "\t", "tab" survives forms and shells
         object.__setattr__(self, "separator", {"\t": "tab"}.get(self.separator, self.separator))
+        super().__post_init__()
 
 
 class AnswerSpans(NamedTuple):

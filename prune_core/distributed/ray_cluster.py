@@ -178,7 +178,7 @@ class _TaskStarter:
         device, length = experiment.device, experiment.max_length
         gpus = int(device.startswith("cuda") or (device == "auto" and has_gpu))
         sizes = memory.model_sizes(folders.config_of(place)) | {
-            "tokens": experiment.calibration * length,
+            "tokens": experiment.calibration_size * length,
             "longest": length,
         }
         estimate = memory.estimate_memory(experiment, "cpu", **sizes)  # type: ignore[arg-type]

@@ -35,8 +35,8 @@ class DataReader:
             asdict(experiment.source),
             labels,
             kind,
-            experiment.calibration,
-            experiment.evaluation,
+            experiment.calibration_size,
+            experiment.evaluation_size,
             experiment.seed,
             experiment.min_words,
             experiment.max_length,
@@ -51,7 +51,7 @@ class DataReader:
         experiment, unsampled = self.experiment, self.whole
         among, notes = self._long_enough(unsampled)
         task = unsampled.subsample(
-            experiment.calibration, experiment.evaluation, experiment.seed, among=among
+            experiment.calibration_size, experiment.evaluation_size, experiment.seed, among=among
         )
         if not len(task.calibration):
             raise PruneError(
@@ -86,7 +86,7 @@ class DataReader:
         short = len(pool) - len(long)
         if not short:
             return None, []
-        size = min(self.experiment.calibration, len(pool))
+        size = min(self.experiment.calibration_size, len(pool))
         if requested is None and len(long) < MIN_LONG_FRACTION * size:
             number = "all" if not long else f"{short:,} of {len(pool):,}"
             return None, [
@@ -111,7 +111,7 @@ class DataReader:
             replace(experiment, seed=0), self.labels, self.kind, tokenizer=self.tokenizer
         )
         others, _ = first._long_enough(first.whole)
-        sample = first.whole.subsample(experiment.calibration, 1, 0, among=others)
+        sample = first.whole.subsample(experiment.calibration_size, 1, 0, among=others)
         if sample.calibration != task.calibration:
             return []  # the pool itself was sampled with the seed
         return [

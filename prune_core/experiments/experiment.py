@@ -26,41 +26,25 @@ from ..plugins import (
     second_stage_label,
 )
 from ..store.results import PRUNE
+from .settings import RunSettings
 
-KEEP = {
-    "difference": "as differences from the dense weights",
-    "full": "as whole checkpoints",
-    "none": "not at all",
-}
 PRUNE_SECONDS = 10.0  # default estimate for progress bars: the demo on two cores
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(RunSettings):
     """An experiment; without a method, it measures the dense baseline.
 
     Raises PruneError for values out of range, duplicate measures, or nothing to do.
     """
 
-    checkpoint: str = "demo"
     source: DataSource = DataSource()
     method: Method | None = None
     measures: tuple[Measure, ...] = ()
-    calibration: int = 256  # number of examples
-    evaluation: int = 0  # number of examples, 0 = all
-    seed: int = 0
-    device: str = "auto"
-    batch_size: int = 32
-    max_length: int = 128  # tokens
     study: str = ""
-    # minimum tokens of a calibration text; None: nine if enough texts have as many
-    min_words: int | None = None
-    # on CUDA, matrix products use 10 bits of each mantissa instead of 23: faster, values change
-    tf32: bool = False
-    # how pruned weights are saved, a key of KEEP; they can be re-pruned from the seed in any case
-    keep: str = "difference"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         # a worker has another working directory than the user who submits
         object.__setattr__(self, "checkpoint", _absolute(self.checkpoint, folder=True))
         source = replace(
@@ -70,21 +54,6 @@ class Experiment:
         )
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "measures", tuple(self.measures))
-        if self.min_words is not None and self.min_words < 0:
-            raise PruneError(f"min words is {self.min_words}; it must be at least 0, or auto.")
-        for name, low in (
-            ("calibration", 1),
-            ("evaluation", 0),
-            ("batch_size", 1),
-            ("max_length", 4),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < low:
-                raise PruneError(
-                    f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least {low}."
-                )
-        if self.keep not in KEEP:
-            raise PruneError(f"keep is {self.keep!r}; choose {', '.join(KEEP)}.")
         names = [measure.name for measure in self.measures]
         if duplicates := {name for name in names if names.count(name) > 1}:
             raise PruneError(
@@ -143,8 +112,8 @@ class Experiment:
             "checkpoint",
             "source",
             "measures",
-            "calibration",
-            "evaluation",
+            "calibration_size",
+            "evaluation_size",
             "seed",
             "max_length",
             "min_words",

@@ -94,7 +94,7 @@ def check(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
         advice = "use a smaller checkpoint, or a machine with more memory"
     elif estimate.states > estimate.batch:
         fraction = max(0.0, room - estimate.batch) / estimate.states
-        size = max(1, int(experiment.calibration * fraction))
+        size = max(1, int(experiment.calibration_size * fraction))
         advice = f"lower the calibration size to {size:,}, or the max length"
     else:
         fraction = max(0.0, room - estimate.states) / estimate.batch

@@ -43,12 +43,12 @@ def stage_folders(experiment: Experiment, run: str = "") -> dict[str, str]:
         "tf32": experiment.tf32,
     }
     data = _data(experiment)
-    evaluation = {"size": experiment.evaluation, "metric": experiment.source.metric}
+    evaluation = {"size": experiment.evaluation_size, "metric": experiment.source.metric}
     if method := experiment.method:
         model = {"model": model, "data": data, "method": _plugin(method, _used_options(method))}
         if isinstance(method, UnitMethod) and not method.length:
             # the FLOPs budget is for the mean length of the evaluation examples
-            model["evaluation"] = experiment.evaluation
+            model["evaluation"] = experiment.evaluation_size
     parent = _hash(model)[:16] + (f"-{run}" if run else "")
     folders = {PRUNE: f"{parent}/{PRUNE}"} if method else {}
     plugins = {measure.name: _plugin(measure, measure.to_dict()) for measure in experiment.measures}
@@ -74,7 +74,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
     return {
         "rules": DATA_RULES,
         "source": source,
-        "calibration": experiment.calibration,
+        "calibration": experiment.calibration_size,
         "seed": experiment.seed,
         "min_words": experiment.min_words,
         "max_length": experiment.max_length,

@@ -1,5 +1,7 @@
 """Studies: lists of experiments under one name; the bundled demo, and sweeps written as YAML."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,8 +15,17 @@ from ..errors import PruneError
 from ..measures import MEASURES
 from ..methods import METHODS
 from ..paths import ASSETS
-from ..plugins import TARGETS, Method, build, closest_match, option_specs
+from ..plugins import (
+    TARGETS,
+    Method,
+    Options,
+    build,
+    closest_match,
+    option,
+    option_specs,
+)
 from .experiment import Experiment
+from .settings import RunSettings
 
 FOLDER = ASSETS / "studies"  # the bundled ones
 DEMO = "Demo"
@@ -50,29 +61,25 @@ def demo_experiments() -> list[Experiment]:
     return [*plain, *(replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1]))]
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The keys of a sweep file: every method at every sparsity and pattern, for every seed."""
+# keys of a sweep file that are settings of all its experiments; seeds are part of the grid
+SETTINGS = {
+    kind: [spec["name"] for spec in option_specs(kind) if spec["name"] != "seed"]
+    for kind in (DataSource, RunSettings)
+}
 
-    description: str = ""  # one sentence for lists
-    study: str = ""
-    checkpoint: str = "demo"
+
+@dataclass(frozen=True)
+class Sweep(Options):
+    """A sweep: every method at every sparsity, pattern and target, for every checkpoint and seed.
+
+    The keys of a sweep file are these fields and, in place of `settings`, those of DataSource and
+    RunSettings.
+    """
+
+    description: str = option("", "one sentence for lists")
+    study: str = option("", "name of the study")
+    dense: bool = option(True, "include the dense baseline")
     checkpoints: Sequence[str] = ()  # several checkpoints instead of one, compared in one study
-    task: str = "demo"
-    text: str = ""
-    text_pair: str = ""
-    label: str = ""
-    calibration: str = ""  # separate calibration set
-    metric: str = ""
-    labels: str = ""  # meanings of label values; this and the next as in DataSource
-    separator: str = ""
-    encoding: str = ""
-    header: str = ""
-    quotes: str = ""
-    bad_rows: str = ""
-    config: str = ""
-    split: str = ""
-    min_words: int | None = None
     methods: Sequence[Any] = ()
     sparsities: Sequence[float] = ()
     patterns: Sequence[str] = ()
@@ -80,15 +87,27 @@ class Sweep:
     targets: Sequence[dict[str, Any]] = ()
     seeds: Sequence[int] = (0,)
     measures: Sequence[Any] = ("accuracy",)
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by plug-in
-    dense: bool = True  # include the dense baseline
-    calibration_size: int = 256
-    evaluation_size: int = 0
-    device: str = "auto"
-    batch_size: int = 32
-    max_length: int = 128
-    tf32: bool = False
-    keep: str = "difference"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by plug-in
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> Sweep:
+        """Create a sweep from the keys of a file; raise PruneError for an unknown key."""
+        keys = current_keys(keys, STUDY_KEYS)
+        names = [spec.name for spec in fields(cls) if spec.name != "settings"]
+        settings = [name for group in SETTINGS.values() for name in group]
+        known = [*names, *settings]
+        for key in keys:
+            if key not in known:
+                raise PruneError(
+                    f"there is no key {key!r}.{closest_match(str(key), known)} "
+                    f"Known: {', '.join(known)}, sweeps."
+                )
+        sweep = cls(
+            **{name: keys[name] for name in names if name in keys},
+            settings={name: keys[name] for name in settings if name in keys},
+        )
+        return replace(sweep, options=_plugin_options(sweep.options))
 
     def experiments(self) -> list[Experiment]:
         """Return the grid of experiments.
@@ -96,9 +115,11 @@ class Sweep:
         Seeds are outermost, so that an interrupted study has one of everything; then checkpoints,
         each of which has its own dense model.
         """
-        source = DataSource(
-            **{spec.name: str(getattr(self, spec.name)) for spec in fields(DataSource)}
+        source, settings = (
+            {name: self.settings[name] for name in group if name in self.settings}
+            for group in SETTINGS.values()
         )
+        single = settings.pop("checkpoint", RunSettings.checkpoint)
         measures = tuple(
             build(MEASURES, name, options)
             for name, options in self._named(self.measures, "measures")
@@ -106,22 +127,15 @@ class Sweep:
         return [
             Experiment(
                 checkpoint,
-                source,
-                method,
+                source=DataSource(**source),
+                method=method,
                 measures=measures,
-                calibration=self.calibration_size,
-                evaluation=self.evaluation_size,
                 seed=seed,
-                device=self.device,
-                batch_size=self.batch_size,
-                max_length=self.max_length,
                 study=self.study,
-                min_words=self.min_words,
-                tf32=self.tf32,
-                keep=self.keep,
+                **settings,
             )
             for seed in _typed_list(self.seeds, "seeds", int)
-            for checkpoint in _typed_list(self.checkpoints, "checkpoints", str) or [self.checkpoint]
+            for checkpoint in _typed_list(self.checkpoints, "checkpoints", str) or [single]
             for method in [*([None] if self.dense else []), *self._methods()]
         ]
 
@@ -133,11 +147,11 @@ class Sweep:
         ]
         methods = self._named(self.methods, "methods")
         names = [name for name, _ in methods]
-        for key, option, removes in (
+        for key, target, removes in (
             ("patterns", "pattern", "single weights"),
             ("targets", TARGETS[0], "heads and neurons"),
         ):
-            if getattr(self, key) and names and not any(_has(name, option) for name in names):
+            if getattr(self, key) and names and not any(_has(name, target) for name in names):
                 raise PruneError(
                     f"{key}: none of {', '.join(names)} removes {removes}; leave the {key} out."
                 )
@@ -225,11 +239,16 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experimen
             f"{path}: each entry of sweeps must be keys and values, such as "
             "{study: A, task: sst2}."
         )
-    experiments = [
-        experiment
-        for sweep in sweeps
-        for experiment in _sweep(path, {**content, **sweep, **changes}).experiments()
-    ]
+    try:
+        experiments = [
+            experiment
+            for sweep in sweeps
+            for experiment in Sweep.from_dict(
+                {"study": path.stem, **content, **sweep, **changes}
+            ).experiments()
+        ]
+    except PruneError as error:
+        raise PruneError(f"{path}: {error}") from None
     if not experiments:
         raise PruneError(f"{path} has no experiments: add methods, or dense: true.")
     return list(dict.fromkeys(experiments))
@@ -255,55 +274,18 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-KINDS = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    dict: "options by name, such as {akr: {rounds: 20}}",
-}
-
-
-def _plain(path: Path, key: str, value: Any) -> Any:
-    """Check the type of a key's value and convert it.
-
-    A number where a text belongs becomes a text, and YAML's booleans become yes and no again where
-    those words are expected.
-    """
-    if key in ("header", "quotes") and isinstance(value, bool):
-        return "yes" if value else "no"
-    default = Sweep.__dataclass_fields__[key].default
-    kind = {"options": dict, "min_words": int}.get(key) or type(default)
-    # lists are checked where they are read
-    if kind is tuple or (key == "min_words" and value is None):
-        return value
-    if kind is str and type(value) in (int, float):
-        return str(value)
-    if type(value) is not kind:
-        raise PruneError(f"{path}: {key} is {value!r}; it must be {KINDS[kind]}.")
-    return value
-
-
-def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
-    known = list(Sweep.__dataclass_fields__)
-    content = current_keys(content, STUDY_KEYS)
-    if isinstance(options := content.get("options"), dict):
-        content["options"] = {current_name(name): value for name, value in options.items()}
-    for key in content:
-        if key not in known:
-            raise PruneError(
-                f"{path}: there is no key {key!r}.{closest_match(str(key), known)} "
-                f"Known: {', '.join(known)}, sweeps."
-            )
-    sweep = Sweep(
-        **{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}}
-    )
-    for name, options in sweep.options.items():
-        if not isinstance(options or {}, dict):
-            raise PruneError(
-                f"{path}: the options of {name} are {options!r}; write {{option: value}}."
-            )
-        if name not in METHODS and name not in MEASURES:
-            raise PruneError(
-                f"{path}: options are given for {name!r}, which is neither a method nor a measure."
-            )
-    return sweep
+def _plugin_options(options: Any) -> dict[str, Mapping[str, Any]]:
+    """Return options by the current names of plug-ins; raise PruneError if they are invalid."""
+    if not isinstance(options, Mapping):
+        raise PruneError(
+            f"options is {options!r}; it must be options by name, such as {{akr: {{rounds: 20}}}}."
+        )
+    for name, values in options.items():
+        if not isinstance(values or {}, Mapping):
+            raise PruneError(f"the options of {name} are {values!r}; write {{option: value}}.")
+    by_name = {current_name(name): values for name, values in options.items()}
+    if unknown := [name for name in by_name if name not in METHODS and name not in MEASURES]:
+        raise PruneError(
+            f"options are given for {unknown[0]!r}, which is neither a method nor a measure."
+        )
+    return by_name
