@@ -34,6 +34,7 @@ from .models.devices import evaluation_mode, matrix_precision, seed_everything
 from .models.replay import sparsity_by_projection, task_type_of
 from .plugins import Report, Rows, build, no_report
 from .store.results import Results
+from .store.tables import concat_tables
 from .tasks import task_data
 from .tasks.task_data import Task
 
@@ -176,7 +177,7 @@ def compare(
     )
     models = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
     memo: dict[Any, Any] = {}
-    frames_by_table: dict[str, list[pd.DataFrame]] = {}
+    measured: list[Rows] = []  # of each model
     with (
         tempfile.TemporaryDirectory() as folder,
         evaluation_mode(model, pruned),
@@ -207,13 +208,8 @@ def compare(
                 )
                 pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
                 tables |= measure.measure(pair, report)
-            for table_name, rows in tables.items():
-                frames_by_table.setdefault(table_name, []).append(_with_job_columns(rows, compared))
-    merged = {
-        table_name: pd.concat(frames, ignore_index=True)
-        for table_name, frames in frames_by_table.items()
-    }
-    return Comparison(merged, models, tuple(notes))
+            measured.append(tables)
+    return Comparison(_merge(models, measured), models, tuple(notes))
 
 
 def run(
@@ -291,14 +287,16 @@ def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Compared
     return ComparedModel(job, label, label.lower(), sparsity=float(zeros))
 
 
-def _with_job_columns(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
-    """Prepend the columns that identify the model, unless the table has them."""
-    identity = {
-        "job": model.job,
-        "label": model.label,
-        "method": model.method,
-        "sparsity": model.sparsity,
-        "seed": model.seed,
+def _merge(models: Sequence[ComparedModel], measured: Sequence[Rows]) -> Rows:
+    """Concatenate the tables of several models by name."""
+    columns = ("job", "label", "method", "sparsity", "seed")
+    identities = [{name: getattr(model, name) for name in columns} for model in models]
+    names = dict.fromkeys(name for tables in measured for name in tables)
+    return {
+        name: concat_tables(
+            (identity, tables[name])
+            for identity, tables in zip(identities, measured, strict=True)
+            if name in tables
+        )
+        for name in names
     }
-    missing = {name: value for name, value in identity.items() if name not in rows}
-    return pd.concat([pd.DataFrame(missing, index=rows.index), rows], axis=1)

@@ -27,7 +27,7 @@ from ..plugins import target_label
 from .job import COLUMNS, JSON, Job, Status, from_row
 from .results import PRUNE, Results, stage_of
 from .schema import FILE, error_message, translated_errors, upgrade
-from .tables import read_table, to_plain_rows
+from .tables import concat_tables, read_table, to_plain_rows
 
 JOB_FILE = "job.json"
 DESCRIPTION = ("study", "label", "key", "experiment", "device", "created", "stages")  # in JOB_FILE
@@ -260,16 +260,10 @@ class Store:
         with self.read() as db:
             found = db.execute(f"SELECT * FROM job WHERE id IN ({marks})", tuple(jobs)).fetchall()
         by_id = {row["id"]: from_row(row) for row in found}
-        frames = []
-        for id in dict.fromkeys(jobs):
-            if id in by_id and table in by_id[id].tables:
-                frame, identity = self._table(by_id[id], table), _identity(by_id[id])
-                for position, (name, value) in enumerate(
-                    (n, v) for n, v in identity.items() if n not in frame
-                ):
-                    frame.insert(position, name, [value] * len(frame))
-                frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        ordered = (by_id[id] for id in dict.fromkeys(jobs) if id in by_id)
+        return concat_tables(
+            (_identity(job), self._table(job, table)) for job in ordered if table in job.tables
+        )
 
     def _table(self, job: Job, name: str) -> pd.DataFrame:
         return read_table(self.home / "results" / job.tables[name] / f"{name}.parquet")
