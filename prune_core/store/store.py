@@ -23,7 +23,6 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
-from ..plugins import target_label
 from .job import COLUMNS, JSON, Job, Status, from_row
 from .results import PRUNE, Results, stage_of
 from .schema import FILE, error_message, translated_errors, upgrade
@@ -262,7 +261,7 @@ class Store:
         by_id = {row["id"]: from_row(row) for row in found}
         ordered = (by_id[id] for id in dict.fromkeys(jobs) if id in by_id)
         return concat_tables(
-            (_identity(job), self._table(job, table)) for job in ordered if table in job.tables
+            (job.identity, self._table(job, table)) for job in ordered if table in job.tables
         )
 
     def _table(self, job: Job, name: str) -> pd.DataFrame:
@@ -482,20 +481,3 @@ def default_folders(id: int, experiment: Mapping[str, Any]) -> dict[str, str]:
     stages = [PRUNE] if experiment.get("method") else []
     stages += [measure["name"] for measure in experiment.get("measures") or ()]
     return {stage: f"job-{id}/{stage}" for stage in stages}
-
-
-def _identity(job: Job) -> dict[str, Any]:
-    """Return the columns that identify a job in each of its rows."""
-    method = job.experiment.get("method")
-    options = method["options"] if method else {}
-    requested = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
-    return {
-        "job": job.id,
-        "label": job.label,
-        "study": job.study,
-        "method": method["name"] if method else "dense",
-        "requested_sparsity": requested,
-        "sparsity": requested,
-        "pattern": options.get("pattern") or target_label(options),
-        "seed": job.experiment.get("seed", 0),
-    }
