@@ -21,12 +21,13 @@ from .data import in_memory
 from .data.examples import BINARY, Examples
 from .data.reading import ReadExamples
 from .errors import Cancelled, PruneError
+from .experiments.data_check import check_measures
 from .experiments.experiment import Experiment, order_measures, stages
-from .experiments.run import prune_copy
+from .experiments.run import StageRunner, prune_copy
 from .experiments.run import run as run_stages
 from .measures import MEASURES
 from .measures.adversarial_augmentation import check_augmentation
-from .measures.base import Pair
+from .measures.base import Measure, Pair
 from .methods import METHODS
 from .models.checkpoints import loading, verification
 from .models.checkpoints.tokenizers import prepare_tokenizer
@@ -34,6 +35,7 @@ from .models.devices import evaluation_mode, matrix_precision, seed_everything
 from .models.replay import sparsity_by_projection, task_type_of
 from .plugins import Report, Rows, build, no_report
 from .store.results import Results
+from .store.tables import concat_tables
 from .tasks import task_data
 from .tasks.task_data import Task
 
@@ -74,8 +76,7 @@ def prune(
     chosen = build(METHODS, method, options)
     if not len(texts):
         raise PruneError("There are no calibration texts; give at least one.")
-    model = _unwrap(model)
-    tokenizer = _checked(model, tokenizer)
+    model, tokenizer = _checked(model, tokenizer)
     text_labels: Sequence[Any] = labels or [None] * len(texts)
     rows = [
         (*([text] if isinstance(text, str) else text), label)
@@ -156,64 +157,19 @@ def compare(
     "bad_rows": "skip", "split": "test"}. `.notes` of the result lists what was left out or assumed.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
-    model, pruned = _unwrap(model), _unwrap(pruned)
-    _checked(pruned, tokenizer)
-    tokenizer, kind = _checked(model, tokenizer), task_type_of(model).name
-    for measure in chosen:
-        if kind not in measure.kinds:
-            raise PruneError(
-                f"{measure.title} cannot be measured on models of task type {kind}; "
-                f"leave {measure.name} out."
-            )
-    sample, notes, _ = _examples(data, model, reading)
-    names = BINARY if sample.binary else loading.label_names(model.config)
-    task = Task(
-        "data",
-        names,
-        sample,
-        evaluation=sample,
-        metric=task_types.metric_for(kind, len(names), metric, labelled=sample.labels is not None),
-    )
+    pruned, _ = _checked(pruned, tokenizer)
+    model, tokenizer = _checked(model, tokenizer)
+    check_measures(chosen, task_type_of(model).name)
+    task = _evaluation_task(_examples(data, model, reading), model, metric)
     models = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
-    memo: dict[Any, Any] = {}
-    frames_by_table: dict[str, list[pd.DataFrame]] = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        evaluation_mode(model, pruned),
-        matrix_precision(tf32=False),
-    ):
+    measured = []
+    with tempfile.TemporaryDirectory() as scratch, evaluation_mode(model, pruned):
+        runner = StageRunner(Pair(model, model, tokenizer, task, seed, batch_size, max_length))
         for compared, candidate in zip(models, (model, pruned), strict=True):
-            verification.check_outputs(
-                f"The model {compared.label!r}",
-                candidate,
-                tokenizer,
-                examples=sample,
-                max_length=max_length,
-            )
-            tables: Rows = {}
-            for measure in order_measures(chosen):
-                seed_everything(seed)
-                pair = Pair(
-                    model,
-                    candidate,
-                    tokenizer,
-                    task=task,
-                    seed=seed,
-                    batch_size=batch_size,
-                    max_length=max_length,
-                    memo=memo,
-                    folder=Path(folder) / str(compared.job),
-                    rows=tables,
-                )
-                pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
-                tables |= measure.measure(pair, report)
-            for table_name, rows in tables.items():
-                frames_by_table.setdefault(table_name, []).append(_with_job_columns(rows, compared))
-    merged = {
-        table_name: pd.concat(frames, ignore_index=True)
-        for table_name, frames in frames_by_table.items()
-    }
-    return Comparison(merged, models, tuple(notes))
+            folder = Path(tempfile.mkdtemp(dir=scratch))
+            runner.pair = replace(runner.pair, pruned=candidate, folder=folder, rows={})
+            measured.append(_measure(compared.label, runner, chosen, report))
+    return Comparison(_merge(models, measured), models, task.notes)
 
 
 def run(
@@ -239,13 +195,14 @@ def run(
         }
 
 
-def _checked(model: Any, tokenizer: Any) -> Any:
-    """Return a copy of the tokenizer prepared for the model's family.
+def _checked(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """Return the unwrapped model and a copy of the tokenizer prepared for the model's family.
 
     Raise PruneError if the model or the tokenizer is not supported.
     """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    model = _unwrap(model)
     kind = type(model).__name__
     if not isinstance(model, PreTrainedModel):
         advice = (
@@ -260,7 +217,7 @@ def _checked(model: Any, tokenizer: Any) -> Any:
             "Load both: model, tokenizer = pc.load(FOLDER)."
         )
     loading.check(model.config, f"A {kind}", kind)
-    return prepare_tokenizer(tokenizer, model.config)
+    return model, prepare_tokenizer(tokenizer, model.config)
 
 
 def _unwrap(model: Any) -> Any:
@@ -283,6 +240,31 @@ def _examples(data: Any, model: Any, options: Mapping[str, Any] | None = None) -
     )
 
 
+def _evaluation_task(data: ReadExamples, model: Any, metric: str) -> Task:
+    """Return the task of measuring models on these examples."""
+    sample, notes, _ = data
+    names = BINARY if sample.binary else loading.label_names(model.config)
+    metric = task_types.metric_for(
+        task_type_of(model).name, len(names), metric, labelled=sample.labels is not None
+    )
+    return Task("data", names, sample, evaluation=sample, metric=metric, notes=tuple(notes))
+
+
+def _measure(label: str, runner: StageRunner, measures: Sequence[Measure], report: Report) -> Rows:
+    """Check the outputs of a runner's pruned model, and return the tables of the measures."""
+    pair = runner.pair
+    verification.check_outputs(
+        f"The model {label!r}",
+        pair.pruned,
+        pair.tokenizer,
+        examples=pair.task.evaluation,
+        max_length=pair.max_length,
+    )
+    for measure in order_measures(measures):
+        runner.measure(measure, report)
+    return pair.rows
+
+
 def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> ComparedModel:
     """Describe a model for charts; its sparsity is the realized one, not the requested one."""
     if model is dense:
@@ -291,14 +273,16 @@ def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Compared
     return ComparedModel(job, label, label.lower(), sparsity=float(zeros))
 
 
-def _with_job_columns(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
-    """Prepend the columns that identify the model, unless the table has them."""
-    identity = {
-        "job": model.job,
-        "label": model.label,
-        "method": model.method,
-        "sparsity": model.sparsity,
-        "seed": model.seed,
+def _merge(models: Sequence[ComparedModel], measured: Sequence[Rows]) -> Rows:
+    """Concatenate the tables of several models by name."""
+    columns = ("job", "label", "method", "sparsity", "seed")
+    identities = [{name: getattr(model, name) for name in columns} for model in models]
+    names = dict.fromkeys(name for tables in measured for name in tables)
+    return {
+        name: concat_tables(
+            (identity, tables[name])
+            for identity, tables in zip(identities, measured, strict=True)
+            if name in tables
+        )
+        for name in names
     }
-    missing = {name: value for name, value in identity.items() if name not in rows}
-    return pd.concat([pd.DataFrame(missing, index=rows.index), rows], axis=1)

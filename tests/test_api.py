@@ -11,6 +11,7 @@ import tiny
 import torch
 
 import prune_core as pc
+from prune_core.measures import MEASURES
 from prune_core.paths import ROOT
 
 
@@ -84,6 +85,15 @@ def test_compare_supports_attacks(dense):
     options = {"attack": {"recipes": "DeepWordBug", "examples": 3, "query_budget": 20}}
     result = pc.compare(dense, pruned, tiny.tokenizer(), data, ["attack"], options=options)
     assert len(result.rows["attack_example"]) == 6 and len(result.figure("attack").data)
+
+
+def test_compare_restarts_with_half_the_batch_size_if_memory_runs_out(dense, monkeypatch):
+    monkeypatch.setitem(MEASURES, "hungry", fakes.Hungry)
+    data = list(zip(tiny.SENTENCES, [0, 1] * 6, strict=True))
+    result = pc.compare(
+        dense, dense, tiny.tokenizer(), data, ["hungry"], options={"hungry": {"fits": 5}}
+    )
+    assert result.rows["hungry"]["batch"].tolist() == [4, 4]
 
 
 def test_run_returns_tables_and_writes_nothing_without_a_folder(tmp_path, monkeypatch, home):

@@ -11,6 +11,7 @@ from prune_core import PruneError
 from prune_core.store import adversarial_pool, studies
 from prune_core.store.job import Status
 from prune_core.store.store import Store
+from prune_core.store.tables import concat_tables
 
 PLAIN = {
     "method": {
@@ -229,6 +230,17 @@ def test_rows_of_several_jobs_identify_their_job():
     assert cost["requested_sparsity"].tolist() == [0.0, 0.7]
     assert cost["sparsity"].tolist() == [0.2, 0.1], "a realized sparsity is not replaced"
     assert store.rows("accuracy", []).empty and store.rows("unknown", [akr]).empty
+
+
+def test_tables_of_several_models_keep_their_own_columns_and_types():
+    tables = [
+        ({"job": 1, "sparsity": 0.5}, pd.DataFrame({"sparsity": [0.4, 0.6]})),
+        ({"job": 2, "sparsity": 0.5}, pd.DataFrame({"n": pd.Series([], dtype=int)})),
+    ]
+    merged = concat_tables(tables)
+    assert merged["job"].tolist() == [1, 1] and merged["sparsity"].tolist() == [0.4, 0.6]
+    assert merged["job"].dtype == int, "an empty table does not change the type"
+    assert concat_tables([]).empty
 
 
 def test_a_stage_is_stored_completely_or_not_at_all():

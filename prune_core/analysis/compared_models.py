@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import target_label
 from ..store.job import Job
 from .ablation import form_labels
 
@@ -101,18 +100,12 @@ def ordered(models: Iterable[ComparedModel]) -> list[ComparedModel]:
 
 def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
     """Convert a job to a model."""
-    method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
-    if not method:
-        return ComparedModel(job.id, label, seed=seed, start=start)
-    options = method["options"]
+    method, identity = job.experiment.get("method"), job.identity
     return ComparedModel(
         job.id,
         label,
-        method["name"],
-        sparsity=float(options.get("sparsity", 0.0)),
-        pattern=options.get("pattern") or target_label(options),
-        seed=seed,
-        structured=method["removes"] == "units",
+        **{name: identity[name] for name in ("method", "sparsity", "pattern", "seed")},
+        structured=(method or {}).get("removes") == "units",
         form=form,
         start=start,
     )

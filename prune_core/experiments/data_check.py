@@ -6,7 +6,7 @@ data were interpreted, or the error message. Reads no weights.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,9 @@ from ..data import tokens
 from ..data.dropped_rows import RowQuestion
 from ..errors import PruneError
 from ..measures.adversarial_augmentation import check_augmentation
+from ..measures.base import Measure
 from ..models.checkpoints import loading
+from ..plugins import Method
 from ..tasks import TASK_TYPES, encoding, regression, task_data
 from ..tasks.task_data import Task
 from . import memory
@@ -139,11 +141,11 @@ class DataReader:
         ]
 
 
-def check_measures(experiment: Experiment, kind: str) -> None:
+def check_measures(measures: Iterable[Measure], kind: str, method: Method | None = None) -> None:
     """Raise PruneError if a measure or the augmentation does not support the task type."""
-    if experiment.method is not None:
-        check_augmentation(experiment.method, kind)
-    for measure in experiment.measures:
+    if method is not None:
+        check_augmentation(method, kind)
+    for measure in measures:
         if kind not in measure.kinds:
             raise PruneError(
                 f"{measure.title} cannot be measured on a model that predicts "
@@ -170,7 +172,7 @@ def check_requirements(
     Return the estimated bytes of memory; raise PruneError if something does not fit. `elsewhere`:
     the run is for another machine, whose device and memory are unknown here.
     """
-    check_measures(experiment, inspected["kind"])
+    check_measures(experiment.measures, inspected["kind"], experiment.method)
     if (
         experiment.method is not None
         and experiment.method.labelled

@@ -1,13 +1,14 @@
 """Run an experiment stage by stage: pruning, then each measure, every stage with its own seed.
 
-The only loop over stages: of jobs, shards, Ray tasks and `api.run`. Independent of jobs and SQL.
+`run` is the only loop over stages: of jobs, shards, Ray tasks and `api.run`. `StageRunner` runs one
+stage on loaded models, also for `api.compare`. Independent of jobs and SQL.
 """
 
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import nn
 from ..data.examples import Examples
 from ..errors import PruneError
 from ..measures.adversarial_augmentation import AdversarialAugmentation
-from ..measures.base import Pair
+from ..measures.base import Measure, Pair
 from ..methods import METHODS
 from ..models import devices, replay
 from ..models.checkpoints import difference, folders, loading, verification
@@ -36,8 +37,6 @@ from .content_hashes import hash_checkpoint, hash_data
 from .data_check import DataReader, check_measures
 from .dense_cache import DenseCache
 from .experiment import Experiment, estimate_seconds, stages
-
-THREADS = torch.get_num_threads()
 
 
 class Stage(NamedTuple):
@@ -71,13 +70,7 @@ def run(
     total = sum(seconds.values())
     start = 1 - sum(seconds[name] for name in pending) / total
     report(start, f"loading {experiment.checkpoint}")
-    runner = _Runner(
-        experiment,
-        results,
-        work,
-        batch_size=batch_size or experiment.batch_size,
-        shared=shared,
-    )
+    runner = _ExperimentRunner(experiment, results, work, batch_size, shared)
     for name in pending:
         if name == until:
             return
@@ -116,14 +109,8 @@ def run_attack_chunk(
 
     The outcomes are saved in the folder `work` for the attack stage.
     """
-    _Runner(
-        experiment,
-        results,
-        work,
-        batch_size=batch_size or experiment.batch_size,
-        shared=shared,
-        chunk=chunk,
-    ).stage("attack", report)
+    runner = _ExperimentRunner(experiment, results, work, batch_size, shared, chunk)
+    runner.stage("attack", report)
 
 
 def preload() -> None:
@@ -180,8 +167,51 @@ def prune_copy(
     )
 
 
-class _Runner:
-    """The dense model, the pruned model (once there is one) and the task of a run."""
+class StageRunner:
+    """Runs stages on loaded models and adds their tables to the rows of the pair."""
+
+    def __init__(self, pair: Pair, tf32: bool = False):
+        self.pair, self.tf32 = pair, tf32
+
+    def measure(self, measure: Measure, report: Report) -> tuple[Rows, float]:
+        """Run a measure; return its tables and seconds."""
+        return self.run(measure.name, lambda: measure.measure(self.pair, report), report)
+
+    def run(self, name: str, compute: Callable[[], Rows], report: Report) -> tuple[Rows, float]:
+        """Run one stage; if the device runs out of memory, restart it with half the batch size."""
+        device, threads = device_of(self.pair.dense), torch.get_num_threads()
+        while True:
+            # seeded here, after all loading, and not once per run: a resumed run equals an
+            # uninterrupted one
+            seed_everything(self.pair.seed)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            started = time.perf_counter()
+            try:
+                with matrix_precision(self.tf32):
+                    rows = compute()
+                self.pair.rows.update(rows)
+                return rows, time.perf_counter() - started
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if self.pair.batch_size == 1:
+                    raise PruneError(
+                        f"{name}: the memory of {device} is too small even for one example at a "
+                        "time; lower the max length or the sample sizes, or use --device cpu."
+                    ) from None
+            finally:
+                # UMAP's numba changes the number, on which the rounding of sums depends
+                torch.set_num_threads(threads)
+            # outside the handler, where the failed stage's tensors have been freed
+            self.pair = replace(self.pair, batch_size=self.pair.batch_size // 2)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            report(0.0, f"out of memory: restarted with batch size {self.pair.batch_size}")
+
+
+class _ExperimentRunner(StageRunner):
+    """Loads the dense model and the data of an experiment, and runs its stages."""
 
     def __init__(
         self,
@@ -192,12 +222,8 @@ class _Runner:
         shared: Path | None,
         chunk: tuple[int, int] = (0, 1),
     ):
-        self.experiment, self.results, self.work = experiment, results, work
-        self.rows: Rows = {}  # tables of finished stages
-        if experiment.method and results.is_done(PRUNE):
-            self.rows |= results.read(PRUNE)
+        self.experiment, self.results = experiment, results
         self.device = devices.pick_device(experiment.device)
-        self.batch_size, self.chunk = batch_size, chunk
         self.peak_memory, self.weights = 0, ""
         source = experiment.source
         content = [
@@ -205,9 +231,9 @@ class _Runner:
             hash_data(source.task),
             hash_data(source.calibration),
         ]
-        self._load_dense(json.dumps(content[0]))
-        kind = replay.task_type_of(self.dense).name
-        check_measures(experiment, kind)
+        dense, tokenizer = self._load_dense(json.dumps(content[0]))
+        kind = replay.task_type_of(dense).name
+        check_measures(experiment.measures, kind, experiment.method)
         context = json.dumps(
             [
                 experiment.checkpoint,
@@ -218,94 +244,91 @@ class _Runner:
                 experiment.tf32,
             ]
         )
-        labels = loading.label_names(self.dense.config)
-        data = DataReader(experiment, labels, kind, tokenizer=self.tokenizer)
-        self.task, self.memo = _shared(context, data)
-        self._verify_once()
-        self.shared = (
-            DenseCache(shared, context + json.dumps(data.key), self.device).get if shared else None
+        labels = loading.label_names(dense.config)
+        data = DataReader(experiment, labels, kind, tokenizer=tokenizer)
+        task, memo = _shared(context, data)
+        cache = DenseCache(shared, context + json.dumps(data.key), self.device) if shared else None
+        pair = Pair(
+            dense,
+            dense,  # replaced by the pruned model once there is one
+            tokenizer,
+            task=task,
+            seed=experiment.seed,
+            batch_size=batch_size or experiment.batch_size,
+            max_length=experiment.max_length,
+            memo=memo,
+            folder=work,
+            rows=results.read(PRUNE) if experiment.method and results.is_done(PRUNE) else {},
+            shared=cache.get if cache else None,
+            chunk=chunk,
         )
-        self.pruned: nn.Module | None = self.dense if experiment.method is None else None
+        super().__init__(pair, experiment.tf32)
+        self._verify_once()
 
-    def _load_dense(self, content: str) -> None:
+    def _load_dense(self, content: str) -> tuple[nn.Module, Any]:
         checkpoint = self.experiment.checkpoint
         try:
-            self.dense, self.tokenizer = _dense(checkpoint, content, str(self.device))
+            dense, tokenizer = _dense(checkpoint, content, str(self.device))
         except torch.OutOfMemoryError:
             raise PruneError(
                 f"{checkpoint} does not fit into the memory of {self.device}; use --device cpu."
             ) from None
         if self.experiment.method:
-            refuse_compact(self.dense, checkpoint)
+            refuse_compact(dense, checkpoint)
+        return dense, tokenizer
 
     def _verify_once(self) -> None:
         """Compare the dense model with plain transformers, unless an earlier run here did."""
-        if "verified" in self.memo:
+        pair = self.pair
+        if "verified" in pair.memo:
             return
         verification.check(
             self.experiment.checkpoint,
-            self.dense,
-            self.tokenizer,
-            examples=self.task.evaluation,
-            max_length=self.experiment.max_length,
+            pair.dense,
+            pair.tokenizer,
+            examples=pair.task.evaluation,
+            max_length=pair.max_length,
         )
-        self.memo["verified"] = True
+        pair.memo["verified"] = True
 
     def stage(self, name: str, report: Report) -> Stage:
-        """Run one stage; if the device runs out of memory, restart it with half the batch size."""
-        if name != PRUNE and self.pruned is None:  # an earlier run has pruned it
-            self.pruned = loading.load(str(self.results.checkpoint))[0].to(self.device)
-        while True:
-            # seeded here, after all loading, and not once per run: a resumed run equals an
-            # uninterrupted one
-            seed_everything(self.experiment.seed)
-            # UMAP's numba changes the number of threads, on which the rounding of sums depends
-            torch.set_num_threads(THREADS)
-            if self.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(self.device)
-            started = time.perf_counter()
-            try:
-                with matrix_precision(self.experiment.tf32):
-                    rows = self._prune(report) if name == PRUNE else self._measure(name, report)
-                break
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if self.batch_size == 1:
-                    raise PruneError(
-                        f"{name}: the memory of {self.device} is too small even for one example at "
-                        "a time; lower the max length or the sample sizes, or use --device cpu."
-                    ) from None
-            # outside the handler, where the failed stage's tensors have been freed
-            self.batch_size //= 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            report(0.0, f"out of memory: restarted with batch size {self.batch_size}")
-        self.rows |= rows
-        return Stage(name, rows, time.perf_counter() - started, facts=self._facts())
+        """Run one stage of the experiment."""
+        if name == PRUNE:
+            rows, seconds = self.run(name, lambda: self._prune(report), report)
+            return Stage(name, rows, seconds, self._facts())
+        if self.experiment.method and self.pair.is_dense:  # an earlier run has pruned it
+            pruned = loading.load(str(self.results.checkpoint))[0].to(self.device)
+            self.pair = replace(self.pair, pruned=pruned)
+        measure = next(each for each in self.experiment.measures if each.name == name)
+        if measure.reads and measure.reads not in self.pair.rows:
+            self.pair.rows.update(self.results.read(measure.reads))
+        rows, seconds = self.measure(measure, report)
+        return Stage(name, rows, seconds, self._facts())
 
     def _prune(self, report: Report) -> Rows:
         method = self.experiment.method
         assert method is not None, "only a run with a method has a prune stage"
-        self.pruned, rows = prune_copy(
+        pair = self.pair
+        pruned, rows = prune_copy(
             self._at_task_length(method),
-            self.dense,
-            self.tokenizer,
-            sample=self.task.calibration,
-            seed=self.experiment.seed,
-            batch_size=self.batch_size,
-            max_length=self.experiment.max_length,
+            pair.dense,
+            pair.tokenizer,
+            sample=pair.task.calibration,
+            seed=pair.seed,
+            batch_size=pair.batch_size,
+            max_length=pair.max_length,
             report=report,
         )
+        self.pair = replace(pair, pruned=pruned)
         folder = self.results.checkpoint
         partial_folder = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         shutil.rmtree(partial_folder, ignore_errors=True)  # of an interrupted run
         if self.experiment.keep == "full":
-            loading.save(self.pruned, self.tokenizer, partial_folder)
-            self.weights = difference.weights_hash(self.pruned)
+            loading.save(pruned, pair.tokenizer, partial_folder)
+            self.weights = difference.weights_hash(pruned)
         else:
             self.weights = difference.save(
-                self.pruned, self.dense, self.experiment.checkpoint, folder=partial_folder
+                pruned, pair.dense, self.experiment.checkpoint, folder=partial_folder
             )
         if self.results.is_done(PRUNE):
             self._refuse_other_weights(partial_folder)
@@ -330,61 +353,39 @@ class _Runner:
         """Set the text length of a FLOPs budget to the mean length of the evaluation examples."""
         if not isinstance(method, UnitMethod) or method.length:
             return method
-        if "length" not in self.memo:
-            rows = encode(self.tokenizer, self.task.evaluation, self.experiment.max_length).inputs[
-                "input_ids"
-            ]
-            self.memo["length"] = sum(map(len, rows)) / len(rows)
-        return replace(method, length=self.memo["length"])
-
-    def _measure(self, name: str, report: Report) -> Rows:
-        assert self.pruned is not None, "pruned or loaded before"
-        experiment = self.experiment
-        measure = next(each for each in experiment.measures if each.name == name)
-        if measure.reads and measure.reads not in self.rows:
-            self.rows |= self.results.read(measure.reads)
-        pair = Pair(
-            self.dense,
-            self.pruned,
-            self.tokenizer,
-            task=self.task,
-            seed=experiment.seed,
-            batch_size=self.batch_size,
-            max_length=experiment.max_length,
-            memo=self.memo,
-            folder=self.work,
-            rows=self.rows,
-            shared=self.shared,
-            chunk=self.chunk,
-        )
-        return measure.measure(pair, report)
+        pair = self.pair
+        if "length" not in pair.memo:
+            rows = encode(pair.tokenizer, pair.task.evaluation, pair.max_length).inputs["input_ids"]
+            pair.memo["length"] = sum(map(len, rows)) / len(rows)
+        return replace(method, length=pair.memo["length"])
 
     def _facts(self) -> dict[str, Any]:
         """Return what the store records about the run besides its rows."""
+        dense, task = self.pair.dense, self.pair.task
         # how close the run came to its target (speedup, latency or size)
-        target_notes = self.rows.get("budget", {}).get("note", [])
+        target_notes = self.pair.rows.get("budget", {}).get("note", [])
         facts: dict[str, Any] = {
             "device": str(self.device),
             "device_title": devices.device_title(self.device),
-            "dtype": str(next(self.dense.parameters()).dtype).removeprefix("torch."),
-            "batch_size": self.batch_size,
-            "kind": self.task.kind,
-            "pairs": self.task.evaluation.pairs is not None,
-            "metric": self.task.metric,
-            "label_names": list(self.task.label_names),
-            "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *target_notes],
-            "labels": self.task.label_map,
-            "calibration_n": len(self.task.calibration),
-            "evaluation_n": len(self.task.evaluation),
+            "dtype": str(next(dense.parameters()).dtype).removeprefix("torch."),
+            "batch_size": self.pair.batch_size,
+            "kind": task.kind,
+            "pairs": task.evaluation.pairs is not None,
+            "metric": task.metric,
+            "label_names": list(task.label_names),
+            "notes": [*getattr(dense, "notes", []), *task.notes, *target_notes],
+            "labels": task.label_map,
+            "calibration_n": len(task.calibration),
+            "evaluation_n": len(task.evaluation),
         }
-        if self.task.evaluation.binary:
-            facts["threshold"] = regression.threshold(self.dense.config)  # of the output
-            facts["notes"].append(regression.binary_note(self.dense.config))
+        if task.evaluation.binary:
+            facts["threshold"] = regression.threshold(dense.config)  # of the output
+            facts["notes"].append(regression.binary_note(dense.config))
         if self.weights:
             facts["weights"] = self.weights  # hash that identifies re-pruned weights as the same
         if self.device.type == "cuda":
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(self.device))
-            facts |= {"peak_memory": self.peak_memory, "tf32": self.experiment.tf32}  # bytes
+            facts |= {"peak_memory": self.peak_memory, "tf32": self.tf32}  # bytes
         return facts
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..aliases import current_experiment
+from ..plugins import target_label
 
 
 class Status:
@@ -47,6 +48,23 @@ class Job:
     deferred: bool  # its quick stages are done and it is queued for its slow ones
     stages: dict[str, str] = field(default_factory=dict)  # folder of each, below results/
     tables: dict[str, str] = field(default_factory=dict)  # folder of each table so far
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The columns that identify the job in each of its rows."""
+        method = self.experiment.get("method")
+        options = method["options"] if method else {}
+        requested = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
+        return {
+            "job": self.id,
+            "label": self.label,
+            "study": self.study,
+            "method": method["name"] if method else "dense",
+            "requested_sparsity": requested,
+            "sparsity": requested,
+            "pattern": options.get("pattern") or target_label(options),
+            "seed": self.experiment.get("seed", 0),
+        }
 
 
 COLUMNS = [spec.name for spec in fields(Job)]

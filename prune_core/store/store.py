@@ -23,11 +23,10 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
-from ..plugins import target_label
 from .job import COLUMNS, JSON, Job, Status, from_row
 from .results import PRUNE, Results, stage_of
 from .schema import FILE, error_message, translated_errors, upgrade
-from .tables import read_table, to_plain_rows
+from .tables import concat_tables, read_table, to_plain_rows
 
 JOB_FILE = "job.json"
 DESCRIPTION = ("study", "label", "key", "experiment", "device", "created", "stages")  # in JOB_FILE
@@ -260,16 +259,10 @@ class Store:
         with self.read() as db:
             found = db.execute(f"SELECT * FROM job WHERE id IN ({marks})", tuple(jobs)).fetchall()
         by_id = {row["id"]: from_row(row) for row in found}
-        frames = []
-        for id in dict.fromkeys(jobs):
-            if id in by_id and table in by_id[id].tables:
-                frame, identity = self._table(by_id[id], table), _identity(by_id[id])
-                for position, (name, value) in enumerate(
-                    (n, v) for n, v in identity.items() if n not in frame
-                ):
-                    frame.insert(position, name, [value] * len(frame))
-                frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        ordered = (by_id[id] for id in dict.fromkeys(jobs) if id in by_id)
+        return concat_tables(
+            (job.identity, self._table(job, table)) for job in ordered if table in job.tables
+        )
 
     def _table(self, job: Job, name: str) -> pd.DataFrame:
         return read_table(self.home / "results" / job.tables[name] / f"{name}.parquet")
@@ -488,20 +481,3 @@ def default_folders(id: int, experiment: Mapping[str, Any]) -> dict[str, str]:
     stages = [PRUNE] if experiment.get("method") else []
     stages += [measure["name"] for measure in experiment.get("measures") or ()]
     return {stage: f"job-{id}/{stage}" for stage in stages}
-
-
-def _identity(job: Job) -> dict[str, Any]:
-    """Return the columns that identify a job in each of its rows."""
-    method = job.experiment.get("method")
-    options = method["options"] if method else {}
-    requested = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
-    return {
-        "job": job.id,
-        "label": job.label,
-        "study": job.study,
-        "method": method["name"] if method else "dense",
-        "requested_sparsity": requested,
-        "sparsity": requested,
-        "pattern": options.get("pattern") or target_label(options),
-        "seed": job.experiment.get("seed", 0),
-    }

@@ -7,6 +7,7 @@ row and a list in another) are JSON texts, marked in the metadata of the column.
 import io
 import json
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def read_table(file: Path) -> pd.DataFrame:
         ) from None
     columns = {field.name: _decode(field, table[field.name]) for field in table.schema}
     return pd.DataFrame(columns, index=range(table.num_rows))
+
+
+def concat_tables(tables: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+    """Concatenate one table of several models; `tables` are pairs (identity, rows).
+
+    The columns that identify the model (job, label, method, ...) come first. A column that the
+    table has itself is not replaced: `sparsity` is the realized one in some tables. Empty if there
+    are no tables.
+    """
+    frames = []
+    for identity, rows in tables:
+        missing = {name: value for name, value in identity.items() if name not in rows}
+        frames.append(pd.concat([pd.DataFrame(missing, index=rows.index), rows], axis=1))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _encode(column: pd.Series) -> tuple[pa.Array, dict[bytes, bytes] | None]:
