@@ -245,7 +245,11 @@ def _evaluation_task(data: ReadExamples, model: Any, metric: str) -> Task:
     sample, notes, _ = data
     names = BINARY if sample.binary else loading.label_names(model.config)
     metric = task_types.metric_for(
-        task_type_of(model).name, len(names), metric, labelled=sample.labels is not None
+        task_type_of(model).name,
+        len(names),
+        metric,
+        labelled=sample.labels is not None,
+        has_queries=bool(sample.queries),
     )
     return Task("data", names, sample, evaluation=sample, metric=metric, notes=tuple(notes))
 

@@ -132,6 +132,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def queries(self) -> list[str]:
+        """The query of each example if its pairs are candidates of queries, else [].
+
+        They are if first texts occur twice or more on average.
+        """
+        is_ranking = self.pairs is not None and 2 * len(set(self.texts)) <= len(self.texts)
+        return self.texts if is_ranking else []
+
     def full_text(self, index: int) -> str:
         """The example's full text; the two texts of a pair are joined."""
         return f"{self.texts[index]} {self.pairs[index]}" if self.pairs else self.texts[index]

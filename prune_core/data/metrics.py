@@ -31,6 +31,8 @@ class Metric:
     counts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = None
     of_counts: Callable[[np.ndarray], float] | None = None
     ranks: bool = False  # computed on outputs or probabilities, not on thresholded predictions
+    # computed for each query, from the examples with that first text; see `tasks.units`
+    by_query: bool = False
     against_dense: bool = False  # for data without labels: the dense model's predictions are labels
     gloss: str = ""  # explanation in one sentence
 

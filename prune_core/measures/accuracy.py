@@ -11,7 +11,7 @@ from torch import nn
 from ..models.inference.predict import Predictions, predict
 from ..plugins import Report, Rows, option, subrange
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
-from ..tasks import METRICS, TASK_TYPES, metrics_of, values_for
+from ..tasks import METRICS, TASK_TYPES, metrics_of, units, values_for
 from .base import Measure, Pair
 
 
@@ -58,6 +58,7 @@ class Accuracy(Measure):
             resamples=self.resamples,
             seed=pair.seed,
             probabilities=(dense.probabilities, pruned.probabilities),
+            queries=examples.queries,
         )
         row["divergence"] = task_type.label_divergence(dense.probabilities, pruned.probabilities)
         stored_labels: list[Any] = [None] * len(examples)
@@ -92,20 +93,28 @@ def summary(
     seed: int = 0,
     *,
     probabilities: Sequence[Sequence[Sequence[float]]] = ((), ()),
+    queries: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the row of the accuracy table, from labels and the predictions of both models.
 
     `score` is the metric `metric`; every other metric of the task type has a column with its name.
-    `probabilities` are those of the dense and of the pruned model, (examples, labels).
+    `probabilities` are those of the dense and of the pruned model, (examples, labels); `queries`
+    are the queries whose candidates the examples are, if they are. `n` counts what the metric
+    averages over: queries or examples.
     """
     task_type, n = TASK_TYPES[METRICS[metric].kind], len(labels)
-    row: dict[str, Any] = {"metric": metric, "n": n}
+    row: dict[str, Any] = {
+        "metric": metric,
+        "n": len(set(queries)) if METRICS[metric].by_query else n,
+    }
     sides = list(zip((dense, pruned), probabilities, strict=True))
     if METRICS[metric].against_dense:
         labels = task_type.as_labels(labels)
-    for name in metrics_of(task_type.name, classes, not METRICS[metric].against_dense):
+    labelled = not METRICS[metric].against_dense
+    for name in metrics_of(task_type.name, classes, labelled, bool(queries)):
         row[f"dense_{name}"], row[name] = (
-            METRICS[name].compute(labels, values_for(name, *side)) for side in sides
+            METRICS[name].compute(*units(name, labels, values_for(name, *side), queries))
+            for side in sides
         )
     row |= {
         "dense_score": row[f"dense_{metric}"],
@@ -125,8 +134,12 @@ def summary(
     if metric in FRACTIONS:
         intervals = _of_fractions(before, after)
     else:
-        values = [values_for(metric, *side) for side in sides]
-        intervals = _bootstrap(metric, labels, *values, resamples=resamples, seed=seed)
+        before, after = (
+            units(metric, labels, values_for(metric, *side), queries) for side in sides
+        )
+        intervals = _bootstrap(
+            metric, before[0], before[1], after[1], resamples=resamples, seed=seed
+        )
     return row | dict(zip(_INTERVALS, intervals, strict=True))
 
 

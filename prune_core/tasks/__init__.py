@@ -44,7 +44,9 @@ def of_table(table: pd.DataFrame) -> TaskType:
     return next((each for each in described if each.is_described_by(table)), TASK_TYPES[DEFAULT])
 
 
-def metrics_of(kind: str, classes: int, labelled: bool = True) -> list[str]:
+def metrics_of(
+    kind: str, classes: int, labelled: bool = True, has_queries: bool = False
+) -> list[str]:
     """Return the names of the metrics for a task type, the default first.
 
     Without labels: the metrics of agreement with the dense model.
@@ -52,7 +54,9 @@ def metrics_of(kind: str, classes: int, labelled: bool = True) -> list[str]:
     return [
         name
         for name, metric in TASK_TYPES[kind].metrics.items()
-        if (classes == 2 or not metric.binary) and metric.against_dense is not labelled
+        if (classes == 2 or not metric.binary)
+        and (has_queries or not metric.by_query)
+        and metric.against_dense is not labelled
     ]
 
 
@@ -69,6 +73,22 @@ def values_for(
     return list(predictions)
 
 
+def units(
+    metric: str, labels: Sequence[Any], values: Sequence[Any], queries: Sequence[str]
+) -> tuple[list[Any], list[Any]]:
+    """Return labels and values of the units that a metric averages over.
+
+    These are the examples, or for a metric by query lists with the examples of each query.
+    """
+    if not METRICS[metric].by_query:
+        return list(labels), list(values)
+    groups: dict[str, tuple[list[Any], list[Any]]] = {query: ([], []) for query in queries}
+    for query, label, value in zip(queries, labels, values, strict=True):
+        groups[query][0].append(label)
+        groups[query][1].append(value)
+    return [group[0] for group in groups.values()], [group[1] for group in groups.values()]
+
+
 def prediction_type(kind: str, metric: str) -> TaskType:
     """Return the task type of stored predictions.
 
@@ -79,13 +99,19 @@ def prediction_type(kind: str, metric: str) -> TaskType:
     return TASK_TYPES[DEFAULT] if is_binary else task_type
 
 
-def metric_for(kind: str, classes: int, requested: str = "", labelled: bool = True) -> str:
+def metric_for(
+    kind: str,
+    classes: int,
+    requested: str = "",
+    labelled: bool = True,
+    has_queries: bool = False,
+) -> str:
     """Return the requested metric, or the task type's default.
 
     Without labels, always the agreement with the dense model. PruneError if the requested metric
     does not exist for the task type.
     """
-    known = metrics_of(kind, classes, labelled)
+    known = metrics_of(kind, classes, labelled, has_queries)
     if not labelled:
         return known[0]
     if f"binary_{requested}" in known:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.examples import Examples
 from ..data.metrics import THRESHOLD, Metric, correlation, score, thresholded
+from ..data.ranking import average_precision, mean_over_queries, ndcg, reciprocal_rank
 from .base import Predictions, TaskType
 
 if TYPE_CHECKING:
@@ -16,6 +17,27 @@ if TYPE_CHECKING:
 
     from ..data.reading import ParsedLabels, TextRows
     from ..data.tokens import Features
+
+
+# metrics of candidates that are ranked for each query, as rerankers do
+RANKING = {
+    "ndcg_at_10": (
+        "nDCG@10",
+        ndcg,
+        "Discounted relevance of the first 10 candidates of each query, divided by that of the best"
+        " order; mean over queries.",
+    ),
+    "mrr_at_10": (
+        "MRR@10",
+        reciprocal_rank,
+        "1 / rank of the first relevant candidate among 10; mean over queries.",
+    ),
+    "map": (
+        "Mean average precision",
+        average_precision,
+        "Mean precision at the ranks of the relevant candidates; mean over queries.",
+    ),
+}
 
 
 class Regression(TaskType):
@@ -74,6 +96,18 @@ class Regression(TaskType):
             ranks=True,
             gloss="Linear correlation of predicted and true scores.",
         ),
+        **{
+            name: Metric(
+                title,
+                "regression",
+                mean_over_queries(single),
+                single=single,
+                ranks=True,
+                by_query=True,
+                gloss=gloss,
+            )
+            for name, (title, single, gloss) in RANKING.items()
+        },
         "same_score": Metric(
             "Correlation with dense",
             "regression",

@@ -88,6 +88,7 @@ def load(
         len(names),
         source.metric or (known.metric if known else ""),
         labelled=evaluation.labels is not None,
+        has_queries=bool(evaluation.queries),
     )
     return Task(
         source.task,
