@@ -14,7 +14,7 @@ from torch import nn
 from prune_core.methods.akr import AKR
 from prune_core.methods.kprune import LAMBDA_FACTORS, STRIDE, KPrune
 from prune_core.methods.kwon import Kwon
-from prune_core.models import families, replay
+from prune_core.models import replay
 from prune_core.plugins import Batch, Method
 from prune_core.pruning.allocation import FACTORS, ROWS
 from prune_core.pruning.allocation import STEPS as CURVE_STEPS
@@ -33,6 +33,8 @@ class Sizes(NamedTuple):
     squares: int  # Σ tokens² over sequences, for attention
     width: int
     linears: list[tuple[int, int]]  # (outputs, inputs) of every matrix, layer by layer
+    onto_residual: list[tuple[int, int]]  # of those whose output is added to the residual stream
+    inputs: list[int]  # width of every distinct input; query, key and value share one
     blocks: int
     sequences: int
 
@@ -42,26 +44,23 @@ class Sizes(NamedTuple):
         lengths = [
             length for batch in batches for length in batch["attention_mask"].sum(1).tolist()
         ]
-        shapes = [
-            (linear.out_features, linear.in_features) for _, _, linear in replay.linears(model)
+        stack = replay.blocks(model)
+        groups = [
+            [tuple(block.linears[projection].weight.shape) for projection in group]
+            for block in stack
+            for group in block.groups
         ]
+        shapes = [shape for group in groups for shape in group]
         return cls(
             sum(lengths),
             sum(n * n for n in lengths),
             shapes[0][1],
             shapes,
-            len(replay.blocks(model)),
+            [group[0] for group in groups[1::2]],
+            [group[0][1] for group in groups],
+            len(stack),
             len(lengths),
         )
-
-    @property
-    def inputs(self) -> list[int]:
-        """Width of every distinct input; query, key and value share one."""
-        return [
-            columns
-            for place, (_, columns) in enumerate(self.linears)
-            if place % len(families.PROJECTIONS) not in (1, 2)
-        ]
 
     @property
     def forward(self) -> float:
@@ -106,11 +105,6 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
         2.0 * r * c * c + (2.0 * r * r * c if fisher and r <= c else 0.0) for r, c in sizes.linears
     )  # products of all weights with H and G
     later = sizes.inputs[1:]  # the first group has no inherited error
-    onto_residual = [
-        shape
-        for place, shape in enumerate(sizes.linears)
-        if place % len(families.PROJECTIONS) in (3, 5)
-    ]
     counts = {
         "forward of both paths": 2 * sizes.forward,
         "gram": _gram(sizes),
@@ -122,7 +116,7 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
     }
     if "carry" in method.needs:
         counts["carry"] = sum(
-            2.0 * sizes.tokens * r * c + 2.0 * r * c * c for r, c in onto_residual
+            2.0 * sizes.tokens * r * c + 2.0 * r * c * c for r, c in sizes.onto_residual
         )
     if method.solver == "admm":
         of_outputs = sum(r**3 for r, c in sizes.linears if r <= c) if fisher else 0.0
@@ -153,8 +147,7 @@ def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
     """Count two passes for mask gradients: forward, and backward without weight gradients."""
     kept = 1 - method.sparsity
     tune = sum(
-        2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r)
-        for r, c in sizes.linears[3::6] + sizes.linears[5::6]
+        2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r) for r, c in sizes.onto_residual
     )
     if isinstance(method, Kwon):
         return {

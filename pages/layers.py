@@ -23,7 +23,7 @@ if rows.empty:
 
 ui.page_header("Layers", takeaways.layers(rows, view.models))
 ui.stop_without(view.pruned, view.is_active)
-pruned = with_rows(view.pruned, rows)
+pruned, titles = with_rows(view.pruned, rows), plots.projection_titles(rows)
 units = view.first_seed("unit")
 structured_models = with_rows(view.pruned, units)
 MATRIX_VALUES = {
@@ -36,9 +36,7 @@ MATRIX_VALUES = {
 
 def by_depth() -> None:
     """Draw the total error of every model by layer."""
-    projection: str = ui.segments(
-        "layer-output", plots.PROJECTION_TITLES, "block", label="Output of"
-    )
+    projection: str = ui.segments("layer-output", titles, "block", label="Output of")
     ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
@@ -101,7 +99,7 @@ def all_values() -> None:
     shown = errors.assign(
         run=errors["job"].map(view.labels),
         block=errors["block"] + 1,
-        projection=errors["projection"].map(plots.PROJECTION_TITLES),
+        projection=errors["projection"].map(titles),
     )
     formats = {
         **dict.fromkeys(("own", "inherited", "total"), formatting.error),

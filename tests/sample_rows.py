@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 
-PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+from prune_core.models.families import FAMILIES
+
+PROJECTIONS = [projection for group in FAMILIES["bert"].groups for projection in group]
 BLOCKS = 6
 RUNS = (
     ("dense", 0.0),

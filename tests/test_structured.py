@@ -64,8 +64,9 @@ def model_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
 # ----------------------------------------------------------------------------------------------
 
 
-def test_flops_match_a_counted_forward_pass() -> None:
-    model = tiny.model()
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_flops_match_a_counted_forward_pass(family: str) -> None:
+    model = tiny.model(family)
     x, padding = torch.randn(17, 32), replay.Padding.of(torch.ones(1, 17, dtype=torch.bool))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         for block in replay.blocks(model):

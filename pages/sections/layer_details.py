@@ -33,7 +33,7 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[ComparedModel]) -> Non
     with left:
         ui.chart(
             "Own or inherited?",
-            f"{model.label}, mean over the six matrices of a layer, stacked; the dashed line is "
+            f"{model.label}, mean over the matrices of a layer, stacked; the dashed line is "
             "the total error.",
             plots.local_and_inherited_error(rows, model, view.dark),
             key="own-and-inherited",

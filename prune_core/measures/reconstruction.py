@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..models.devices import device_of
-from ..models.families import GROUPS
 from ..models.replay import Block, block_passes, sparsity_by_projection
 from ..plugins import Report, Rows, option
 from ..pruning.streams import Stream, stream
@@ -68,7 +67,7 @@ class Reconstruction(Measure):
 
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
-    """Return the rows of the six weight matrices and of the block; `before` is dense.
+    """Return the rows of the weight matrices and of the block; `before` is dense.
 
     Advances both streams to the next block, or to the next pass of a shared one.
     """
@@ -79,7 +78,7 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
     dense.enter(before)
     pruned.enter(after)
     rows = []
-    for group, projections in enumerate(GROUPS):
+    for group, projections in enumerate(before.groups):
         for projection in projections:
             W, W_hat = before.linears[projection], after.linears[projection]
             sums = ErrorSums()

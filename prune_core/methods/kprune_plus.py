@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..models.units import Sublayer
+from ..models.units import Sublayer, sublayers
 from ..plugins import Batch, Report, option
 from ..pruning.fisher import fisher
 from ..pruning.layerwise import GRADIENTS, damping_option
@@ -17,7 +17,6 @@ from ..pruning.unit_obs import UnitRegression
 from ..pruning.unit_walk import sublayer_moments
 from .kprune import Choose, KPrune
 
-OUTPUTS = ("attention_output", "ffn_out")  # output projections of the sub-layers
 STEPS = 24  # removal steps per sub-layer before exchanges
 RIDGE = 1e-3  # of the gram used for selection, against fitting noise
 
@@ -52,7 +51,8 @@ class KPrunePlus(KPrune):
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
         """Choose the units with the smallest error of the prediction."""
-        fishers = fisher(model, spread(batches, GRADIENTS), report, projections=OUTPUTS)
+        outputs = list(dict.fromkeys(sub.output_name for sub in sublayers(model)))
+        fishers = fisher(model, spread(batches, GRADIENTS), report, projections=outputs)
 
         def select(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
             if kept.all() or not kept.any():

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
-from .families import GROUPS
 from .replay import COMPACT_KEY as KEY
 from .replay import Block, block_modules, blocks, head_linears
 
@@ -82,7 +81,10 @@ def expand_into(small: nn.Module, model: nn.Module) -> None:
     for compact_block, block in zip(blocks(small), blocks(model), strict=True):
         units = kept_units(block)
         columns, rows = unit_indices(block, units)
-        rows_of = {**dict.fromkeys((*GROUPS[0], *block.extra_linears), columns), "ffn_in": rows}
+        rows_of = {
+            **dict.fromkeys((*block.groups[0], *block.extra_linears), columns),
+            **dict.fromkeys(block.groups[2], rows),
+        }
         for name, linear in {**block.linears, **block.extra_linears}.items():
             source = (
                 compact_block.extra_linears[name]
@@ -132,12 +134,13 @@ def remove_units(model: Any, kept: Sequence[Units]) -> None:
             )
         else:
             for linear in [
-                *(linears[projection] for projection in GROUPS[0]),
+                *(linears[projection] for projection in block.groups[0]),
                 *block.extra_linears.values(),
             ]:
                 _keep_outputs(linear, columns)
         _keep_inputs(linears["attention_output"], columns)
-        _keep_outputs(linears["ffn_in"], rows)
+        for projection in block.groups[2]:
+            _keep_outputs(linears[projection], rows)
         _keep_inputs(linears["ffn_out"], neurons)
         modules[place] = CompactBlock(model, original, index, heads=heads, outputs=size)
     setattr(
@@ -148,12 +151,12 @@ def remove_units(model: Any, kept: Sequence[Units]) -> None:
 
 
 def unit_indices(block: Block, units: Units) -> tuple[list[int], list[int]]:
-    """Return (columns of the attention output, rows of the first FFN matrix) of the given units.
+    """Return (columns of the attention output, rows of the first FFN matrices) of the given units.
 
     The indices refer to a full-shape block.
     """
     columns = [head * block.head_width + i for head in units.heads for i in range(block.head_width)]
-    gates = [block.neurons + row for row in units.neurons] if block.spec.gated else []
+    gates = [block.neurons + row for row in units.neurons] if block.spec.fused_gate else []
     return columns, units.neurons + gates
 
 
@@ -198,8 +201,7 @@ class CompactBlock(nn.Module):
         keyword, so their names are fixed.
         """
         block, hidden, mask = self.block, hidden_states, attention_mask
-        attention_output = block.linears["attention_output"]
-        ffn_in, ffn_out = block.linears["ffn_in"], block.linears["ffn_out"]
+        attention_output, ffn_out = block.linears["attention_output"], block.linears["ffn_out"]
         if mask is not None and mask.dim() == 2:  # (examples, tokens), 1 for real tokens
             mask = mask[:, None, None, :]
         if mask is not None:
@@ -213,7 +215,7 @@ class CompactBlock(nn.Module):
         hidden = block.leave(hidden if output is None else output + hidden, 1)
         output = ffn_out.bias
         if block.neurons:
-            output = ffn_out(block.activated(ffn_in(block.enter(hidden, 2))))
+            output = ffn_out(block.ffn_features(block.enter(hidden, 2)))
         hidden = block.leave(hidden if output is None else output + hidden, 3)
         return (hidden, *[None] * (self.outputs - 1)) if self.outputs else hidden
 

@@ -1,5 +1,5 @@
-"""Run any encoder block by block ("replay"): every family's block is six Linears, two norms and an
-activation.
+"""Run any encoder block by block ("replay"): every family's block is groups of Linears, two norms
+and an activation.
 
 Attribute paths and attention variants are in families/. A block is a transformer layer.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import tasks
 from ..plugins import Batch
 from ..tasks import TaskType
-from .families import GROUPS, PROJECTIONS, attend, layout
+from .families import attend, layout
 
 # key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, the
 # indices of the kept units in the full shape
@@ -54,7 +54,7 @@ class Padding(NamedTuple):
 class Block:
     """One transformer block that can be run stage by stage.
 
-    Stage g maps the input of GROUPS[g] to the input of the next group. The Linears are the model's
+    Stage g maps the input of groups[g] to the input of the next group. The Linears are the model's
     own, or views of rows of a fused one; in-place changes change the model. A shared block is
     passed `passes` times in a row.
     """
@@ -72,11 +72,14 @@ class Block:
         self.head_width = config.hidden_size // getattr(config, spec.heads)
         self.linears: dict[str, nn.Linear] = {
             projection: attrgetter(path)(module)
-            for projection, path in zip(PROJECTIONS, spec.projections, strict=True)
+            for group in spec.groups
+            for projection, path in group.items()
         }
-        self.fused = self.linears["query"] if spec.projections[0] == spec.projections[1] else None
+        self.groups = [tuple(group) for group in spec.groups]  # names of the projections
+        query = self.linears["query"]
+        self.fused = query if query is self.linears["key"] else None
         if self.fused is not None:
-            self.linears |= dict(zip(GROUPS[0], _split_fused(self.fused), strict=True))
+            self.linears |= dict(zip(self.groups[0], _split_fused(self.fused), strict=True))
         modules = dict(module.named_modules())
         self.extra_linears = {
             path.split(".")[-1]: modules[path]
@@ -97,7 +100,7 @@ class Block:
 
     @property
     def neurons(self) -> int:
-        """Number of neurons; a gated neuron has two rows of the first matrix."""
+        """Number of neurons; a gated neuron has a row for its gate too."""
         return self.linears["ffn_out"].in_features
 
     def split(self, x: Tensor) -> Tensor:
@@ -105,13 +108,13 @@ class Block:
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(-2, -3)
 
     def enter(self, x: Tensor, group: int = 0) -> Tensor:
-        """Input of GROUPS[group], the first of a sub-layer; a pre-norm is applied here."""
+        """Input of groups[group], the first of a sub-layer; a pre-norm is applied here."""
         if not self.spec.pre_norm:
             return x
         return (self.norm1 if group == 0 else self.norm2)(x)
 
     def leave(self, total: Tensor, group: int) -> Tensor:
-        """Residual stream after GROUPS[group], the last of a sub-layer.
+        """Residual stream after groups[group], the last of a sub-layer.
 
         A post-norm is applied here.
         """
@@ -123,7 +126,7 @@ class Block:
         """Queries, keys and values; one product if the matrix is fused."""
         if self.fused is not None:
             return self.fused(x).chunk(3, dim=-1)
-        return tuple(self.linears[projection](x) for projection in GROUPS[0])
+        return tuple(self.linears[projection](x) for projection in self.groups[0])
 
     def attend(self, x: Tensor, padding: Padding) -> Tensor:
         """Attention: packed input (real tokens, width) -> packed context, the attention output's
@@ -131,7 +134,7 @@ class Block:
         """
         if not self.heads:
             return x.new_empty(len(x), 0)
-        separate = (self.linears[projection](x) for projection in GROUPS[0])  # evaluated lazily
+        separate = (self.linears[projection](x) for projection in self.groups[0])  # lazy
         q, k, v = map(padding.unpack, self.projected(x) if self.fuse_projections else separate)
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
@@ -159,17 +162,18 @@ class Block:
             return logits.masked_fill(~bias, -torch.inf).softmax(-1)
         return (logits + bias).softmax(-1)
 
-    def activated(self, x: Tensor) -> Tensor:
-        """Map the output of the first feed-forward matrix to the input of the second."""
-        if not self.spec.gated:
-            return self.activation(x)
-        x, gate = x.chunk(2, dim=-1)
-        return self.activation(x) * gate
+    def ffn_features(self, x: Tensor) -> Tensor:
+        """Map the input of the feed-forward network to the input of its last matrix."""
+        x, *gates = [self.linears[projection](x) for projection in self.groups[2]]
+        if self.spec.fused_gate:
+            x, *gates = x.chunk(2, dim=-1)
+        x = self.activation(x)
+        return x * gates[0] if gates else x
 
     def stage(
         self, group: int, inputs: Tensor, residual: Tensor, padding: Padding
     ) -> tuple[Tensor, Tensor]:
-        """Map (input of GROUPS[group], residual) to the same of the next group.
+        """Map (input of groups[group], residual) to the same of the next group.
 
         After the last group: the residual stream, twice.
         """
@@ -179,14 +183,14 @@ class Block:
             a = self.leave(self.linears["attention_output"](inputs) + residual, group)
             return self.enter(a, 2), a
         if group == 2:
-            return self.activated(self.linears["ffn_in"](inputs)), residual
+            return self.ffn_features(inputs), residual
         y = self.leave(self.linears["ffn_out"](inputs) + residual, group)
         return y, y
 
     def run_pass(self, x: Tensor, padding: Padding) -> Tensor:
         """Run one pass: packed input -> packed output, (tokens, width) each."""
         inputs, residual = self.enter(x), x
-        for group in range(len(GROUPS)):
+        for group in range(len(self.groups)):
             inputs, residual = self.stage(group, inputs, residual, padding)
         return residual
 

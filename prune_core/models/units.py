@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ..plugins import option
 from .compact import live_units
-from .families import GROUPS
 from .families.layout import plain
 from .replay import Block, Padding, blocks, head, linear_view
 
@@ -35,13 +34,13 @@ class Sublayer:
 
     @property
     def group(self) -> int:
-        """Index in GROUPS of the projections that read the sub-layer's input."""
+        """Index in `block.groups` of the projections that read the sub-layer's input."""
         return 2 * KINDS.index(self.kind)
 
     @property
     def output_name(self) -> str:
         """Name of the output projection."""
-        return "attention_output" if self.kind == "head" else "ffn_out"
+        return self.block.groups[self.group + 1][0]
 
     @property
     def output(self) -> nn.Linear:
@@ -54,7 +53,8 @@ class Sublayer:
 
         Units also own columns of `output`.
         """
-        return {projection: self.block.linears[projection] for projection in GROUPS[self.group]} | (
+        projections = self.block.groups[self.group]
+        return {projection: self.block.linears[projection] for projection in projections} | (
             self.block.extra_linears if self.kind == "head" else {}
         )
 
@@ -70,8 +70,8 @@ class Sublayer:
 
     @property
     def rows_per_column(self) -> int:
-        """Rows of each input projection per column of `output`: 2 for gated neurons, else 1."""
-        return 2 if self.kind == "neuron" and self.block.spec.gated else 1
+        """Rows of each input projection per column of `output`: 2 for fused gates, else 1."""
+        return 2 if self.kind == "neuron" and self.block.spec.fused_gate else 1
 
     def cost(self, length: float) -> float:
         """FLOPs of one unit for a text of `length` tokens, over all passes of a shared block.
@@ -83,7 +83,8 @@ class Sublayer:
         if self.kind == "head":
             flops_per_pass = 8 * d * self.width * length + 4 * length**2 * self.width
         else:
-            flops_per_pass = 2 * length * d * (1 + self.rows_per_column)
+            rows = len(self.input_linears) * self.rows_per_column
+            flops_per_pass = 2 * length * d * (1 + rows)
         return flops_per_pass * self.block.passes
 
     def features(self, x: Tensor, padding: Padding, first: int | None = None) -> Tensor:
@@ -97,10 +98,10 @@ class Sublayer:
             return self.block.stage(self.group, inputs, x, padding)[0]
         selected = inputs[:, :first].contiguous()
         if self.kind == "neuron":
-            return self.block.activated(self.block.linears["ffn_in"](selected))
+            return self.block.ffn_features(selected)
         query, key, value = (
             self.block.linears[projection](y)
-            for projection, y in zip(GROUPS[0], (selected, inputs, inputs), strict=True)
+            for projection, y in zip(self.block.groups[0], (selected, inputs, inputs), strict=True)
         )
         if self.block.spec.scores is not plain:
             # scores depend on positions: compute all queries, then select

@@ -10,11 +10,11 @@ from .curves import against_sparsity, scatter
 from .deploy import limit_usage
 from .drift import SIMILARITIES, Similarity, by_block, embedding_shifts, prediction_changed
 from .layers import (
-    PROJECTION_TITLES,
     by_depth,
     errors_of_layer,
     heat_maps,
     local_and_inherited_error,
+    projection_titles,
 )
 from .lesson import averaging_errors, matrix
 from .papers import published_comparison
@@ -27,7 +27,6 @@ from .whatif import contributions, predicted_vs_measured
 __all__ = [
     "AXES",
     "DENSE",
-    "PROJECTION_TITLES",
     "SIMILARITIES",
     "ComparedModel",
     "Similarity",
@@ -52,6 +51,7 @@ __all__ = [
     "errors_of_layer",
     "predicted_vs_measured",
     "prediction_changed",
+    "projection_titles",
     "probability_bars",
     "cost_savings",
     "scatter",

@@ -1,6 +1,7 @@
 """Reconstruction error by layer and weight matrix: total, own and inherited."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -13,16 +14,28 @@ from .annotations import End, label_line_ends, padded, tick_format
 from .palette import SEQUENTIAL, fade
 from .style import BOTTOM, CLICKABLE, TOP, block_axis, color_bar, figure, marker, panels
 
-PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-PROJECTION_TITLES = {
-    "query": "query",
-    "key": "key",
-    "value": "value",
+TITLES = {
     "attention_output": "attn. output",
+    "ffn_gate": "FFN gate",
     "ffn_in": "FFN in",
     "ffn_out": "FFN out",
     "block": "layer output",
 }
+
+
+def _title(projection: str) -> str:
+    return TITLES.get(projection, projection.replace("_", " "))
+
+
+def projection_titles(rows: pd.DataFrame) -> dict[str, str]:
+    """Titles of the projections in `rows`, in the order of the forward pass; "block" is last.
+
+    Models of several families differ in their projections; the order is that of the model with the
+    most.
+    """
+    by_job = [names.tolist() for _, names in rows.groupby("job")["projection"]]
+    names = dict.fromkeys(chain(*sorted(by_job, key=lambda names: -len(set(names)))))
+    return {name: _title(name) for name in sorted(names, key="block".__eq__)}
 
 
 def by_depth(
@@ -34,7 +47,7 @@ def by_depth(
 ) -> go.Figure:
     """Draw one line per model: the relative total error by layer.
 
-    `part` is a weight matrix, or "block" for the layer's output.
+    `projection` is a weight matrix, or "block" for the layer's output.
     """
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
@@ -57,7 +70,7 @@ def by_depth(
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     fig.update_xaxes(block_axis(int(rows["block"].max()) + 1 if len(rows) else 1, 0.8, 0.05))
     return fig.update_yaxes(
-        title=f"Relative error of the {PROJECTION_TITLES[projection]}",
+        title=f"Relative error of the {_title(projection)}",
         range=list(y_range),
         tickformat=tick_format(".2~f", y_range),
         nticks=7,
@@ -158,7 +171,7 @@ def heat_maps(
         return figure(dark, 120)
     columns = 2 if len(shown) == 4 else min(3, len(shown))
     depth = -(-len(shown) // columns)
-    blocks = int(rows["block"].max()) + 1
+    blocks, titles = int(rows["block"].max()) + 1, projection_titles(rows)
     height = blocks * (22 if blocks <= 8 else 15)
     is_fraction, top = column == "sparsity", float(np.nanmax(rows[column]))
     fig = panels(
@@ -176,7 +189,8 @@ def heat_maps(
         grid = (
             rows[rows["job"] == model.job]
             .pivot_table(index="block", columns="projection", values=column)
-            .reindex(columns=list(PROJECTIONS))
+            .reindex(columns=list(titles))
+            .rename(columns=titles)
         )
         cell = {"row": index // columns + 1, "col": index % columns + 1}
         _add_map(
@@ -214,7 +228,7 @@ def _add_map(
     """Draw a heat map with click targets and values, black on bright and white on dark cells."""
     fig.add_heatmap(
         z=grid.to_numpy(),
-        x=[PROJECTION_TITLES[projection] for projection in PROJECTIONS],
+        x=grid.columns,
         y=grid.index + 1,
         coloraxis="coloraxis",
         xgap=1.5,
@@ -223,9 +237,9 @@ def _add_map(
         **cell,
     )
     cells = [
-        (PROJECTION_TITLES[projection], block + 1, value)
+        (title, block + 1, value)
         for block, values in grid.iterrows()
-        for projection, value in values.items()
+        for title, value in values.dropna().items()
     ]
     bright = [(value < 0.5) if is_fraction else value > 0.6 * top for _, _, value in cells]
     fig.add_scatter(
@@ -253,8 +267,7 @@ def errors_of_layer(
 ) -> go.Figure:
     """Draw own, inherited and total error of each matrix in one layer of a model."""
     fig = figure(dark, 300, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
-    errors = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("projection")
-    names = [projection for projection in (*PROJECTIONS, "block") if projection in errors.index]
+    errors = rows[(rows["job"] == model.job) & (rows["block"] == block)]
     color = palette.color(model, dark)
     styles = {
         "total": {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
@@ -268,8 +281,8 @@ def errors_of_layer(
     }
     for column, style in styles.items():
         fig.add_scatter(
-            x=errors.loc[names, column],
-            y=[PROJECTION_TITLES[projection] for projection in names],
+            x=errors[column],
+            y=[_title(projection) for projection in errors["projection"]],
             mode="markers",
             name=column,
             marker=style,

@@ -15,7 +15,6 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..models.families import PROJECTIONS
 from ..models.replay import Block, blocks, embed, head, task_type_of
 from ..plugins import Batch, Report, no_report
 from .input_statistics import OutputFisher
@@ -76,16 +75,17 @@ def fisher(
     batches: Sequence[Batch],
     report: Report = no_report,
     probes: int = PROBES,
-    projections: Sequence[str] = PROJECTIONS,
+    projections: Sequence[str] = (),
 ) -> list[Fisher]:
-    """G of these projections for every block: one forward and `probes` backward passes over the
-    sample.
+    """G of these projections, or of all, for every block: one forward and `probes` backward passes
+    over the sample.
 
     Memory: the activations of one batch, and G, 0.14 GB for BERT-base and 0.5 GB for BERT-large.
     For matrices with more outputs than inputs only the diagonal is computed; the full matrix would
     double the cost without a measurable gain.
     """
     stack = blocks(model)
+    projections = projections or list(stack[0].linears)
     order = [
         index for index, block in enumerate(stack) for _ in range(block.passes)
     ]  # of the passes

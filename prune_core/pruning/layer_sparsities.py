@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from ..errors import PruneError
-from ..models.families import GROUPS, PROJECTIONS
 from ..models.replay import Block
 from ..plugins import Report
 from .allocation import by_error, by_outliers, error_curve, kept_fractions, outliers
@@ -42,7 +41,9 @@ def projection_sparsities(
             f"The allocation lists {len(by_block)} blocks, but the model has {len(stack)}; list as "
             "many."
         )
-    return [dict.fromkeys(PROJECTIONS, value) for value in by_block]
+    return [
+        dict.fromkeys(block.linears, value) for block, value in zip(stack, by_block, strict=True)
+    ]
 
 
 def _by_outliers(
@@ -53,7 +54,7 @@ def _by_outliers(
         outliers(
             [
                 (block.linears[projection].weight.float(), stats.diagonal)
-                for projections, stats in zip(GROUPS, sums, strict=True)
+                for projections, stats in zip(block.groups, sums, strict=True)
                 for projection in projections
             ]
         )
@@ -74,17 +75,14 @@ def _by_error(
     curves, sizes = [], []
     statistics = _block_statistics("gram", stack, dense.some(CURVES), report=report)
     for (block, sums), fisher in zip(statistics, fishers, strict=True):
-        for projections, stats in zip(GROUPS, sums, strict=True):
+        for projections, stats in zip(block.groups, sums, strict=True):
             H, _, _ = stats.centered().damped(DAMPING)
             for projection in projections:
                 weight = block.linears[projection].weight
                 curves.append(error_curve(weight.float(), H, kept, fisher.diagonal(projection)))
                 sizes.append(weight.numel())
-    values = by_error(curves, kept, sizes, sparsity=sparsity)
-    return [
-        dict(zip(PROJECTIONS, values[start : start + len(PROJECTIONS)], strict=True))
-        for start in range(0, len(values), len(PROJECTIONS))
-    ]
+    values = iter(by_error(curves, kept, sizes, sparsity=sparsity))
+    return [{projection: next(values) for projection in block.linears} for block in stack]
 
 
 def _block_statistics(
@@ -96,7 +94,7 @@ def _block_statistics(
         sums: list[InputStatistics] = []
         for index_of_pass in range(block.passes):
             dense.enter(block)
-            for group in range(len(GROUPS)):
+            for group in range(len(block.groups)):
                 stats = collect({need}, dense, None)
                 sums[group : group + 1] = [sums[group].plus(stats) if index_of_pass else stats]
                 dense.advance(block, group)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from ..models.families import GROUPS, PROJECTIONS
 from ..models.inference.timing import Stopwatch
 from ..models.replay import Block, blocks, linears
 from ..plugins import Batch, Report, Rows, option
@@ -114,10 +113,12 @@ class LayerwiseMethod(WeightMethod):
         return {"prune": pd.DataFrame(_prune_blocks(self, model, batches, report=report))}
 
 
-def _report_group(report: Report, index: int, blocks: int, group: int) -> None:
+def _report_group(report: Report, stack: Sequence[Block], index: int, group: int) -> None:
     """Report that a group of a block is being pruned."""
-    names = ", ".join(GROUPS[group]).replace("_", " ")
-    report((index + group / len(GROUPS)) / blocks, f"block {index + 1} of {blocks}: {names}")
+    groups = stack[index].groups
+    names = ", ".join(groups[group]).replace("_", " ")
+    fraction = (index + group / len(groups)) / len(stack)
+    report(fraction, f"block {index + 1} of {len(stack)}: {names}")
 
 
 def _prune_blocks(
@@ -144,18 +145,18 @@ def _prune_blocks(
         report=report,
     )
     for index, block in enumerate(stack):
-        pruners = [
-            replace(method, sparsity=sparsities[index][projection], allocation="uniform")
-            for projection in PROJECTIONS
-        ]
+        pruners = {
+            projection: replace(method, sparsity=sparsity, allocation="uniform")
+            for projection, sparsity in sparsities[index].items()
+        }
         solve = partial(
             _solve,
             block=block,
-            methods=dict(zip(PROJECTIONS, pruners, strict=True)),
+            methods=pruners,
             block_fisher=fishers[index],
             watch=watch,
         )
-        report_group = partial(_report_group, report, index, len(stack))
+        report_group = partial(_report_group, report, stack, index)
         prune_block = _prune_block if block.passes == 1 else _prune_shared_block
         for rows_of_group in prune_block(
             method, block, pruned, dense, solve, report_group, index == 0
@@ -209,7 +210,7 @@ def _prune_block(
     ahead = None if method.recollect else pruned.twin()
     for states in filter(None, (dense, pruned, ahead)):
         states.enter(block)
-    for group, projections in enumerate(GROUPS):
+    for group, projections in enumerate(block.groups):
         report_group(group)
         stats = collect(
             method.needs,
@@ -240,7 +241,7 @@ def _prune_shared_block(
     for index_of_pass in range(block.passes):
         for states in filter(None, (dense, ahead)):
             states.enter(block)
-        for group in range(len(GROUPS)):
+        for group in range(len(block.groups)):
             report_group(group)
             stats = collect(
                 method.needs,
@@ -251,11 +252,11 @@ def _prune_shared_block(
             sums[group : group + 1] = [sums[group].plus(stats) if index_of_pass else stats]
             for states in filter(None, (dense, ahead)):
                 states.advance(block, group)
-    for projections, stats in zip(GROUPS, sums, strict=True):
+    for projections, stats in zip(block.groups, sums, strict=True):
         yield solve(projections, stats)
     for _ in range(block.passes):
         pruned.enter(block)
-        for group in range(len(GROUPS)):
+        for group in range(len(block.groups)):
             pruned.advance(block, group)
 
 
@@ -270,7 +271,7 @@ def _solve(
     """Prune the projections of one group; one row each."""
     rows = []
     # position embeddings that queries and keys project too (DeBERTa)
-    positions = block.spec.extra_input_rows(block) if projections == GROUPS[0] else None
+    positions = block.spec.extra_input_rows(block) if "query" in projections else None
     with_positions = stats if positions is None else stats.with_rows(positions, stats.examples)
     for projection in projections:
         watch.mark()

@@ -40,7 +40,7 @@ QUANTITIES = (
         read=partial(_mean, of_layers=False),
         show=f.error,
         better="lower",
-        gloss="Relative error of the outputs of pruned matrices, mean over six matrices of all "
+        gloss="Relative error of the outputs of pruned matrices, mean over the matrices of all "
         "layers.",
         tick=".2~f",
     ),

@@ -10,12 +10,12 @@ from .bert import BERT
 from .deberta import DEBERTA
 from .distilbert import DISTILBERT
 from .electra import ELECTRA
-from .layout import GROUPS, PROJECTIONS, Layout, Scores, attend
+from .layout import Layout, Scores, attend
 from .modernbert import MODERNBERT
 from .mpnet import MPNET
 from .roberta import ROBERTA
 
-__all__ = ["FAMILIES", "GROUPS", "PROJECTIONS", "Layout", "Scores", "attend", "layout"]
+__all__ = ["FAMILIES", "Layout", "Scores", "attend", "layout"]
 
 FAMILIES = {
     "bert": BERT,

@@ -35,13 +35,11 @@ ALBERT = Layout(
     blocks="albert.encoder.albert_layer_groups",
     within="albert_layers",
     passes=lambda config: config.num_hidden_layers // config.num_hidden_groups,
-    projections=(
-        "attention.query",
-        "attention.key",
-        "attention.value",
-        "attention.dense",
-        "ffn",
-        "ffn_output",
+    groups=(
+        {"query": "attention.query", "key": "attention.key", "value": "attention.value"},
+        {"attention_output": "attention.dense"},
+        {"ffn_in": "ffn"},
+        {"ffn_out": "ffn_output"},
     ),
     norms=("attention.LayerNorm", "full_layer_layer_norm"),
     activation="activation",

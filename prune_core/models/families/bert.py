@@ -7,13 +7,15 @@ from typing import Any
 from .layout import Layout
 
 BLOCK: dict[str, Any] = {
-    "projections": (
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-        "intermediate.dense",
-        "output.dense",
+    "groups": (
+        {
+            "query": "attention.self.query",
+            "key": "attention.self.key",
+            "value": "attention.self.value",
+        },
+        {"attention_output": "attention.output.dense"},
+        {"ffn_in": "intermediate.dense"},
+        {"ffn_out": "output.dense"},
     ),
     "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
     "activation": "intermediate.intermediate_act_fn",

@@ -86,13 +86,15 @@ def _refuses(config: Any) -> str:
 DEBERTA = Layout(
     base="deberta",
     blocks="deberta.encoder.layer",
-    projections=(
-        f"{_SELF}.query_proj",
-        f"{_SELF}.key_proj",
-        f"{_SELF}.value_proj",
-        "attention.output.dense",
-        "intermediate.dense",
-        "output.dense",
+    groups=(
+        {
+            "query": f"{_SELF}.query_proj",
+            "key": f"{_SELF}.key_proj",
+            "value": f"{_SELF}.value_proj",
+        },
+        {"attention_output": "attention.output.dense"},
+        {"ffn_in": "intermediate.dense"},
+        {"ffn_out": "output.dense"},
     ),
     norms=("attention.output.LayerNorm", "output.LayerNorm"),
     activation="intermediate.intermediate_act_fn",

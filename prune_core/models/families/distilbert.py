@@ -16,13 +16,11 @@ def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
 DISTILBERT = Layout(
     base="distilbert",
     blocks="distilbert.transformer.layer",
-    projections=(
-        "attention.q_lin",
-        "attention.k_lin",
-        "attention.v_lin",
-        "attention.out_lin",
-        "ffn.lin1",
-        "ffn.lin2",
+    groups=(
+        {"query": "attention.q_lin", "key": "attention.k_lin", "value": "attention.v_lin"},
+        {"attention_output": "attention.out_lin"},
+        {"ffn_in": "ffn.lin1"},
+        {"ffn_out": "ffn.lin2"},
     ),
     norms=("sa_layer_norm", "output_layer_norm"),
     activation="ffn.activation",

@@ -2,7 +2,7 @@
 scores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -10,10 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-# projections that share an input, in the order of the forward pass
-GROUPS = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 
 
 class Scores(NamedTuple):
@@ -73,7 +69,10 @@ class Layout:
 
     base: str
     blocks: str  # list of blocks, or of groups of blocks with the list at `within`
-    projections: tuple[str, ...]  # as PROJECTIONS; a fused matrix is repeated
+    # Linears of a block by name, with their paths, in the order of the forward pass. Those of a
+    # group share an input: query, key and value (a fused matrix is repeated); attention_output; one
+    # FFN matrix, or the activated one and the one it is multiplied with; ffn_out.
+    groups: tuple[Mapping[str, str], ...]
     norms: tuple[str, str]  # after attention and feed-forward part, with `pre_norm` before them
     activation: str
     heads: str  # config key of the number of heads
@@ -90,7 +89,8 @@ class Layout:
     # config -> whether the sentence head reads more than the first token
     head_reads_all_tokens: Callable[[Any], bool] = lambda config: False
     pre_norm: bool = False
-    gated: bool = False  # neurons have two rows of the first FFN matrix: the lower half are gates
+    # neurons have two rows of a single first FFN matrix: the lower half are gates
+    fused_gate: bool = False
     scores: Callable[[Any, Tensor, Tensor, Tensor | None], Scores] = plain
     # (model, block index) -> block.context, the model's state that `scores` needs
     context: Callable[[Any, int], Any] = lambda model, index: None

@@ -70,7 +70,12 @@ _LINEARS = ("head.dense", "classifier")
 MODERNBERT = Layout(
     base="model",
     blocks="model.layers",
-    projections=("attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo"),
+    groups=(
+        {"query": "attn.Wqkv", "key": "attn.Wqkv", "value": "attn.Wqkv"},
+        {"attention_output": "attn.Wo"},
+        {"ffn_in": "mlp.Wi"},
+        {"ffn_out": "mlp.Wo"},
+    ),
     norms=("attn_norm", "mlp_norm"),
     activation="mlp.act",
     heads="num_attention_heads",
@@ -83,7 +88,7 @@ MODERNBERT = Layout(
     head_reads_all_tokens=lambda config: config.classifier_pooling == "mean",
     token_types=False,
     pre_norm=True,
-    gated=True,
+    fused_gate=True,
     scores=_scores,
     context=_local_attention,
     final_norm="final_norm",

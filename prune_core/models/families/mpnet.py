@@ -24,13 +24,11 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
 MPNET = Layout(
     base="mpnet",
     blocks="mpnet.encoder.layer",
-    projections=(
-        "attention.attn.q",
-        "attention.attn.k",
-        "attention.attn.v",
-        "attention.attn.o",
-        "intermediate.dense",
-        "output.dense",
+    groups=(
+        {"query": "attention.attn.q", "key": "attention.attn.k", "value": "attention.attn.v"},
+        {"attention_output": "attention.attn.o"},
+        {"ffn_in": "intermediate.dense"},
+        {"ffn_out": "output.dense"},
     ),
     norms=("attention.LayerNorm", "output.LayerNorm"),
     activation="intermediate.intermediate_act_fn",
