@@ -30,8 +30,8 @@ import pandas as pd
 import torch
 
 from prune_core import PruneError
-from prune_core.analysis import policy
 from prune_core.data.examples import DataSource
+from prune_core.deployment import policy
 from prune_core.experiments import study
 from prune_core.experiments.experiment import Experiment
 from prune_core.models.checkpoints import folders, loading

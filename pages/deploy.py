@@ -10,8 +10,10 @@ from pages.sections import deployment_formats, export, size_search
 from pages.sections import policy as _policy
 from pages.widgets import frame, ui
 from prune_core import PruneError, plots
-from prune_core.analysis import deployment_check, evidence, seeds
-from prune_core.analysis.policy import CRITERIA, Policy
+from prune_core.analysis import cost_evidence, evidence, prediction_evidence, seeds
+from prune_core.analysis.criteria import INCONCLUSIVE, Verdict
+from prune_core.deployment import deployment_check
+from prune_core.deployment.policy import Policy
 from prune_core.queue import jobs
 from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
@@ -32,25 +34,43 @@ if not view.models:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _check(
     home: str, job: int, stamp: float, policy: Policy
-) -> tuple[list[deployment_check.Verdict], str, pd.DataFrame, pd.DataFrame]:
+) -> tuple[list[Verdict], str, pd.DataFrame, pd.DataFrame]:
     """Return verdicts, their summary, the table of slices and the changed predictions.
 
     `stamp`, the seconds of all stages of the study, invalidates the cache when any rows change;
     the attacks on the dense model are read too.
     """
     store = Store(Path(home))
-    measured = evidence.evidence(store, store.job(job))
+    measured = deployment_check.with_policy(evidence.evidence(store, store.job(job)), policy)
     verdicts = deployment_check.check(measured, policy)
     return (
         verdicts,
         deployment_check.summary_sentence(verdicts, policy),
-        evidence.slice_table(measured, policy),
-        evidence.flipped_predictions(measured),
+        prediction_evidence.slice_table(measured),
+        prediction_evidence.flipped_predictions(measured),
     )
 
 
-def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], policy: Policy) -> None:
+def tests(store: Store, job: Job, verdicts: list[Verdict], policy: Policy) -> None:
     """Show one row per test, the reasons for missing results, and a button to remeasure cost."""
+    _verdict_table(verdicts, policy)
+    for reason in dict.fromkeys(
+        verdict.detail for verdict in verdicts if verdict.detail and not verdict.examples_needed
+    ):
+        names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
+        st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
+    is_cost_inconclusive = any(
+        verdict.criterion.measure == "cost" and verdict.result == INCONCLUSIVE
+        for verdict in verdicts
+    )
+    if not is_cost_inconclusive or job.status != Status.DONE:
+        return
+    if st.button("Measure cost again", key="remeasure", icon=":material/timer:"):
+        ui.run_action(_remeasure, store, job)
+        st.rerun()
+
+
+def _verdict_table(verdicts: list[Verdict], policy: Policy) -> None:
     rows = [
         {
             "test": verdict.title,
@@ -83,26 +103,11 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
-    for reason in dict.fromkeys(
-        verdict.detail for verdict in verdicts if verdict.detail and not verdict.examples_needed
-    ):
-        names = ", ".join(verdict.title for verdict in verdicts if verdict.detail == reason)
-        st.info(f"**{ui.escape(names)}**: {ui.escape(reason)}.", icon=":material/info:")
-    is_cost_inconclusive = any(
-        CRITERIA[verdict.criterion].measure == "cost"
-        and verdict.result == deployment_check.INCONCLUSIVE
-        for verdict in verdicts
-    )
-    if not is_cost_inconclusive or job.status != Status.DONE:
-        return
-    if st.button("Measure cost again", key="remeasure", icon=":material/timer:"):
-        ui.run_action(_remeasure, store, job)
-        st.rerun()
 
 
 def _remeasure(store: Store, job: Job) -> None:
     jobs.remeasure(
-        store, job.id, ["cost"], options={"cost": {"repeats": evidence.timed_passes(job)}}
+        store, job.id, ["cost"], options={"cost": {"repeats": cost_evidence.timed_passes(job)}}
     )
     ui.show_message(
         f"Queued: cost of job {job.id}. The times on this page are updated when it finishes; keep "

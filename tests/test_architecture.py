@@ -92,6 +92,7 @@ ORDER = (
     "processes",
     "plots",
     "views",
+    "deployment",
     "cli",
     "top",
 )

@@ -12,11 +12,12 @@ from sklearn import metrics as sklearn
 from streamlit.testing.v1 import AppTest
 
 from prune_core import PruneError
-from prune_core.analysis import deployment_check, evidence, policy, takeaways, whatif
+from prune_core.analysis import evidence, prediction_evidence, takeaways, whatif
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.label_order import better_order
 from prune_core.cli.arguments import main
 from prune_core.data.examples import BINARY, DataSource
+from prune_core.deployment import deployment_check, policy
 from prune_core.measures.accuracy import summary
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference.predict import predict
@@ -256,9 +257,9 @@ def test_binary_classifier_from_data_file_to_pages(
     assert {each.title for each in verdicts} >= {"Accuracy loss", "Agreement with dense"}
     assert all(each.n for each in verdicts)
     assert {"label label 0", "label label 1"} <= set(
-        evidence.slice_table(job_evidence, limits_policy)["slice"]
+        prediction_evidence.slice_table(job_evidence)["slice"]
     )
-    flipped = evidence.flipped_predictions(job_evidence)
+    flipped = prediction_evidence.flipped_predictions(job_evidence)
     assert len(flipped) == accuracy.iloc[-1]["broken"] + accuracy.iloc[-1]["fixed"]
     rows, examples = (
         store.rows(name, [each.id for each in jobs[1:]])

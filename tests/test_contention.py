@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from prune_core import views
-from prune_core.analysis import evidence, takeaways
+from prune_core.analysis import cost_evidence, takeaways
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.models.inference import contention
 from prune_core.models.inference.contention import Clocks, Contention
@@ -112,6 +112,6 @@ def test_disturbed_models_are_named_and_older_tables_are_not():
         "core"
     )
     old = rows.drop(columns="other_load")
-    assert takeaways.busy_machine_note(old, models) == evidence.disturbance(old) == ""
+    assert takeaways.busy_machine_note(old, models) == cost_evidence.disturbance(old) == ""
     assert "other_load" in views.quantities({"cost": rows})
     assert "other_load" not in views.quantities({"cost": old})

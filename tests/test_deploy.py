@@ -1,7 +1,9 @@
 """Deploy check: error rates within the policy's confidence, and no claim beyond the evidence."""
 
 import json
+import pickle
 import re
+from collections import defaultdict
 from dataclasses import replace
 from math import lgamma, log
 
@@ -11,16 +13,19 @@ import pytest
 import sample_rows
 
 from prune_core import PruneError, plots
-from prune_core.analysis import deployment_check, policy, slices
-from prune_core.analysis import evidence as evidence_of
+from prune_core.analysis import bounded_metrics, prediction_evidence, slices
 from prune_core.analysis.calibration import signed_root, squared_calibration_error
+from prune_core.analysis.criteria import INCONCLUSIVE, MET, VIOLATED, Verdict
 from prune_core.analysis.evidence import Evidence
-from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
+from prune_core.deployment import deployment_check, policy
+from prune_core.deployment.policy import Policy
+from prune_core.measures import MEASURES
 from prune_core.statistics import paired_bounds, proportion_bounds, quantile_bounds
 from prune_core.store.job import Job
 from prune_core.store.store import Store
 from prune_core.tasks import METRICS, TASK_TYPES
+from prune_core.views import CRITERIA, VIEWS
 
 REPETITIONS = 1000
 TEXTS = [f"a film of {'many ' * (i % 30)}words" for i in range(2000)]
@@ -62,14 +67,14 @@ def job(**facts) -> Job:
 
 def evidence(predictions=None, metric="accuracy", **tables) -> Evidence:
     n = 0 if predictions is None else len(predictions)
-    measured = dict.fromkeys(("accuracy", "prediction", "cost", "timing", "attack_example"), EMPTY)
+    measured = defaultdict(pd.DataFrame)
     if predictions is not None:
         measured |= {
             "prediction": predictions,
             "accuracy": pd.DataFrame([{"metric": metric, "n": n}]),
         }
-    dense = tables.pop("dense_attacks", EMPTY)
-    return Evidence(job(), None, measured | tables, dense_attacks=dense)
+    dense_tables = {"attack_example": tables.pop("dense_attacks", EMPTY)}
+    return Evidence(job(), None, measured | tables, dense_tables=dense_tables)
 
 
 def predictions(
@@ -189,7 +194,7 @@ def test_false_ship_rate_is_at_most_alpha(case):
 
 
 def test_false_ship_rate_of_calibration_limit_is_at_most_alpha(monkeypatch):
-    monkeypatch.setattr(evidence_of, "RESAMPLES", 120)
+    monkeypatch.setattr(bounded_metrics, "RESAMPLES", 120)
     rng, shipped = np.random.default_rng(0), 0
     for _ in range(REPETITIONS):
         confidence = rng.uniform(0.55, 0.9, 300)
@@ -261,7 +266,7 @@ def test_needed_sample_size_gives_a_decision_in_most_samples():
         limits_policy,
     )
     needs = first[0].examples_needed
-    assert first[0].result == deployment_check.INCONCLUSIVE
+    assert first[0].result == INCONCLUSIVE
     assert 200 < needs < 2000
     assert f"about {needs:,}".replace(",", "\u2009") in first[0].detail
     decided = sum(
@@ -287,11 +292,11 @@ def test_unlabelled_data_is_tested_by_changed_predictions():
     )
     changed = evidence(unchanged.assign(pruned=1 - unchanged["dense"]), metric="same_label")
     loss, agreement = deployment_check.check(changed, Policy({"accuracy_loss": 1, "agreement": 97}))
-    assert loss.result == deployment_check.INCONCLUSIVE
+    assert loss.result == INCONCLUSIVE
     assert "no labels" in loss.detail
-    assert agreement.result == deployment_check.VIOLATED
-    assert set(evidence_of.flipped_predictions(changed)["what"]) == {"changed"}
-    assert evidence_of.slice_table(changed, policy.default_policy("classification")).empty
+    assert agreement.result == VIOLATED
+    assert set(prediction_evidence.flipped_predictions(changed)["what"]) == {"changed"}
+    assert prediction_evidence.slice_table(changed).empty
 
 
 def test_missing_measurements_are_inconclusive():
@@ -299,14 +304,14 @@ def test_missing_measurements_are_inconclusive():
     verdicts = deployment_check.check(
         measured, Policy({name: criterion.default for name, criterion in CRITERIA.items()})
     )
-    assert {verdict.result for verdict in verdicts} == {deployment_check.INCONCLUSIVE}
+    assert {verdict.result for verdict in verdicts} == {INCONCLUSIVE}
     assert all("run it with the measure" in verdict.detail for verdict in verdicts)
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
-    assert latency.result == deployment_check.INCONCLUSIVE and speed.result == deployment_check.MET
+    assert latency.result == INCONCLUSIVE and speed.result == MET
     assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.detail
     without_timing = deployment_check.check(
-        replace(times, tables={**times.tables, "timing": EMPTY}), Policy({"speedup": 1.5})
+        replace(times, tables=times.tables | {"timing": EMPTY}), Policy({"speedup": 1.5})
     )
     assert "measure again (python -m prune_core remeasure 1 cost)" in without_timing[0].detail
 
@@ -355,7 +360,7 @@ def test_attacks_with_different_settings_are_not_compared():
     ],
 )
 def test_every_task_type_uses_its_metric(monkeypatch, kind, metric, label, dense, pruned):
-    monkeypatch.setattr(evidence_of, "RESAMPLES", 100)
+    monkeypatch.setattr(bounded_metrics, "RESAMPLES", 100)
     rows = pd.DataFrame(
         {"text": TEXTS[:100], "pair": None, "label": label, "dense": dense, "pruned": pruned}
     )
@@ -363,18 +368,18 @@ def test_every_task_type_uses_its_metric(monkeypatch, kind, metric, label, dense
         rows = rows.assign(dense_f1=1.0, pruned_f1=[1.0] * 99 + [0.0])
     accuracy = pd.DataFrame([{"metric": metric, "dense_score": 1.0, "score": 0.99}])
     measured = replace(evidence(rows, metric), job=job(kind=kind))
-    measured = replace(measured, tables={**measured.tables, "accuracy": accuracy})
+    measured = replace(measured, tables=measured.tables | {"accuracy": accuracy})
     loose, tight = (
         deployment_check.check(measured, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1)
     )
-    assert loose.result == deployment_check.MET
-    assert tight.result == deployment_check.INCONCLUSIVE
+    assert loose.result == MET
+    assert tight.result == INCONCLUSIVE
     assert loose.bound > loose.value >= 0
     message = deployment_check.summary_sentence([tight], Policy({"accuracy_loss": 0.1}))
     assert loose.title == f"{METRICS[metric].title} loss"
     assert message.startswith("Inconclusive: with n = 100, the limit can be neither met")
     assert f"This sample rules out {tight.rules_out}; the limit is 0.1 points" in message
-    flipped = evidence_of.flipped_predictions(measured)
+    flipped = prediction_evidence.flipped_predictions(measured)
     assert flipped.empty if kind == "regression" else len(flipped) in (1, 2)
 
 
@@ -438,6 +443,16 @@ def test_calibration_error_of_small_cases():
     assert squared_calibration_error(np.ones(30, int), np.array([[0.0, 1.0]] * 30)) == 0
     assert signed_root(-0.04) == -0.2
     assert signed_root(0.09) == pytest.approx(0.3)
+
+
+def test_criteria_are_declared_in_the_view_of_their_measure():
+    declared = [(name, each) for name, view in VIEWS.items() for each in view.criteria]
+    assert len(declared) == len(CRITERIA), "keys are unique"
+    for measure, criterion in declared:
+        assert criterion.measure == measure and measure in MEASURES
+        assert criterion.table in VIEWS[measure].tables
+        Policy({criterion.key: criterion.default})
+        assert pickle.loads(pickle.dumps(criterion)) == criterion, "pages cache verdicts"
 
 
 def test_default_policy_fits_the_task_type():
@@ -509,20 +524,19 @@ def test_check_command_exit_status(home, tmp_path, capsys):
 @pytest.mark.parametrize(
     "other_load, answer",
     [
-        (0.04, deployment_check.MET),
-        (np.nan, deployment_check.MET),
-        (0.4, deployment_check.INCONCLUSIVE),
+        (0.04, MET),
+        (np.nan, MET),
+        (0.4, INCONCLUSIVE),
     ],
 )
 def test_disturbed_times_are_inconclusive(other_load, answer):
     times = timed(np.random.default_rng(0), np.full(60, 0.02), np.full(60, 0.04))
-    measured = replace(
-        times, tables={**times.tables, "cost": times.tables["cost"].assign(other_load=other_load)}
-    )
+    cost = times.tables["cost"].assign(other_load=other_load)
+    measured = replace(times, tables=times.tables | {"cost": cost})
     limits_policy = Policy({"latency_p95": 50, "speedup": 1.5})
     verdicts = deployment_check.check(measured, limits_policy)
     assert [verdict.result for verdict in verdicts] == [answer] * 2
-    if answer == deployment_check.INCONCLUSIVE:
+    if answer == INCONCLUSIVE:
         for verdict in verdicts:
             assert verdict.detail.startswith(
                 "other processes took 40% of a core from the timed passes; measure again on an "
@@ -569,30 +583,31 @@ def test_inconclusive_limit_states_what_is_ruled_out():
             measured,
             replace(limits_policy, limits={"accuracy_loss": np.ceil(10 * loss.bound) / 10}),
         )[0].result
-        == deployment_check.MET
+        == MET
     )
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_titles_keep_case_of_names(name, metric):
-    verdict = deployment_check.Verdict(
-        name,
+    verdict = Verdict(
+        CRITERIA[name],
         "TextFooler",
         1.0,
         value=2.0,
         bound=2.0,
-        result=deployment_check.VIOLATED,
+        result=VIOLATED,
         n=9,
         examples_needed=None,
         detail="",
         metric=metric,
     )
     message = deployment_check.summary_sentence(
-        [verdict, replace(verdict, criterion="agreement")], Policy({name: 1.0})
+        [verdict, replace(verdict, criterion=CRITERIA["agreement"])], Policy({name: 1.0})
     )
     for word in ("F1", "Matthews", "Spearman", "Pearson"):
-        assert (word in verdict.title) == (word in verdict.inline) and word.lower() not in message
+        assert (word in verdict.title) == (word in verdict.inline_title)
+        assert word.lower() not in message
     assert re.match(
         r"Do not ship: ([a-z]|F1|9|Matthews|Spearman|Pearson)[^A-Z]*F?1?[^A-Z]* \(TextFooler\) "
         "and agreement with dense",
@@ -626,6 +641,7 @@ def test_remeasure_with_other_options(home, monkeypatch, capsys):
     assert set(after.done) == {"prune", "cost"}
     assert len(store.jobs()) == 1
     assert len(store.rows("timing", [1])) == 8
+    assert main(["check", "1"]) == 3, "accuracy was not measured"
     assert store.rows("cost", [1])["passes"].tolist() == [
         4,
         4,

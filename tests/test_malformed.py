@@ -13,13 +13,14 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks import malformed
 from prune_core import PruneError
-from prune_core.analysis import policy
 from prune_core.data.examples import DataSource
+from prune_core.deployment import policy
 from prune_core.experiments import study
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
 from prune_core.store.store import Store
 from prune_core.tasks import task_data
+from prune_core.views import CRITERIA
 
 SETTINGS = settings(
     max_examples=40,
@@ -132,7 +133,7 @@ def test_studies_of_random_structure(plan, tmp_path):
 @SETTINGS
 @given(
     limits=st.dictionaries(
-        st.sampled_from([*policy.CRITERIA, "slices", "confidence", "x"]), VALUES, max_size=4
+        st.sampled_from([*CRITERIA, "slices", "confidence", "x"]), VALUES, max_size=4
     )
 )
 def test_policies_of_random_structure(limits):

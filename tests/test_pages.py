@@ -1093,7 +1093,7 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
         from types import SimpleNamespace
 
         from pages.sections import size_search
-        from prune_core.analysis.policy import Policy
+        from prune_core.deployment.policy import Policy
 
         job = SimpleNamespace(
             id=7,

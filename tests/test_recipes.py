@@ -24,7 +24,7 @@ TOP = (
 PAGES = """
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file("app.py", default_timeout=120).run()
-for page in ("prune", "attack", "compare", "weights"):
+for page in ("prune", "attack", "compare", "deploy", "weights"):
     at.switch_page(f"pages/{page}.py").run()
     if page == "prune":
         at.toggle(key="more-method").set_value(True).run()
@@ -33,6 +33,9 @@ for page in ("prune", "attack", "compare", "weights"):
     if page == "prune":
         keys = [str(element.key) for kind in ("toggle", "checkbox") for element in at.get(kind)]
         assert "use-method-random_mask" in keys and "use-measure-weight_change" in keys, keys
+    if page == "deploy":
+        assert at.toggle(key="use-limit-largest_weight_change").value is True
+        assert at.number_input(key="limit-largest_weight_change").value == 90
     if page == "weights":
         assert "Weight change by block" in words and len(at.get("plotly_chart")) == 1, words
 """
@@ -116,6 +119,14 @@ def test_a_run_with_all_additions_reaches_tables_pages_and_charts(copy):
     assert "Random mask" in shown and "Weight change" in shown and "Letter swap" in shown
     assert run(copy, "-m", "prune_core", "sparsity", str(out)).strip() == "50.0%"
     run(copy, "-c", PAGES)
+    default = "print(*policy.default_policy('classification').limits)"
+    assert "largest_weight_change" in run(
+        copy, "-c", f"from prune_core.deployment import policy; {default}"
+    )
+    policy = copy / "policy.yaml"
+    policy.write_text("largest_weight_change: 90")
+    checked = run(copy, "-m", "prune_core", "check", "1", "--policy", str(policy))
+    assert "Ship: the limit is met" in checked and "Largest weight change" in checked
     run(copy, "-m", "prune_core", "report", "1", "--out", str(copy / "report.html"))
     report = (copy / "report.html").read_text()
     assert "Weight change by block" in report and "Relative change of the weight matrices" in report

@@ -421,7 +421,6 @@ TESTED_ELSEWHERE = {  # messages whose advice is tested elsewhere or cannot be t
     "prune_core/distributed/ray_cluster.py": "needs a cluster: tests/test_shards.py",
     "prune_core/experiments/run.py": "needs memory to run out: tests/test_memory.py",
     "prune_core/attacks": "builds an asset",
-    "prune_core/analysis/evidence.py": "tests/test_deploy.py",
 }
 
 

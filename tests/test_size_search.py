@@ -3,10 +3,11 @@
 import pytest
 from test_targets import clock  # noqa: F401
 
-from prune_core.analysis import deployment_check, evidence, size_search
-from prune_core.analysis.policy import Policy
-from prune_core.analysis.size_search import MAX_SPARSITY, STEP, TRIALS, Trial
+from prune_core.analysis import evidence
 from prune_core.cli.arguments import main
+from prune_core.deployment import deployment_check, size_search
+from prune_core.deployment.policy import Policy
+from prune_core.deployment.size_search import MAX_SPARSITY, STEP, TRIALS, Trial
 from prune_core.store.store import Store
 
 POLICY = Policy({"accuracy_loss": 12.0})
@@ -22,7 +23,7 @@ def search(threshold: float) -> list[Trial]:
                 sparsity,
                 f"M {sparsity:.0%}",
                 len(trials) + 1,
-                answer=decision,
+                decision=decision,
                 detail="Do not ship: it lost.",
             )
         )
@@ -32,7 +33,7 @@ def search(threshold: float) -> list[Trial]:
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.02, 0.3, 0.5, 0.505, 0.77, 0.97, 0.98])
 def test_the_search_ends_within_one_step_of_the_threshold(threshold: float) -> None:
     trials = search(threshold)
-    best = max((trial.sparsity for trial in trials if trial.holds), default=0.0)
+    best = max((trial.sparsity for trial in trials if trial.is_within_limits), default=0.0)
     assert best <= threshold < best + STEP + 1e-9 and len(trials) <= TRIALS + 1
     assert len({trial.sparsity for trial in trials}) == len(trials)
     assert all(0 < trial.sparsity <= MAX_SPARSITY for trial in trials)

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.widgets import ui
-from prune_core.analysis import evidence
+from prune_core.analysis import cost_evidence
 from prune_core.measures import MEASURES
 from prune_core.store.job import Job
 from prune_core.store.store import Store
@@ -55,7 +55,7 @@ def _formats(files: pd.DataFrame) -> None:
         f"n = {files['n'].iloc[0]}. Files run on the CPU; timing alternates with the dense PyTorch "
         f"model. {quantization}."
     )
-    if busy := evidence.disturbance(files):
+    if busy := cost_evidence.disturbance(files):
         st.warning(
             f"The times are unreliable: {busy}. On an idle machine, measure again "
             f"(`python -m prune_core remeasure {files['job'].iloc[0]} formats`).",

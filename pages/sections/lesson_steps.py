@@ -10,10 +10,11 @@ import streamlit as st
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots, views
-from prune_core.analysis import deployment_check, evidence
+from prune_core.analysis import bounded_metrics
 from prune_core.analysis.attack_success import successes
 from prune_core.analysis.compared_models import with_rows
-from prune_core.analysis.policy import Policy
+from prune_core.deployment import deployment_check
+from prune_core.deployment.policy import Policy
 from prune_core.processes.inspector_client import Inspector
 
 
@@ -166,7 +167,11 @@ def deployment_limit(view: View, inspector: Inspector) -> None:
     broken, fixed = round(n * (loss / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
     verdict = deployment_check.check_limit(
-        "accuracy_loss", "", evidence.paired_loss(broken, fixed, n), policy=policy, tests=1
+        "accuracy_loss",
+        "",
+        bounded_metrics.paired_loss(broken, fixed, n),
+        policy=policy,
+        tests=1,
     )
     ui.chart(
         "Can it be deployed?",

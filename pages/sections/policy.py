@@ -3,8 +3,10 @@
 import streamlit as st
 
 from pages.widgets import ui
-from prune_core.analysis import policy
-from prune_core.analysis.policy import CRITERIA, Policy
+from prune_core.analysis.evidence import CONFIDENCE, SLICES
+from prune_core.deployment import policy
+from prune_core.deployment.policy import Policy
+from prune_core.views import CRITERIA
 
 
 def form(kind: str, metric: str) -> Policy:
@@ -20,7 +22,7 @@ def form(kind: str, metric: str) -> Policy:
         _read_file()
         slices = st.text_input(
             "Slices",
-            ", ".join(policy.SLICES),
+            ", ".join(SLICES),
             key="policy-slices",
             help=(
                 "length, label, keyword:WORD for texts that contain a word, column:NAME for a "
@@ -32,7 +34,7 @@ def form(kind: str, metric: str) -> Policy:
             "Confidence (%)",
             51.0,
             99.9,
-            value=policy.CONFIDENCE,
+            value=CONFIDENCE,
             step=1.0,
             format="%g",
             key="policy-confidence",
@@ -50,8 +52,8 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
     }
     for name, criterion in criteria.items():
         switch, number = st.columns([5, 2], vertical_alignment="center")
-        title = policy.criterion_title(name, metric)
-        unit = f"{criterion.unit}, {policy.limit_direction(name)}"
+        title = criterion.title_of(metric)
+        unit = f"{criterion.unit}, {criterion.direction}"
         is_on = switch.toggle(
             f"{title} :small[:gray[{unit}]]",
             criterion.in_default_policy,

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.widgets import ui
-from prune_core.analysis.policy import Policy
+from prune_core.deployment.policy import Policy
 from prune_core.processes import background
 from prune_core.store.job import Job
 

@@ -24,7 +24,7 @@ from ..formatting import (
 from ..tasks import METRICS
 from .attack_success import success_rate
 from .compared_models import ComparedModel, ordered
-from .evidence import disturbance
+from .cost_evidence import disturbance
 from .quantities import headline
 from .seeds import means
 

@@ -89,8 +89,8 @@ def check(options: argparse.Namespace) -> int:
     """Test a job against a policy: 0 if all limits are met, 1 if one is violated, 3 if unclear."""
     import json
 
-    from ..analysis import deployment_check, policy
     from ..analysis.evidence import evidence
+    from ..deployment import deployment_check, policy
     from . import terminal
 
     store = Store()

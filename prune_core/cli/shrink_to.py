@@ -15,7 +15,9 @@ from ..store.store import Store
 from .run_commands import check_data, experiment_from_options, require_success, run_in_process
 
 if TYPE_CHECKING:
+    from ..deployment.policy import Policy
     from ..experiments.experiment import Experiment
+    from ..measures.base import Measure
     from ..plugins import Method
     from ..store.job import Job
 
@@ -25,40 +27,16 @@ def shrink_to(options: argparse.Namespace) -> int:
 
     Trials that were measured before are read from the store.
     """
-    from ..analysis import deployment_check, policy, size_search
-    from ..experiments.experiment import Experiment
-    from ..measures import MEASURES
-    from ..plugins import build
+    from ..deployment import deployment_check, policy, size_search
 
-    if not (options.job or options.method):
-        raise PruneError(
-            "shrink-to needs a method: add --method, such as --method akr, or --job with the ID of "
-            "a pruned job."
-        )
     store = Store()
-    template = (
-        Experiment.from_dict(store.job(options.job).experiment)
-        if options.job
-        else experiment_from_options(options, store)
-    )
-    if template.method is None:
-        raise PruneError(
-            f"Job {options.job} is a dense model; give the ID of a pruned job, or --method."
-        )
+    template, method = _template(options, store)
     accuracy_only = policy.Policy({"accuracy_loss": options.loss})
     limits = policy.load(options.policy) if options.policy else accuracy_only
-    existing = {measure.name: measure for measure in template.measures}
-    names = dict.fromkeys(policy.CRITERIA[name].measure for name in limits.limits)
-    measures = tuple(existing.get(name) or build(MEASURES, name, {}) for name in names)
-    if options.fastest and template.method.removes != "units":
-        raise PruneError(
-            f"{template.method.title} removes single weights, which does not reduce the latency; "
-            "leave --fastest out, or choose a method that removes heads and neurons, such as "
-            "--method kprune."
-        )
-    best = "fastest" if options.fastest else "smallest"
+    superlative = "fastest" if options.fastest else "smallest"
     checkpoint = Path(template.checkpoint).name
-    study = options.study or f"{best.title()} {template.method.title} of {checkpoint}"
+    study = options.study or f"{superlative.title()} {method.title} of {checkpoint}"
+    measures = _measures(template, limits)
     base = replace(template, method=None, measures=measures, study=study)
     check_data(base)
 
@@ -68,19 +46,57 @@ def shrink_to(options: argparse.Namespace) -> int:
     size_search.check_sample_size(store, run(base), limits)
     trials: list[size_search.Trial] = []
     while (fraction := size_search.next_sparsity(trials)) is not None:
-        method = _with_target(template.method, fraction, options.fastest)
+        pruned = _with_target(method, fraction, options.fastest)
         try:
-            job = run(replace(base, method=method))
+            job = run(replace(base, method=pruned))
             trial = size_search.judge_trial(store, job, fraction, policy=limits)
         except PruneError as error:
             # the minimum of one head per layer may be more than this sparsity leaves
             trial = size_search.Trial(
-                fraction, method.label, 0, answer=deployment_check.STOP, detail=str(error)
+                fraction, pruned.label, 0, decision=deployment_check.STOP, detail=str(error)
             )
         trials.append(trial)
-        print(f"- {method.label}: {trial.detail}", flush=True)
-    print(size_search.result_sentence(trials, limits, best))
-    return 0 if any(trial.holds for trial in trials) else 1
+        print(f"- {pruned.label}: {trial.detail}", flush=True)
+    print(size_search.result_sentence(trials, limits, superlative))
+    return 0 if any(trial.is_within_limits for trial in trials) else 1
+
+
+def _template(options: argparse.Namespace, store: Store) -> tuple[Experiment, Method]:
+    """Return the experiment of --job, or of the options, and its method."""
+    from ..experiments.experiment import Experiment
+
+    if not (options.job or options.method):
+        raise PruneError(
+            "shrink-to needs a method: add --method, such as --method akr, or --job with the ID of "
+            "a pruned job."
+        )
+    template = (
+        Experiment.from_dict(store.job(options.job).experiment)
+        if options.job
+        else experiment_from_options(options, store)
+    )
+    if template.method is None:
+        raise PruneError(
+            f"Job {options.job} is a dense model; give the ID of a pruned job, or --method."
+        )
+    if options.fastest and template.method.removes != "units":
+        raise PruneError(
+            f"{template.method.title} removes single weights, which does not reduce the latency; "
+            "leave --fastest out, or choose a method that removes heads and neurons, such as "
+            "--method kprune."
+        )
+    return template, template.method
+
+
+def _measures(template: Experiment, limits: Policy) -> tuple[Measure, ...]:
+    """Return the measures that the limits need, with the template's options."""
+    from ..measures import MEASURES
+    from ..plugins import build
+    from ..views import CRITERIA
+
+    existing = {measure.name: measure for measure in template.measures}
+    names = dict.fromkeys(CRITERIA[name].measure for name in limits.limits)
+    return tuple(existing.get(name) or build(MEASURES, name, {}) for name in names)
 
 
 def _with_target(method: Method, fraction: float, fastest: bool) -> Method:

@@ -14,10 +14,10 @@ from ..store.job import Job, Status
 from ..store.store import Store
 
 if TYPE_CHECKING:
-    from ..analysis.deployment_check import Verdict
+    from ..analysis.criteria import Verdict
     from ..analysis.evidence import Evidence
     from ..analysis.label_order import LabelOrder
-    from ..analysis.policy import Policy
+    from ..deployment.policy import Policy
 
 
 def plugin_list(registry: Mapping[str, type[Options]]) -> str:
@@ -156,7 +156,7 @@ def _not_attacked(store: Store, job: Job) -> Sequence[str]:
 
 def _disturbed(store: Store, job: Job) -> Iterator[str]:
     """Warn of timings that other processes have disturbed."""
-    from ..analysis.evidence import disturbance
+    from ..analysis.cost_evidence import disturbance
 
     for measure in ("cost", "formats"):
         if busy := disturbance(store.rows(measure, [job.id])):
@@ -200,7 +200,7 @@ def transfer_table(store: Store, ids: Sequence[int]) -> str:
 
 def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy) -> str:
     """Format the decision, then one line per test."""
-    from ..analysis.deployment_check import summary_sentence
+    from ..deployment.deployment_check import summary_sentence
 
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for verdict in verdicts:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..analysis.deployment_check import INCONCLUSIVE, MET, VIOLATED, Verdict
-from ..analysis.policy import CRITERIA
+from ..analysis.criteria import INCONCLUSIVE, MET, VIOLATED, Verdict
 from .palette import AXIS, GRID, INK, MUTED
 from .style import figure
 
@@ -29,65 +28,21 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
     Inconclusive tests are labeled with what the sample rules out.
     """
     fig = figure(dark, 42 * len(verdicts) + 92, margin={"l": 10, "r": 16, "t": 26, "b": 46})
-    low, high = ENDS
     names = [verdict.title.replace(" · ", "<br>") for verdict in verdicts]
     for verdict, name in reversed([*zip(verdicts, names, strict=True)]):
-        value, left, right = (
-            np.clip(end, low, high) if not np.isnan(end) else np.nan for end in verdict.used
-        )
-        color, unit = COLORS[verdict.result][dark], CRITERIA[verdict.criterion].unit
-        known = np.isfinite(right)
-        note = f"rules out {verdict.rules_out}" if verdict.rules_out else ""
-        fig.add_scatter(
-            x=[np.nan_to_num(left, nan=low), right] if known else [None],
-            y=[name] * (2 if known else 1),
-            mode="lines",
-            line={"color": color, "width": 3},
-            hoverinfo="skip",
-        )
-        fig.add_scatter(
-            x=[value if np.isfinite(value) else None],
-            y=[name],
-            mode="markers",
-            marker={
-                "color": color,
-                "size": 11,
-                "symbol": SYMBOLS[verdict.result],
-                "line": {"width": 2, "color": color},
-            },
-            hovertemplate=f"<b>{verdict.title}</b><br>measured {verdict.value:.2f} {unit}, limit "
-            f"{verdict.limit_text}<br>{verdict.result}, n = {verdict.n}<br>{note}<extra></extra>",
-        )
-        if verdict.result == INCONCLUSIVE and verdict.excluded:
-            fig.add_annotation(
-                x=high,
-                y=name,
-                xanchor="right",
-                yshift=11,
-                showarrow=False,
-                text=f"rules out {verdict.excluded}",
-                font={"size": 11, "color": MUTED[dark]},
-            )
+        _add_test(fig, verdict, name, dark)
     fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.5})
     fig.add_vline(x=0.0, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
-    fig.add_annotation(
-        x=1.0,
-        y=1.0,
-        yref="paper",
-        text="limit",
-        showarrow=False,
-        yshift=10,
-        font={"size": 12, "color": INK[dark]},
-    )
-    fig.add_annotation(
-        x=0.0,
-        y=1.0,
-        yref="paper",
-        text="equal to dense",
-        showarrow=False,
-        yshift=10,
-        font={"size": 12, "color": MUTED[dark]},
-    )
+    for x, text, color in ((1.0, "limit", INK), (0.0, "equal to dense", MUTED)):
+        fig.add_annotation(
+            x=x,
+            y=1.0,
+            yref="paper",
+            text=text,
+            showarrow=False,
+            yshift=10,
+            font={"size": 12, "color": color[dark]},
+        )
     fig.update_yaxes(
         categoryorder="array",
         categoryarray=names[::-1],
@@ -101,5 +56,41 @@ def limit_usage(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
         tickformat=".0%",
         title="fraction of the limit",
         zeroline=False,
-        range=[low - 0.05, high + 0.05],
+        range=[ENDS[0] - 0.05, ENDS[1] + 0.05],
     )
+
+
+def _add_test(fig: go.Figure, verdict: Verdict, name: str, dark: bool) -> None:
+    """Draw the interval, the measured value and, if inconclusive, what the sample rules out."""
+    value, low, high = (
+        np.clip(end, *ENDS) if not np.isnan(end) else np.nan for end in verdict.limit_fractions
+    )
+    color, unit = COLORS[verdict.result][dark], verdict.criterion.unit
+    is_bounded = not np.isnan(high)
+    note = f"rules out {verdict.rules_out}" if verdict.rules_out else ""
+    fig.add_scatter(
+        x=[np.nan_to_num(low, nan=ENDS[0]), high] if is_bounded else [None],
+        y=[name] * (2 if is_bounded else 1),
+        mode="lines",
+        line={"color": color, "width": 3},
+        hoverinfo="skip",
+    )
+    symbol = SYMBOLS[verdict.result]
+    fig.add_scatter(
+        x=[value if np.isfinite(value) else None],
+        y=[name],
+        mode="markers",
+        marker={"color": color, "size": 11, "symbol": symbol, "line": {"width": 2, "color": color}},
+        hovertemplate=f"<b>{verdict.title}</b><br>measured {verdict.value:.2f} {unit}, limit "
+        f"{verdict.limit_text}<br>{verdict.result}, n = {verdict.n}<br>{note}<extra></extra>",
+    )
+    if verdict.result == INCONCLUSIVE and verdict.excluded:
+        fig.add_annotation(
+            x=ENDS[1],
+            y=name,
+            xanchor="right",
+            yshift=11,
+            showarrow=False,
+            text=f"rules out {verdict.excluded}",
+            font={"size": 11, "color": MUTED[dark]},
+        )

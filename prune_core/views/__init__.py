@@ -6,12 +6,23 @@ import pandas as pd
 
 from ..analysis import seeds
 from ..analysis.compared_models import ComparedModel
+from ..analysis.criteria import Criterion
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
 from . import accuracy, attack, cost, drift, exports, pruning, reconstruction, sensitivity
 from .base import Chart, MeasureView, Tables
 
-__all__ = ["TABLES", "VIEWS", "Chart", "MeasureView", "Tables", "pooled", "quantities", "takeaways"]
+__all__ = [
+    "CRITERIA",
+    "TABLES",
+    "VIEWS",
+    "Chart",
+    "MeasureView",
+    "Tables",
+    "pooled",
+    "quantities",
+    "takeaways",
+]
 
 # in the order of tables and reports
 VIEWS: dict[str, MeasureView] = {
@@ -30,6 +41,14 @@ DECLARED: dict[str, Averaging] = {
 }
 # tables that quantities are read from
 TABLES = tuple(name for name, view in VIEWS.items() if view.quantities)
+# by key, in the order of forms: first those of the default policy, then by importance
+CRITERIA: dict[str, Criterion] = {
+    criterion.key: criterion
+    for _, criterion in sorted(
+        ((place, each) for view in VIEWS.values() for place, each in enumerate(view.criteria)),
+        key=lambda pair: (not pair[1].in_default_policy, pair[0]),
+    )
+}
 
 
 def quantities(tables: Tables) -> dict[str, Quantity]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from .. import formatting as f
-from ..analysis import takeaways
+from ..analysis import prediction_evidence, takeaways
 from ..analysis.compared_models import ComparedModel
+from ..analysis.criteria import Criterion, discrete_predictions, one_minus, single_label
 from ..analysis.quantities import Quantity, headline, single_value, summary
 from ..analysis.seeds import ONE_SEED, Averaging
 from ..tasks import METRICS
@@ -34,6 +35,45 @@ DIVERGENCE = Quantity(
     better="lower",
     gloss="Mean Kullback–Leibler divergence of predicted probabilities; less noisy than accuracy.",
     tick=".2~g",
+)
+_prediction_criterion = partial(Criterion, measure="accuracy", table="prediction", high=100)
+CRITERIA = (
+    _prediction_criterion(
+        "accuracy_loss",
+        "{metric} loss",
+        "Largest drop of accuracy, or of the task's own metric, below the dense model",
+        "points",
+        evidence=prediction_evidence.accuracy_loss,
+        default=1.0,
+    ),
+    _prediction_criterion(
+        "agreement",
+        "Agreement with dense",
+        "Lowest percentage of predictions equal to the dense model's; needs no labels",
+        "%",
+        evidence=prediction_evidence.disagreement,
+        default=97.0,
+        as_cost=one_minus,
+        supports=discrete_predictions,
+    ),
+    _prediction_criterion(
+        "slice_loss",
+        "Accuracy loss in the worst slice",
+        "Largest drop in any slice; small slices need large limits",
+        "points",
+        evidence=prediction_evidence.worst_slice,
+        default=5.0,
+        supports=discrete_predictions,
+    ),
+    _prediction_criterion(
+        "calibration_error",
+        "Calibration error increase",
+        "Largest increase of the calibration error over the dense model's",
+        "points",
+        evidence=prediction_evidence.calibration_error,
+        default=2.0,
+        supports=single_label,
+    ),
 )
 
 
@@ -73,4 +113,5 @@ VIEW = MeasureView(
     quantities=_quantities,
     takeaway=lambda tables, models: takeaways.accuracy(tables["accuracy"], models),
     charts=_charts,
+    criteria=CRITERIA,
 )

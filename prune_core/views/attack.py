@@ -8,8 +8,9 @@ from functools import partial
 import pandas as pd
 
 from .. import formatting as f
-from ..analysis import takeaways
+from ..analysis import attack_evidence, takeaways
 from ..analysis.compared_models import ComparedModel
+from ..analysis.criteria import Criterion, single_label
 from ..analysis.quantities import NO_VALUE, Quantity, Value, summary, with_interval
 from ..analysis.seeds import ONE_SEED, Averaging
 from .base import Chart, MeasureView, Tables, has_pruned
@@ -18,6 +19,19 @@ INTERVALS = (
     ("accuracy", "accuracy_low", "accuracy_high"),
     ("under_attack", "under_attack_low", "under_attack_high"),
     ("success_rate", "success_low", "success_high"),
+)
+SUCCESS = Criterion(
+    "attack_success",
+    "Attack success increase",
+    "Largest increase of each attack's success rate, on examples that both models classify "
+    "correctly",
+    "points",
+    measure="attack",
+    table="attack_example",
+    evidence=attack_evidence.attack_success,
+    default=3.0,
+    high=100,
+    supports=single_label,
 )
 
 
@@ -111,4 +125,5 @@ VIEW = MeasureView(
         tables["attack"], tables["attack_example"], models
     ),
     charts=_charts,
+    criteria=(SUCCESS,),
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.compared_models import ComparedModel
+from ..analysis.criteria import Criterion
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
 
@@ -37,6 +38,8 @@ class MeasureView:
     takeaway: Callable[[Tables, Sequence[ComparedModel]], str] | None = None
     # charts of the report, dark or not; the first is that of `Comparison.figure`
     charts: Callable[[Tables, Sequence[ComparedModel], bool], Iterator[Chart]] | None = None
+    # what deployment policies can limit, the most important first
+    criteria: Sequence[Criterion] = ()
 
 
 def has_pruned(models: Sequence[ComparedModel]) -> bool:

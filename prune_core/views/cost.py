@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .. import formatting as f
-from ..analysis import takeaways
+from ..analysis import cost_evidence, takeaways
 from ..analysis.compared_models import ComparedModel
+from ..analysis.criteria import Criterion, reciprocal
 from ..analysis.quantities import Quantity, Value
 from ..analysis.seeds import Averaging
 from ..models.inference.contention import DISTURBED
@@ -114,6 +115,39 @@ QUANTITIES = (
         tick=".0%",
     ),
 )
+_cost_criterion = partial(
+    Criterion, measure="cost", table="cost", in_default_policy=False, counts_examples=False
+)
+CRITERIA = (
+    _cost_criterion(
+        "latency_p95",
+        "95th-percentile latency",
+        "Longest 95th-percentile time of a batch, as timed by the cost measure",
+        "ms",
+        evidence=cost_evidence.latency_p95,
+        default=50.0,
+        scale=1000.0,
+    ),
+    _cost_criterion(
+        "speedup",
+        "Speed-up",
+        "Lowest speed-up over the dense model, measured in alternation",
+        "times",
+        evidence=cost_evidence.time_ratio,
+        default=1.0,
+        scale=1.0,
+        as_cost=reciprocal,
+    ),
+    _cost_criterion(
+        "size",
+        "Size on disk",
+        "Largest weights file",
+        "MB",
+        evidence=cost_evidence.size,
+        default=100.0,
+        scale=1e-6,
+    ),
+)
 
 
 def _quantities(tables: Tables) -> list[Quantity]:
@@ -139,4 +173,5 @@ VIEW = MeasureView(
     quantities=_quantities,
     takeaway=lambda tables, models: takeaways.cost(tables["cost"], models),
     charts=_charts,
+    criteria=CRITERIA,
 )

@@ -9,122 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from ..analysis.evidence import CONFIDENCE, SLICES
 from ..errors import PruneError
 from ..plugins import closest_match
-from ..tasks import METRICS, TASK_TYPES, prediction_type
-
-# task types whose predictions are correct or incorrect, equal or different
-DISCRETE = tuple(name for name, each in TASK_TYPES.items() if each.is_discrete)
-SINGLE_LABEL = tuple(name for name, each in TASK_TYPES.items() if each.is_single_label)
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One criterion: title, unit and range of its limit, and the measure that it needs."""
-
-    title: str
-    help: str
-    unit: str
-    default: float
-    low: float = 0.0
-    high: float = 1e9
-    scale: float = 100.0  # converts a measured value to the limit's unit
-    measure: str = "accuracy"  # the required measure
-    in_default_policy: bool = True
-    kinds: tuple[str, ...] = tuple(TASK_TYPES)  # task types that it supports
-
-    def applies(self, kind: str, metric: str = "") -> bool:
-        """Whether the criterion supports a task type and metric."""
-        return kind in self.kinds or (
-            self.kinds == DISCRETE and prediction_type(kind, metric).is_discrete
-        )
-
-
-CRITERIA = {
-    "accuracy_loss": Criterion(
-        "Accuracy loss",
-        "Largest drop of accuracy, or of the task's own metric, below the dense model",
-        "points",
-        default=1.0,
-        high=100,
-    ),
-    "attack_success": Criterion(
-        "Attack success increase",
-        "Largest increase of each attack's success rate, on examples that both models classify "
-        "correctly",
-        "points",
-        default=3.0,
-        high=100,
-        measure="attack",
-        kinds=SINGLE_LABEL,
-    ),
-    "agreement": Criterion(
-        "Agreement with dense",
-        "Lowest percentage of predictions equal to the dense model's; needs no labels",
-        "%",
-        default=97.0,
-        high=100,
-        kinds=DISCRETE,
-    ),
-    "slice_loss": Criterion(
-        "Accuracy loss in the worst slice",
-        "Largest drop in any slice; small slices need large limits",
-        "points",
-        default=5.0,
-        high=100,
-        kinds=DISCRETE,
-    ),
-    "calibration_error": Criterion(
-        "Calibration error increase",
-        "Largest increase of the calibration error over the dense model's",
-        "points",
-        default=2.0,
-        high=100,
-        kinds=SINGLE_LABEL,
-    ),
-    "latency_p95": Criterion(
-        "95th-percentile latency",
-        "Longest 95th-percentile time of a batch, as timed by the cost measure",
-        "ms",
-        default=50.0,
-        scale=1000.0,
-        measure="cost",
-        in_default_policy=False,
-    ),
-    "speedup": Criterion(
-        "Speed-up",
-        "Lowest speed-up over the dense model, measured in alternation",
-        "times",
-        default=1.0,
-        scale=1.0,
-        measure="cost",
-        in_default_policy=False,
-    ),
-    "size": Criterion(
-        "Size on disk",
-        "Largest weights file",
-        "MB",
-        default=100.0,
-        scale=1e-6,
-        measure="cost",
-        in_default_policy=False,
-    ),
-}
-AT_LEAST = ("agreement", "speedup")  # lower limits; all others are upper limits
-
-
-def criterion_title(name: str, metric: str) -> str:
-    """Return a criterion's title, such as "Spearman correlation loss" for a task's metric."""
-    return f"{METRICS[metric].title} loss" if name == "accuracy_loss" else CRITERIA[name].title
-
-
-def limit_direction(name: str) -> str:
-    """Return "at least" or "at most"."""
-    return "at least" if name in AT_LEAST else "at most"
-
-
-SLICES = ("length", "label")  # predefined; keyword:WORD and column:NAME are custom
-CONFIDENCE = 95.0  # %, one-sided
+from ..views import CRITERIA
 
 
 @dataclass(frozen=True)
@@ -146,12 +34,12 @@ class Policy:
                     f"policy: {name!r} is not a criterion.{closest_match(name, CRITERIA)} The "
                     f"criteria are: {', '.join(CRITERIA)}."
                 )
-            low, high = CRITERIA[name].low, CRITERIA[name].high
+            criterion = CRITERIA[name]
             is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
-            if not is_number or not low <= limit <= high:
+            if not is_number or not criterion.low <= limit <= criterion.high:
                 raise PruneError(
-                    f"policy: {name} is {limit!r}; it must be a number between {low:g} and "
-                    f"{high:g} ({CRITERIA[name].unit})."
+                    f"policy: {name} is {limit!r}; it must be a number between "
+                    f"{criterion.low:g} and {criterion.high:g} ({criterion.unit})."
                 )
         for name in self.slices:
             if name not in SLICES and not name.startswith(("keyword:", "column:")):

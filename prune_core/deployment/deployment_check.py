@@ -7,103 +7,46 @@ divided by the number of tests (Bonferroni), so a false "do not ship" is equally
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
-from math import ceil, floor, sqrt
+from dataclasses import replace
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
 
 from .. import formatting as f
 from ..aliases import CHECK_KEYS, VERDICT_KEYS, with_former_keys
-from .evidence import BoundedMetric, Evidence, criterion_metrics, metric_of
-from .policy import AT_LEAST, CRITERIA, Policy, criterion_title, limit_direction
+from ..analysis.bounded_metrics import BoundedMetric
+from ..analysis.criteria import INCONCLUSIVE, MET, VIOLATED, Verdict
+from ..analysis.evidence import Evidence, metric_of
+from ..views import CRITERIA
+from .policy import Policy
 
-SHIP, STOP, INCONCLUSIVE = "ship", "do not ship", "inconclusive"
-MET, VIOLATED = "met", "violated"
+SHIP, STOP = "ship", "do not ship"  # or INCONCLUSIVE
 CODES = {SHIP: 0, STOP: 1, INCONCLUSIVE: 3}  # exit codes of the command line
 MAX_NAMES = 2  # violated limits named in a sentence
 POWER = 0.84  # standard errors beyond the limit for 80 of 100 samples to decide
 MAX_EXAMPLES = 10_000_000  # examples; beyond, the measured value counts as equal to the limit
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The test of one limit, in the limit's unit; `used` are fractions of the limit."""
-
-    criterion: str
-    group: str  # attack or slice, "" for the whole sample
-    limit: float
-    value: float
-    bound: float  # worst value not ruled out at the policy's confidence
-    result: str  # MET, VIOLATED or INCONCLUSIVE
-    n: int
-    # examples that would decide in 80 of 100 samples if the measured value is the true one
-    examples_needed: int | None
-    detail: str  # why the result is inconclusive and what to do, "" otherwise
-    used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
-    metric: str = "accuracy"  # of the task
-
-    @property
-    def title(self) -> str:
-        """The criterion with the attack or slice."""
-        return criterion_title(self.criterion, self.metric) + (
-            f" · {self.group}" if self.group else ""
-        )
-
-    @property
-    def inline(self) -> str:
-        """The title inside a sentence."""
-        return f.inline(criterion_title(self.criterion, self.metric)) + (
-            f" ({self.group})" if self.group else ""
-        )
-
-    @property
-    def limit_text(self) -> str:
-        """The limit in words: at most 2 points."""
-        return f"{limit_direction(self.criterion)} {_amount(self.limit, self.criterion)}"
-
-    @property
-    def excluded(self) -> str:
-        """Values that the sample rules out: "more than 3.4 points"; "" if none."""
-        at_least = self.criterion in AT_LEAST
-        possible = self.bound > 0 if at_least else self.bound < CRITERIA[self.criterion].high
-        if not np.isfinite(self.bound) or not possible:
-            return ""
-        digits = 100 if CRITERIA[self.criterion].unit == "times" else 10
-        # rounded away from the measured value, so as not to exclude more than the sample does
-        direction, rounded = "more", ceil(self.bound * digits - 1e-9) / digits
-        if at_least:
-            direction, rounded = "less", floor(self.bound * digits + 1e-9) / digits
-        return f"{direction} than {_amount(rounded + 0.0, self.criterion)}"
-
-    @property
-    def rules_out(self) -> str:
-        """The same for a sentence: "an accuracy loss of more than 3.4 points"; "" if none."""
-        article = "an" if self.inline[0] in "aeiou" or self.inline.startswith("F1") else "a"
-        return f"{article} {self.inline} of {self.excluded}" if self.excluded else ""
-
-
-def _amount(value: float, criterion: str) -> str:
-    unit = CRITERIA[criterion].unit
-    number = f"{value:g}".replace("-", "−")
-    if unit in ("%", "times"):
-        return f"{number}{'%' if unit == '%' else '×'}"
-    return f"{number} {'point' if value == 1 and unit == 'points' else unit}"
+def with_policy(measured: Evidence, policy: Policy) -> Evidence:
+    """Return the evidence with a policy's slices and error probability."""
+    return replace(measured, slices=policy.slices, alpha=policy.alpha)
 
 
 def check(measured: Evidence, policy: Policy) -> list[Verdict]:
     """Return one verdict per limit, or per attack for attack limits, in the policy's order."""
+    measured = with_policy(measured, policy)
     tests = [
-        (name, group, value)
+        (name, group, metric)
         for name in policy.limits
-        for group, value in criterion_metrics(measured, policy, name)
+        for group, metric in CRITERIA[name].metrics(measured).items()
     ]
+    task_metric = metric_of(measured.tables["accuracy"])
     return [
         replace(
-            check_limit(name, group, value, policy=policy, tests=len(tests)),
-            metric=metric_of(measured.tables["accuracy"]),
+            check_limit(name, group, metric, policy=policy, tests=len(tests)), metric=task_metric
         )
-        for name, group, value in tests
+        for name, group, metric in tests
     ]
 
 
@@ -118,26 +61,17 @@ def decision(verdicts: list[Verdict]) -> str:
 def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
     """Describe the decision and the limits that decide it."""
     overall, confidence = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
-    limits = {1: "the limit is", 2: "both limits are"}.get(
-        len(verdicts), f"all {len(verdicts)} limits are"
-    )
     if overall == SHIP:
+        limits = {1: "the limit is", 2: "both limits are"}.get(
+            len(verdicts), f"all {len(verdicts)} limits are"
+        )
         return f"Ship: {limits} met {confidence}."
     reason = VIOLATED if overall == STOP else INCONCLUSIVE
     decisive = [verdict for verdict in verdicts if verdict.result == reason]
     if overall == STOP:
-        names = [verdict.inline for verdict in decisive[:MAX_NAMES]]
-        if len(decisive) > MAX_NAMES:
-            names.append(f"{len(decisive) - MAX_NAMES} more")
-        verb = "violates its limit" if len(decisive) == 1 else "violate their limits"
-        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        return f"Do not ship: {listed} {verb} {confidence}."
+        return f"Do not ship: {_violations(decisive)} {confidence}."
     sizes = sorted(
-        {
-            verdict.n
-            for verdict in decisive
-            if verdict.n and CRITERIA[verdict.criterion].measure != "cost"
-        }
+        {verdict.n for verdict in decisive if verdict.n and verdict.criterion.counts_examples}
     )
     ends = " to ".join(map(f.count, dict.fromkeys(sizes[:1] + sizes[-1:])))
     n = f"with n = {ends}, " if sizes else ""
@@ -146,6 +80,15 @@ def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
         f"Inconclusive: {n}{limits} can be neither met nor violated {confidence}. "
         f"{_detail(decisive[0])}"
     )
+
+
+def _violations(violated: list[Verdict]) -> str:
+    """Name the first violated limits: "accuracy loss and size on disk violate their limits"."""
+    names = [verdict.inline_title for verdict in violated[:MAX_NAMES]]
+    if len(violated) > MAX_NAMES:
+        names.append(f"{len(violated) - MAX_NAMES} more")
+    verb = "violates its limit" if len(violated) == 1 else "violate their limits"
+    return f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} {verb}"
 
 
 def _detail(first: Verdict) -> str:
@@ -157,7 +100,7 @@ def _detail(first: Verdict) -> str:
         if first.examples_needed
         else ""
     )
-    limit = _amount(first.limit, first.criterion)
+    limit = first.criterion.amount(first.limit)
     return f"This sample rules out {first.rules_out}; the limit is {limit}{needed}."
 
 
@@ -165,24 +108,10 @@ def check_limit(
     name: str, group: str, metric: BoundedMetric | str, *, policy: Policy, tests: int
 ) -> Verdict:
     """Test one limit; `tests` is the number of all tests, for the correction of violations."""
-    requested, scale = policy.limits[name], CRITERIA[name].scale
+    criterion, requested = CRITERIA[name], policy.limits[name]
     if isinstance(metric, str):
-        return Verdict(
-            name,
-            group,
-            requested,
-            value=np.nan,
-            bound=np.nan,
-            result=INCONCLUSIVE,
-            n=0,
-            examples_needed=None,
-            detail=metric,
-        )
-    limit = requested / scale
-    if name == "agreement":
-        limit = 1 - limit
-    elif name == "speedup":
-        limit = 1 / max(requested, 1e-9)
+        metric = BoundedMetric(np.nan, 0, lambda alpha: (np.nan, np.nan), detail=metric)
+    limit = criterion.cost_limit(requested)
     low, high = metric.bounds(policy.alpha)
     result = INCONCLUSIVE
     if high <= limit:
@@ -193,27 +122,17 @@ def check_limit(
     examples_needed = _needed(metric, limit, policy.alpha, tests=tests) if is_open else None
     divisor = max(limit, 1e-9)
     return Verdict(
-        name,
+        criterion,
         group,
         requested,
-        value=_in_limit_unit(name, metric.value),
-        bound=_in_limit_unit(name, high),
+        value=criterion.in_unit(metric.value),
+        bound=criterion.in_unit(high),
         result=result,
         n=metric.n,
         examples_needed=examples_needed,
         detail=metric.detail or _explain(result, examples_needed, metric.n),
-        used=(metric.value / divisor, low / divisor, high / divisor),
+        limit_fractions=(metric.value / divisor, low / divisor, high / divisor),
     )
-
-
-def _in_limit_unit(name: str, value: float) -> float:
-    """Convert a cost to the limit's unit."""
-    scale = CRITERIA[name].scale
-    if name == "agreement":
-        return (1 - value) * scale
-    if name == "speedup" and value:
-        return 1 / value
-    return value * scale
 
 
 def _needed(metric: BoundedMetric, limit: float, alpha: float, tests: int) -> int | None:
@@ -228,8 +147,8 @@ def _needed(metric: BoundedMetric, limit: float, alpha: float, tests: int) -> in
     z = float(norm.ppf(1 - alpha))
 
     def decides(n: int) -> bool:
-        if metric.of is not None:
-            low, high = metric.of(n).bounds(alpha)
+        if metric.at_size is not None:
+            low, high = metric.at_size(n).bounds(alpha)
             return high <= limit if is_met else low > limit
         low, high = metric.bounds(alpha)
         half = high - metric.value if is_met else metric.value - low
@@ -268,7 +187,7 @@ def to_record(verdicts: list[Verdict], measured: Evidence, policy: Policy) -> di
 
 def _verdict_record(verdict: Verdict) -> dict[str, Any]:
     return {
-        "criterion": verdict.criterion,
+        "criterion": verdict.criterion.key,
         "group": verdict.group,
         "limit": verdict.limit_text,
         "value": verdict.value if np.isfinite(verdict.value) else None,

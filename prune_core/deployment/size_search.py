@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log2
 
+from ..analysis.criteria import MET
+from ..analysis.evidence import Evidence, JobTables, evidence
 from ..errors import PruneError
 from ..store.job import Job
 from ..store.store import Store
+from ..views import CRITERIA
 from . import deployment_check
-from .evidence import Evidence, evidence
-from .policy import CRITERIA, Policy
+from .policy import Policy
 
 MAX_SPARSITY, STEP = 0.98, 0.02  # the highest sparsity tried, and the resolution
 TRIALS = ceil(log2(MAX_SPARSITY / STEP))
@@ -27,13 +29,13 @@ class Trial:
     sparsity: float
     label: str
     job: int  # 0 if the method cannot reach this sparsity
-    answer: str  # SHIP, STOP or INCONCLUSIVE of `deployment_check`
+    decision: str  # SHIP, STOP or INCONCLUSIVE of `deployment_check`
     detail: str
 
     @property
-    def holds(self) -> bool:
+    def is_within_limits(self) -> bool:
         """Whether every limit is met at the required confidence."""
-        return self.answer == deployment_check.SHIP
+        return self.decision == deployment_check.SHIP
 
 
 def trial_criteria(policy: Policy) -> Policy:
@@ -48,7 +50,7 @@ def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Tria
         sparsity,
         job.label,
         job.id,
-        answer=deployment_check.decision(verdicts),
+        decision=deployment_check.decision(verdicts),
         detail=deployment_check.summary_sentence(verdicts, trial_criteria(policy)),
     )
 
@@ -56,20 +58,17 @@ def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Tria
 def check_sample_size(store: Store, dense: Job, policy: Policy) -> None:
     """Raise PruneError if the sample is too small for the dense model itself to meet the limits.
 
-    Limits on time and size are ignored, as they do not depend on the sample.
+    Limits that do not depend on the sample, such as those on time and size, are ignored.
     """
     limits = {
-        name: limit for name, limit in policy.limits.items() if CRITERIA[name].measure != "cost"
+        name: limit for name, limit in policy.limits.items() if CRITERIA[name].counts_examples
     }
     if not limits:
         return
-    tables = {
-        name: store.rows(name, [dense.id])
-        for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
-    }
-    measured = Evidence(dense, dense, tables, dense_attacks=tables["attack_example"])
+    tables = JobTables(store, [dense.id])
+    measured = Evidence(dense, dense, tables, dense_tables=tables)
     for verdict in deployment_check.check(measured, trial_criteria(replace(policy, limits=limits))):
-        if verdict.result != deployment_check.MET:
+        if verdict.result != MET:
             raise PruneError(
                 f"{verdict.title} {verdict.limit_text}: even the dense model compared with itself "
                 f"does not meet this limit with confidence ({verdict.detail}); evaluate on more "
@@ -79,30 +78,31 @@ def check_sample_size(store: Store, dense: Job, policy: Policy) -> None:
 
 def next_sparsity(trials: Sequence[Trial]) -> float | None:
     """Return the middle of the highest passed and the lowest failed sparsity; None at the end."""
-    passed = max((trial.sparsity for trial in trials if trial.holds), default=0.0)
-    failed = min(
-        (trial.sparsity for trial in trials if not trial.holds), default=MAX_SPARSITY + STEP
-    )
+    best, next_worse = _closest_to_the_limit(trials)
+    passed = best.sparsity if best else 0.0
+    failed = next_worse.sparsity if next_worse else MAX_SPARSITY + STEP
     middle = round((passed + failed) / 2, 2)
     is_done = failed - passed <= STEP + 1e-9 or middle in (passed, failed)
     return None if is_done else middle
 
 
+def _closest_to_the_limit(trials: Sequence[Trial]) -> tuple[Trial | None, Trial | None]:
+    """Return the sparsest trial within the limits and the least sparse of the others."""
+    by_sparsity = sorted(trials, key=lambda trial: trial.sparsity)
+    passed = [trial for trial in by_sparsity if trial.is_within_limits]
+    failed = [trial for trial in by_sparsity if not trial.is_within_limits]
+    return (passed[-1] if passed else None, failed[0] if failed else None)
+
+
 def result_sentence(trials: Sequence[Trial], policy: Policy, superlative: str = "smallest") -> str:
     """Describe the result of the search."""
     limits = "every limit" if len(policy.limits) > 1 else "the limit"
-    best = max(
-        (trial for trial in trials if trial.holds), key=lambda trial: trial.sparsity, default=None
-    )
-    worst = min(
-        (trial for trial in trials if not trial.holds),
-        key=lambda trial: trial.sparsity,
-        default=None,
-    )
+    best, next_worse = _closest_to_the_limit(trials)
     confidence = f"at {policy.confidence:g}% confidence"
-    failure = (
-        f" {worst.label} does not: {worst.detail[0].lower()}{worst.detail[1:]}" if worst else ""
-    )
+    failure = ""
+    if next_worse:
+        detail = next_worse.detail
+        failure = f" {next_worse.label} does not: {detail[0].lower()}{detail[1:]}"
     if best is None:
         return f"No tested sparsity meets {limits} {confidence}.{failure}"
     return (
