@@ -261,7 +261,7 @@ def test_options_declared_once_are_flags_and_keys_of_sweeps(kind):
     assert kind.from_keys(flags) == kind()
 
 
-def test_former_names_of_sample_sizes_are_read():
+def test_former_names_of_sample_sizes_are_read(fake):
     plain = fakes.experiment(fakes.Draw(), calibration_size=9, evaluation_size=7).to_dict()
     former = {"calibration": plain.pop("calibration_size"), "evaluation": 7}
     plain.pop("evaluation_size")

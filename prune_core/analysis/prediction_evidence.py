@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import paired_bounds
-from ..tasks import METRICS, TASK_TYPES, values_for
+from ..tasks import METRICS, TASK_TYPES, units, values_for
 from . import slices
 from .bounded_metrics import BoundedMetric, bootstrapped, paired_loss, proportion, resample
 from .calibration import signed_root, squared_calibration_error
@@ -35,12 +35,12 @@ def accuracy_loss(measured: Evidence) -> BoundedMetric | str:
     resamples = _paired_metrics(measured.metric, rows)
     row = measured.tables["accuracy"].iloc[0]
     return bootstrapped(
-        float(row["dense_score"] - row["score"]), resamples[:, 0] - resamples[:, 1], len(rows)
+        float(row["dense_score"] - row["score"]), resamples[:, 0] - resamples[:, 1], int(row["n"])
     )
 
 
 def _paired_metrics(name: str, rows: pd.DataFrame) -> np.ndarray:
-    """Return (resamples, 2): the task's metric of dense and pruned on resampled examples."""
+    """Return (resamples, 2): the task's metric of both models on resampled examples or queries."""
     metric, labels = METRICS[name], list(rows["label"])
     if metric.counts is not None and metric.of_counts is not None:
         of_counts = metric.of_counts
@@ -49,11 +49,17 @@ def _paired_metrics(name: str, rows: pd.DataFrame) -> np.ndarray:
     if "dense_f1" in rows:  # spans have one F1 per answer
         dense, pruned = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
         return resample(lambda _, scores: float(scores.mean()), dense, dense, pruned)
-    dense, pruned = (
-        np.array(values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ()))))
+    values = [
+        values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ())))
         for side in ("dense", "pruned")
-    )
-    return resample(metric.compute, np.array(labels), dense, pruned)
+    ]
+    if metric.by_query and metric.single is not None:
+        queries, single = list(rows["text"]), metric.single
+        dense, pruned = (
+            np.array([*map(single, *units(name, labels, side, queries))]) for side in values
+        )
+        return resample(lambda _, scores: float(scores.mean()), dense, dense, pruned)
+    return resample(metric.compute, np.array(labels), *map(np.array, values))
 
 
 def _correct(measured: Evidence) -> tuple[np.ndarray, np.ndarray]:

@@ -134,12 +134,10 @@ def summary(
     if metric in FRACTIONS:
         intervals = _of_fractions(before, after)
     else:
-        before, after = (
+        (reference, first), (_, second) = (
             units(metric, labels, values_for(metric, *side), queries) for side in sides
         )
-        intervals = _bootstrap(
-            metric, before[0], before[1], after[1], resamples=resamples, seed=seed
-        )
+        intervals = _bootstrap(metric, reference, first, second, resamples=resamples, seed=seed)
     return row | dict(zip(_INTERVALS, intervals, strict=True))
 
 
