@@ -609,7 +609,7 @@ def test_titles_keep_case_of_names(name, metric):
         assert (word in verdict.title) == (word in verdict.inline_title)
         assert word.lower() not in message
     assert re.match(
-        r"Do not ship: ([a-z]|F1|9|Matthews|Spearman|Pearson)[^A-Z]*F?1?[^A-Z]* \(TextFooler\) "
+        r"Do not ship: ([a-z]|F1|9|Matthews|Spearman|Pearson|nDCG@10|MRR@10)[^A-Z]*F?1?[^A-Z]* \(TextFooler\) "
         "and agreement with dense",
         message,
     )
