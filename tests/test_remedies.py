@@ -387,17 +387,35 @@ COMMANDS = [
 WORKING: set[tuple[str, ...]] = set()  # proposed commands that have succeeded
 
 
+@pytest.fixture(scope="module")
+def sentiment_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a tiny model with the labels of the demo."""
+    model = tiny.model()
+    model.config.id2label = {0: "negative", 1: "positive"}
+    model.config.label2id = {"negative": 0, "positive": 1}
+    folder = tmp_path_factory.mktemp("model")
+    loading.save(model, tiny.tokenizer(), folder)
+    return str(folder)
+
+
 @pytest.mark.parametrize(
     ("fragment", "failing", "proposed"), COMMANDS, ids=[each[0] for each in COMMANDS]
 )
 def test_flag_proposed_by_a_command_message_works(
-    fragment: str, failing: list, proposed: list, tmp_path: Path, capsys: pytest.CaptureFixture
+    fragment: str,
+    failing: list,
+    proposed: list,
+    sentiment_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     (tmp_path / "study.yaml").write_text(
-        "{study: s, methods: [magnitude], sparsities: [0.5], evaluation_size: 20, device: cpu}"
+        f"{{study: s, checkpoint: {sentiment_model}, methods: [magnitude], sparsities: [0.5], "
+        "evaluation_size: 20, device: cpu}"
     )
     places = {"OUT": str(tmp_path / "out"), "STUDY": str(tmp_path / "study.yaml")}
-    small = ["--calibration-size", "16", "--evaluation-size", "20", "--device", "cpu"]
+    small = ["--checkpoint", sentiment_model, "--calibration-size", "16"]
+    small += ["--evaluation-size", "20", "--device", "cpu"]
     if "1" in failing[1:2] or "--job" in failing:  # commands on jobs: add a pruned and a dense run
         run = ["run", "--measure", "accuracy", *small]
         assert main([*run, "--method", "magnitude"]) == main(run) == 0
