@@ -7,9 +7,11 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["NUMBA_DISABLE_JIT"] = "1"  # UMAP on a few points: compiling takes longer than running
 
+from functools import cache
 from importlib.metadata import version
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 
 if not version("transformers").startswith("4."):
     collect_ignore = ["test_every_family.py"]
@@ -20,6 +22,18 @@ def home(tmp_path, monkeypatch):
     """Use a separate, empty store for every test."""
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def streamlit_components():
+    """Scan the installed packages for Streamlit components once, not in every run of a page.
+
+    AppTest makes a new server each time, and the scan takes longer than most pages.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        scan = cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
+        yield
 
 
 # files that take a minute or more, the longest first
