@@ -1,5 +1,6 @@
 """Model soups: compatible checkpoints, the greedy search, and reuse of measurements."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def save_candidate(tmp_path: Path):
     def save(
         name: str, seed: int = 0, change=lambda model, tokenizer: None
     ) -> model_soup.Candidate:
-        model, tokenizer = tiny.model(seed=seed), tiny.tokenizer()
+        model, tokenizer = tiny.model(seed=seed), copy.deepcopy(tiny.tokenizer())
         model.config.id2label = {0: "negative", 1: "positive"}
         change(model, tokenizer)
         loading.save(model, tokenizer, tmp_path / name)

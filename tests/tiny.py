@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import torch
 from transformers import (
     AlbertConfig,
@@ -111,7 +114,15 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
 
 
 def tokenizer(family: str = "bert") -> AutoTokenizer:
-    """Return the tokenizer of the bundled backbone, prepared for the family as loading does."""
+    """Return the tokenizer of the bundled backbone, prepared for the family as loading does.
+
+    A shallow copy, as loading takes longer than most tests: deep-copy it to change its vocabulary.
+    """
+    return copy.copy(_tokenizer(family))
+
+
+@cache
+def _tokenizer(family: str) -> AutoTokenizer:
     return prepare_tokenizer(
         AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), CONFIGS[family]()
     )
