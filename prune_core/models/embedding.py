@@ -148,14 +148,18 @@ def _module(description: Mapping[str, Any]) -> nn.Module:
 
 def model_class(config: Any) -> Any:
     """Model class for a configuration, such as BertForSentenceEmbedding."""
-    return _class_of(type(config))
+    encoder: Any = _encoder_class(config)
+    return _class_of(encoder)
+
+
+def _encoder_class(config: Any) -> Any:
+    from transformers import MODEL_MAPPING
+
+    return MODEL_MAPPING[type(config)]
 
 
 @lru_cache
-def _class_of(config_class: type) -> Any:
-    from transformers import MODEL_MAPPING
-
-    encoder = MODEL_MAPPING[config_class]
+def _class_of(encoder: Any) -> Any:
     parent = next(each for each in encoder.__mro__ if each.__name__.endswith("PreTrainedModel"))
     name = encoder.__name__.removesuffix("Model") + HEAD
     return type(name, (_SentenceEmbedding, parent), {"__module__": __name__})
@@ -182,9 +186,7 @@ class Encoder:
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
-    from transformers import MODEL_MAPPING
-
-    parameters = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    parameters = inspect.signature(_encoder_class(config)).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
 
 

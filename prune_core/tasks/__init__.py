@@ -21,8 +21,14 @@ __all__ = ["METRICS", "TASK_TYPES", "Predictions", "TaskType"]
 
 TASK_TYPES: dict[str, TaskType] = {
     each.name: each
-    for each in (Classification(), Multilabel(), TokenClassification(), Regression(), Span())
-    + (Embedding(),)
+    for each in (
+        Classification(),
+        Multilabel(),
+        TokenClassification(),
+        Regression(),
+        Span(),
+        Embedding(),
+    )
 }
 DEFAULT = Classification.name
 METRICS: dict[str, Metric] = {

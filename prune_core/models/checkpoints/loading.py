@@ -450,7 +450,7 @@ def _from_pretrained(
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Save an ordinary Hugging Face or sentence-transformers folder with safetensors, in `dtype`."""
+    """Save a folder of transformers, or of sentence-transformers, with safetensors in `dtype`."""
     model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
     if embedding.is_embedding(model.config):
         embedding.save(model, folder)

@@ -52,7 +52,7 @@ class PlainEmbedder(nn.Module):
                 x = getattr(nn, module["activation"])()(linear)
         return SimpleNamespace(embeddings=x[None])
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the weights by the names of the product's model, without the unused pooler."""
         encoder = {
             f"{self.base}.{name}": tensor
