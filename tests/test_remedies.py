@@ -272,6 +272,23 @@ CASES = [
         ("--calibration", "OTHER"),
         examples=2 + 12,
     ),
+    Case(
+        "set the second text with --text-pair",
+        "text,label\n" + rows(),
+        ("--label", "-"),
+        examples=12,
+        checkpoint="embedding",
+        labelled=False,
+    ),
+    Case(
+        "choose another column with --label",
+        "sentence1,sentence2,label\n"
+        + "".join(f'"{LONG} {i}","{PLAIN} {i}",near\n' for i in range(12)),
+        ("--label", "-"),
+        examples=12,
+        checkpoint="embedding",
+        labelled=False,
+    ),
 ]
 
 
@@ -279,7 +296,7 @@ CASES = [
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One checkpoint per task type, and a multi-label one without label names."""
     home, paths = tmp_path_factory.mktemp("models"), {"demo": "demo"}
-    for kind in ("multilabel", "token", "regression", "span"):
+    for kind in ("multilabel", "token", "regression", "span", "embedding"):
         model = tiny.model(kind=kind)
         if kind == "multilabel":
             model.config.id2label = {0: "negative", 1: "positive"}
@@ -353,6 +370,11 @@ COMMANDS = [
         "write it as option=value",
         ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping"],
         ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping=0.02"],
+    ),
+    (
+        "leave --pooling out",
+        ["run", "--measure", "accuracy", "--pooling", "mean"],
+        ["run", "--measure", "accuracy"],
     ),
     ("omit --shrink", ["export", "1", "OUT", "--shrink"], ["export", "1", "OUT"]),
     (
