@@ -230,19 +230,20 @@ class IndexVerdict:
     """Result of the non-inferiority test of the old index, in points of the metric."""
 
     result: str  # KEEP, REEMBED or INCONCLUSIVE
-    loss: float  # re-embedded minus kept index
+    loss: float  # mean over queries of the reference minus the old index
     low: float  # one-sided bounds of the loss, each wrong with probability at most alpha
     high: float
     limit: float
     n: int  # queries
     confidence: float  # percent
+    reference: str  # what the loss is measured against
     # queries that would decide in 80 of 100 samples if the measured loss is the true one
     queries_needed: int | None
 
     @property
     def sentence(self) -> str:
         """The verdict with its evidence, in one sentence."""
-        loss = f"the old index loses {_points(self.loss)} against re-embedding"
+        loss = f"the old index loses {_points(self.loss)} against {self.reference}"
         test = f"{self.confidence:g}% confidence, n = {f.count(self.n)} queries"
         limit = f"the limit of {_points(self.limit)}"
         if self.result == KEEP:
@@ -296,6 +297,7 @@ def index_verdict(
         limit,
         loss.n,
         confidence=100 * (1 - alpha),
+        reference="re-embedding" if reference == REEMBEDDED else "the dense model",
         queries_needed=None
         if result != INCONCLUSIVE
         else _needed(half, limit - value, loss.n, alpha),

@@ -55,8 +55,9 @@ def vector_chunks(vectors: Any, size: int, normalize: bool, noun: str) -> Iterat
         block = _to_numpy(vectors[start : start + size])
         if bad := int((~np.isfinite(block)).any(axis=1).sum()):
             raise PruneError(
-                f"{bad} of {plural(len(block), f'{noun} vector')} from position {start} contain "
-                "NaN or infinite values; prune less, or compute the vectors in float32."
+                f"{bad} of {plural(len(block), f'{noun} vector')} from position {start} "
+                f"{'contains' if bad == 1 else 'contain'} NaN or infinite values; "
+                "prune less, or compute the vectors in float32."
             )
         if normalize:
             lengths = np.linalg.norm(block, axis=1, keepdims=True)

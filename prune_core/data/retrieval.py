@@ -172,7 +172,8 @@ def _check_documents(documents: pd.Series, name: str) -> list[str]:
             f"{name}: {len(empty):,} of {plural(len(documents), 'document')} without text "
             f"({_first(empty)}); check that the column of the text is called text."
         )
-    kept = f"{plural(len(empty), 'document')} without text remain in the index ({_first(empty)})."
+    verb = "remains" if len(empty) == 1 else "remain"
+    kept = f"{plural(len(empty), 'document')} without text {verb} in the index ({_first(empty)})."
     return [kept] if len(empty) else []
 
 
@@ -236,7 +237,7 @@ def _known_candidates(
     unknown = [each for found in chosen.values() for each in found if each not in known]
     if unknown and not skip:
         raise RowQuestion(
-            f"{name}: {len(unknown):,} candidates are not documents of the collection "
+            f"{name}: {plural(len(unknown), 'candidate')} not in the collection's documents "
             f"({_first(unknown)}); add them, or leave them out with --bad-rows skip."
         )
     if candidates and not chosen:
