@@ -133,8 +133,11 @@ def test_no_judgement_fits(tmp_path):
 
 def test_repeated_ids_and_conflicting_grades(tmp_path):
     folder = beir(tmp_path / "a", corpus=[*CORPUS, CORPUS[0]])
-    with pytest.raises(PruneError, match=r"more than one document has the id 'd1' \(1 such id\)"):
+    with pytest.raises(PruneError, match=r"the id 'd1' occurs again in line 4 \(1 such row\)"):
         read_collection(folder)
+    twice = pd.Series(["a", "b"], index=["d1", "d1"])
+    with pytest.raises(PruneError, match=r"x: more than one document has the id 'd1' \(1 such id"):
+        collection(twice, twice, pd.DataFrame(), name="x")
     folder = beir(tmp_path / "b", qrels=QRELS + "q1\td1\t1\n")
     with pytest.raises(PruneError, match="query 'q1' and document 'd1' have two different grades"):
         read_collection(folder)

@@ -230,32 +230,34 @@ class IndexVerdict:
     """Result of the non-inferiority test of the old index, in points of the metric."""
 
     result: str  # KEEP, REEMBED or INCONCLUSIVE
-    loss: float  # mean over queries of the reference minus the old index
+    loss: float  # mean over queries of re-embedded minus old index
     low: float  # one-sided bounds of the loss, each wrong with probability at most alpha
     high: float
     limit: float
     n: int  # queries
     confidence: float  # percent
-    reference: str  # what the loss is measured against
     # queries that would decide in 80 of 100 samples if the measured loss is the true one
     queries_needed: int | None
 
     @property
     def sentence(self) -> str:
         """The verdict with its evidence, in one sentence."""
-        loss = f"the old index loses {_points(self.loss)} against {self.reference}"
+        change = f"{'gains' if self.loss < 0 else 'loses'} {_points(abs(self.loss))}"
+        found = f"the old index {change} against re-embedding"
+        limit = f"the limit is {_points(self.limit)}"
         test = f"{self.confidence:g}% confidence, n = {f.count(self.n)} queries"
-        limit = f"the limit of {_points(self.limit)}"
         if self.result == KEEP:
-            return f"Keep the index: {loss}, at most {_points(self.high)} ({test}), within {limit}."
+            excluded = f"a loss of more than {_points(max(self.high, 0.0))} is ruled out"
+            return f"Keep the index: {found}, and {excluded} ({test}); {limit}."
         if self.result == REEMBED:
-            return f"Re-embed: {loss}, at least {_points(self.low)} ({test}), more than {limit}."
+            excluded = f"a loss of less than {_points(self.low)} is ruled out"
+            return f"Re-embed: {found}, and {excluded} ({test}); {limit}."
         needed = self.queries_needed
-        remedy = f"about {f.count(needed)} queries would decide" if needed else "it is at the limit"
+        remedy = f"about {f.count(needed)} queries would decide" if needed else "no sample decides"
         return (
-            f"Inconclusive at {f.count(self.n)} queries: {loss}, between {_points(self.low)} and "
-            f"{_points(self.high)}, which includes {limit} ({self.confidence:g}% confidence); "
-            f"{remedy}."
+            f"Inconclusive at {f.count(self.n)} queries: {found}, and losses from "
+            f"{_points(self.low)} to {_points(self.high)} are possible ({self.confidence:g}% "
+            f"confidence); {limit}, and {remedy}."
         )
 
 
@@ -270,7 +272,6 @@ def index_verdict(
     *,
     metric: str = "ndcg_at_10",
     cell: Cell = KEPT,
-    reference: Cell = REEMBEDDED,
     alpha: float = 0.05,
     seed: int = 0,
 ) -> IndexVerdict:
@@ -278,9 +279,10 @@ def index_verdict(
 
     KEEP if the upper bound of the loss is at most `limit` points, REEMBED if its lower bound is
     more, else INCONCLUSIVE; each bound is one-sided at `alpha`. `cell=KEPT_ALIGNED` judges rotated
-    queries; `reference=BASELINE` compares with the dense model instead.
+    queries. The loss of both compared with the dense model is another question: `index_loss` with
+    `reference=BASELINE`.
     """
-    loss = index_loss(by_query, metric, cell, reference, seed)
+    loss = index_loss(by_query, metric, cell, seed=seed)
     low, high = (100 * bound for bound in loss.bounds(alpha))
     result = INCONCLUSIVE
     if high <= limit:
@@ -297,7 +299,6 @@ def index_verdict(
         limit,
         loss.n,
         confidence=100 * (1 - alpha),
-        reference="re-embedding" if reference == REEMBEDDED else "the dense model",
         queries_needed=None
         if result != INCONCLUSIVE
         else _needed(half, limit - value, loss.n, alpha),

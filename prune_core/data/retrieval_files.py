@@ -128,7 +128,11 @@ def read_texts(path: str, form: Dialect = tables.DETECT) -> pd.Series:
         lines = _lines(path, form)
         if re.match(r"\.I\s+\S+", lines.iloc[0]):
             return parse_smart(lines, path)
-    table = _with_header(path, form, IDS)
+    return texts_of(_with_header(path, form, IDS), path)
+
+
+def texts_of(table: pd.DataFrame, path: str) -> pd.Series:
+    """Return the texts of a table with ids, indexed by id; `path` names it in messages."""
     ids, text = first_usual(table, IDS), first_usual(table, TEXTS)
     title: str | None = first_usual(table, ("title",), used=(ids, text))
     if ids is None and str(table.columns[0]) == "column 1" and len(table.columns) > 1:
@@ -154,7 +158,15 @@ def _indexed(texts: Sequence[str], ids: Sequence[str], table: pd.DataFrame, path
     if "" in ids:
         place = line_number(table, ids.index(""))
         raise PruneError(f"{path}, {place}: the id is empty; give every row an id of its own.")
-    return pd.Series(texts, index=pd.Index(ids, dtype=object), dtype=object)
+    index = pd.Index(ids, dtype=object)
+    repeated = np.flatnonzero(index.duplicated())
+    if len(repeated):
+        place = f" in {line_number(table, int(repeated[0]))}" if len(ids) == len(table) else ""
+        raise PruneError(
+            f"{path}: the id {ids[repeated[0]][:40]!r} occurs again{place} "
+            f"({plural(len(repeated), 'such row')}); give every row an id of its own."
+        )
+    return pd.Series(texts, index=index, dtype=object)
 
 
 def parse_smart(lines: pd.Series, path: str) -> pd.Series:
@@ -183,6 +195,11 @@ def read_judgements(path: str, form: Dialect = tables.DETECT) -> pd.DataFrame:
         table = tables.read(path, form).rows
     else:
         table = _fields(path, form, names=_judgement_names)
+    return judgements_of(table, path)
+
+
+def judgements_of(table: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Return judgements as `read_judgements` does, from a table with usual column names."""
     query = first_usual(table, QUERY_IDS)
     document = first_usual(table, DOCUMENT_IDS, used=(query,))
     if query is None or document is None:
