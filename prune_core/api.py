@@ -46,12 +46,13 @@ __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "lo
 Data: TypeAlias = Examples | pd.DataFrame | Mapping[str, Any] | Sequence[Any] | str | Path
 
 
-def load(folder: str | Path) -> tuple[Any, Any]:
+def load(folder: str | Path, *, pooling: str = "") -> tuple[Any, Any]:
     """Load (model, tokenizer) of a checkpoint folder, compact or not, for deployment.
 
-    The model is in fp32, in eval mode, on the CPU.
+    The model is in fp32, in eval mode, on the CPU. `pooling` (mean, cls, …) makes an encoder
+    without a head a sentence-embedding model.
     """
-    return loading.load(str(folder))
+    return loading.load(str(folder), pooling=pooling)
 
 
 def prune(

@@ -190,18 +190,13 @@ def test_trainer_output_and_nested_folders_are_resolved(dense, tmp_path) -> None
         loading.load(str(tmp_path / "empty"))
 
 
-def test_a_sentence_transformers_folder_is_refused(dense, tmp_path) -> None:
+def test_a_model_without_a_head_is_refused_with_two_remedies(dense, tmp_path) -> None:
     dense.bert.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    (tmp_path / "modules.json").write_text("[]")
-    with pytest.raises(
-        PruneError,
-        match=(
-            "sentence-transformers folder: it embeds sentences and has no classifier; fine-tune "
-            "it first"
-        ),
-    ):
+    with pytest.raises(PruneError, match=r"fine-tune it first.*name its pooling: --pooling mean"):
         loading.load(str(tmp_path))
+    model, _ = loading.load(str(tmp_path), pooling="mean")
+    assert type(model).__name__ == "BertForSentenceEmbedding"
 
 
 def test_an_adapter_is_merged(dense, tmp_path) -> None:

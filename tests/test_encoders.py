@@ -72,7 +72,6 @@ def test_a_saved_model_loads_with_equal_weights(family: str, tmp_path) -> None:
     [
         ("./nowhere", "no such folder"),
         ("someone/no-such-model", "Hub"),
-        (loading.MINILM, "fine-tune it first"),
     ],
 )
 def test_invalid_checkpoints_raise(checkpoint: str, message: str) -> None:

@@ -39,7 +39,8 @@ def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
             "multilabel": torch.stack([alternating, 1 - alternating], 1).float(),
             "token": (torch.arange(ids.numel()) % 3).view_as(ids).masked_fill(ids % 4 == 0, -100),
         }
-        batches.append(plain | {"labels": labels[replay.task_type_of(model).name]})
+        kind = replay.task_type_of(model).name
+        batches.append(plain | ({"labels": labels[kind]} if kind in labels else {}))
     return batches
 
 
@@ -74,7 +75,7 @@ def test_flops_match_a_counted_forward_pass(family: str) -> None:
     assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
 
 
-@pytest.mark.parametrize("kind", TASK_TYPES)
+@pytest.mark.parametrize("kind", [name for name, each in TASK_TYPES.items() if each.has_loss])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mask_gradients_equal_autograd(family: str, kind: str) -> None:
     """Compared with a mask of ones on the inputs of the output projections in transformers."""
@@ -310,6 +311,8 @@ def test_tuning_is_the_identity_if_nothing_was_removed(damping: float) -> None:
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_flops_are_just_below_the_budget(name: str, family: str, kind: str) -> None:
+    if METHODS[name].labelled and not TASK_TYPES[kind].has_loss:
+        return  # refused: test_embedding.py
     dense = tiny.model(family, kind=kind)
     for sparsity in (0.35, 0.8):
         model, rows = pruned(name, dense, sparsity=sparsity, length=20)

@@ -27,9 +27,9 @@ from prune_core.plugins import build, no_report
 from prune_core.tasks import TASK_TYPES, encoding, task_data
 from prune_core.tasks.task_data import Task
 
-CLASSIFICATION, MULTILABEL, TOKEN, REGRESSION, SPAN = TASK_TYPES.values()
+CLASSIFICATION, MULTILABEL, TOKEN, REGRESSION, SPAN, EMBEDDING = TASK_TYPES.values()
 KINDS = ("multilabel", "token")
-NAMES = {"multilabel": ("a", "b"), "token": tiny.TAGS}
+NAMES = {"multilabel": ("a", "b"), "token": tiny.TAGS, "embedding": ("embedding",)}
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "E-LOC", "S-ORG", "PER")
 
 
@@ -180,7 +180,7 @@ def pair(dense: torch.nn.Module, pruned: torch.nn.Module, kind: str, labelled: b
 
 
 # every method and every measure on every task type: test_golden_values.py
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, "embedding"))
 def test_every_measure_supports_a_compact_model_of_the_task_type(kind: str) -> None:
     dense = tiny.model(kind=kind)
     pruned = copy.deepcopy(dense)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from transformers import (
     AlbertConfig,
@@ -22,7 +24,7 @@ from transformers import (
 
 from prune_core.data.examples import Examples
 from prune_core.measures.base import Pair
-from prune_core.models import replay
+from prune_core.models import embedding, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.checkpoints.tokenizers import prepare_tokenizer
 from prune_core.tasks.encoding import batches
@@ -44,6 +46,22 @@ SENTENCES = [
     "If you like this sort of thing, you will like this sort of thing more than most.",
 ]
 TAGS = ("O", "B-PER", "I-PER")
+EMBEDDING = {  # modules after the encoder of a sentence-embedding model
+    "poolings": ["mean"],
+    "modules": [
+        {
+            "type": "Dense",
+            "path": "2_Dense",
+            "in_features": 32,
+            "out_features": 24,
+            "bias": True,
+            "activation": "Tanh",
+        },
+        {"type": "Normalize", "path": "3_Normalize"},
+    ],
+    "transformer": {"max_seq_length": 64},
+    "settings": {},
+}
 SIZES = {"num_labels": 2, "vocab_size": 30522, "pad_token_id": 0}
 WIDE = {
     "hidden_size": 32,
@@ -95,13 +113,18 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
     """
     torch.manual_seed(seed)
     config = CONFIGS[family]()
-    config.num_labels = {"regression": 1, "token": len(TAGS)}.get(kind, 2)
+    config.num_labels = {"regression": 1, "embedding": 1, "token": len(TAGS)}.get(kind, 2)
     if kind == "multilabel":
         config.problem_type = "multi_label_classification"
     if kind == "token":
         config.id2label = dict(enumerate(TAGS))
+    if kind == "embedding":
+        config.sentence_embedding = copy.deepcopy(EMBEDDING)
     heads = {"span": AutoModelForQuestionAnswering, "token": AutoModelForTokenClassification}
-    network = heads.get(kind, AutoModelForSequenceClassification).from_config(config)
+    if kind == "embedding":
+        network = embedding.model_class(config)(config)
+    else:
+        network = heads.get(kind, AutoModelForSequenceClassification).from_config(config)
     with torch.no_grad():
         for _, _, linear in replay.linears(network):
             linear.weight.mul_(8)
@@ -124,8 +147,10 @@ def examples(copies: int = 1, kind: str = "classification") -> Examples:
         "multilabel": [[i % 2, 1] for i in range(len(texts))],
         "token": [[position % 3 for position, _ in enumerate(text.split(" "))] for text in texts],
         "regression": [float(i % 5) for i in range(len(texts))],
+        "embedding": [float(i % 5) for i in range(len(texts))],
     }
-    return Examples(texts, labels=labels.get(kind, [i % 2 for i in range(len(texts))]), kind=kind)
+    pairs = texts[1:] + texts[:1] if kind == "embedding" else None
+    return Examples(texts, pairs, labels.get(kind, [i % 2 for i in range(len(texts))]), kind=kind)
 
 
 def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, torch.Tensor]]:

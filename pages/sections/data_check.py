@@ -38,6 +38,7 @@ def data_experiment(plan: Mapping[str, Any]) -> Experiment:
         evaluation_size=plan["evaluation_size"],
         min_words=plan.get("min_words"),
         max_length=st.session_state.get("max_length", 128),
+        pooling=st.session_state.get("pooling", ""),
     )
 
 

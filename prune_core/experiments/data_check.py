@@ -13,6 +13,7 @@ from typing import Any
 
 from ..data import tokens
 from ..data.dropped_rows import RowQuestion
+from ..data.examples import Examples
 from ..errors import PruneError
 from ..measures.adversarial_augmentation import check_augmentation
 from ..measures.base import Measure
@@ -126,8 +127,11 @@ class DataReader:
         """Report how much of the evaluation texts is lost to truncation at the maximum length."""
         if TASK_TYPES[self.kind].has_windows:
             return []
+        evaluation = task.evaluation
+        if evaluation.pairs and TASK_TYPES[self.kind].separates_pairs:
+            evaluation = Examples([*evaluation.texts, *evaluation.pairs], kind=self.kind)
         checked, longer, lost, enough = tokens.truncation_report(
-            self.tokenizer, task.evaluation, self.experiment.max_length
+            self.tokenizer, evaluation, self.experiment.max_length
         )
         if not longer:
             return []
@@ -145,6 +149,11 @@ def check_measures(measures: Iterable[Measure], kind: str, method: Method | None
     """Raise PruneError if a measure or the augmentation does not support the task type."""
     if method is not None:
         check_augmentation(method, kind)
+        if method.labelled and not TASK_TYPES[kind].has_loss:
+            raise PruneError(
+                f"{method.name} computes the loss of labeled examples, which a model that predicts "
+                f"{TASK_TYPES[kind].output} does not have; choose a method that needs no labels."
+            )
     for measure in measures:
         if kind not in measure.kinds:
             raise PruneError(
@@ -194,7 +203,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
     the data cannot be used, `error` has the reason; `counts` are then the label values in question,
     and `rows` is true if rows are in question.
     """
-    config, tokenizer, notes = loading.describe(experiment.checkpoint)
+    config, tokenizer, notes = loading.describe(experiment.checkpoint, pooling=experiment.pooling)
     kind, labels = loading.task_type_of(config).name, loading.label_names(config)
     result: dict[str, Any] = {
         "kind": kind,

@@ -110,6 +110,7 @@ class Experiment(RunSettings):
         """Return what the data check depends on; it is equal for the models of a study."""
         names = (
             "checkpoint",
+            "pooling",
             "source",
             "measures",
             "calibration_size",

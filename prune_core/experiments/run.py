@@ -121,9 +121,9 @@ def preload() -> None:
 
 
 @lru_cache(maxsize=1)  # a sweep loads its dense model once and measures it once
-def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
+def _dense(checkpoint: str, content: str, device: str, pooling: str = "") -> tuple[nn.Module, Any]:
     """Return the model on the device and its tokenizer; `content` is the hash of its files."""
-    model, tokenizer = loading.load(checkpoint)
+    model, tokenizer = loading.load(checkpoint, pooling=pooling)
     return model.to(device), tokenizer
 
 
@@ -237,6 +237,7 @@ class _ExperimentRunner(StageRunner):
         context = json.dumps(
             [
                 experiment.checkpoint,
+                experiment.pooling,
                 content,
                 str(self.device),
                 experiment.batch_size,
@@ -268,7 +269,8 @@ class _ExperimentRunner(StageRunner):
     def _load_dense(self, content: str) -> tuple[nn.Module, Any]:
         checkpoint = self.experiment.checkpoint
         try:
-            dense, tokenizer = _dense(checkpoint, content, str(self.device))
+            pooling = self.experiment.pooling
+            dense, tokenizer = _dense(checkpoint, content, str(self.device), pooling)
         except torch.OutOfMemoryError:
             raise PruneError(
                 f"{checkpoint} does not fit into the memory of {self.device}; use --device cpu."
@@ -288,6 +290,7 @@ class _ExperimentRunner(StageRunner):
             pair.tokenizer,
             examples=pair.task.evaluation,
             max_length=pair.max_length,
+            pooling=self.experiment.pooling,
         )
         pair.memo["verified"] = True
 
@@ -328,7 +331,11 @@ class _ExperimentRunner(StageRunner):
             self.weights = difference.weights_hash(pruned)
         else:
             self.weights = difference.save(
-                pruned, pair.dense, self.experiment.checkpoint, folder=partial_folder
+                pruned,
+                pair.dense,
+                self.experiment.checkpoint,
+                folder=partial_folder,
+                pooling=self.experiment.pooling,
             )
         if self.results.is_done(PRUNE):
             self._refuse_other_weights(partial_folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from ..plugins import Options, option
+from ..tasks.embedding import POOLINGS
 
 KEEP = {
     "difference": "as differences from the dense weights",
@@ -19,6 +20,14 @@ class RunSettings(Options):
 
     checkpoint: str = option("demo", "demo, a local folder, or a Hub id", title="Checkpoint")
     _: KW_ONLY
+    pooling: str = option(
+        "",
+        "how an encoder without a head and without a sentence-transformers configuration turns its "
+        "tokens into an embedding, such as mean or cls; empty: as the checkpoint says",
+        choices={"": "as the checkpoint says", **POOLINGS},
+        title="Pooling",
+        expert=True,
+    )
     calibration_size: int = option(
         256,
         "number of calibration examples, for methods that need activations",

@@ -42,6 +42,8 @@ def stage_folders(experiment: Experiment, run: str = "") -> dict[str, str]:
         "device": device_type(experiment.device),
         "tf32": experiment.tf32,
     }
+    if experiment.pooling:
+        model["pooling"] = experiment.pooling
     data = _data(experiment)
     evaluation = {"size": experiment.evaluation_size, "metric": experiment.source.metric}
     if method := experiment.method:

@@ -130,7 +130,7 @@ def summary(
         row |= {"broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)}
     else:
         # two scores are never equal to the last digit
-        row["agreement"] = METRICS["pearson"].compute(dense, pruned)
+        row["agreement"] = task_type.closeness(dense, pruned)
     if metric in FRACTIONS:
         intervals = _of_fractions(before, after)
     else:

@@ -60,6 +60,8 @@ class Drift(Measure):
         """
         indices = sample_indices(range(len(pair.task.evaluation)), self.examples, pair.seed)
         sample = pair.task.evaluation.take(indices)
+        if TASK_TYPES[sample.kind].separates_pairs:  # the first text represents a pair
+            sample = replace(sample, pairs=None)
         if len(sample) <= self.neighbors:
             raise PruneError(
                 f"drift: {len(sample)} examples are too few for {self.neighbors} neighbors; "

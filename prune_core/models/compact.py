@@ -76,10 +76,14 @@ def compact_model(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def expand_into(small: nn.Module, model: nn.Module) -> None:
-    """Write a compact model's weights and head into the full-shape model it was made from."""
-    for compact_block, block in zip(blocks(small), blocks(model), strict=True):
-        units = kept_units(block)
+def expand_into(small: nn.Module, model: nn.Module, kept: Sequence[Units] | None = None) -> None:
+    """Write a compact model's weights and head into a full-shape model.
+
+    `kept` are the units of the compact model; None: `model` is the one it was made from.
+    """
+    stack = blocks(model)
+    kept = kept or [kept_units(block) for block in stack]
+    for compact_block, block, units in zip(blocks(small), stack, kept, strict=True):
         columns, rows = unit_indices(block, units)
         rows_of = {
             **dict.fromkeys((*block.groups[0], *block.extra_linears), columns),
@@ -236,6 +240,12 @@ def block_output_count(model: Any) -> int:
     return sizes[0]
 
 
+def recorded_units(config: Any) -> list[Units]:
+    """Units of every block that the config of a compact model records as kept."""
+    kept = getattr(config, KEY)
+    return [Units(*units) for units in zip(kept["heads"], kept["neurons"], strict=True)]
+
+
 def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> None:
     """Reduce a fresh model with a compact checkpoint's config to its shape; load the weights."""
     from safetensors import SafetensorError
@@ -245,10 +255,7 @@ def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> Non
     if new_head:
         refuse_compact(model, checkpoint)
     try:
-        kept = getattr(model.config, KEY)
-        remove_units(
-            model, [Units(*units) for units in zip(kept["heads"], kept["neurons"], strict=True)]
-        )
+        remove_units(model, recorded_units(model.config))
         model.load_state_dict(load_file(str(cached_file(source, "model.safetensors"))))
     except (
         KeyError,

@@ -252,7 +252,7 @@ def task_type_of(model: Any) -> TaskType:
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """Linears after the encoder (pooler, classifier), in the order of the forward pass."""
-    paths = task_type_of(model).head_linears(layout(model))
+    paths = task_type_of(model).head_linears(layout(model), model.config)
     return [(path, attrgetter(path)(model)) for path in paths]
 
 
@@ -284,9 +284,7 @@ def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
 
 def tokens_read(model: Any) -> int | None:
     """Number of first tokens that the head reads; None for all."""
-    reads_all = task_type_of(model).reads_all_tokens
-    reads_all = reads_all or layout(model).head_reads_all_tokens(model.config)
-    return None if reads_all else 1
+    return None if task_type_of(model).reads_all(layout(model), model.config) else 1
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from ..data.metrics import Metric
 from ..errors import PruneError
 from .base import Predictions, TaskType
 from .classification import Classification
+from .embedding import Embedding
 from .multilabel import Multilabel
 from .regression import Regression
 from .span import Span
@@ -20,7 +21,14 @@ __all__ = ["METRICS", "TASK_TYPES", "Predictions", "TaskType"]
 
 TASK_TYPES: dict[str, TaskType] = {
     each.name: each
-    for each in (Classification(), Multilabel(), TokenClassification(), Regression(), Span())
+    for each in (
+        Classification(),
+        Multilabel(),
+        TokenClassification(),
+        Regression(),
+        Span(),
+        Embedding(),
+    )
 }
 DEFAULT = Classification.name
 METRICS: dict[str, Metric] = {

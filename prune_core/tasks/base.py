@@ -16,7 +16,7 @@ import pandas as pd
 from ..data.column_names import LABELS, TEXTS
 from ..data.examples import Examples
 from ..data.label_pairs import to_text
-from ..data.metrics import Metric
+from ..data.metrics import Metric, correlation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,9 @@ class TaskType:
     is_single_label = False  # whether one of several labels holds, with a probability for each
     has_label_names = True  # whether the model's labels have names
     has_windows = False  # whether long texts are split into windows, not truncated
-    reads_all_tokens = False  # whether the head reads the hidden states of all tokens
+    has_loss = True  # whether labels define a loss per row, which some methods need
+    separates_pairs = False  # whether the texts of a pair are separate rows of a batch
+    reads_all_tokens = False  # whether the head reads all tokens in every family
     output_names: tuple[str, ...] = ("logits",)  # of an exported model
     outputs_per_token = False  # whether there is an output for padding, which is ignored
     # columns with the texts, the second texts and the labels, by their usual names
@@ -73,9 +75,13 @@ class TaskType:
     def configure(self, config: Any) -> None:
         """Set up the configuration of a model that gets a new head for fine-tuning."""
 
-    def head_linears(self, layout: Any) -> tuple[str, ...]:
+    def head_linears(self, layout: Any, config: Any) -> tuple[str, ...]:
         """Return the paths of the Linears after the encoder, in the order of the forward pass."""
         return layout.head_linears
+
+    def reads_all(self, layout: Any, config: Any) -> bool:
+        """Whether the head reads the hidden states of all tokens, not only of the first."""
+        return self.reads_all_tokens or layout.head_reads_all_tokens(config)
 
     def head(self, layout: Any, model: Any, hidden: Tensor, padding: Any) -> Tensor:
         """Map packed final hidden states (real tokens, width) to logits (examples, labels)."""
@@ -207,6 +213,13 @@ class TaskType:
     def is_same(self, first: Sequence[Any], second: Sequence[Any]) -> np.ndarray:
         """Return whether predictions of two models are equal, as a Boolean array (examples,)."""
         return np.array([list_equal(a, b) for a, b in zip(first, second, strict=True)], dtype=bool)
+
+    def closeness(self, dense: Sequence[Any], pruned: Sequence[Any]) -> float:
+        """Return the agreement of two models' predictions, for predictions that are not discrete.
+
+        The linear correlation of scores.
+        """
+        return correlation("pearsonr")(dense, pruned)
 
     def label_divergence(self, dense: Any, pruned: Any) -> float | None:
         """Return the mean KL divergence of pruned from dense probabilities (examples, labels).

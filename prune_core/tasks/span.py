@@ -70,7 +70,7 @@ class Span(TaskType):
         """Whether the class has a head for spans."""
         return class_name.endswith(self.head_class)
 
-    def head_linears(self, layout: Any) -> tuple[str, ...]:
+    def head_linears(self, layout: Any, config: Any) -> tuple[str, ...]:
         """Return the paths of the head's Linears."""
         return layout.span_linears
 

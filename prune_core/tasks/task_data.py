@@ -19,6 +19,7 @@ from ..errors import PruneError
 from ..paths import ASSETS
 from . import DEFAULT, TASK_TYPES, metric_for, of_table
 from .base import TaskType
+from .embedding import Embedding
 from .known_tasks import KNOWN_TASKS
 from .multilabel import Multilabel
 from .regression import Regression
@@ -86,7 +87,7 @@ def load(
     metric = metric_for(
         kind,
         len(names),
-        source.metric or (known.metric if known else ""),
+        source.metric or (known.metric if known and known.kind == kind else ""),
         labelled=evaluation.labels is not None,
         has_queries=bool(evaluation.queries),
     )
@@ -390,8 +391,9 @@ def _demo_texts(kind: str) -> Examples:
 
 
 def _check_task_type(task: str, needed: str, kind: str) -> None:
-    # a multi-label model can predict single labels
-    if needed != kind and (needed, kind) != (DEFAULT, Multilabel.name):
+    # a multi-label model can predict single labels, an embedding model the similarity of pairs
+    also = {(DEFAULT, Multilabel.name), (Regression.name, Embedding.name)}
+    if needed != kind and (needed, kind) not in also:
         raise PruneError(
             f"{task} needs {TASK_TYPES[needed].output}, but the checkpoint's head predicts "
             f"{TASK_TYPES[kind].output}; choose a checkpoint or task that fits."

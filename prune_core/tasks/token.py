@@ -63,7 +63,7 @@ class TokenClassification(TaskType):
         """Whether the class has a head for tokens."""
         return class_name.endswith(self.head_class)
 
-    def head_linears(self, layout: Any) -> tuple[str, ...]:
+    def head_linears(self, layout: Any, config: Any) -> tuple[str, ...]:
         """Return the paths of the head's Linears."""
         return layout.token_linears
 

@@ -34,8 +34,12 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> str:
+def save(
+    model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path, *, pooling: str = ""
+) -> str:
     """Write the difference of `model` from `dense`, which was loaded from `checkpoint`.
+
+    `pooling`: that with which it was loaded.
 
     Returns the hash of the model's weights, which `apply` verifies.
     """
@@ -49,12 +53,14 @@ def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> s
         "dense_digest": weights_hash(dense),
         "digest": weights_hash(model),
     }
+    if pooling:
+        metadata["pooling"] = pooling
     save_file(stored, folder / FILE, metadata={"prunescope": json.dumps(metadata)})
     return metadata["digest"]
 
 
 def read_metadata(folder: str | Path) -> dict[str, str]:
-    """Read `dense` (a checkpoint), `dense_digest` and `digest` of a difference.
+    """Read `dense` (a checkpoint), `dense_digest`, `digest` and `pooling` of a difference.
 
     {} for a folder without one; PruneError for a damaged file.
     """

@@ -21,7 +21,12 @@ BUNDLED = {  # checkpoints that are part of this package
 }
 DIFFERENCE = "difference.safetensors"  # the only file of a model saved as a difference
 DEPTH = 3  # levels of subfolders that are searched
-HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+HEADS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForSentenceEmbedding",  # of PruneScope: sentence-transformers folders list the encoder's class
+)
 
 
 class CheckpointFolder(NamedTuple):
@@ -117,21 +122,23 @@ def known_checkpoints() -> list[str]:
     """List checkpoints to offer: fine-tuned encoders in PRUNESCOPE_MODELS and the Hub's cache."""
     from ..families import FAMILIES
 
-    def is_supported(config: dict[str, Any]) -> bool:
+    def is_supported(folder: Path) -> bool:
+        config = config_of(folder)
         class_name = str((config.get("architectures") or [""])[0])
-        return config.get("model_type") in FAMILIES and class_name.endswith(HEADS)
+        embeds = (folder / "modules.json").is_file() and not (folder / "model_head.pkl").is_file()
+        return config.get("model_type") in FAMILIES and (class_name.endswith(HEADS) or embeds)
 
     checkpoints = []
     for name in filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(os.pathsep)):
         root = Path(name).expanduser()
         folders = [root, *_subfolders(root, DEPTH)] if root.is_dir() else []
-        checkpoints += [str(folder) for folder in folders if is_supported(config_of(folder))]
+        checkpoints += [str(folder) for folder in folders if is_supported(folder)]
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     return checkpoints + [
         model.name.removeprefix("models--").replace("--", "/")
         for model in sorted(hub.glob("models--*"))
-        if any(is_supported(config_of(snapshot)) for snapshot in model.glob("snapshots/*"))
+        if any(is_supported(snapshot) for snapshot in model.glob("snapshots/*"))
     ]
 
 

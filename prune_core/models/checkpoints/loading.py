@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from ...errors import PruneError, require
 from ...paths import resolve_allowed
 from ...tasks import TASK_TYPES, TaskType, of_head
-from .. import compact
+from .. import compact, embedding
 from ..devices import free_memory
 from ..families import FAMILIES
 from . import adapters, difference, folders, foreign_formats, tokenizers, weights
@@ -54,18 +54,22 @@ MAX_MEMORY_FRACTION = 0.9  # fraction of the free memory that weights may take
 
 
 def load(
-    checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None
+    checkpoint: str,
+    new_head: str = "",
+    labels: Sequence[str] = (),
+    dropout: float | None = None,
+    *,
+    pooling: str = "",
 ) -> tuple[Any, Any]:
     """Load (model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub
     id.
 
     A difference is applied to its dense checkpoint. Missing weights are refused by name, never left
-    random. Notes are in model.notes. For fine-tuning: `new_head` is the task type of the head,
+    random. Notes are in model.notes. `pooling` makes an encoder without a head a sentence-embedding
+    model; see `tasks.embedding.POOLINGS`. For fine-tuning: `new_head` is the task type of the head,
     which is new if the checkpoint has none, `labels` its classes, and `dropout` replaces every
     dropout rate.
     """
-    import transformers
-
     source, note = locate(checkpoint)
     if metadata := difference.read_metadata(source):
         if new_head:
@@ -73,10 +77,10 @@ def load(
                 f"{checkpoint} is saved as a difference from {metadata['dense']}; export it first: "
                 "python -m prune_core export ID FOLDER."
             )
-        model, tokenizer = load(metadata["dense"])
+        model, tokenizer = load(metadata["dense"], pooling=metadata.get("pooling", ""))
         difference.apply(model, Path(source))
         return model, tokenizer
-    config, tokenizer, config_notes = describe(checkpoint, new_head, source)
+    config, tokenizer, config_notes = describe(checkpoint, new_head, source, pooling=pooling)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
@@ -85,23 +89,7 @@ def load(
     if dropout is not None:
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
-    class_name = (config.architectures or [""])[0]
-    head = TASK_TYPES[new_head].head_class if new_head else class_name[class_name.index("For") :]
-    auto_class = getattr(transformers, f"AutoModel{head}")
-    if hasattr(config, compact.KEY):
-        model, notes = auto_class.from_config(config), list[str]()
-        compact.restore(model, source, checkpoint, new_head=new_head)
-    elif (Path(source) / adapters.CONFIG).is_file():
-        model, notes = adapters.load_merged(auto_class, config, source, checkpoint=checkpoint)
-    else:
-        model, notes = weights.load(
-            auto_class,
-            config,
-            source,
-            checkpoint=checkpoint,
-            new_head=bool(new_head),
-            loading=partial(_from_pretrained, source=source, checkpoint=checkpoint),
-        )
+    model, notes = _load_weights(config, source, checkpoint, new_head)
     if names := weights.non_finite(model):
         raise PruneError(
             f"{checkpoint}: {len(names)} of its tensors contain NaN or infinite values, the first "
@@ -112,6 +100,35 @@ def load(
     return model.float().eval(), tokenizer
 
 
+def _load_weights(
+    config: Any, source: str, checkpoint: str, new_head: str
+) -> tuple[Any, list[str]]:
+    """Return (model, notes); see `load`."""
+    import transformers
+
+    loading = partial(_from_pretrained, source=source, checkpoint=checkpoint)
+    if embedding.is_embedding(config):
+        encoder, notes = weights.load(
+            embedding.Encoder, config, source, checkpoint, new_head=False, loading=loading
+        )
+        model = embedding.with_encoder(config, encoder, source, checkpoint)
+        if hasattr(config, compact.KEY):
+            compact.remove_units(model, compact.recorded_units(config))
+        return model, notes
+    class_name = (config.architectures or [""])[0]
+    head = TASK_TYPES[new_head].head_class if new_head else class_name[class_name.index("For") :]
+    auto_class = getattr(transformers, f"AutoModel{head}")
+    if hasattr(config, compact.KEY):
+        model = auto_class.from_config(config)
+        compact.restore(model, source, checkpoint, new_head=new_head)
+        return model, []
+    if (Path(source) / adapters.CONFIG).is_file():
+        return adapters.load_merged(auto_class, config, source, checkpoint=checkpoint)
+    return weights.load(
+        auto_class, config, source, checkpoint, new_head=bool(new_head), loading=loading
+    )
+
+
 class CheckpointDescription(NamedTuple):
     """A checkpoint without its weights."""
 
@@ -120,24 +137,28 @@ class CheckpointDescription(NamedTuple):
     notes: list[str]
 
 
-def describe(checkpoint: str, new_head: str = "", source: str = "") -> CheckpointDescription:
+def describe(
+    checkpoint: str, new_head: str = "", source: str = "", *, pooling: str = ""
+) -> CheckpointDescription:
     """Load and check configuration and tokenizer; no weights are read."""
     from transformers import AutoTokenizer
 
     source = source or resolve(checkpoint)
     if metadata := difference.read_metadata(source):
-        return describe(metadata["dense"], new_head)
+        return describe(metadata["dense"], new_head, pooling=metadata.get("pooling", ""))
     raw_config = folders.config_of(Path(source))
     _check_sizes(raw_config, checkpoint)
     if why := foreign_formats.reason(Path(source), raw_config):
         raise PruneError(f"{checkpoint} {why}.")
     config, notes = _load_config(source, checkpoint)
     _check_code(config, checkpoint)
+    if not new_head:
+        _configure_embedding(config, source, checkpoint, pooling)
     if not (config.architectures or new_head):
         _ask_for_class(config, source, checkpoint)
     class_name = str((config.architectures or ["model without a head"])[0])
     _check_config(config, checkpoint)
-    check(config, checkpoint, "" if new_head else class_name, embedder=_embedder(Path(source)))
+    check(config, checkpoint, "" if new_head else class_name, setfit=_is_setfit(Path(source)))
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > MAX_MEMORY_FRACTION * free:
         raise PruneError(
@@ -163,7 +184,32 @@ def describe(checkpoint: str, new_head: str = "", source: str = "") -> Checkpoin
             "next to the weights."
         )
     notes += [f"Tokenizer message: {message[:300].rstrip('.')}." for message in messages]
-    return CheckpointDescription(config, tokenizers.prepare_tokenizer(tokenizer, config), notes)
+    tokenizer = tokenizers.prepare_tokenizer(tokenizer, config)
+    if embedding.is_embedding(config):
+        embedding.prepare_tokenizer(tokenizer, config, checkpoint)
+    return CheckpointDescription(config, tokenizer, notes)
+
+
+def _configure_embedding(config: Any, source: str, checkpoint: str, pooling: str) -> None:
+    """Set up an encoder without a head as a sentence-embedding model, if it can be one."""
+    class_name = str((config.architectures or [""])[0])
+    if class_name.endswith(folders.HEADS):
+        if pooling:
+            raise PruneError(
+                f"{checkpoint} is a {class_name}, which does not pool its tokens; leave --pooling "
+                "out."
+            )
+        return
+    folder = Path(source)
+    if (folder / adapters.CONFIG).is_file():
+        if pooling:
+            raise PruneError(
+                f"{checkpoint} is an adapter, which is supported for models with a head only; "
+                "merge it into its base model first (merge_and_unload)."
+            )
+        return
+    if config.model_type in FAMILIES and not _is_setfit(folder):
+        embedding.configure(config, source, checkpoint, pooling)
 
 
 def tokenizer_source(source: str, checkpoint: str) -> str:
@@ -325,23 +371,14 @@ def task_type_of(config: Any) -> TaskType:
     return of_head((config.architectures or [""])[0], config)
 
 
-def _embedder(folder: Path) -> str:
-    """Describe a folder without a transformers head by its other files."""
-    if (folder / "model_head.pkl").is_file():
-        return (
-            "is a SetFit model, whose classifier is a scikit-learn model (model_head.pkl) and not "
-            "part of the encoder"
-        )
-    if (folder / "modules.json").is_file():
-        return "is a sentence-transformers folder: it embeds sentences and has no classifier"
-    return ""
+def _is_setfit(folder: Path) -> bool:
+    return (folder / "model_head.pkl").is_file()
 
 
-def check(config: Any, checkpoint: str, class_name: str = "", embedder: str = "") -> None:
+def check(config: Any, checkpoint: str, class_name: str = "", setfit: bool = False) -> None:
     """Refuse models that cannot be pruned.
 
-    `class_name` is the model's class if it must have a head; `embedder` describes a folder without
-    one.
+    `class_name` is the model's class if it must have a head; `setfit`: its head is in another file.
     """
     if config.model_type not in FAMILIES:
         raise PruneError(
@@ -361,13 +398,17 @@ def check(config: Any, checkpoint: str, class_name: str = "", embedder: str = ""
     if why := FAMILIES[config.model_type].unsupported(config):
         raise PruneError(f"{checkpoint} {why}.")
     if class_name and not class_name.endswith(folders.HEADS):
-        problem = embedder or (
-            f"contains a {class_name}, which has no head for text classification, token "
+        problem = (
+            "is a SetFit model, whose classifier is a scikit-learn model (model_head.pkl) and not "
+            "part of the encoder"
+            if setfit
+            else f"contains a {class_name}, which has no head for text classification, token "
             "classification, regression or question answering"
         )
+        embed = "" if setfit else ". If it embeds texts, name its pooling: --pooling mean."
         raise PruneError(
             f"{checkpoint} {problem}; fine-tune it first: python -m prune_core finetune "
-            f"--set checkpoint={checkpoint} --task … --validation … --out FOLDER"
+            f"--set checkpoint={checkpoint} --task … --validation … --out FOLDER{embed}"
         )
 
 
@@ -409,8 +450,11 @@ def _from_pretrained(
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Save an ordinary Hugging Face folder with safetensors, in `dtype`."""
+    """Save a folder of transformers, or of sentence-transformers, with safetensors in `dtype`."""
     model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-    # a single file, as compact.restore expects
-    model.save_pretrained(folder, safe_serialization=True, max_shard_size="100GB")
+    if embedding.is_embedding(model.config):
+        embedding.save(model, folder)
+    else:
+        # a single file, as compact.restore expects
+        model.save_pretrained(folder, safe_serialization=True, max_shard_size="100GB")
     tokenizer.save_pretrained(folder)

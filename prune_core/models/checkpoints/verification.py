@@ -20,8 +20,9 @@ from ...data.tokens import Features, pad_batch
 from ...errors import PruneError
 from ...tasks import TASK_TYPES
 from ...tasks.encoding import encode
-from .. import compact, replay
+from .. import compact, embedding, replay
 from ..devices import device_of, matrix_precision
+from ..families import FAMILIES
 from . import adapters, difference, loading, weights
 from .tokenizers import accepted_inputs
 
@@ -49,28 +50,35 @@ class Reference(NamedTuple):
     tokenizer: Any
 
 
-def reference(checkpoint: str) -> Reference:
+def reference(checkpoint: str, pooling: str = "") -> Reference:
     """Load the checkpoint a second time.
 
-    With plain transformers if it is an ordinary folder or Hub id.
+    With plain transformers if it is an ordinary folder or Hub id. `pooling`: see `loading.load`.
     """
     import transformers
 
     source = loading.resolve(checkpoint)
-    config, _, _ = loading.describe(checkpoint)
+    config, _, _ = loading.describe(checkpoint, pooling=pooling)
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         loading.tokenizer_source(source, checkpoint), trust_remote_code=False
     )
     with torch.random.fork_rng(devices=[]):
         # another seed: weights that are not in the files differ between loads
         torch.manual_seed(torch.initial_seed() + 1)
-        if _is_ordinary(source, config):
+        if not _is_ordinary(source, config):
+            model, _ = loading.load(checkpoint, pooling=pooling)
+        elif embedding.is_embedding(config):
+            from .plain_embedding import PlainEmbedder
+
+            with weights.silence_load_report():
+                model = PlainEmbedder(source, config, FAMILIES[config.model_type].base)
+        else:
             with weights.silence_load_report():
                 model = getattr(transformers, config.architectures[0]).from_pretrained(
                     source, config=config, trust_remote_code=False
                 )
-        else:
-            model, _ = loading.load(checkpoint)
+    if embedding.is_embedding(config):
+        embedding.prepare_tokenizer(tokenizer, config, checkpoint)
     return Reference(model.float().eval(), tokenizer)
 
 
@@ -88,9 +96,17 @@ def _is_ordinary(source: str, config: Any) -> bool:
     )
 
 
-def check(checkpoint: str, model: Any, tokenizer: Any, examples: Examples, max_length: int) -> None:
+def check(
+    checkpoint: str,
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    max_length: int,
+    *,
+    pooling: str = "",
+) -> None:
     """Raise PruneError if a loaded checkpoint differs from what plain transformers loads."""
-    plain = reference(checkpoint)
+    plain = reference(checkpoint, pooling)
     _check_weights(model, plain.model, checkpoint)
     check_outputs(
         checkpoint, model, tokenizer, examples=examples, max_length=max_length, plain=plain

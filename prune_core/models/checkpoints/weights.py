@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ...errors import PruneError
+from .. import embedding
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning
 # weights that may be unused: buffers, heads of the pre-training, poolers that the head ignores
@@ -262,7 +263,9 @@ def is_wrapped(folder: Path, config: Any) -> bool:
     """Whether transformers cannot read a folder's weights because of their names or nesting."""
     import transformers
 
-    expected = _model_shapes(getattr(transformers, config.architectures[0]), config)
+    is_embedding = embedding.is_embedding(config)
+    kind = embedding.Encoder if is_embedding else getattr(transformers, config.architectures[0])
+    expected = _model_shapes(kind, config)
     return bool(_rename(keys(folder), expected)) or _is_nested(folder)
 
 
