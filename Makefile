@@ -5,6 +5,10 @@ RUN    := $(VENV)/bin/python
 
 .PHONY: app test lint clean always
 
+# Packages are compiled when they are first imported. Where this variable is set, as in many
+# containers, nothing would be saved and every process would compile torch again (13 s each).
+unexport PYTHONDONTWRITEBYTECODE
+
 app: $(VENV)/installed
 	$(RUN) -m streamlit run app.py
 

@@ -33,11 +33,40 @@ for page in ("prune", "attack", "compare", "deploy", "weights"):
     if page == "prune":
         keys = [str(element.key) for kind in ("toggle", "checkbox") for element in at.get(kind)]
         assert "use-method-random_mask" in keys and "use-measure-weight_change" in keys, keys
+    if page == "compare":
+        assert "weight_change" in at.session_state["view"].summary(), "a quantity of the page"
     if page == "deploy":
         assert at.toggle(key="use-limit-largest_weight_change").value is True
         assert at.number_input(key="limit-largest_weight_change").value == 90
     if page == "weights":
         assert "Weight change by block" in words and len(at.get("plotly_chart")) == 1, words
+"""
+
+SEEDS_AND_PYTHON = """
+import prune_core as pc
+import tiny
+from prune_core import views
+from prune_core.analysis.compared_models import models_of
+from prune_core.analysis.seeds import merge_seeds
+from prune_core.cli.arguments import main
+from prune_core.store.store import Store
+
+sizes = ["--calibration-size", "8", "--evaluation-size", "16"]
+options = ["--method", "random_mask", "--measure", "weight_change", "--study", "Seeds"]
+for seed in ("0", "1"):
+    assert main(["run", *options, *sizes, "--seed", seed]) == 0
+store = Store()
+jobs = store.jobs("Seeds")
+models = merge_seeds(models_of(jobs), jobs)
+rows = store.rows("weight_change", [job.id for job in jobs])
+pooled = views.pooled("weight_change", rows, models)
+assert len(models) == 1 and len(pooled) == len(rows) / 2
+assert abs(pooled["change"].mean() - rows["change"].mean()) < 1e-9
+data = [(text, index % 2) for index, text in enumerate(tiny.SENTENCES)]
+dense, tokenizer = tiny.model(), tiny.tokenizer()
+pruned = pc.prune(dense, tokenizer, tiny.SENTENCES, method="random_mask", sparsity=0.5)
+compared = pc.compare(dense, pruned, tokenizer, data, measures=["weight_change"])
+assert len(compared.figure("weight_change").data)
 """
 
 
@@ -91,7 +120,8 @@ def copy(tmp_path_factory):
 
 
 def run(copy: Path, *arguments: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(copy), "PRUNESCOPE_HOME": str(copy / "home")}
+    path = os.pathsep.join((str(copy), str(copy / "tests")))
+    environment = os.environ | {"PYTHONPATH": path, "PRUNESCOPE_HOME": str(copy / "home")}
     command = [sys.executable, *arguments]
     process = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
@@ -119,6 +149,7 @@ def test_a_run_with_all_additions_reaches_tables_pages_and_charts(copy):
     assert "Random mask" in shown and "Weight change" in shown and "Letter swap" in shown
     assert run(copy, "-m", "prune_core", "sparsity", str(out)).strip() == "50.0%"
     run(copy, "-c", PAGES)
+    run(copy, "-c", SEEDS_AND_PYTHON)
     default = "print(*policy.default_policy('classification').limits)"
     assert "largest_weight_change" in run(
         copy, "-c", f"from prune_core.deployment import policy; {default}"

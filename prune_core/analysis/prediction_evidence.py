@@ -34,9 +34,9 @@ def accuracy_loss(measured: Evidence) -> BoundedMetric | str:
         return paired_loss(int((dense & ~pruned).sum()), int((~dense & pruned).sum()), len(rows))
     resamples = _paired_metrics(measured.metric, rows)
     row = measured.tables["accuracy"].iloc[0]
-    return bootstrapped(
-        float(row["dense_score"] - row["score"]), resamples[:, 0] - resamples[:, 1], int(row["n"])
-    )
+    n = rows["text"].nunique() if METRICS[measured.metric].by_query else len(rows)
+    loss = float(row["dense_score"] - row["score"])
+    return bootstrapped(loss, resamples[:, 0] - resamples[:, 1], n)
 
 
 def _paired_metrics(name: str, rows: pd.DataFrame) -> np.ndarray:

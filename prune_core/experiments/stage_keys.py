@@ -3,7 +3,9 @@
 The key of pruning is a hash of the contents of checkpoint and data (not of their names), how they
 are sampled, the method with its version and options, the seed, and what changes numbers (device
 type, batch size, precision). That of a measure adds the measure with its version and options. The
-name of the study, options at their defaults and where files are do not matter.
+name of the study, options at their defaults and where files are do not matter. Nor does the number
+of threads: it changes sums in their last digits, and a store that is copied to another machine
+would be computed again.
 """
 
 from __future__ import annotations
