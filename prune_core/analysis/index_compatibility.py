@@ -75,6 +75,7 @@ def compare_indexes(
     pruned: Embeddings,
     judgements: Sequence[Judged],
     *,
+    cells: Sequence[Cell] = CELLS,
     aligned_on: tuple[Any, Any] | None = None,
     normalize: bool = True,
     depth: int = DEPTH,
@@ -84,15 +85,15 @@ def compare_indexes(
 ) -> IndexComparison:
     """Search with each cell and compare it with the dense model.
 
-    `judgements`: of each query, by document position (`RetrievalCollection.judged`). `aligned_on`:
-    dense and pruned vectors (texts, dimensions) of the same held-out texts; adds the cell of
-    rotated queries. `normalize`: cosine similarity, else dot products. `chunk`: documents scored
-    at once. ValueError for shapes that do not match.
+    `judgements`: of each query, by document position (`RetrievalCollection.judged`). `cells`: those
+    to search with, BASELINE among them. `aligned_on`: dense and pruned vectors (texts, dimensions)
+    of the same held-out texts; adds the cell of rotated queries. `normalize`: cosine similarity,
+    else dot products. `chunk`: documents scored at once. ValueError for shapes that do not match.
     """
     _check_shapes(dense, pruned, judgements)
     queries = {DENSE: dense.queries, PRUNED: pruned.queries}
     indexes = {DENSE: dense.documents, PRUNED: pruned.documents}
-    cells = list(CELLS)
+    cells = list(cells)
     if aligned_on is not None:
         rotation = fit_rotation(*aligned_on, normalize=normalize)
         queries[ALIGNED] = _all(pruned.queries, normalize) @ rotation

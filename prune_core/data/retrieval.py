@@ -36,6 +36,7 @@ class RetrievalCollection:
     candidates: Candidates  # documents to rerank; {} without a first stage
     is_first_stage_order: bool = True  # whether the order of the candidates is one to compare with
     notes: tuple[str, ...] = ()  # on what was left out or is unusual
+    unjudged: tuple[str, ...] = ()  # texts of queries without a judgement
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -56,6 +57,18 @@ class RetrievalCollection:
         """(candidates,) int64 document positions of a query's candidates, in their order."""
         places = [self.positions[document] for document in self.candidates.get(query, ())]
         return np.array(places, dtype=np.int64)
+
+    def calibration_texts(self, size: int, seed: int) -> list[str]:
+        """Return a random sample of raw texts for calibration: at most `size` documents.
+
+        Queries without a judgement are added, at most a quarter as many. Judged queries are left
+        out, because the pruned model is evaluated on them.
+        """
+        documents = [text for text in self.documents if text.strip()]
+        chosen = sample_indices(range(len(documents)), size, seed)
+        asked = min(len(self.unjudged), len(chosen) // 4)
+        queries = sample_indices(range(len(self.unjudged)), asked, seed) if asked else []
+        return [documents[index] for index in chosen] + [self.unjudged[index] for index in queries]
 
     def sample_queries(self, size: int, seed: int) -> RetrievalCollection:
         """Return the collection with a random sample of its queries (0 = all) and all documents."""
@@ -143,6 +156,7 @@ def collection(
         chosen,
         is_first_stage_order,
         (*empty, *notes),
+        unjudged=tuple(text for text in queries[~queries.index.isin(list(graded))] if text.strip()),
     )
 
 

@@ -39,6 +39,9 @@ PASSAGES = ("document", "passage", "text", "candidate", "sentence2", "text2", "a
 LINES = Dialect(separator="none", header="no", quotes="no")
 TABLES = (*tables.JSON, *tables.COLUMNAR, *tables.EXCEL, ".csv")
 CRANFIELD = ("cran.all.1400", "cran.qry", "cranqrel")
+# what a folder holds, for hashes of its contents
+FILES = ("corpus.*", "queries.*", "qrels.*", "qrels/*", *CRANFIELD)
+CANDIDATE_QUERIES = ("query", "question", "anchor")  # of tables without a column of positives
 
 
 def read_collection(
@@ -54,6 +57,30 @@ def read_collection(
     if (folder / CRANFIELD[0]).is_file():
         return read_cranfield(path, form)
     return read_beir(path, split, form)
+
+
+def is_collection(path: str, split: str = "", form: Dialect = tables.DETECT) -> bool:
+    """Whether a path is a retrieval collection, rather than scored pairs or a saved dataset.
+
+    A table is one if it has queries and positives, or documents of queries without a score, or with
+    a score if queries have two or more documents on average.
+    """
+    folder = resolve_allowed(path)
+    if folder.is_dir():
+        is_cranfield = (folder / CRANFIELD[0]).is_file()
+        return is_cranfield or any(_named(folder, name) for name in ("corpus", "queries"))
+    return holds_queries(tables.read(path, form, part=split).rows)
+
+
+def holds_queries(table: pd.DataFrame) -> bool:
+    """Whether a table consists of queries and their documents; see `is_collection`."""
+    if first_usual(table, QUERIES) and first_usual(table, POSITIVES):
+        return True
+    query = first_usual(table, CANDIDATE_QUERIES)
+    if query is None or first_usual(table, PASSAGES, used=(query,)) is None:
+        return False
+    is_scored = first_usual(table, GRADES, used=(query,)) is not None
+    return not is_scored or 2 * table[query].astype(str).nunique() <= len(table)
 
 
 def read_beir(path: str, split: str = "", form: Dialect = tables.DETECT) -> RetrievalCollection:

@@ -9,11 +9,22 @@ from ..analysis.compared_models import ComparedModel
 from ..analysis.criteria import Criterion
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
-from . import accuracy, attack, cost, drift, exports, pruning, reconstruction, sensitivity
+from . import (
+    accuracy,
+    attack,
+    cost,
+    drift,
+    exports,
+    pruning,
+    reconstruction,
+    retrieval,
+    sensitivity,
+)
 from .base import Chart, MeasureView, Tables
 
 __all__ = [
     "CRITERIA",
+    "READ",
     "TABLES",
     "VIEWS",
     "Chart",
@@ -28,6 +39,7 @@ __all__ = [
 VIEWS: dict[str, MeasureView] = {
     "prune": pruning.VIEW,
     "accuracy": accuracy.VIEW,
+    "retrieval": retrieval.VIEW,
     "attack": attack.VIEW,
     "reconstruction": reconstruction.VIEW,
     "sensitivity": sensitivity.VIEW,
@@ -41,6 +53,8 @@ DECLARED: dict[str, Averaging] = {
 }
 # tables that quantities are read from
 TABLES = tuple(name for name, view in VIEWS.items() if view.quantities)
+# tables that takeaways and charts read, too
+READ = (*TABLES, *(name for view in VIEWS.values() for name in view.reads))
 # by key, in the order of forms: first those of the default policy, then by importance
 CRITERIA: dict[str, Criterion] = {
     criterion.key: criterion

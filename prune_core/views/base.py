@@ -32,6 +32,7 @@ class MeasureView:
     """
 
     tables: Mapping[str, Averaging] = field(default_factory=dict)
+    reads: Sequence[str] = ()  # tables that the takeaway and the charts read besides the first
     # quantities of summary tables and of the charts that compare models
     quantities: Callable[[Tables], Sequence[Quantity]] | None = None
     # one or two sentences with intervals, "" if there is nothing to say
