@@ -56,7 +56,7 @@ class _SentenceEmbedding:
     def __init__(self, config: Any, encoder: nn.Module | None = None):
         super().__init__(config)  # type: ignore[call-arg]
         base = FAMILIES[config.model_type].base
-        setattr(self, base, encoder or Encoder.from_config(config))
+        setattr(self, base, encoder or EncoderLoader.from_config(config))
         self.after = nn.ModuleList(map(_module, config.sentence_embedding["modules"]))
 
     def forward(
@@ -165,7 +165,7 @@ def _class_of(encoder: Any) -> Any:
     return type(name, (_SentenceEmbedding, parent), {"__module__": __name__})
 
 
-class Encoder:
+class EncoderLoader:
     """AutoModel without the pooler of the pre-training, which embeddings do not read."""
 
     @staticmethod

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from ..data.column_names import LABELS, TEXTS
 from ..data.examples import Examples
+from ..data.label_pairs import to_text
 from ..data.metrics import Metric, correlation, mean_of
 from ..errors import PruneError
 from ..plugins import Report, no_report
@@ -250,17 +253,16 @@ class Embedding(TaskType):
                 "ignore the labels with --label - to compare the pruned embeddings with the dense "
                 "ones."
             )
-        parsed = parse_scores(rows)
-        if parsed.label_map is None:
-            return parsed
-        if not {*parsed.label_map.labels} <= {"0", "1"}:
+        values = rows.column.map(to_text)
+        if pd.to_numeric(values.str.replace(",", "."), errors="coerce").isna().all():
             raise PruneError(
-                f"{rows.place}: {min(parsed.label_map.labels)!r} is not a number, while an "
-                "embedding model is evaluated on similarity scores; choose another column with "
-                "--label, or ignore the labels with --label -."
+                f"{rows.place}: {values.iloc[0]!r} is not a number, while an embedding model is "
+                "evaluated on similarity scores; choose another column with --label, or ignore the "
+                "labels with --label -."
             )
-        values = [None if value is None else float(value) for value in parsed.values]
-        return parsed._replace(values=values, label_map=None)
+        parsed = parse_scores(rows._replace(source=replace(rows.source, labels="")))
+        scores = [None if value is None else float(value) for value in parsed.values]
+        return parsed._replace(values=scores, label_map=None)
 
     def new_label_names(self) -> tuple[str, ...]:
         """Return the name of the output."""

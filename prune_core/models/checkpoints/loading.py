@@ -109,7 +109,7 @@ def _load_weights(
     loading = partial(_from_pretrained, source=source, checkpoint=checkpoint)
     if embedding.is_embedding(config):
         encoder, notes = weights.load(
-            embedding.Encoder, config, source, checkpoint, new_head=False, loading=loading
+            embedding.EncoderLoader, config, source, checkpoint, new_head=False, loading=loading
         )
         model = embedding.with_encoder(config, encoder, source, checkpoint)
         if hasattr(config, compact.KEY):

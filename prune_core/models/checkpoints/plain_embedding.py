@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel
-from transformers.utils import cached_file
 
 
 class PlainEmbedder(nn.Module):
     """AutoModel, pooling and the modules after it, for batches of one text."""
 
     def __init__(self, source: str, config: Any, base: str):
+        from transformers import AutoModel
+
         super().__init__()
         self.config, self.base = config, base
         self.encoder = AutoModel.from_pretrained(source, config=config, trust_remote_code=False)
@@ -82,6 +82,8 @@ def _pool(states: Tensor, pooling: str) -> Tensor:
 
 
 def _tensors(source: str, path: str) -> dict[str, Tensor]:
+    from transformers.utils import cached_file
+
     local = Path(source) / path / "pytorch_model.bin"
     if local.is_file() and not local.with_name("model.safetensors").is_file():
         return dict(torch.load(local, map_location="cpu", weights_only=True))

@@ -24,6 +24,7 @@ from .. import compact, embedding, replay
 from ..devices import device_of, matrix_precision
 from ..families import FAMILIES
 from . import adapters, difference, loading, weights
+from .plain_embedding import PlainEmbedder
 from .tokenizers import accepted_inputs
 
 EXAMPLES = 16
@@ -68,8 +69,6 @@ def reference(checkpoint: str, pooling: str = "") -> Reference:
         if not _is_ordinary(source, config):
             model, _ = loading.load(checkpoint, pooling=pooling)
         elif embedding.is_embedding(config):
-            from .plain_embedding import PlainEmbedder
-
             with weights.silence_load_report():
                 model = PlainEmbedder(source, config, FAMILIES[config.model_type].base)
         else:

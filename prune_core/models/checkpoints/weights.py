@@ -264,7 +264,9 @@ def is_wrapped(folder: Path, config: Any) -> bool:
     import transformers
 
     is_embedding = embedding.is_embedding(config)
-    kind = embedding.Encoder if is_embedding else getattr(transformers, config.architectures[0])
+    kind = (
+        embedding.EncoderLoader if is_embedding else getattr(transformers, config.architectures[0])
+    )
     expected = _model_shapes(kind, config)
     return bool(_rename(keys(folder), expected)) or _is_nested(folder)
 

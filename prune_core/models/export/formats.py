@@ -241,7 +241,7 @@ def _bf16(source: ExportSource) -> DeployedModel:
     wrapper = OnnxWrapper(copy.deepcopy(source.model).bfloat16(), source.tokenizer)
     save(wrapper.model, source.tokenizer, source.folder / "bf16")
     return DeployedModel(
-        [*(source.folder / "bf16").glob("*.safetensors")],
+        [*(source.folder / "bf16").rglob("*.safetensors")],
         source.model,
         source.tokenizer,
         run=wrapper.outputs_for,

@@ -26,7 +26,7 @@ SHAPES = ((2, 12), (1, 5), (3, 33), (8, 64))  # (examples, tokens): the first is
 TOLERANCE = 1e-4
 ONNX = "model.onnx"
 
-# logits (examples, labels), or start and end logits (examples, tokens) each
+# logits (examples, labels), start and end logits (examples, tokens) each, or embeddings
 Outputs = list[np.ndarray]
 
 
@@ -62,8 +62,8 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
     """Export a model on the CPU to ONNX; return the largest difference of the logits.
 
     Inputs int64 (batch, length) of any size that the model accepts: input_ids, attention_mask and,
-    if the tokenizer returns them, token_type_ids. Outputs fp32: logits (batch, labels), or
-    start_logits and end_logits (batch, length).
+    if the tokenizer returns them, token_type_ids. Outputs fp32: logits (batch, labels),
+    start_logits and end_logits (batch, length), or embeddings (batch, width).
     """
     require("onnxruntime", "onnx")
     require("onnxscript", "onnx")
@@ -107,7 +107,7 @@ class OnnxWrapper(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Outputs in the order of `outputs`."""
         outputs = self.model(**dict(zip(self.inputs, tensors, strict=True)))
-        return tuple(outputs[name] for name in self.outputs)
+        return tuple(getattr(outputs, name) for name in self.outputs)
 
     @torch.no_grad()
     def outputs_for(self, batch: Batch) -> Outputs:
