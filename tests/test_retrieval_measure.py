@@ -257,8 +257,11 @@ def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
     assert main(["show", "2"]) == 0
     shown = capsys.readouterr().out
     assert "nDCG@10, old index" in shown and "Top 10 kept" in shown
+    assert "against re-embedding" in shown, "the verdict"
     checked = tmp_path / "check.json"
     assert main(["check", "2", "--json", str(checked)]) in (0, 1, 3)
+    assert "against re-embedding" in capsys.readouterr().out
+    assert len(json.loads(checked.read_text())["advice"]) == 1
     verdicts = json.loads(checked.read_text())["verdicts"]
     assert {verdict["criterion"] for verdict in verdicts} == CRITERIA
     assert all(verdict["n"] == 6 for verdict in verdicts)

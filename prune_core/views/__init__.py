@@ -1,12 +1,13 @@
 """What each measure contributes to the product: one file per measure, and this registry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ..analysis import seeds
 from ..analysis.compared_models import ComparedModel
 from ..analysis.criteria import Criterion
+from ..analysis.evidence import Evidence
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
 from . import (
@@ -30,6 +31,7 @@ __all__ = [
     "Chart",
     "MeasureView",
     "Tables",
+    "advice",
     "pooled",
     "quantities",
     "takeaways",
@@ -81,6 +83,16 @@ def takeaways(tables: Tables, models: Sequence[ComparedModel]) -> list[str]:
         view.takeaway(tables, models)
         for name, view in VIEWS.items()
         if view.takeaway and not tables.get(name, pd.DataFrame()).empty
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def advice(measured: Evidence, limits: Mapping[str, float]) -> list[str]:
+    """Return what all measures advise for one pruned model, given a policy's limits."""
+    sentences = [
+        view.advice(measured, limits)
+        for name, view in VIEWS.items()
+        if view.advice and len(measured.tables[name])
     ]
     return [sentence for sentence in sentences if sentence]
 

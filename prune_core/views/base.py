@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..analysis.compared_models import ComparedModel
 from ..analysis.criteria import Criterion
+from ..analysis.evidence import Evidence
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
 
@@ -37,6 +38,8 @@ class MeasureView:
     quantities: Callable[[Tables], Sequence[Quantity]] | None = None
     # one or two sentences with intervals, "" if there is nothing to say
     takeaway: Callable[[Tables, Sequence[ComparedModel]], str] | None = None
+    # what to do with one pruned model, given the limits of a policy by criterion; "" if nothing
+    advice: Callable[[Evidence, Mapping[str, float]], str] | None = None
     # charts of the report, dark or not; the first is that of `Comparison.figure`
     charts: Callable[[Tables, Sequence[ComparedModel], bool], Iterator[Chart]] | None = None
     # what deployment policies can limit, the most important first

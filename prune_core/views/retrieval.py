@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -34,6 +34,7 @@ from .base import Chart, MeasureView, Tables, has_pruned
 
 METRIC = "ndcg_at_10"
 LIMIT = 1.0  # points of nDCG@10
+KEEPING = "index_keeping_loss"  # the criterion that decides whether to keep the index
 INTERVALS = [
     (value, f"{value}_low", f"{value}_high")
     for name in RETRIEVAL_METRICS
@@ -133,7 +134,7 @@ CRITERIA = (
         evidence=_old_index_loss,
     ),
     _index_criterion(
-        "index_keeping_loss",
+        KEEPING,
         "nDCG@10 loss of keeping the index",
         "Largest drop of nDCG@10 from re-embedding the documents to keeping the dense index",
         "points",
@@ -161,6 +162,14 @@ def _takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     )
 
 
+def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
+    """State whether the index can be kept, by the policy's limit on the loss of keeping it."""
+    limit = limits.get(KEEPING, LIMIT)
+    return index_verdict(
+        measured.tables["retrieval_query"], limit, metric=METRIC, alpha=measured.alpha
+    ).sentence
+
+
 def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
     from .. import plots
 
@@ -177,6 +186,7 @@ VIEW = MeasureView(
     reads=("retrieval_query",),
     quantities=lambda tables: QUANTITIES,
     takeaway=_takeaway,
+    advice=_advice,
     charts=_charts,
     criteria=CRITERIA,
 )
