@@ -90,6 +90,8 @@ def test_a_sample_of_queries_keeps_all_documents(tmp_path):
         ("query positive negative", True),
         ("anchor positive", True),
         ("query document", True),
+        ("question answer", True),
+        ("question answer label", False),
         ("query document score", False),  # no query has two documents
         ("sentence1 sentence2 score", False),
         ("sentence1 sentence2", False),

@@ -74,13 +74,16 @@ def is_collection(path: str, split: str = "", form: Dialect = tables.DETECT) -> 
 
 def holds_queries(table: pd.DataFrame) -> bool:
     """Whether a table consists of queries and their documents; see `is_collection`."""
-    if first_usual(table, QUERIES) and first_usual(table, POSITIVES):
+    unambiguous = [name for name in POSITIVES if name != "answer"]  # an answer may be a label
+    if first_usual(table, QUERIES) and first_usual(table, unambiguous):
         return True
     query = first_usual(table, CANDIDATE_QUERIES)
     if query is None or first_usual(table, PASSAGES, used=(query,)) is None:
         return False
-    is_scored = first_usual(table, GRADES, used=(query,)) is not None
-    return not is_scored or 2 * table[query].astype(str).nunique() <= len(table)
+    if first_usual(table, GRADES, used=(query,)) is None:
+        return True
+    has_candidates = 2 * table[query].astype(str).nunique() <= len(table)
+    return has_candidates and first_usual(table, POSITIVES) is None
 
 
 def read_beir(path: str, split: str = "", form: Dialect = tables.DETECT) -> RetrievalCollection:
