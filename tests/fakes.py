@@ -63,7 +63,7 @@ class Tokenizer:
         }
 
 
-def load(checkpoint, labels=None):
+def load(checkpoint, labels=None, pooling=""):
     torch.manual_seed(1)
     net = Net()
     if (Path(checkpoint) / "net.pt").is_file():

@@ -10,7 +10,7 @@ from ..analysis.quantities import Quantity, summary
 from ..models.checkpoints import model_card
 from ..store.job import Job
 from ..store.store import Store
-from ..tasks import METRICS
+from ..tasks import DEFAULT, METRICS, TASK_TYPES
 
 
 def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) -> None:
@@ -48,7 +48,9 @@ def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) ->
 def _origin(job: Job, folder: Path, is_compact: bool) -> str:
     """Describe what was pruned, how, and how to load it."""
     experiment, base = job.experiment, job.experiment["checkpoint"]
-    loader = "prune_core.load" if is_compact else "AutoModelFor….from_pretrained"
+    embeds = TASK_TYPES[job.facts.get("kind", DEFAULT)].library == "sentence-transformers"
+    plain_loader = "SentenceTransformer" if embeds else "AutoModelFor….from_pretrained"
+    loader = "prune_core.load" if is_compact else plain_loader
     compact = "Its dead heads and neurons are physically removed. " if is_compact else ""
     settings = experiment["method"]["options"].items()
     options = ", ".join(f"{name} {value}" for name, value in settings if value not in ("", None))

@@ -46,6 +46,7 @@ class TaskType:
     metrics: Mapping[str, Metric]  # the default first
     head_class = "ForSequenceClassification"  # end of the class names of transformers
     hub_task = "text-classification"
+    library = "transformers"  # that reads exported checkpoints
     attackable = False  # whether attacks can change the predicted label
     is_discrete = True  # whether predictions are equal or different, rather than close
     is_single_label = False  # whether one of several labels holds, with a probability for each

@@ -50,6 +50,7 @@ class Embedding(TaskType):
     output = "an embedding"
     head_class = "ForSentenceEmbedding"
     hub_task = "sentence-similarity"
+    library = "sentence-transformers"
     is_discrete = False
     has_label_names = False
     has_loss = False

@@ -47,7 +47,7 @@ def write(
         model_name=folder.name,
         base_model=base if on_hub else None,
         pipeline_tag=task,
-        library_name="transformers",
+        library_name=TASK_TYPES[kind].library,
         tags=["prunescope"],
         eval_results=results or None,
     )
