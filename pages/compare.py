@@ -76,6 +76,16 @@ def savings() -> None:
             st.warning(busy, icon=":material/warning:")
 
 
+def index_compatibility() -> None:
+    """Draw retrieval quality with the dense and the pruned index."""
+    if view.pruned and len(tables["retrieval"]):
+        ui.chart(
+            *plots.INDEX_CELLS,
+            plots.index_cells(tables["retrieval"], view.models, view.dark),
+            key="index-cells",
+        )
+
+
 def ablations() -> None:
     """Draw the contribution of each option of methods that ran with several settings."""
     options = {
@@ -165,6 +175,7 @@ def all_values() -> None:
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "cost": ("Cost", savings),
+    "retrieval": ("Retrieval", index_compatibility),
     "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
     "values": ("All values", all_values),
@@ -173,6 +184,7 @@ VIEWS = {
 metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
     "cost": len(tables["cost"]) and view.pruned,
+    "retrieval": len(tables["retrieval"]) and view.pruned,
     "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }

@@ -35,7 +35,7 @@ if not view.models:
 def _check(
     home: str, job: int, stamp: float, policy: Policy
 ) -> tuple[list[Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Return verdicts, their summary, the table of slices and the changed predictions.
+    """Return verdicts, their summary with advice, the table of slices and the changed predictions.
 
     `stamp`, the seconds of all stages of the study, invalidates the cache when any rows change;
     the attacks on the dense model are read too.
@@ -43,9 +43,13 @@ def _check(
     store = Store(Path(home))
     measured = deployment_check.with_policy(evidence.evidence(store, store.job(job)), policy)
     verdicts = deployment_check.check(measured, policy)
+    sentences = [
+        deployment_check.summary_sentence(verdicts, policy),
+        *deployment_check.advice(measured, policy),
+    ]
     return (
         verdicts,
-        deployment_check.summary_sentence(verdicts, policy),
+        " ".join(sentences),
         prediction_evidence.slice_table(measured),
         prediction_evidence.flipped_predictions(measured),
     )

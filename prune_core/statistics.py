@@ -167,6 +167,44 @@ def nested_resamples(groups: Sequence[np.ndarray], resamples: int, seed: int = 0
     return (rng.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
 
 
+BATCH = 4_000_000  # random numbers drawn at once by the two functions below: 32 MB
+
+
+def resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, columns): column means of bootstrap samples of the rows of (rows, columns).
+
+    All columns use the same resampled rows, so that differences between columns are paired.
+    """
+    rng, n = np.random.default_rng(seed), len(values)
+    batch = max(1, BATCH // n)
+    sizes = [min(batch, resamples - start) for start in range(0, resamples, batch)]
+    return np.concatenate(
+        [rng.multinomial(n, np.full(n, 1 / n), size) @ np.asarray(values) / n for size in sizes]
+    )
+
+
+def randomization_p_value(differences: np.ndarray, resamples: int, seed: int) -> float:
+    """Two-sided p-value of Fisher's randomization test for paired differences, (n,).
+
+    Under the null hypothesis the sign of each difference is random (Fisher 1935; for rankings
+    Smucker, Allan and Carterette 2007). Exact if all signs of the nonzero differences are at most
+    `resamples` combinations; otherwise a sample of them, with the observed signs counted once.
+    """
+    nonzero = np.asarray(differences, dtype=float)
+    nonzero = nonzero[nonzero != 0]
+    m = len(nonzero)
+    # sums equal to the observed one up to rounding count as extreme
+    observed = abs(nonzero.sum()) - 1e-9 * np.abs(nonzero).sum()
+    if m < 63 and 2**m <= resamples:
+        flipped = (np.arange(2**m)[:, None] >> np.arange(m)) & 1
+        return float((np.abs((1 - 2 * flipped) @ nonzero) >= observed).mean())
+    rng, batch, extreme = np.random.default_rng(seed), max(1, BATCH // m), 0
+    for start in range(0, resamples, batch):
+        flipped = rng.integers(0, 2, size=(min(batch, resamples - start), m), dtype=np.int8)
+        extreme += int((np.abs((1 - 2 * flipped) @ nonzero) >= observed).sum())
+    return (1 + extreme) / (1 + resamples)
+
+
 def bootstrap_p_value(samples: np.ndarray) -> float:
     """Two-sided bootstrap p-value of resampled differences, at least 1 / number of resamples."""
     tail = min((samples <= 0).mean(), (samples >= 0).mean())

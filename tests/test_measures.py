@@ -17,6 +17,7 @@ from test_seeds import assert_declared
 
 from benchmarks.quantization import add_outlier_heads, add_outlier_neurons
 from prune_core import Cancelled, PruneError
+from prune_core.data.retrieval_metrics import RETRIEVAL_METRICS
 from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import summary
 from prune_core.measures.drift import adversarial_examples, distances
@@ -38,13 +39,27 @@ SMALL = {
         "attack_examples": 3,
     },
     "quantization": {"examples": 4},
+    "retrieval": {"resamples": 500},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
+DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COLUMNS = {
     "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy "
     "dense_low dense_high accuracy low high difference difference_low difference_high "
     "agreement divergence broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
+    "retrieval": " ".join(
+        [
+            "queries index n depth overlap_at_10 overlap_at_100 query_cosine document_cosine",
+            *(
+                f"{name}{end}"
+                for name in RETRIEVAL_METRICS
+                for end in ("", "_low", "_high", *DIFFERENCE, "_p")
+            ),
+        ]
+    ),
+    "retrieval_query": "queries index query overlap_at_10 overlap_at_100 "
+    + " ".join(RETRIEVAL_METRICS),
     "reconstruction": "block projection own inherited total cosine sparsity",
     "sensitivity": "block weights sparsity error all_blocks_error",
     "sensitivity_example": "label dense_outputs block_outputs pruned_outputs",
@@ -64,14 +79,16 @@ COLUMNS = {
 
 
 def rows(name: str, sparsity: float | None = 0.6, report=no_report, **options):
-    dense = tiny.model()
+    is_retrieval = name == "retrieval"
+    dense = tiny.model(kind="embedding" if is_retrieval else "classification")
     pruned = dense
     if sparsity is not None:
         pruned = copy.deepcopy(dense)
         build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], no_report)
-    return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(
-        tiny.pair(dense, pruned, copies=2), report
+    pair = (
+        tiny.retrieval_pair(dense, pruned) if is_retrieval else tiny.pair(dense, pruned, copies=2)
     )
+    return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(pair, report)
 
 
 @cache

@@ -260,7 +260,9 @@ def test_every_measure_accepts_a_compact_checkpoint(folders):
         "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20},
     }
     slow = {"formats", "quantization"}  # ONNX exports are tested below for every family
-    for name in set(MEASURES) - slow - (set() if find_spec("textattack") else {"attack"}):
+    for name in (
+        set(MEASURES) - slow - {"retrieval"} - (set() if find_spec("textattack") else {"attack"})
+    ):
         tables = build(MEASURES, name, options.get(name, {})).measure(
             tiny.pair(model, model, copies=2), no_report
         )

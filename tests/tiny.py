@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import cache
 
+import pandas as pd
 import torch
 from transformers import (
     AlbertConfig,
@@ -23,7 +24,9 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from prune_core.data import retrieval
 from prune_core.data.examples import Examples
+from prune_core.data.retrieval import RetrievalCollection
 from prune_core.measures.base import Pair
 from prune_core.models import embedding, replay
 from prune_core.models.checkpoints import loading
@@ -170,6 +173,34 @@ def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, tor
             tokenizer(family), examples(), batch_size, max_length=64, device=torch.device("cpu")
         )
     ]
+
+
+def collection() -> RetrievalCollection:
+    """Return a collection: each text is a document, and the end of every second one a query."""
+    ids = [f"d{place}" for place in range(len(SENTENCES))]
+    queries = {f"q{place}": SENTENCES[place][-24:] for place in range(0, len(SENTENCES), 2)}
+    rows = [(query, f"d{query[1:]}", 2.0) for query in queries]
+    rows += [(query, f"d{int(query[1:]) + 1}", 1.0) for query in queries]
+    return retrieval.collection(
+        pd.Series(SENTENCES, index=ids),
+        pd.Series(queries),
+        pd.DataFrame(rows, columns=["query", "document", "grade"]),
+        name="tiny",
+    )
+
+
+def retrieval_pair(dense: torch.nn.Module, pruned: torch.nn.Module) -> Pair:
+    """Return the input of the measure `retrieval`."""
+    found = collection()
+    task = Task(
+        "tiny",
+        ("embedding",),
+        Examples(SENTENCES, kind="embedding"),
+        evaluation=Examples(list(found.queries), kind="embedding"),
+        metric="cosine_to_dense",
+        collection=found,
+    )
+    return Pair(dense, pruned, tokenizer(), task=task, max_length=64)
 
 
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, copies: int = 1) -> Pair:

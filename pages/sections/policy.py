@@ -56,7 +56,7 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
         unit = f"{criterion.unit}, {criterion.direction}"
         is_on = switch.toggle(
             f"{title} :small[:gray[{unit}]]",
-            criterion.in_default_policy,
+            criterion.is_default(kind, metric),
             key=f"use-limit-{name}",
             help=criterion.help,
             persist_state="session",

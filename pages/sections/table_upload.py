@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages.widgets import ui
 from pages.widgets.flag_names import with_field_names
 from prune_core import PruneError
-from prune_core.data import columns, tables, uploads
+from prune_core.data import columns, retrieval_files, tables, uploads
 from prune_core.data.delimited import SEPARATORS, Dialect
 from prune_core.data.examples import DataSource
+from prune_core.data.retrieval import RetrievalCollection
 from prune_core.plugins import option_specs
 from prune_core.store.store import Store
 from prune_core.tasks import DEFAULT, of_table
@@ -55,8 +57,8 @@ def file(store: Store, prefix: str) -> str:
         key=f"{prefix}path",
         placeholder="/data/reviews.csv",
         help=(
-            "Path of the file, or of a folder written by save_to_disk, on the machine that serves "
-            "this page. Uploads are saved there."
+            "Path of the file, or of a folder (written by save_to_disk, or a BEIR or Cranfield "
+            "collection) on the machine that serves this page. Uploads are saved there."
         ),
         on_change=clear,
         persist_state="session",
@@ -78,9 +80,11 @@ def rows(path: str) -> dict[str, Any]:
             icon=":material/table_rows:",
         )
         return {}
+    location = Path(path).expanduser()
+    if location.is_dir() and ui.run_action(retrieval_files.is_collection, path):
+        return _collection(path)
     # values of widgets that are drawn below the table, as they need its detected format
     options = {name: st.session_state.get(f"{name}-{path}", "") for name in (*PARSING, "split")}
-    location = Path(path).expanduser()
     try:
         table = _read(
             path,
@@ -92,6 +96,13 @@ def rows(path: str) -> dict[str, Any]:
         st.error(with_field_names(str(error)))
         _parsing_form(path, Dialect(), "", is_open=True)
         return {"task": ""}
+    if retrieval_files.holds_queries(table.rows) and st.toggle(
+        "Evaluate retrieval: queries with their documents",
+        key=f"collection-{path}",
+        help="For embedding models. Otherwise, the rows are pairs of texts.",
+    ):
+        show_first_rows(table.rows)
+        return options
     chosen = _columns(path, table.rows)
     used = [name for name in chosen.values() if name not in ("", columns.NO_LABELS)]
     if len(set(used)) < len(used):
@@ -105,6 +116,31 @@ def rows(path: str) -> dict[str, Any]:
         st.caption(note)
     _parsing_form(path, table.form, tables.split_column(table.rows)[0])
     return chosen | options
+
+
+def _collection(path: str) -> dict[str, Any]:
+    """Show the first queries of a folder with a retrieval collection; return its split."""
+    split = st.session_state.get(f"split-{path}", "").strip()
+    found = ui.run_action(_read_collection, path, split)
+    if found is not None:
+        queries = pd.DataFrame({"query": found.queries})
+        show_first_rows(queries, f"{len(queries):,} judged queries")
+        st.caption(
+            f"Read as: retrieval collection with {len(found.documents):,} documents and "
+            f"{sum(map(len, found.judgements.values())):,} judgements, for embedding models."
+        )
+    st.text_input(
+        SPECS["split"]["title"],
+        key=f"split-{path}",
+        placeholder="test",
+        help="The file in the folder qrels whose judgements are used.",
+    )
+    return {"split": split} if found is not None else {"task": ""}
+
+
+@st.cache_resource(show_spinner=False, max_entries=2, ttl=60)  # it is not modified
+def _read_collection(path: str, split: str) -> RetrievalCollection:
+    return retrieval_files.read_collection(path, split)
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)  # tables are not modified

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import formatting as f
 from ..tasks import METRICS, TASK_TYPES, TaskType, prediction_type
+from ..tasks.embedding import Embedding
 from .bounded_metrics import BoundedMetric
 from .evidence import Evidence
 
@@ -44,6 +45,27 @@ def single_label(task_type: TaskType, predictions: TaskType) -> bool:
     return task_type.is_single_label
 
 
+def embeddings(task_type: TaskType, predictions: TaskType) -> bool:
+    """Support models that embed texts."""
+    return task_type.name == Embedding.name
+
+
+def any_metric(task_type: TaskType, metric: str) -> bool:
+    """Test every model by default."""
+    return True
+
+
+def with_scores(task_type: TaskType, metric: str) -> bool:
+    """Test all but embedding models without scored pairs by default."""
+    known = task_type.metrics.get(metric)
+    return task_type.name != Embedding.name or not (known is None or known.against_dense)
+
+
+def without_scores(task_type: TaskType, metric: str) -> bool:
+    """Test embedding models without scored pairs by default."""
+    return not with_scores(task_type, metric)
+
+
 @dataclass(frozen=True)
 class Criterion:
     """What a policy can limit: title, unit and range of the limit, and the evidence for it.
@@ -69,6 +91,8 @@ class Criterion:
     counts_examples: bool = True  # n is a number of evaluation examples
     # from the task type and the type of its stored predictions
     supports: Callable[[TaskType, TaskType], bool] = any_task
+    # from the task type and the name of its metric, for the default policy
+    is_default_for: Callable[[TaskType, str], bool] = any_metric
 
     @property
     def is_lower_limit(self) -> bool:
@@ -87,6 +111,11 @@ class Criterion:
     def applies(self, kind: str, metric: str = "") -> bool:
         """Whether the criterion supports a task type and metric."""
         return self.supports(TASK_TYPES[kind], prediction_type(kind, metric))
+
+    def is_default(self, kind: str, metric: str = "") -> bool:
+        """Whether the default policy for a task type and metric has this limit."""
+        is_included = self.in_default_policy and self.is_default_for(TASK_TYPES[kind], metric)
+        return is_included and self.applies(kind, metric)
 
     def metrics(self, measured: Evidence) -> Mapping[str, Found]:
         """Return the cost of each attack or slice; the key is "" for the whole sample."""

@@ -58,7 +58,8 @@ class Evidence:
     def metric(self) -> str:
         """The metric of the task."""
         rows = self.tables["accuracy"]
-        return str(rows["metric"].iloc[0]) if len(rows) else "accuracy"
+        measured = rows["metric"].iloc[0] if len(rows) else self.job.facts.get("metric")
+        return str(measured or "accuracy")
 
     @property
     def is_labelled(self) -> bool:

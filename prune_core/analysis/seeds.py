@@ -171,6 +171,8 @@ def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         else:
             columns[column] = values.first().where(values.nunique(dropna=False) == 1, None)
     table = pd.DataFrame(columns).reset_index().drop(columns="")
+    # a mean of p-values is not a p-value
+    table = table.assign(**{name: np.nan for name in table if str(name).endswith("_p")})
     return table[[column for column in rows if column in table]]
 
 
@@ -187,7 +189,9 @@ def _with_intervals(
         ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
         means[f"seeds_{low}"], means[f"seeds_{high}"] = mean - half, mean + half
         means[f"examples_{low}"], means[f"examples_{high}"] = mean - below, mean + above
-        means[low], means[high] = np.clip(ends, 0, 1) if is_clipped else ends
+        # differences may be negative
+        is_fraction = is_clipped and not value.endswith("difference")
+        means[low], means[high] = np.clip(ends, 0, 1) if is_fraction else ends
     return means
 
 

@@ -53,7 +53,7 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
         name: views.pooled(
             name, store.rows(name, [job.id for job in jobs]), models, predictions=predictions
         )
-        for name in views.TABLES
+        for name in views.READ
     }
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     pooled["attack_example"] = seeds.seeds_together(outcomes, models)

@@ -138,11 +138,20 @@ def summary(store: Store, job: Job) -> str:
         lines += [
             f"  {title.ljust(width)}  {text:>14}  {note}".rstrip() for title, text, note in metrics
         ]
+    lines += [line for sentence in _advice(store, job) for line in ("", f"  {sentence}")]
     counts = {name: len(rows) for name, rows in store.records(job.id).items()}
     if counts:
         tables = (f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())
         lines += ["", "  Tables: " + ", ".join(tables)]
     return "\n".join(lines)
+
+
+def _advice(store: Store, job: Job) -> list[str]:
+    """Return what the measures advise for a pruned model."""
+    from .. import views
+    from ..analysis.evidence import evidence
+
+    return views.advice(evidence(store, job), {}) if job.experiment["method"] else []
 
 
 def _not_attacked(store: Store, job: Job) -> Sequence[str]:
@@ -200,7 +209,7 @@ def transfer_table(store: Store, ids: Sequence[int]) -> str:
 
 def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy) -> str:
     """Format the decision, then one line per test."""
-    from ..deployment.deployment_check import summary_sentence
+    from ..deployment.deployment_check import advice, summary_sentence
 
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for verdict in verdicts:
@@ -216,10 +225,9 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
                 verdict.detail,
             )
         )
-    return (
-        f"Job {results.job.id}: {results.job.label}\n"
-        f"{summary_sentence(list(verdicts), policy)}\n\n{_aligned(rows)}"
-    )
+    sentences = [summary_sentence(list(verdicts), policy), *advice(results, policy)]
+    head = "\n".join([f"Job {results.job.id}: {results.job.label}", *sentences])
+    return f"{head}\n\n{_aligned(rows)}"
 
 
 def job_record(store: Store, job: Job) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class DataSource(Options):
     task: str = option(
         "demo",
         "demo, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow .xlsx .conll, "
-        "optionally compressed), a folder made by save_to_disk, or a Hub id",
+        "optionally compressed), a folder made by save_to_disk, a retrieval collection (a BEIR or "
+        "Cranfield folder), or a Hub id",
         title="Data",
     )
     text: str = option(

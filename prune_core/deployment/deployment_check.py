@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import formatting as f
+from .. import views
 from ..aliases import CHECK_KEYS, VERDICT_KEYS, with_former_keys
 from ..analysis.bounded_metrics import BoundedMetric
 from ..analysis.criteria import INCONCLUSIVE, MET, VIOLATED, Verdict
@@ -80,6 +81,11 @@ def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
         f"Inconclusive: {n}{limits} can be neither met nor violated {confidence}. "
         f"{_detail(decisive[0])}"
     )
+
+
+def advice(measured: Evidence, policy: Policy) -> list[str]:
+    """Return what the measures advise at the policy's limits and confidence."""
+    return views.advice(with_policy(measured, policy), policy.limits)
 
 
 def _violations(violated: list[Verdict]) -> str:
@@ -179,6 +185,7 @@ def to_record(verdicts: list[Verdict], measured: Evidence, policy: Policy) -> di
         "label": measured.job.label,
         "decision": decision(verdicts),
         "summary": summary_sentence(verdicts, policy),
+        "advice": advice(measured, policy),
         "confidence": policy.confidence,
         "verdicts": [with_former_keys(_verdict_record(each), VERDICT_KEYS) for each in verdicts],
     }

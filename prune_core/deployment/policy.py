@@ -76,7 +76,7 @@ def default_policy(kind: str, metric: str = "") -> Policy:
         {
             name: criterion.default
             for name, criterion in CRITERIA.items()
-            if criterion.in_default_policy and criterion.applies(kind, metric)
+            if criterion.is_default(kind, metric)
         }
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ..data import retrieval_files
 from ..errors import PruneError
 from ..models.checkpoints import adapters, folders, loading
 from ..paths import resolve_allowed
@@ -45,9 +46,9 @@ def hash_checkpoint(checkpoint: str) -> list[list[str]]:
 
 
 def hash_data(name: str) -> list[list[str]]:
-    """Return [name, hash] of a data file, or of the files of a folder made by `save_to_disk`.
+    """Return [name, hash] of a data file, or of the files of a folder.
 
-    Empty for data on the Hub.
+    The folder is made by `save_to_disk` or holds a retrieval collection. Empty for data on the Hub.
     """
     if name == "demo":
         return [[DEMO.name, _hash_file(DEMO)]]
@@ -57,7 +58,7 @@ def hash_data(name: str) -> list[list[str]]:
     if path.is_file():
         return [[path.name, _hash_file(path)]]
     is_data = any((path / marker).is_file() for marker in MARKERS)
-    return _hash_files(path, SAVED) if is_data else []
+    return _hash_files(path, SAVED if is_data else retrieval_files.FILES)
 
 
 def _hash_files(

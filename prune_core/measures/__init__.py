@@ -8,12 +8,14 @@ from .deployment_formats import DeploymentFormats
 from .drift import Drift
 from .quantization_sensitivity import QuantizationSensitivity
 from .reconstruction import Reconstruction
+from .retrieval import Retrieval
 from .sensitivity import Sensitivity
 
 MEASURES: dict[str, type[Measure]] = {
     kind.name: kind
     for kind in (
         Accuracy,
+        Retrieval,
         Reconstruction,
         Sensitivity,
         Drift,

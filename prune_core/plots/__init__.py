@@ -18,6 +18,7 @@ from .layers import (
 )
 from .lesson import averaging_errors, matrix
 from .papers import published_comparison
+from .retrieval import INDEX_CELLS, index_cells
 from .robustness import slices, transfer
 from .saliency import attention_maps
 from .soup import soup_path
@@ -27,6 +28,7 @@ from .whatif import contributions, predicted_vs_measured
 __all__ = [
     "AXES",
     "DENSE",
+    "INDEX_CELLS",
     "SIMILARITIES",
     "ComparedModel",
     "Similarity",
@@ -42,6 +44,7 @@ __all__ = [
     "contributions",
     "to_table",
     "heat_maps",
+    "index_cells",
     "kept_units",
     "matrix",
     "embedding_shifts",

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from ..data import cells, columns, hub, reading, tables
+from ..data import cells, columns, hub, reading, retrieval_files, tables
 from ..data.columns import Columns
 from ..data.examples import BINARY, DataSource, Examples
 from ..data.label_pairs import parse_pairs, to_text
 from ..data.labels import is_missing
 from ..data.reading import ReadExamples
+from ..data.retrieval import RetrievalCollection
 from ..data.tables import Table
 from ..errors import PruneError
 from ..paths import ASSETS
@@ -25,6 +26,7 @@ from .multilabel import Multilabel
 from .regression import Regression
 
 DEMO = ASSETS / "demo" / "reviews.csv"
+CALIBRATION_POOL = 4096  # documents of a collection from which calibration texts are drawn
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Task:
     notes: tuple[str, ...] = ()  # on how the data was read; one sentence each
     label_map: Mapping[str, int | None] | None = None  # label value or column -> the model's label
     counts: Mapping[str, int] | None = None  # occurrences of each value; empty for label columns
+    # documents and judgements; its queries are the evaluation examples
+    collection: RetrievalCollection | None = None
 
     @property
     def kind(self) -> str:
@@ -50,12 +54,15 @@ class Task:
     ) -> Task:
         """Subsample both parts to the given sizes (0 = all).
 
-        Calibration examples are drawn from the indices `among` (default: all).
+        Calibration examples are drawn from the indices `among` (default: all). The documents of a
+        collection remain, all of them.
         """
+        collection = self.collection
         return replace(
             self,
             calibration=self.calibration.sample(calibration, seed, among),
             evaluation=self.evaluation.sample(evaluation, seed),
+            collection=collection and collection.sample_queries(evaluation, seed),
         )
 
 
@@ -79,6 +86,8 @@ def load(
     known = KNOWN_TASKS.get(source.task)
     if known or source.task == "demo":
         _check_task_type(source.task, known.kind if known else DEFAULT, kind)
+    if is_collection(source, kind):
+        return _load_collection(source, labels, kind, seed=seed, labelled=labelled)
     calibration_part, part = _parts(source, labels, kind, seed=seed)
     calibration, evaluation = calibration_part.examples, part.examples
     if source.calibration:
@@ -100,6 +109,46 @@ def load(
         notes=(*part.notes, *_overlap_notes(calibration, evaluation, labels)),
         label_map=part.labels and part.labels.labels,
         counts=part.labels and part.labels.counts,
+    )
+
+
+def is_collection(source: DataSource, kind: str) -> bool:
+    """Whether a source is a retrieval collection for an embedding model.
+
+    A table whose columns are set by the user is read as pairs of texts.
+    """
+    if kind != Embedding.name or not is_file(source.task):
+        return False
+    if source.text or source.text_pair or source.label:
+        return False
+    return retrieval_files.is_collection(source.task, source.split, tables.dialect_of(source))
+
+
+def _load_collection(
+    source: DataSource, labels: tuple[str, ...], kind: str, seed: int, labelled: bool
+) -> Task:
+    """Load a retrieval collection: its judged queries are evaluated, without labels."""
+    collection = retrieval_files.read_collection(
+        source.task, source.split, tables.dialect_of(source)
+    )
+    evaluation = Examples(list(collection.queries), kind=kind)
+    if source.calibration:
+        calibration = _separate_calibration(source, labels, kind, labelled=labelled)
+    else:
+        calibration = Examples(collection.calibration_texts(CALIBRATION_POOL, seed), kind=kind)
+    judgements = sum(map(len, collection.judgements.values()))
+    note = (
+        f"Retrieval collection: {len(collection.queries):,} judged queries for evaluation, "
+        f"{len(collection.documents):,} documents, {judgements:,} judgements."
+    )
+    return Task(
+        source.task,
+        labels,
+        calibration,
+        evaluation=evaluation,
+        metric=metric_for(kind, len(labels), source.metric, labelled=False),
+        notes=(note, *collection.notes, *_overlap_notes(calibration, evaluation, labels)),
+        collection=collection,
     )
 
 
@@ -366,6 +415,11 @@ def _separate_calibration(
     inherited += [] if known else ["text", "text_pair", "label"]
     options = {name: getattr(source, name) for name in inherited}
     calibration = DataSource(source.calibration, **options, split="train" if known else "")
+    if is_collection(calibration, kind):
+        collection = retrieval_files.read_collection(
+            calibration.task, form=tables.dialect_of(calibration)
+        )
+        return Examples(collection.calibration_texts(CALIBRATION_POOL, seed=0), kind=kind)
     if not labelled:
         table = table_of(calibration).rows
         missing = {

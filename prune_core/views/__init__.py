@@ -1,24 +1,37 @@
 """What each measure contributes to the product: one file per measure, and this registry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ..analysis import seeds
 from ..analysis.compared_models import ComparedModel
 from ..analysis.criteria import Criterion
+from ..analysis.evidence import Evidence
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
-from . import accuracy, attack, cost, drift, exports, pruning, reconstruction, sensitivity
+from . import (
+    accuracy,
+    attack,
+    cost,
+    drift,
+    exports,
+    pruning,
+    reconstruction,
+    retrieval,
+    sensitivity,
+)
 from .base import Chart, MeasureView, Tables
 
 __all__ = [
     "CRITERIA",
+    "READ",
     "TABLES",
     "VIEWS",
     "Chart",
     "MeasureView",
     "Tables",
+    "advice",
     "pooled",
     "quantities",
     "takeaways",
@@ -28,6 +41,7 @@ __all__ = [
 VIEWS: dict[str, MeasureView] = {
     "prune": pruning.VIEW,
     "accuracy": accuracy.VIEW,
+    "retrieval": retrieval.VIEW,
     "attack": attack.VIEW,
     "reconstruction": reconstruction.VIEW,
     "sensitivity": sensitivity.VIEW,
@@ -41,6 +55,8 @@ DECLARED: dict[str, Averaging] = {
 }
 # tables that quantities are read from
 TABLES = tuple(name for name, view in VIEWS.items() if view.quantities)
+# tables that takeaways and charts read, too
+READ = (*TABLES, *(name for view in VIEWS.values() for name in view.reads))
 # by key, in the order of forms: first those of the default policy, then by importance
 CRITERIA: dict[str, Criterion] = {
     criterion.key: criterion
@@ -67,6 +83,16 @@ def takeaways(tables: Tables, models: Sequence[ComparedModel]) -> list[str]:
         view.takeaway(tables, models)
         for name, view in VIEWS.items()
         if view.takeaway and not tables.get(name, pd.DataFrame()).empty
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def advice(measured: Evidence, limits: Mapping[str, float]) -> list[str]:
+    """Return what all measures advise for one pruned model, given a policy's limits."""
+    sentences = [
+        view.advice(measured, limits)
+        for name, view in VIEWS.items()
+        if view.advice and len(measured.tables[name])
     ]
     return [sentence for sentence in sentences if sentence]
 

@@ -8,7 +8,13 @@ from functools import partial
 from .. import formatting as f
 from ..analysis import prediction_evidence, takeaways
 from ..analysis.compared_models import ComparedModel
-from ..analysis.criteria import Criterion, discrete_predictions, one_minus, single_label
+from ..analysis.criteria import (
+    Criterion,
+    discrete_predictions,
+    one_minus,
+    single_label,
+    with_scores,
+)
 from ..analysis.quantities import Quantity, headline, single_value, summary
 from ..analysis.seeds import ONE_SEED, Averaging
 from ..tasks import METRICS
@@ -45,6 +51,7 @@ CRITERIA = (
         "points",
         evidence=prediction_evidence.accuracy_loss,
         default=1.0,
+        is_default_for=with_scores,
     ),
     _prediction_criterion(
         "agreement",

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..analysis.compared_models import ComparedModel
 from ..analysis.criteria import Criterion
+from ..analysis.evidence import Evidence
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import Averaging
 
@@ -32,10 +33,13 @@ class MeasureView:
     """
 
     tables: Mapping[str, Averaging] = field(default_factory=dict)
+    reads: Sequence[str] = ()  # tables that the takeaway and the charts read besides the first
     # quantities of summary tables and of the charts that compare models
     quantities: Callable[[Tables], Sequence[Quantity]] | None = None
     # one or two sentences with intervals, "" if there is nothing to say
     takeaway: Callable[[Tables, Sequence[ComparedModel]], str] | None = None
+    # what to do with one pruned model, given the limits of a policy by criterion; "" if nothing
+    advice: Callable[[Evidence, Mapping[str, float]], str] | None = None
     # charts of the report, dark or not; the first is that of `Comparison.figure`
     charts: Callable[[Tables, Sequence[ComparedModel], bool], Iterator[Chart]] | None = None
     # what deployment policies can limit, the most important first

@@ -1,0 +1,483 @@
+"""Read retrieval collections: BEIR folders, TREC files, SMART files (Cranfield), tables of pairs.
+
+Tables are read by `tables.py`, with its formats, compression, encodings and limits.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import PruneError
+from ..formatting import plural
+from ..paths import resolve_allowed
+from . import tables
+from .cells import is_empty
+from .column_names import first_usual
+from .delimited import Dialect
+from .dropped_rows import line_number
+from .label_pairs import to_text
+from .retrieval import Candidates, RetrievalCollection, collection
+
+IDS = (
+    *("_id", "id", "doc_id", "docid", "docno", "document_id", "pid", "passage_id", "corpus-id"),
+    *("qid", "query_id", "query-id", "topic"),
+)
+TEXTS = ("text", "contents", "content", "body", "passage", "document", "abstract", "query")
+QUERY_IDS = ("query-id", "query_id", "qid", "query", "topic")
+DOCUMENT_IDS = ("corpus-id", "doc_id", "docid", "docno", "document-id", "pid", "document")
+GRADES = ("score", "relevance", "rel", "grade", "label", "relevance_score", "judgement")
+RANKS = ("rank", "first_stage_rank", "bm25_rank", "position")
+QUERIES = ("query", "question", "anchor", "sentence1", "text1", "premise")
+POSITIVES = ("positive", "positives", "pos", "positive_passages", "answer")
+NEGATIVES = ("negative", "negatives", "neg", "hard_negatives", "negative_passages")
+PASSAGES = ("document", "passage", "text", "candidate", "sentence2", "text2", "answer")
+LINES = Dialect(separator="none", header="no", quotes="no")
+TABLES = (*tables.JSON, *tables.COLUMNAR, *tables.EXCEL, ".csv")
+CRANFIELD = ("cran.all.1400", "cran.qry", "cranqrel")
+# what a folder holds, for hashes of its contents
+FILES = ("corpus.*", "queries.*", "qrels.*", "qrels/*", *CRANFIELD)
+CANDIDATE_QUERIES = ("query", "question", "anchor")  # of tables without a column of positives
+
+
+def read_collection(
+    path: str, split: str = "", form: Dialect = tables.DETECT
+) -> RetrievalCollection:
+    """Read a BEIR folder, the Cranfield folder, or a table of pairs, triples or candidates.
+
+    `split` names the judgements of a BEIR folder or the split of a table.
+    """
+    folder = resolve_allowed(path)
+    if not folder.is_dir():
+        return read_pairs(path, split=split, form=form)
+    if (folder / CRANFIELD[0]).is_file():
+        return read_cranfield(path, form)
+    return read_beir(path, split, form)
+
+
+def is_collection(path: str, split: str = "", form: Dialect = tables.DETECT) -> bool:
+    """Whether a path is a retrieval collection, rather than scored pairs or a saved dataset.
+
+    A table is one if it has queries and positives, or documents of queries without a score, or with
+    a score if queries have two or more documents on average.
+    """
+    folder = resolve_allowed(path)
+    if folder.is_dir():
+        is_cranfield = (folder / CRANFIELD[0]).is_file()
+        return is_cranfield or any(_named(folder, name) for name in ("corpus", "queries"))
+    return holds_queries(tables.read(path, form, part=split).rows)
+
+
+def holds_queries(table: pd.DataFrame) -> bool:
+    """Whether a table consists of queries and their documents; see `is_collection`."""
+    unambiguous = [name for name in POSITIVES if name != "answer"]  # an answer may be a label
+    if first_usual(table, QUERIES) and first_usual(table, unambiguous):
+        return True
+    query = first_usual(table, CANDIDATE_QUERIES)
+    if query is None or first_usual(table, PASSAGES, used=(query,)) is None:
+        return False
+    if first_usual(table, GRADES, used=(query,)) is None:
+        return True
+    has_candidates = 2 * table[query].astype(str).nunique() <= len(table)
+    return has_candidates and first_usual(table, POSITIVES) is None
+
+
+def read_beir(path: str, split: str = "", form: Dialect = tables.DETECT) -> RetrievalCollection:
+    """Read corpus.jsonl, queries.jsonl and qrels/<split>.tsv or qrels.tsv of a folder (BEIR).
+
+    Thakur et al. (2021). Also compressed or in another table format. The text of a document is its
+    title and its text. Without `split`: test, else validation, dev or train.
+    """
+    folder = resolve_allowed(path)
+    files = {name: _named(folder, name) for name in ("corpus", "queries")}
+    missing = [name for name, file in files.items() if file is None]
+    if missing:
+        raise PruneError(
+            f"{path} has no {' and no '.join(f'{name}.jsonl' for name in missing)}; a retrieval "
+            "folder holds corpus.jsonl, queries.jsonl and qrels/test.tsv."
+        )
+    judgements = _judgement_file(folder, split, path)
+    return read_trec(
+        str(files["corpus"]), str(files["queries"]), str(judgements), form=form, name=path
+    )
+
+
+def read_trec(
+    documents: str,
+    queries: str,
+    judgements: str,
+    candidates: str = "",
+    *,
+    form: Dialect = tables.DETECT,
+    name: str = "",
+) -> RetrievalCollection:
+    """Read documents and queries (tables with an id, or SMART files), qrels and a run file.
+
+    `candidates`: a run file whose order is the first stage's; "" for none. `name` names the data in
+    messages. PruneErrors: see `collection`.
+    """
+    return collection(
+        read_texts(documents, form),
+        read_texts(queries, form),
+        read_judgements(judgements, form),
+        read_run(candidates, form=form) if candidates else None,
+        name=name or judgements,
+        skip=form.bad_rows == "skip",
+    )
+
+
+def read_cranfield(path: str, form: Dialect = tables.DETECT) -> RetrievalCollection:
+    """Read the Cranfield collection (Cleverdon 1967) in SMART format from a folder.
+
+    The queries of cranqrel are numbered by their order in cran.qry. Its grades from 1 (best) to 4
+    become gains 2^(5 - grade) - 1; other codes become 0. Titles are part of the texts already.
+    """
+    folder = resolve_allowed(path)
+    documents, queries, judgements = (str(folder / name) for name in CRANFIELD)
+    asked = read_texts(queries, form)
+    asked.index = pd.Index([str(number) for number in range(1, len(asked) + 1)])
+    judged = read_judgements(judgements, form)
+    codes = judged["grade"]
+    judged["grade"] = np.where(codes.between(1, 4), np.exp2(5 - codes.clip(1, 4)) - 1, 0.0)
+    return collection(
+        read_texts(documents, form), asked, judged, name=path, skip=form.bad_rows == "skip"
+    )
+
+
+def read_texts(path: str, form: Dialect = tables.DETECT) -> pd.Series:
+    """Return the texts of documents or queries, indexed by id.
+
+    A table has columns for id and text and may have a title, which precedes the text. Delimited
+    files without a header: id, text, or id, …, title, text. SMART files: the sections .W.
+    """
+    if tables.suffix(path) not in tables.SUFFIXES or tables.suffix(path) == ".txt":
+        lines = _lines(path, form)
+        if re.match(r"\.I\s+\S+", lines.iloc[0]):
+            return parse_smart(lines, path)
+    return texts_of(_with_header(path, form, IDS), path)
+
+
+def texts_of(table: pd.DataFrame, path: str) -> pd.Series:
+    """Return the texts of a table with ids, indexed by id; `path` names it in messages."""
+    ids, text = first_usual(table, IDS), first_usual(table, TEXTS)
+    title: str | None = first_usual(table, ("title",), used=(ids, text))
+    if ids is None and str(table.columns[0]) == "column 1" and len(table.columns) > 1:
+        ids, text = "column 1", str(table.columns[-1])
+        title = str(table.columns[-2]) if len(table.columns) > 2 else None
+    if text is None:
+        text, title = title, None
+    if ids is None or text is None:
+        raise PruneError(
+            f"{path} has no column of {'ids' if ids is None else 'texts'} among "
+            f"{', '.join(map(str, table.columns))}; name it {'_id' if ids is None else 'text'}."
+        )
+    texts = [_cell(cell) for cell in table[text]]
+    if title is not None:
+        texts = [
+            f"{_cell(first)} {rest}".strip()
+            for first, rest in zip(table[title], texts, strict=True)
+        ]
+    return _indexed(texts, [to_text(value) for value in table[ids]], table, path)
+
+
+def _indexed(texts: Sequence[str], ids: Sequence[str], table: pd.DataFrame, path: str) -> pd.Series:
+    if "" in ids:
+        place = line_number(table, ids.index(""))
+        raise PruneError(f"{path}, {place}: the id is empty; give every row an id of its own.")
+    index = pd.Index(ids, dtype=object)
+    repeated = np.flatnonzero(index.duplicated())
+    if len(repeated):
+        place = f" in {line_number(table, int(repeated[0]))}" if len(ids) == len(table) else ""
+        raise PruneError(
+            f"{path}: the id {ids[repeated[0]][:40]!r} occurs again{place} "
+            f"({plural(len(repeated), 'such row')}); give every row an id of its own."
+        )
+    return pd.Series(texts, index=index, dtype=object)
+
+
+def parse_smart(lines: pd.Series, path: str) -> pd.Series:
+    """Return the text (.W) of each record of a SMART file (.I id, .T, .A, .B, .W), by id."""
+    ids: list[str] = []
+    texts: list[list[str]] = []
+    section = ""
+    for line in lines:
+        if start := re.match(r"\.I\s+(\S+)", line):
+            ids.append(start[1])
+            texts.append([])
+        elif re.fullmatch(r"\.[A-Z]", line):
+            section = line
+        elif section == ".W":
+            texts[-1].append(line)
+    return _indexed([" ".join(words) for words in texts], ids, lines.to_frame(), path)
+
+
+def read_judgements(path: str, form: Dialect = tables.DETECT) -> pd.DataFrame:
+    """Return judgements with the columns query, document (text) and grade (float).
+
+    Formats: "query 0 document grade" (TREC), "query document grade" with or without a header, or a
+    table (.csv, .jsonl, .parquet). Without a grade, every listed document has grade 1.
+    """
+    if tables.suffix(path) in TABLES:
+        table = tables.read(path, form).rows
+    else:
+        table = _fields(path, form, names=_judgement_names)
+    return judgements_of(table, path)
+
+
+def judgements_of(table: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Return judgements as `read_judgements` does, from a table with usual column names."""
+    query = first_usual(table, QUERY_IDS)
+    document = first_usual(table, DOCUMENT_IDS, used=(query,))
+    if query is None or document is None:
+        raise PruneError(
+            f"{path} has the columns {', '.join(map(str, table.columns))}; judgements need "
+            "query-id, corpus-id and score, or lines such as: 1 0 d42 2."
+        )
+    grade = first_usual(table, GRADES, used=(query, document))
+    grades = _numbers(table, grade, path) if grade else np.ones(len(table))
+    return pd.DataFrame(
+        {
+            "query": [to_text(value) for value in table[query]],
+            "document": [to_text(value) for value in table[document]],
+            "grade": grades,
+        },
+        index=table.index,
+    )
+
+
+def read_run(path: str, depth: int = 0, form: Dialect = tables.DETECT) -> Candidates:
+    """Return the documents of each query in a TREC run, the best first, at most `depth` (0 = all).
+
+    Lines are "query Q0 document rank score tag". As in trec_eval, scores decide the order; equal
+    scores are ordered by rank. PruneError for a document that occurs twice for a query.
+    """
+    names = ("query", "Q0", "document", "rank", "score", "tag")
+    table = _fields(path, form, names=lambda cells: names if len(cells) == len(names) else ())
+    if list(table.columns) != list(names):
+        raise PruneError(
+            f"{path} has {plural(len(table.columns), 'column')}; a run file has six: query Q0 "
+            "document rank score tag."
+        )
+    table["rank"], table["score"] = (_numbers(table, name, path) for name in ("rank", "score"))
+    repeated = table[table.duplicated(["query", "document"])]
+    if len(repeated):
+        row = repeated.iloc[0]
+        raise PruneError(
+            f"{path}, line {repeated.index[0]}: document {row['document']!r} occurs twice for "
+            f"query {row['query']!r} ({plural(len(repeated), 'such line')}); keep one of them."
+        )
+    ordered = table.sort_values(["score", "rank"], ascending=[False, True], kind="stable")
+    return {
+        str(query): tuple(rows["document"][: depth or None])
+        for query, rows in ordered.groupby("query", sort=False)
+    }
+
+
+def read_pairs(
+    path: str,
+    *,
+    query: str = "",
+    positive: str = "",
+    negative: str = "",
+    grade: str = "",
+    rank: str = "",
+    split: str = "",
+    form: Dialect = tables.DETECT,
+) -> RetrievalCollection:
+    """Read a table of queries with their documents; "" detects a column by its usual names.
+
+    Either (query, positive) or (query, positive, negative), whose cells may be lists, or one row
+    per candidate (query, document, grade), whose order is the first stage's if there is a column
+    `rank`. Equal texts are one query or document. Without a negative or a grade, the documents are
+    all texts of the table and there are no candidates.
+    """
+    table = tables.read(path, form, part=split).rows
+    column = _column_finder(table, path)
+    asked = column(query, QUERIES, "query")
+    relevant = column(positive, POSITIVES, "")
+    graded = column(grade, GRADES, "") if grade or not relevant else ""
+    if not relevant:
+        relevant = column("", PASSAGES, "positive", used=(asked, graded))
+    others = column(negative, NEGATIVES, "")
+    rows = _document_rows(table, asked, relevant, others)
+    rows["grade"] = rows["is_positive"].astype(float)
+    ranked = column(rank, RANKS, "") if graded else ""
+    if graded:
+        rows["grade"] = _numbers(table, graded, path)[rows["row"]]
+    if ranked:
+        rows["rank"] = _numbers(table, ranked, path)[rows["row"]]
+        rows = rows.sort_values("rank", kind="stable")
+    return _from_rows(rows, path, bool(graded or others), bool(ranked), form.bad_rows == "skip")
+
+
+def _document_rows(table: pd.DataFrame, query: str, positive: str, negative: str) -> pd.DataFrame:
+    """Return one row per query and document: query, document, is_positive and row."""
+    rows = [
+        (_cell(table[query].iloc[row]), text, is_positive, row)
+        for row in range(len(table))
+        for column, is_positive in ((positive, True), (negative, False))
+        if column
+        for text in _cells(table[column].iloc[row])
+    ]
+    return pd.DataFrame(rows, columns=["query", "document", "is_positive", "row"])
+
+
+def _from_rows(
+    rows: pd.DataFrame, path: str, has_candidates: bool, is_ordered: bool, skip: bool
+) -> RetrievalCollection:
+    """Make a collection of rows with query, document and grade; texts become ids q1…, d1…"""
+    texts: dict[str, pd.Series] = {}
+    for name in ("query", "document"):
+        codes, unique = pd.factorize(rows[name])
+        rows[name] = [f"{name[0]}{code + 1}" for code in codes]
+        ids = [f"{name[0]}{code + 1}" for code in range(len(unique))]
+        texts[name] = pd.Series(list(unique), index=pd.Index(ids, dtype=object), dtype=object)
+    # the same document as positive and as negative of a query is relevant
+    best = rows.groupby(["query", "document"], sort=False, as_index=False)["grade"].max()
+    candidates = {
+        str(query): tuple(found["document"]) for query, found in best.groupby("query", sort=False)
+    }
+    return collection(
+        texts["document"],
+        texts["query"],
+        best,
+        candidates if has_candidates else None,
+        name=path,
+        is_first_stage_order=has_candidates and is_ordered,
+        skip=skip,
+    )
+
+
+def _column_finder(table: pd.DataFrame, path: str) -> Callable[..., str]:
+    """Return a function that finds a column: the requested one, else by its usual names."""
+
+    def column(requested: str, names: Sequence[str], needed: str, used: Sequence[str] = ()) -> str:
+        """Return a column; "" if there is none and `needed` is empty, else PruneError."""
+        if requested and requested not in table:
+            raise PruneError(
+                f"{path} has no column {requested!r}; it has {', '.join(map(str, table.columns))}."
+            )
+        found = requested or first_usual(table, names, used=used) or ""
+        if needed and not found:
+            raise PruneError(
+                f"{path} has no column named {' or '.join(names[:3])} among "
+                f"{', '.join(map(str, table.columns))}; name one {needed}."
+            )
+        return str(found)
+
+    return column
+
+
+def _cell(value: Any) -> str:
+    """Return the text of a cell; of a passage with title and text, both."""
+    if isinstance(value, Mapping):
+        parts = [str(value[name]) for name in ("title", "text") if value.get(name)]
+        return " ".join(parts)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return " ".join(map(str, value))
+    return "" if is_empty(value) else str(value).strip()
+
+
+def _cells(value: Any) -> list[str]:
+    """Return the texts of a cell with one text or a list of them, without empty ones."""
+    values = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+    return [text for text in map(_cell, values) if text]
+
+
+def _numbers(table: pd.DataFrame, column: str, path: str) -> np.ndarray:
+    """Return a column as (rows,) floats; PruneError with the line of a value that is no number."""
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        value = str(table[column].iloc[bad[0]])[:40]
+        raise PruneError(
+            f"{path}, {line_number(table, int(bad[0]))}, column {column!r}: {value!r} is not a "
+            f"number ({plural(len(bad), 'such row')}); write a number, such as 0 or 1."
+        )
+    return values
+
+
+def _lines(path: str, form: Dialect) -> pd.Series:
+    """Return the nonempty lines of a text file, stripped, indexed by line number."""
+    rows = tables.read(path, replace(LINES, encoding=form.encoding)).rows
+    return rows[rows.columns[0]].astype(str)
+
+
+def _fields(
+    path: str, form: Dialect, names: Callable[[Sequence[str]], Sequence[str]]
+) -> pd.DataFrame:
+    """Return the fields of lines separated by tabs or, without any tab, by spaces.
+
+    `names` maps the first line to column names; () if that line is the header itself. PruneError
+    for a line of another length.
+    """
+    lines = _lines(path, form)
+    separator = "\t" if "\t" in lines.iloc[0] else None
+    rows = [[cell.strip() for cell in line.split(separator)] for line in lines]
+    header = list(names(rows[0]))
+    columns, start = (header, 0) if header else (rows[0], 1)
+    uneven = [place for place, row in enumerate(rows) if len(row) != len(columns)]
+    if uneven:
+        raise PruneError(
+            f"{path}, {line_number(lines.to_frame(), uneven[0])}, has "
+            f"{plural(len(rows[uneven[0]]), 'field')} "
+            f"instead of {len(columns)}: {', '.join(columns)} "
+            f"({plural(len(uneven), 'such line')}); "
+            "correct the file."
+        )
+    if len({*columns}) < len(columns) or len(rows) == start:
+        raise PruneError(f"{path} has no rows below a header of distinct names; correct the file.")
+    return pd.DataFrame(rows[start:], columns=columns, index=lines.index[start:])
+
+
+def _judgement_names(cells: Sequence[str]) -> Sequence[str]:
+    """Return the column names of judgements without a header; () if the cells are a header."""
+    names = {2: ("query", "document"), 3: ("query", "document", "grade")}
+    trec = ("query", "iteration", "document", "grade")
+    if first_usual(pd.DataFrame(columns=list(dict.fromkeys(cells))), QUERY_IDS):
+        return ()
+    return names.get(len(cells), trec)
+
+
+def _with_header(path: str, form: Dialect, names: Sequence[str]) -> pd.DataFrame:
+    """Read a table; a delimited one has a header only if the first row has one of the names."""
+    table = tables.read(path, form)
+    is_delimited = bool(table.form.header)
+    if form.header or not is_delimited or first_usual(table.rows, names):
+        return table.rows
+    if table.form.header == "yes":
+        table = tables.read(path, replace(table.form, header="no"))
+    return table.rows
+
+
+def _named(folder: Path, name: str) -> Path | None:
+    """Return the table with this name and any supported suffix, compressed or not."""
+    found = [file for file in sorted(folder.glob(f"{name}.*")) if _stem(file) == name]
+    return found[0] if found else None
+
+
+def _stem(file: Path) -> str:
+    """Return the name without its suffixes; "" if no table has them."""
+    suffix = tables.suffix(file.name)
+    return file.name.split(suffix)[0] if suffix in tables.SUFFIXES else ""
+
+
+def _judgement_file(folder: Path, split: str, path: str) -> Path:
+    """Return the file of a split's judgements; PruneError with the splits that exist."""
+    splits = {_stem(file): file for file in sorted((folder / "qrels").glob("*")) if _stem(file)}
+    single = _named(folder, "qrels")
+    if split and split not in splits:
+        exist = f"it has {', '.join(splits)}" if splits else "omit the split"
+        raise PruneError(f"{path} has no judgements qrels/{split}.tsv; {exist}.")
+    name = split or next((each for each in ("test", *tables.PARTS) if each in splits), "")
+    file = splits.get(name) or single or next(iter(splits.values()), None)
+    if file is None:
+        raise PruneError(
+            f"{path} has no judgements; add qrels/test.tsv with the columns query-id, corpus-id "
+            "and score."
+        )
+    return file

@@ -1,0 +1,147 @@
+"""Retrieval quality of embedding models, and whether the dense model's index remains valid."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..analysis.index_compatibility import (
+    BASELINE,
+    CELLS,
+    DEPTH,
+    RESAMPLES,
+    Embeddings,
+    compare_indexes,
+)
+from ..data.examples import Examples
+from ..data.retrieval import RetrievalCollection
+from ..data.tokens import check_finite, encode_texts
+from ..errors import PruneError
+from ..models.embedding import default_prompt
+from ..plugins import Report, Rows, option, subrange
+from ..tasks.encoding import outputs_by_length
+from .base import Measure, Pair
+
+# names of the prompts of queries and documents, as in sentence-transformers
+QUERY_PROMPTS = ("query",)
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+QUERY_FRACTION = 0.1  # of the progress of embedding a collection
+
+
+@dataclass(frozen=True)
+class Retrieval(Measure):
+    """Exact search with dense and pruned queries on the dense and the pruned index.
+
+    nDCG, MRR, recall and MAP with 95% intervals over queries, their paired difference from the
+    dense model, overlap of the rankings and cosine of the vectors with the dense ones.
+    """
+
+    name = "retrieval"
+    title = "Retrieval"
+    summary = "Ranking quality of an embedding model, and whether the old vector index can be kept"
+    estimate = 20.0
+    kinds: ClassVar[tuple[str, ...]] = ("embedding",)
+    is_default = False  # it needs a collection
+    depth: int = option(
+        DEPTH, "Documents per ranking, which recall and MAP cover", low=100, high=100_000
+    )
+    resamples: int = option(
+        RESAMPLES, "Bootstrap resamples of the queries", low=100, high=1_000_000, expert=True
+    )
+
+    def measure(self, pair: Pair, report: Report) -> Rows:
+        """Tables: `retrieval`, a row per cell, and `retrieval_query`, a row per cell and query.
+
+        The dense model has the cell of dense queries on the dense index only. The column `query` is
+        the index into the evaluation sample.
+        """
+        collection = pair.task.collection
+        if collection is None:
+            raise PruneError(
+                f"retrieval: {pair.task.name} has no queries with relevant documents; give a "
+                "folder with corpus.jsonl, queries.jsonl and qrels/test.tsv, or a table with the "
+                "columns query and positive, as the data."
+            )
+        dense = Embeddings(
+            *pair.of_dense(
+                "retrieval",
+                lambda: embed_collection(pair, pair.dense, collection, subrange(report, 0.0, 0.45)),
+                plain=True,
+            )
+        )
+        pruned = dense
+        if not pair.is_dense:
+            end = subrange(report, 0.45, 0.9)
+            pruned = Embeddings(*embed_collection(pair, pair.pruned, collection, end))
+        report(0.9, "searching")
+        compared = compare_indexes(
+            dense,
+            pruned,
+            collection.judged,
+            cells=(BASELINE,) if pair.is_dense else CELLS,
+            normalize=_settings(pair.dense).get("similarity_fn_name") != "dot",
+            depth=self.depth,
+            resamples=self.resamples,
+            seed=pair.seed,
+        )
+        report(1.0, "retrieval measured")
+        return {"retrieval": compared.table, "retrieval_query": compared.by_query}
+
+
+def embed_collection(
+    pair: Pair, model: nn.Module, collection: RetrievalCollection, report: Report
+) -> tuple[Tensor, Tensor]:
+    """Embed queries and documents: two float32 matrices (texts, dimensions) on the CPU."""
+    return (
+        embed(
+            pair,
+            model,
+            collection.queries,
+            prompt=_prompt(model, QUERY_PROMPTS),
+            noun="queries",
+            report=subrange(report, 0.0, QUERY_FRACTION),
+        ),
+        embed(
+            pair,
+            model,
+            collection.documents,
+            prompt=_prompt(model, DOCUMENT_PROMPTS),
+            noun="documents",
+            report=subrange(report, QUERY_FRACTION, 1.0),
+        ),
+    )
+
+
+def embed(
+    pair: Pair, model: nn.Module, texts: Sequence[str], *, prompt: str, noun: str, report: Report
+) -> Tensor:
+    """Embed texts after a prompt, in batches sorted by length: (texts, dimensions) on the CPU."""
+    limit = min(pair.max_length, pair.tokenizer.model_max_length)
+    features = encode_texts(pair.tokenizer, Examples([prompt + text for text in texts]), limit)
+    order: list[int] = []
+    parts: list[Tensor] = []
+    for output, _, rows in outputs_by_length(
+        model, pair.tokenizer, features, pair.batch_size, report=report, noun=noun
+    ):
+        parts.append(output.embeddings.float().cpu())
+        order += rows
+    vectors = torch.empty(len(order), parts[0].shape[-1])
+    vectors[order] = torch.cat(parts)
+    check_finite(vectors.numpy(), len(texts))
+    return vectors
+
+
+def _settings(model: Any) -> Mapping[str, Any]:
+    """Return the settings of sentence-transformers: prompts and the similarity function."""
+    settings: Mapping[str, Any] = model.config.sentence_embedding["settings"]
+    return settings
+
+
+def _prompt(model: Any, names: Sequence[str]) -> str:
+    """Return the first prompt with one of the names, else the default one; "" for none."""
+    settings = _settings(model)
+    prompts = settings.get("prompts") or {}
+    named = next((prompts[name] for name in names if name in prompts), None)
+    return default_prompt(settings) if named is None else str(named)

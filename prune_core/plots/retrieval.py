@@ -1,0 +1,85 @@
+"""Retrieval quality by the model of the queries and the model of the index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..analysis.compared_models import ComparedModel, ordered, with_rows
+from ..analysis.index_compatibility import BASELINE, DENSE, KEPT, PRUNED, REEMBEDDED, Cell
+from ..formatting import percent
+from . import palette
+from .palette import MUTED
+from .style import figure, interval, marker
+
+
+class Texts(NamedTuple):
+    """The title of a chart and its explanation."""
+
+    title: str
+    gloss: str
+
+
+INDEX_CELLS = Texts(
+    "Can the old index be kept?",
+    "nDCG@10 by the model that embeds the queries and the one that embedded the index, with 95% "
+    "intervals over queries. The dotted line is the dense model. If pruned queries on the dense "
+    "index are as good as on a pruned index, documents need not be embedded again.",
+)
+LABELS = {
+    KEPT: "pruned queries,<br>dense index (keep)",
+    REEMBEDDED: "pruned queries,<br>pruned index (re-embed)",
+    Cell(DENSE, PRUNED): "dense queries,<br>pruned index",
+}
+
+
+def index_cells(
+    rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = False, height: int = 330
+) -> go.Figure:
+    """Draw one point per pruned model and cell from rows of the table `retrieval`."""
+    fig = figure(
+        dark,
+        height,
+        margin={"l": 60, "r": 20, "t": 40, "b": 62},
+        showlegend=True,
+        scattermode="group",
+    )
+    for model in with_rows(ordered(models), rows):
+        if not model.is_dense:
+            _add(fig, rows[rows["job"] == model.job], model, dark)
+    dense = _cell(rows, BASELINE)
+    if len(dense):
+        fig.add_hline(
+            y=float(dense["ndcg_at_10"].mean()), line={"color": MUTED[dark], "dash": "dot"}
+        )
+    fig.update_xaxes(showgrid=False, showline=True)
+    return fig.update_yaxes(title="nDCG@10 · higher is better", tickformat=".1%")
+
+
+def _add(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:
+    """Add the cells of one model."""
+    cells = [(label, _cell(rows, cell)) for cell, label in LABELS.items()]
+    shown = [(label, found.iloc[0]) for label, found in cells if len(found)]
+    values, low, high = (
+        [row[f"ndcg_at_10{end}"] for _, row in shown] for end in ("", "_low", "_high")
+    )
+    fig.add_scatter(
+        x=[label for label, _ in shown],
+        y=values,
+        mode="markers",
+        name=model.label,
+        marker=marker(model, dark, size=10),
+        error_y=interval(values, low, high, color=palette.color(model, dark)),
+        text=[
+            f"{percent(a)} ({percent(b)} to {percent(c)})"
+            for a, b, c in zip(values, low, high, strict=True)
+        ],
+        hovertemplate=f"<b>{model.label}</b><br>%{{x}}<br>nDCG@10 %{{text}}<extra></extra>",
+    )
+
+
+def _cell(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    return rows[(rows["queries"] == cell.queries) & (rows["index"] == cell.index)]

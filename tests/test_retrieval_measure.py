@@ -1,0 +1,273 @@
+"""The measure `retrieval`: collections as data of a run, values, criteria, report and pages."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from test_embedding import write_folder
+
+from prune_core import PruneError, views
+from prune_core.analysis.compared_models import ComparedModel
+from prune_core.cli.arguments import main
+from prune_core.data import retrieval_files
+from prune_core.data.examples import DataSource, Examples
+from prune_core.data.retrieval_metrics import ndcg_at
+from prune_core.deployment.policy import default_policy
+from prune_core.experiments.content_hashes import hash_data
+from prune_core.experiments.data_check import inspect_data
+from prune_core.experiments.experiment import Experiment
+from prune_core.measures import MEASURES
+from prune_core.measures.retrieval import embed
+from prune_core.methods import METHODS
+from prune_core.models.inference.predict import predict
+from prune_core.plugins import build, no_report
+from prune_core.tasks import task_data
+from prune_core.views import retrieval as view
+
+LABELS = ("embedding",)
+CRITERIA = {"old_index_loss", "index_keeping_loss"}
+
+
+def write_collection(folder: Path) -> Path:
+    """Write the tiny collection as a BEIR folder, with one query without judgements."""
+    found = tiny.collection()
+    texts = {
+        "corpus": zip(found.document_ids, found.documents, strict=True),
+        "queries": [*zip(found.query_ids, found.queries, strict=True), ("q99", "a quiet film")],
+    }
+    (folder / "qrels").mkdir(parents=True)
+    for name, rows in texts.items():
+        lines = [json.dumps({"_id": id, "text": text}) + "\n" for id, text in rows]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    lines = [
+        f"{query}\t{document}\t{grade:g}\n"
+        for query, grades in found.judgements.items()
+        for document, grade in grades.items()
+    ]
+    (folder / "qrels" / "test.tsv").write_text("".join(["query-id\tcorpus-id\tscore\n", *lines]))
+    (folder / "qrels" / "dev.tsv").write_text("".join(["query-id\tcorpus-id\tscore\n", *lines[:4]]))
+    return folder
+
+
+def load(task: Path | str, **options) -> task_data.Task:
+    return task_data.load(DataSource(str(task), **options), LABELS, kind="embedding")
+
+
+# -- data ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_as_a_collection(tmp_path):
+    task = load(write_collection(tmp_path / "beir"))
+    found = tiny.collection()
+    assert task.evaluation == Examples(list(found.queries), kind="embedding")
+    assert task.collection is not None and task.collection.documents == found.documents
+    # queries with judgements are not used for calibration
+    assert task.calibration.texts == [*found.documents, "a quiet film"]
+    assert task.metric == "cosine_to_dense" and "6 judged queries" in task.notes[0]
+    assert "12 documents, 12 judgements" in task.notes[0]
+    assert len(load(tmp_path / "beir", split="dev").evaluation) == 2
+    with pytest.raises(PruneError, match=r"no judgements qrels/train.tsv; it has dev, test"):
+        load(tmp_path / "beir", split="train")
+
+
+def test_a_sample_of_queries_keeps_all_documents(tmp_path):
+    task = load(write_collection(tmp_path / "beir")).subsample(5, 3, seed=1)
+    assert task.collection is not None
+    assert len(task.calibration) == 5 and len(task.collection.documents) == 12
+    assert list(task.collection.queries) == task.evaluation.texts and len(task.evaluation) == 3
+    again = load(tmp_path / "beir").subsample(5, 3, seed=1)
+    assert again.calibration == task.calibration and again.evaluation == task.evaluation
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("query positive", True),
+        ("query positive negative", True),
+        ("anchor positive", True),
+        ("query document", True),
+        ("question answer", True),
+        ("question answer label", False),
+        ("query document score", False),  # no query has two documents
+        ("sentence1 sentence2 score", False),
+        ("sentence1 sentence2", False),
+        ("text label", False),
+    ],
+)
+def test_tables_of_queries_are_collections_and_scored_pairs_are_not(columns, expected):
+    names = columns.split()
+    rows = [[f"{name} {place}" for name in names] for place in range(4)]
+    assert retrieval_files.holds_queries(pd.DataFrame(rows, columns=names)) is expected
+
+
+def test_candidates_of_queries_are_a_collection_unless_columns_are_set(tmp_path):
+    file = tmp_path / "candidates.csv"
+    rows = [(f"query {place // 3}", f"text {place}", place % 3 == 0) for place in range(12)]
+    pd.DataFrame(rows, columns=["query", "document", "label"]).astype({"label": int}).to_csv(
+        file, index=False
+    )
+    task = load(file)
+    assert task.collection is not None and len(task.evaluation) == 4
+    pairs = load(file, text="query", text_pair="document", label="label")
+    assert pairs.collection is None and pairs.evaluation.pairs is not None
+    assert task_data.is_collection(DataSource(str(file)), "classification") is False
+
+
+def test_another_collection_can_be_used_for_calibration(tmp_path):
+    folder = write_collection(tmp_path / "beir")
+    pairs = tmp_path / "pairs.csv"
+    pd.DataFrame({"query": ["who", "what"], "positive": ["a man", "a plan"]}).to_csv(
+        pairs, index=False
+    )
+    assert load(folder, calibration=str(pairs)).calibration.texts == ["a man", "a plan"]
+
+
+def test_every_file_of_a_collection_is_hashed(tmp_path):
+    folder = write_collection(tmp_path / "beir")
+    (folder / "README.md").write_text("not data")
+    names = [name for name, _ in hash_data(str(folder))]
+    assert names == ["corpus.jsonl", "qrels/dev.tsv", "qrels/test.tsv", "queries.jsonl"]
+    cranfield = tmp_path / "cranfield"
+    cranfield.mkdir()
+    for name in retrieval_files.CRANFIELD:
+        (cranfield / name).write_text(name)
+    assert [name for name, _ in hash_data(str(cranfield))] == sorted(retrieval_files.CRANFIELD)
+
+
+def test_the_data_check_accepts_a_collection(tmp_path):
+    folder = write_collection(tmp_path / "beir")
+    checkpoint = write_folder(tmp_path / "model")
+    experiment = Experiment(
+        checkpoint,
+        source=DataSource(str(folder)),
+        evaluation_size=4,
+        measures=(build(MEASURES, "retrieval"),),
+    )
+    checked = inspect_data(experiment)
+    assert "error" not in checked and checked["kind"] == "embedding"
+    assert checked["evaluation"] == 4 and not checked["labelled"]
+    assert any(note.startswith("Retrieval collection: 6 judged") for note in checked["notes"])
+
+
+# -- values --------------------------------------------------------------------------------------
+
+
+def brute_force(queries: np.ndarray, documents: np.ndarray) -> list[float]:
+    """Return nDCG@10 of each query from the full matrix of cosines."""
+    cosines = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ (
+        documents / np.linalg.norm(documents, axis=1, keepdims=True)
+    ).T
+    values = []
+    for row, judged in zip(cosines, tiny.collection().judged, strict=True):
+        grades = np.zeros(len(row))
+        grades[judged.documents] = judged.grades
+        values.append(ndcg_at(grades[np.argsort(-row)], judged.grades))
+    return values
+
+
+def test_values_equal_those_of_a_full_search():
+    dense = tiny.model(kind="embedding")
+    pruned = copy.deepcopy(dense)
+    build(METHODS, "magnitude", {"sparsity": 0.7}).prune(pruned, [], no_report)
+    pair, found = tiny.retrieval_pair(dense, pruned), tiny.collection()
+    rows = build(MEASURES, "retrieval", {"resamples": 200}).measure(pair, no_report)
+    vectors = {
+        (side, part): np.array(
+            predict(model, pair.tokenizer, Examples(list(texts), kind="embedding")).predicted
+        )
+        for side, model in (("dense", dense), ("pruned", pruned))
+        for part, texts in (("queries", found.queries), ("documents", found.documents))
+    }
+    assert len(rows["retrieval"]) == 4
+    for (queries, index), chosen in rows["retrieval_query"].groupby(["queries", "index"]):
+        expected = brute_force(vectors[queries, "queries"], vectors[index, "documents"])
+        np.testing.assert_allclose(chosen["ndcg_at_10"], expected, atol=1e-9)
+    kept = view.cell_rows(rows["retrieval"], view.KEPT).iloc[0]
+    cosine = (vectors["dense", "queries"] * vectors["pruned", "queries"]).sum(1).mean()
+    assert kept["query_cosine"] == pytest.approx(cosine, abs=1e-6)
+    assert kept["n"] == 6 and kept["ndcg_at_10_low"] <= kept["ndcg_at_10"]
+    alone = build(MEASURES, "retrieval", {"resamples": 200}).measure(
+        tiny.retrieval_pair(dense, dense), no_report
+    )
+    assert alone["retrieval"].equals(rows["retrieval"].iloc[:1])
+
+
+def test_prompts_of_queries_and_documents_are_used():
+    model = tiny.model(kind="embedding")
+    pair = tiny.retrieval_pair(model, model)
+    plain = build(MEASURES, "retrieval", {"resamples": 100}).measure(pair, no_report)
+    model.config.sentence_embedding["settings"] = {
+        "prompts": {"query": "query: ", "document": "passage: "}
+    }
+    pair = tiny.retrieval_pair(model, model)
+    build(MEASURES, "retrieval", {"resamples": 100}).measure(pair, no_report)
+    queries, documents = pair.memo["retrieval"]
+    for vectors, texts, prompt in (
+        (queries, pair.task.evaluation.texts, "query: "),
+        (documents, tiny.SENTENCES, "passage: "),
+    ):
+        expected = embed(pair, model, texts, prompt=prompt, noun="", report=no_report)
+        np.testing.assert_allclose(vectors, expected)
+    assert len(plain["retrieval"]) == 1
+
+
+def test_a_task_without_a_collection_is_an_error():
+    model = tiny.model(kind="embedding")
+    pair = tiny.retrieval_pair(model, model)
+    object.__setattr__(pair.task, "collection", None)
+    with pytest.raises(PruneError, match="the columns query and positive"):
+        build(MEASURES, "retrieval").measure(pair, no_report)
+
+
+# -- product -------------------------------------------------------------------------------------
+
+
+def test_default_policy_depends_on_scored_pairs():
+    assert set(default_policy("embedding", "cosine_to_dense").limits) == CRITERIA
+    assert set(default_policy("embedding", "spearman_cosine").limits) == {"accuracy_loss"}
+
+
+def test_means_over_seeds_keep_negative_bounds():
+    models = [ComparedModel(1, "AKR 50%", "akr", 0.5, runs=(1, 2))]
+    rows = pd.DataFrame(
+        {"queries": "pruned", "index": "dense", "ndcg_at_10_p": 0.5, "n": 6}, index=[0, 1]
+    ).assign(job=[1, 2], label="AKR 50%", seed=[0, 1])
+    for value, low, high in view.INTERVALS:
+        rows = rows.assign(**{value: [-0.1, -0.2], low: -0.3, high: 0.1})
+    mean = views.pooled("retrieval", rows, models).iloc[0]
+    assert mean["ndcg_at_10_difference"] == pytest.approx(-0.15)
+    assert mean["ndcg_at_10_difference_low"] < -0.2 and mean["ndcg_at_10_low"] == 0
+    assert np.isnan(mean["ndcg_at_10_p"])
+
+
+def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
+    folder = write_collection(tmp_path / "beir")
+    command = ["run", "--checkpoint", write_folder(tmp_path / "model"), "--device", "cpu"]
+    command += ["--task", str(folder), "--measure", "retrieval", "--set", "retrieval.resamples=500"]
+    assert main(command) == 0, capsys.readouterr().err
+    out = tmp_path / "out.json"
+    pruned = [*command, "--method", "akr", "--sparsity", "0.5", "--json", str(out)]
+    assert main(pruned) == 0, capsys.readouterr().err
+    result = json.loads(out.read_text())
+    assert len(result["rows"]["retrieval"]) == 4 and len(result["rows"]["retrieval_query"]) == 24
+    capsys.readouterr()
+    assert main(["show", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "nDCG@10, old index" in shown and "Top 10 kept" in shown
+    assert "against re-embedding" in shown, "the verdict"
+    checked = tmp_path / "check.json"
+    assert main(["check", "2", "--json", str(checked)]) in (0, 1, 3)
+    assert "against re-embedding" in capsys.readouterr().out
+    assert len(json.loads(checked.read_text())["advice"]) == 1
+    verdicts = json.loads(checked.read_text())["verdicts"]
+    assert {verdict["criterion"] for verdict in verdicts} == CRITERIA
+    assert all(verdict["n"] == 6 for verdict in verdicts)
+    report = tmp_path / "report.html"
+    assert main(["report", "1", "2", "--out", str(report)]) == 0
+    text = report.read_text()
+    assert "Can the old index be kept?" in text and "against re-embedding" in text
