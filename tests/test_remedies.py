@@ -461,6 +461,7 @@ TESTED_ELSEWHERE = {  # messages whose advice is tested elsewhere or cannot be t
     "prune_core/distributed/ray_cluster.py": "needs a cluster: tests/test_shards.py",
     "prune_core/experiments/run.py": "needs memory to run out: tests/test_memory.py",
     "prune_core/attacks": "builds an asset",
+    "prune_core/data/retrieval.py": "tests/test_retrieval.py, and below for judgements",
 }
 
 
@@ -494,3 +495,19 @@ def test_fine_tuning_asks_for_a_label_column(tmp_path: Path) -> None:
         len(task_data.training_examples(DataSource(str(file), label="mood"), ("glum", "merry")))
         == 12
     )
+
+
+def test_unknown_judgements_of_a_collection_can_be_left_out(
+    checkpoints: dict, tmp_path: Path
+) -> None:
+    texts = [{"_id": str(i), "text": f"{LONG} {i}"} for i in range(8)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in texts))
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps(each) + "\n" for each in texts[:4]))
+    (tmp_path / "qrels").mkdir()
+    judgements = "".join(f"{i}\t{i}\t1\n" for i in (0, 1, 2, 3))
+    qrels = tmp_path / "qrels" / "test.tsv"
+    qrels.write_text(f"query-id\tcorpus-id\tscore\n{judgements}3\t99\t1\n")
+    message = check(checkpoints["embedding"], tmp_path, ())["error"]
+    assert "leave these judgements out with --bad-rows skip" in message
+    report = check(checkpoints["embedding"], tmp_path, ("--bad-rows", "skip"))
+    assert "error" not in report and report["evaluation"] == 4
