@@ -41,7 +41,7 @@ def distilled(family="bert", kind="classification", method="magnitude", minutes=
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr(distillation, "PATIENCE", 2)
+    monkeypatch.setattr(distillation, "PATIENCE", 1)
     monkeypatch.setattr(distillation, "RATES", (1e-4, 1e-3))
 
 
