@@ -80,7 +80,7 @@ def normalize_answer(answer: str) -> str:
 
 
 def mean_of(single: Callable[[Any, Any], float]) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-    """Mean of a per-example metric."""
+    """Mean of a metric of single examples, or of single queries."""
     return lambda labels, predictions: float(
         np.mean([single(*pair) for pair in zip(labels, predictions, strict=True)])
     )

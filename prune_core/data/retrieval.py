@@ -174,7 +174,7 @@ def _check_unique(texts: pd.Series, noun: str, name: str) -> None:
         repeated = texts.index[texts.index.duplicated()].unique()
         raise PruneError(
             f"{name}: more than one {noun} has the id {str(repeated[0])[:40]!r} "
-            f"({plural(len(repeated), 'such id')}); give every {noun} an id of its own."
+            f"({plural(len(repeated), 'such id')}); give every {noun} a unique id."
         )
 
 

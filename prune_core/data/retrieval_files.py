@@ -187,14 +187,14 @@ def texts_of(table: pd.DataFrame, path: str) -> pd.Series:
 def _indexed(texts: Sequence[str], ids: Sequence[str], table: pd.DataFrame, path: str) -> pd.Series:
     if "" in ids:
         place = line_number(table, ids.index(""))
-        raise PruneError(f"{path}, {place}: the id is empty; give every row an id of its own.")
+        raise PruneError(f"{path}, {place}: the id is empty; give every row a unique id.")
     index = pd.Index(ids, dtype=object)
     repeated = np.flatnonzero(index.duplicated())
     if len(repeated):
         place = f" in {line_number(table, int(repeated[0]))}" if len(ids) == len(table) else ""
         raise PruneError(
             f"{path}: the id {ids[repeated[0]][:40]!r} occurs again{place} "
-            f"({plural(len(repeated), 'such row')}); give every row an id of its own."
+            f"({plural(len(repeated), 'such row')}); give every row a unique id."
         )
     return pd.Series(texts, index=index, dtype=object)
 

@@ -115,10 +115,9 @@ class Sweep(Options):
         Seeds are outermost, so that an interrupted study has one of everything; then checkpoints,
         each of which has its own dense model.
         """
-        source, settings = (
-            {name: self.settings[name] for name in group if name in self.settings}
-            for group in SETTINGS.values()
-        )
+        source = DataSource.from_keys(self.settings)
+        names = SETTINGS[RunSettings]
+        settings = {name: self.settings[name] for name in names if name in self.settings}
         single = settings.pop("checkpoint", RunSettings.checkpoint)
         measures = tuple(
             build(MEASURES, name, options)
@@ -127,7 +126,7 @@ class Sweep(Options):
         return [
             Experiment(
                 checkpoint,
-                source=DataSource(**source),
+                source=source,
                 method=method,
                 measures=measures,
                 seed=seed,

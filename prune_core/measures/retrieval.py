@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from ..analysis.index_compatibility import (
@@ -17,11 +16,11 @@ from ..analysis.index_compatibility import (
 )
 from ..data.examples import Examples
 from ..data.retrieval import RetrievalCollection
-from ..data.tokens import check_finite, encode_texts
+from ..data.tokens import encode_texts
 from ..errors import PruneError
 from ..models.embedding import default_prompt
 from ..plugins import Report, Rows, option, subrange
-from ..tasks.encoding import outputs_by_length
+from ..tasks.encoding import embeddings
 from .base import Measure, Pair
 
 # names of the prompts of queries and documents, as in sentence-transformers
@@ -120,17 +119,7 @@ def embed(
     """Embed texts after a prompt, in batches sorted by length: (texts, dimensions) on the CPU."""
     limit = min(pair.max_length, pair.tokenizer.model_max_length)
     features = encode_texts(pair.tokenizer, Examples([prompt + text for text in texts]), limit)
-    order: list[int] = []
-    parts: list[Tensor] = []
-    for output, _, rows in outputs_by_length(
-        model, pair.tokenizer, features, pair.batch_size, report=report, noun=noun
-    ):
-        parts.append(output.embeddings.float().cpu())
-        order += rows
-    vectors = torch.empty(len(order), parts[0].shape[-1])
-    vectors[order] = torch.cat(parts)
-    check_finite(vectors.numpy(), len(texts))
-    return vectors
+    return embeddings(model, pair.tokenizer, features, pair.batch_size, report=report, noun=noun)
 
 
 def _settings(model: Any) -> Mapping[str, Any]:

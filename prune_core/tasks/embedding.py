@@ -190,23 +190,11 @@ class Embedding(TaskType):
         report: Report = no_report,
     ) -> Predictions:
         """Predict the cosine of each pair, or the unit vector of each text."""
-        import torch
-
-        from ..data.tokens import check_finite
-        from .encoding import encode, outputs_by_length
+        from .encoding import embeddings, encode
 
         features = encode(tokenizer, examples, max_length)
-        order: list[int] = []
-        parts: list[Tensor] = []
-        for output, _, rows in outputs_by_length(
-            model, tokenizer, features, batch_size, report=report, noun="texts"
-        ):
-            parts.append(output.embeddings.float())
-            order += rows
-        embeddings = np.empty((len(order), parts[0].shape[-1]))
-        embeddings[order] = torch.cat(parts).cpu().numpy()
-        check_finite(embeddings, len(examples))
-        vectors = _unit(embeddings)
+        rows = embeddings(model, tokenizer, features, batch_size, report=report, noun="texts")
+        vectors = _unit(rows.numpy().astype(np.float64))
         if examples.pairs is not None:
             count = len(examples)
             vectors = (vectors[:count] * vectors[count:]).sum(-1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data.examples import Examples
-from ..data.tokens import Features, batches_by_length
+from ..data.tokens import Features, batches_by_length, check_finite
 from ..plugins import Batch, Report
 from . import TASK_TYPES
 
@@ -67,3 +67,23 @@ def outputs_by_length(
         yield output, batch, rows
         done += len(rows)
         report(done / len(features), f"predicted {done} of {len(features)} {noun}".rstrip())
+
+
+def embeddings(
+    model: Any, tokenizer: Any, features: Features, batch_size: int, report: Report, noun: str = ""
+) -> Tensor:
+    """Return the embeddings of a sentence-embedding model: (rows, dimensions) fp32 on the CPU.
+
+    PruneError if any is NaN or infinite.
+    """
+    order: list[int] = []
+    parts: list[Tensor] = []
+    for output, _, rows in outputs_by_length(
+        model, tokenizer, features, batch_size, report=report, noun=noun
+    ):
+        parts.append(output.embeddings.float().cpu())
+        order += rows
+    vectors = torch.empty(len(order), parts[0].shape[-1])
+    vectors[order] = torch.cat(parts)
+    check_finite(vectors.numpy(), len(set(features.example_index)))
+    return vectors

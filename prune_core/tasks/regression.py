@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.examples import Examples
-from ..data.metrics import THRESHOLD, Metric, correlation, score, thresholded
-from ..data.ranking import average_precision, mean_over_queries, ndcg, reciprocal_rank
+from ..data.metrics import THRESHOLD, Metric, correlation, mean_of, score, thresholded
+from ..data.ranking import average_precision, ndcg, reciprocal_rank
 from .base import Predictions, TaskType
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Regression(TaskType):
             name: Metric(
                 title,
                 "regression",
-                mean_over_queries(single),
+                mean_of(single),
                 single=single,
                 ranks=True,
                 by_query=True,
