@@ -10,6 +10,7 @@ from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import summary, task_metric
+from prune_core.views.retrieval import charts as retrieval_charts
 
 view = frame.view()
 tables = {name: view.rows(name) for name in views.TABLES} if view.models else {}
@@ -76,14 +77,11 @@ def savings() -> None:
             st.warning(busy, icon=":material/warning:")
 
 
-def index_compatibility() -> None:
-    """Draw retrieval quality with the dense and the pruned index."""
-    if view.pruned and len(tables["retrieval"]):
-        ui.chart(
-            *plots.INDEX_CELLS,
-            plots.index_cells(tables["retrieval"], view.models, view.dark),
-            key="index-cells",
-        )
+def retrieval() -> None:
+    """Draw retrieval quality by index, and by size of the index vectors."""
+    found = {name: view.rows(name) for name in ("retrieval", "retrieval_vectors")}
+    for place, chart in enumerate(retrieval_charts(found, view.models, view.dark)):
+        ui.chart(chart.title, chart.gloss, chart.figure, key=f"retrieval-{place}")
 
 
 def ablations() -> None:
@@ -175,7 +173,7 @@ def all_values() -> None:
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "cost": ("Cost", savings),
-    "retrieval": ("Retrieval", index_compatibility),
+    "retrieval": ("Retrieval", retrieval),
     "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
     "values": ("All values", all_values),

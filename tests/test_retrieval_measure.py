@@ -236,7 +236,7 @@ def test_means_over_seeds_keep_negative_bounds():
     rows = pd.DataFrame(
         {"queries": "pruned", "index": "dense", "ndcg_at_10_p": 0.5, "n": 6}, index=[0, 1]
     ).assign(job=[1, 2], label="AKR 50%", seed=[0, 1])
-    for value, low, high in view.INTERVALS:
+    for value, low, high in view.VIEW.tables["retrieval"].intervals:
         rows = rows.assign(**{value: [-0.1, -0.2], low: -0.3, high: 0.1})
     mean = views.pooled("retrieval", rows, models).iloc[0]
     assert mean["ndcg_at_10_difference"] == pytest.approx(-0.15)

@@ -28,8 +28,9 @@ OVERLAPS = (10, 100)
 RESAMPLES = 10_000
 POWER = 0.84  # standard errors beyond the limit for 80 of 100 samples to decide
 # weight of the identity in the fit of the rotation, relative to the vectors' mean square: decides
-# only in directions in which the held-out texts hardly vary
+# only in directions in which the documents hardly vary
 IDENTITY = 1e-3
+FITTED = 20_000  # documents that the rotation is fitted on
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def compare_indexes(
     judgements: Sequence[Judged],
     *,
     cells: Sequence[Cell] = CELLS,
-    aligned_on: tuple[Any, Any] | None = None,
+    align: bool = False,
     normalize: bool = True,
     depth: int = DEPTH,
     resamples: int = RESAMPLES,
@@ -86,16 +87,20 @@ def compare_indexes(
     """Search with each cell and compare it with the dense model.
 
     `judgements`: of each query, by document position (`RetrievalCollection.judged`). `cells`: those
-    to search with, BASELINE among them. `aligned_on`: dense and pruned vectors (texts, dimensions)
-    of the same held-out texts; adds the cell of rotated queries. `normalize`: cosine similarity,
-    else dot products. `chunk`: documents scored at once. ValueError for shapes that do not match.
+    to search with, BASELINE among them. `align`: add the cell of pruned queries rotated into the
+    space of the dense index, by a rotation that is fitted on documents. `normalize`: cosine
+    similarity, else dot products. `chunk`: documents scored at once. ValueError for shapes that do
+    not match.
     """
     _check_shapes(dense, pruned, judgements)
     queries = {DENSE: dense.queries, PRUNED: pruned.queries}
     indexes = {DENSE: dense.documents, PRUNED: pruned.documents}
     cells = list(cells)
-    if aligned_on is not None:
-        rotation = fit_rotation(*aligned_on, normalize=normalize)
+    if align:
+        sample = _sample(len(dense.documents), seed)
+        rotation = fit_rotation(
+            dense.documents[sample], pruned.documents[sample], normalize=normalize
+        )
         queries[ALIGNED] = _all(pruned.queries, normalize) @ rotation
         cells.append(KEPT_ALIGNED)
     rankings = {
@@ -130,6 +135,12 @@ def compare_indexes(
         for cell, values in by_query.items()
     ]
     return IndexComparison(pd.DataFrame(rows), pd.concat(long, ignore_index=True))
+
+
+def _sample(documents: int, seed: int) -> np.ndarray:
+    """Return the sorted positions of the documents that the rotation is fitted on."""
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(documents, min(documents, FITTED), replace=False))
 
 
 def _check_shapes(dense: Embeddings, pruned: Embeddings, judgements: Sequence[Judged]) -> None:
@@ -184,8 +195,8 @@ def mean_cosine(first: Any, second: Any, noun: str) -> float:
 def fit_rotation(dense: Any, pruned: Any, *, normalize: bool = True) -> np.ndarray:
     """Return the (dimensions, dimensions) rotation R that brings `pruned` @ R closest to `dense`.
 
-    Orthogonal Procrustes (Schönemann 1966) on vectors (texts, dimensions) of the same held-out
-    texts. The identity is fitted with a small weight, so that directions without evidence stay.
+    Orthogonal Procrustes (Schönemann 1966) on vectors (texts, dimensions) of the same texts. The
+    identity is fitted with a small weight, so that directions without evidence stay.
     """
     from scipy.linalg import orthogonal_procrustes
 

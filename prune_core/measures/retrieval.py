@@ -9,11 +9,16 @@ from torch import Tensor, nn
 from ..analysis.index_compatibility import (
     BASELINE,
     CELLS,
+    DENSE,
     DEPTH,
+    KEPT,
+    PRUNED,
+    REEMBEDDED,
     RESAMPLES,
     Embeddings,
     compare_indexes,
 )
+from ..analysis.index_vectors import compare_vectors
 from ..data.examples import Examples
 from ..data.retrieval import RetrievalCollection
 from ..data.tokens import encode_texts
@@ -50,8 +55,14 @@ class Retrieval(Measure):
         RESAMPLES, "Bootstrap resamples of the queries", low=100, high=1_000_000, expert=True
     )
 
+    align: bool = option(
+        False,
+        "Also rotate pruned queries into the space of the dense index (orthogonal Procrustes, "
+        "fitted on documents)",
+    )
+
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables: `retrieval`, a row per cell, and `retrieval_query`, a row per cell and query.
+        """Tables: `retrieval` and, by query, `retrieval_query`; `retrieval_vectors`.
 
         The dense model has the cell of dense queries on the dense index only. The column `query` is
         the index into the evaluation sample.
@@ -74,19 +85,34 @@ class Retrieval(Measure):
         if not pair.is_dense:
             end = subrange(report, 0.45, 0.9)
             pruned = Embeddings(*embed_collection(pair, pair.pruned, collection, end))
+        normalize = _settings(pair.dense).get("similarity_fn_name") != "dot"
         report(0.9, "searching")
         compared = compare_indexes(
             dense,
             pruned,
             collection.judged,
             cells=(BASELINE,) if pair.is_dense else CELLS,
-            normalize=_settings(pair.dense).get("similarity_fn_name") != "dot",
+            align=self.align and not pair.is_dense,
+            normalize=normalize,
             depth=self.depth,
             resamples=self.resamples,
             seed=pair.seed,
         )
+        report(0.95, "searching with smaller vectors")
+        vectors = compare_vectors(
+            {DENSE: dense, PRUNED: pruned},
+            collection.judged,
+            cells=(BASELINE,) if pair.is_dense else (BASELINE, KEPT, REEMBEDDED),
+            normalize=normalize,
+            resamples=self.resamples,
+            seed=pair.seed,
+        )
         report(1.0, "retrieval measured")
-        return {"retrieval": compared.table, "retrieval_query": compared.by_query}
+        return {
+            "retrieval": compared.table,
+            "retrieval_query": compared.by_query,
+            "retrieval_vectors": vectors,
+        }
 
 
 def embed_collection(

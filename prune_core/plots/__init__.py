@@ -18,7 +18,7 @@ from .layers import (
 )
 from .lesson import averaging_errors, matrix
 from .papers import published_comparison
-from .retrieval import INDEX_CELLS, index_cells
+from .retrieval import INDEX_CELLS, INDEX_VECTORS, index_cells, index_vectors
 from .robustness import slices, transfer
 from .saliency import attention_maps
 from .soup import soup_path
@@ -29,6 +29,7 @@ __all__ = [
     "AXES",
     "DENSE",
     "INDEX_CELLS",
+    "INDEX_VECTORS",
     "SIMILARITIES",
     "ComparedModel",
     "Similarity",
@@ -45,6 +46,7 @@ __all__ = [
     "to_table",
     "heat_maps",
     "index_cells",
+    "index_vectors",
     "kept_units",
     "matrix",
     "embedding_shifts",

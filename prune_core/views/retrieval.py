@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -15,11 +15,13 @@ from ..analysis.evidence import Evidence
 from ..analysis.index_compatibility import (
     BASELINE,
     KEPT,
+    KEPT_ALIGNED,
     REEMBEDDED,
     Cell,
     index_loss,
     index_verdict,
 )
+from ..analysis.index_vectors import METRICS as VECTOR_METRICS
 from ..analysis.quantities import Quantity, Value, single_value, with_interval
 from ..analysis.seeds import ONE_SEED, Averaging, seed_note
 from ..analysis.takeaways import (
@@ -35,11 +37,12 @@ from .base import Chart, MeasureView, Tables, has_pruned
 METRIC = "ndcg_at_10"
 LIMIT = 1.0  # points of nDCG@10
 KEEPING = "index_keeping_loss"  # the criterion that decides whether to keep the index
-INTERVALS = [
-    (value, f"{value}_low", f"{value}_high")
-    for name in RETRIEVAL_METRICS
-    for value in (name, f"{name}_difference")
-]
+
+
+def _intervals(metrics: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
+    """Return the columns of each metric and of its difference from the dense model."""
+    names = [value for name in metrics for value in (name, f"{name}_difference")]
+    return tuple((name, f"{name}_low", f"{name}_high") for name in names)
 
 
 def cell_rows(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
@@ -152,12 +155,12 @@ def _takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     if not shown:
         return ""
     best = max(shown, key=lambda model: _quality(rows_of(rows, model), KEPT)[0])
-    verdict = index_verdict(rows_of(by_query, best), LIMIT, metric=METRIC)
+    verdict = _verdict(rows_of(by_query, best), LIMIT)
     row = cell_rows(rows_of(rows, best), KEPT).iloc[0]
     value, low, high = (row[f"{METRIC}_difference{end}"] for end in ("", "_low", "_high"))
     which = f"{sentence_name(best)}{f', {note}' if (note := seed_note([best])) else ''}"
     return (
-        f"{which}. {verdict.sentence} With the old index, nDCG@10 is "
+        f"{which}. {verdict} With the old index, nDCG@10 is "
         f"{difference_words(value, low, high, row['n'])}."
     )
 
@@ -165,28 +168,42 @@ def _takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
 def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
     """State whether the index can be kept, by the policy's limit on the loss of keeping it."""
     limit = limits.get(KEEPING, LIMIT)
-    return index_verdict(
-        measured.tables["retrieval_query"], limit, metric=METRIC, alpha=measured.alpha
-    ).sentence
+    return _verdict(measured.tables["retrieval_query"], limit, alpha=measured.alpha)
 
 
-def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
+def _verdict(by_query: pd.DataFrame, limit: float, alpha: float = 0.05) -> str:
+    """State whether the index can be kept and, if measured, whether rotated queries can use it."""
+    test = partial(index_verdict, by_query, limit, metric=METRIC, alpha=alpha)
+    sentence = test().sentence
+    if (by_query["queries"] == KEPT_ALIGNED.queries).any():
+        sentence += f" With pruned queries rotated: {test(cell=KEPT_ALIGNED).sentence}"
+    return sentence
+
+
+def charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
+    """Draw quality by index and by size of the index vectors."""
     from .. import plots
 
     if has_pruned(models):
         figure = plots.index_cells(tables["retrieval"], models, dark=dark)
         yield Chart(plots.INDEX_CELLS.title, plots.INDEX_CELLS.gloss, figure)
+    if len(vectors := tables.get("retrieval_vectors", pd.DataFrame())):
+        figure = plots.index_vectors(vectors, models, dark=dark)
+        yield Chart(plots.INDEX_VECTORS.title, plots.INDEX_VECTORS.gloss, figure)
 
 
 VIEW = MeasureView(
     tables={
-        "retrieval": Averaging(("queries", "index"), intervals=tuple(INTERVALS)),
+        "retrieval": Averaging(("queries", "index"), intervals=_intervals(RETRIEVAL_METRICS)),
         "retrieval_query": ONE_SEED,
+        "retrieval_vectors": Averaging(
+            ("queries", "index", "dimensions", "precision"), intervals=_intervals(VECTOR_METRICS)
+        ),
     },
-    reads=("retrieval_query",),
+    reads=("retrieval_query", "retrieval_vectors"),
     quantities=lambda tables: QUANTITIES,
     takeaway=_takeaway,
     advice=_advice,
-    charts=_charts,
+    charts=charts,
     criteria=CRITERIA,
 )
