@@ -4,7 +4,10 @@ No model is run and no worker is started.
 """
 
 import json
+import runpy
+import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +28,7 @@ from prune_core.experiments import attack_transfer
 from prune_core.experiments.settings import RunSettings
 from prune_core.measures import MEASURES
 from prune_core.plugins import option_specs
-from prune_core.processes import background, dataset_preview, robust_checkpoint
+from prune_core.processes import background, child_process, dataset_preview, robust_checkpoint
 from prune_core.processes.inspector_client import STOPPED, RunningAttack
 from prune_core.processes.lesson_layer import small_layer
 from prune_core.queue import jobs
@@ -764,6 +767,39 @@ def test_adversarial_text_is_saved_to_pool(store):
     assert at.button(key="pool-remove").disabled, "no row is selected"
 
 
+class SameProcess:
+    """Stand-in for Popen: run `python -m MODULE …` in this process, which has imported torch."""
+
+    def __init__(self, command, *, stdout, stderr, **_):
+        _, _, module, *arguments = command
+        self.returncode = 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+        ):
+            patch.setattr(sys, "argv", [module, *arguments])
+            try:
+                runpy.run_module(module, run_name="__main__")
+            except SystemExit as end:
+                print(end.code, file=stderr)
+                self.returncode = 1
+            stdout.flush()
+            stderr.flush()
+
+    def poll(self):
+        return self.returncode
+
+    wait = kill = poll
+
+
+@pytest.fixture
+def same_process(monkeypatch):
+    """Run child processes of pages in this process; other tests start real ones."""
+    fake = SimpleNamespace(Popen=SameProcess, DEVNULL=None)
+    monkeypatch.setattr(child_process, "subprocess", fake)
+
+
 def open_checked(file):
     """Open the Prune page with a file and wait for its data check."""
     at = open_page("prune")
@@ -773,6 +809,7 @@ def open_checked(file):
     return at.run()
 
 
+@pytest.mark.usefixtures("same_process")
 def test_unknown_label_values_are_mapped_in_a_table(store, tmp_path):
     file = tmp_path / "own.csv"
     rows = [
@@ -795,7 +832,6 @@ def test_unknown_label_values_are_mapped_in_a_table(store, tmp_path):
         ]
         box.set_value(label)
     at.button(key="use-labels").click().run()
-    at.session_state["data-check"].process.wait()
     at.run()
     assert not at.exception and not at.error, [each.value for each in at.error]
     at.button(key="queue-plan").click().run()
@@ -804,6 +840,7 @@ def test_unknown_label_values_are_mapped_in_a_table(store, tmp_path):
     }
 
 
+@pytest.mark.usefixtures("same_process")
 def test_invalid_data_creates_no_job(store, tmp_path):
     file = tmp_path / "own.csv"
     file.write_text("text,label\nA film,0\n")
@@ -813,6 +850,7 @@ def test_invalid_data_creates_no_job(store, tmp_path):
     assert not store.jobs()
 
 
+@pytest.mark.usefixtures("same_process")
 def test_unusable_rows_are_skipped_by_button(store, tmp_path):
     file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
     file.write_text(
@@ -823,12 +861,12 @@ def test_unusable_rows_are_skipped_by_button(store, tmp_path):
     assert "line 14" in question and "“Bad rows: skip”" in question and "--bad-rows" not in question
     assert not any(button.key == "queue-plan" for button in at.button)
     at.button(key="skip-rows").click().run()
-    at.session_state["data-check"].process.wait()
     at.run()
     at.button(key="queue-plan").click().run()
     assert {job.experiment["source"]["bad_rows"] for job in store.jobs()} == {"skip"}
 
 
+@pytest.mark.usefixtures("same_process")
 def test_rows_of_different_length_name_the_field_that_helps(store, tmp_path):
     file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
     file.write_text(

@@ -37,7 +37,7 @@ def run(setup: DeviceSetup) -> Iterator[Row]:
     model.to(setup.device)
     task = task_data.load(DataSource("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
-        for count in CONCURRENT_TEXTS[:2] if setup.tiny else CONCURRENT_TEXTS:
+        for count in CONCURRENT_TEXTS[:1] if setup.tiny else CONCURRENT_TEXTS:
             yield _rates(setup, model, tokenizer, texts=task.evaluation.texts, count=count)
         if find_spec("textattack") is None:
             yield {
