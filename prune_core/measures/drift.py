@@ -175,9 +175,10 @@ def embeddings(
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
         if task_type.activation is not None:
-            predicted = task_type.decide(head(model, *states[-1]))
+            logits = head(model, *states[-1])
+            predicted = task_type.decide(logits, model.config)
             if sample.binary:
-                predicted = (predicted > threshold(model.config)).int()
+                predicted = (logits[:, 0] > threshold(model.config)).int()
             for index, prediction in zip(indices, predicted.tolist(), strict=True):
                 predictions[index] = prediction
         done += len(indices)

@@ -219,7 +219,7 @@ def configure(config: Any, source: str, checkpoint: str, pooling: str = "") -> N
 
 def _read(source: str, checkpoint: str) -> dict[str, Any]:
     """Description of the modules after the encoder; {} without modules.json."""
-    listed = _json(source, MODULES, checkpoint)
+    listed = read_json(source, MODULES, checkpoint)
     if listed == {}:
         return {}
     first, second, *others = [*listed, {}, {}][: max(2, len(listed))]
@@ -231,8 +231,8 @@ def _read(source: str, checkpoint: str) -> dict[str, Any]:
                 f"Pooling, and {', '.join(CLASSES)} after it."
             )
     modules = [_describe(each, source, checkpoint) for each in others if _type(each) != "Dropout"]
-    settings = _json(source, SETTINGS, checkpoint)
-    pooling = _json(source, f"{second['path']}/config.json", checkpoint)
+    settings = read_json(source, SETTINGS, checkpoint)
+    pooling = read_json(source, f"{second['path']}/config.json", checkpoint)
     if not pooling.get("include_prompt", True) and default_prompt(settings):
         raise PruneError(
             f"{checkpoint} leaves its prompt out of the pooling (include_prompt), which is not "
@@ -241,7 +241,7 @@ def _read(source: str, checkpoint: str) -> dict[str, Any]:
     return {
         "poolings": _poolings(pooling, checkpoint),
         "modules": modules,
-        "transformer": _json(source, TRANSFORMER, checkpoint),
+        "transformer": read_json(source, TRANSFORMER, checkpoint),
         "settings": settings,
     }
 
@@ -251,7 +251,7 @@ def _type(module: Mapping[str, Any]) -> str:
     return str(module.get("type", "")).rpartition(".")[2]
 
 
-def _json(source: str, name: str, checkpoint: str) -> Any:
+def read_json(source: str, name: str, checkpoint: str) -> Any:
     """Content of a JSON file of a folder or Hub id; {} if it is missing."""
     file = _file(source, name)
     try:
@@ -283,7 +283,7 @@ def _poolings(config: Mapping[str, Any], checkpoint: str) -> list[str]:
 def _describe(module: Mapping[str, Any], source: str, checkpoint: str) -> dict[str, Any]:
     """Description of a module after pooling; PruneError if it is not supported."""
     name, path = _type(module), module.get("path", "")
-    options = _json(source, f"{path}/config.json", checkpoint)
+    options = read_json(source, f"{path}/config.json", checkpoint)
     reads = options.get("module_input_name", TOKENS), options.get("module_output_name") or TOKENS
     if name not in CLASSES or options.get("use_residual") or {*reads} != {TOKENS}:
         raise PruneError(

@@ -180,7 +180,7 @@ class TaskType:
         """Turn activated outputs (examples, labels) into predictions."""
         return Predictions(outputs.argmax(-1).tolist(), outputs.tolist())
 
-    def decide(self, logits: Tensor) -> Tensor:
+    def decide(self, logits: Tensor, config: Any) -> Tensor:
         """Turn logits (examples, labels) into predictions, as `decode` does."""
         return logits.argmax(-1)
 

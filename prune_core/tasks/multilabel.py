@@ -109,7 +109,7 @@ class Multilabel(TaskType):
         """Return the labels with probabilities above a half."""
         return Predictions((outputs > 0.5).astype(int).tolist(), outputs.tolist())
 
-    def decide(self, logits: Tensor) -> Tensor:
+    def decide(self, logits: Tensor, config: Any) -> Tensor:
         """Return 1 or 0 per label."""
         return (logits > 0).int()
 

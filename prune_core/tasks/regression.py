@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,39 @@ RANKING = {
         "Mean precision at the ranks of the relevant candidates; mean over queries.",
     ),
 }
+
+
+# what sentence-transformers applies to the output of a CrossEncoder; all are increasing functions
+ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Identity": lambda logits: logits,
+    # in double precision, because equal fp32 values of large logits would be ties in a ranking
+    "Sigmoid": lambda logits: 1 / (1 + np.exp(-logits.astype(np.float64))),
+    "Tanh": lambda logits: np.tanh(logits.astype(np.float64)),
+}
+IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+FORMER_KEY = "sbert_ce_default_activation_function"  # of sentence-transformers before version 4
+
+
+def activation_path(config: Any) -> str:
+    """Return the class of a CrossEncoder's activation, with its module; "" for another model."""
+    settings = getattr(config, "sentence_transformers", None)
+    path = (settings or {}).get("activation_fn") or getattr(config, FORMER_KEY, None)
+    return str(path or ("" if settings is None else SIGMOID))
+
+
+def set_activation(config: Any, path: str) -> None:
+    """Record a CrossEncoder's activation as versions 4 and later of sentence-transformers do."""
+    settings = getattr(config, "sentence_transformers", None) or {}
+    config.sentence_transformers = {**settings, "activation_fn": path}
+    if hasattr(config, FORMER_KEY):
+        delattr(config, FORMER_KEY)
+
+
+def activated(logits: np.ndarray, config: Any) -> np.ndarray:
+    """Return the scores of logits, (examples,): after the activation of a CrossEncoder."""
+    return ACTIVATIONS.get(activation_path(config).rpartition(".")[2], ACTIVATIONS["Identity"])(
+        logits
+    )
 
 
 class Regression(TaskType):
@@ -123,8 +156,10 @@ class Regression(TaskType):
         return config.num_labels == 1
 
     def configure(self, config: Any) -> None:
-        """Set the problem type: squared error, so that the output is not a logit."""
+        """Set squared error as the loss: the output is a score, without an activation."""
         config.problem_type = "regression"
+        if activation_path(config):
+            set_activation(config, IDENTITY)
 
     def loss(self, outputs: Tensor, labels: Tensor, padding: Any) -> Tensor:
         """Return the squared error, summed over examples."""
@@ -162,11 +197,13 @@ class Regression(TaskType):
         """Return scores; 0 or 1 and (1 - p, p) of a binary classifier."""
         if examples.binary:
             return _binary(outputs[:, 0], config)
-        return Predictions(outputs[:, 0].tolist(), [[] for _ in outputs])
+        return Predictions(activated(outputs[:, 0], config).tolist(), [[] for _ in outputs])
 
-    def decide(self, logits: Tensor) -> Tensor:
+    def decide(self, logits: Tensor, config: Any) -> Tensor:
         """Return the scores."""
-        return logits[:, 0]
+        import torch
+
+        return torch.from_numpy(activated(logits[:, 0].cpu().numpy(), config))
 
     def text_prediction(self, text: str, prediction: Any, names: Sequence[str]) -> dict[str, Any]:
         """Return the score."""

@@ -18,7 +18,7 @@ from ...tasks import TASK_TYPES, TaskType, of_head
 from .. import compact, embedding
 from ..devices import free_memory
 from ..families import FAMILIES
-from . import adapters, difference, folders, foreign_formats, tokenizers, weights
+from . import adapters, cross_encoder, difference, folders, foreign_formats, tokenizers, weights
 
 MINILM = "minilm"  # name of the bundled backbone
 
@@ -171,6 +171,8 @@ def describe(
             AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint=checkpoint
         )
     weights.check_files(Path(source), checkpoint)
+    if task_type_of(config).name == "regression":
+        notes += cross_encoder.configure(config, source, checkpoint)
     # transformers 5 returns such a tokenizer for a folder without one
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise PruneError(
