@@ -10,7 +10,7 @@ from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import summary, task_metric
-from prune_core.views.retrieval import charts as retrieval_charts
+from prune_core.views import reranking, retrieval
 
 view = frame.view()
 tables = {name: view.rows(name) for name in views.TABLES} if view.models else {}
@@ -77,11 +77,20 @@ def savings() -> None:
             st.warning(busy, icon=":material/warning:")
 
 
-def retrieval() -> None:
+def index_compatibility() -> None:
     """Draw retrieval quality by index, and by size of the index vectors."""
     found = {name: view.rows(name) for name in ("retrieval", "retrieval_vectors")}
-    for place, chart in enumerate(retrieval_charts(found, view.models, view.dark)):
+    for place, chart in enumerate(retrieval.charts(found, view.models, view.dark)):
         ui.chart(chart.title, chart.gloss, chart.figure, key=f"retrieval-{place}")
+
+
+def rankings() -> None:
+    """Draw how rankings compare with the first stage; warn of models that are worse than it."""
+    for sentence in reranking.warnings(tables, view.models):
+        st.warning(sentence, icon=":material/warning:")
+    for chart in reranking.charts(tables, view.models, view.dark):
+        ui.chart(chart.title, chart.gloss, chart.figure, key="rankings")
+    st.markdown(f":small[{reranking.takeaway(tables, view.models)}]")
 
 
 def ablations() -> None:
@@ -173,7 +182,8 @@ def all_values() -> None:
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "cost": ("Cost", savings),
-    "retrieval": ("Retrieval", retrieval),
+    "retrieval": ("Retrieval", index_compatibility),
+    "reranking": ("Reranking", rankings),
     "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
     "values": ("All values", all_values),
@@ -183,6 +193,7 @@ metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
     "cost": len(tables["cost"]) and view.pruned,
     "retrieval": len(tables["retrieval"]) and view.pruned,
+    "reranking": len(tables["reranking"]),
     "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }

@@ -36,7 +36,7 @@ from .models.replay import sparsity_by_projection, task_type_of
 from .plugins import Report, Rows, build, no_report
 from .store.results import Results
 from .store.tables import concat_tables
-from .tasks import task_data
+from .tasks import candidates, task_data
 from .tasks.task_data import Task
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
@@ -243,7 +243,7 @@ def _examples(data: Any, model: Any, options: Mapping[str, Any] | None = None) -
 
 def _evaluation_task(data: ReadExamples, model: Any, metric: str) -> Task:
     """Return the task of measuring models on these examples."""
-    sample, notes, _ = data
+    sample = candidates.as_grades(data.examples, metric)
     names = BINARY if sample.binary else loading.label_names(model.config)
     metric = task_types.metric_for(
         task_type_of(model).name,
@@ -251,7 +251,9 @@ def _evaluation_task(data: ReadExamples, model: Any, metric: str) -> Task:
         metric,
         labelled=sample.labels is not None,
         has_queries=bool(sample.queries),
+        has_grades=sample.has_grades,
     )
+    notes = [*data.notes, *candidates.ranking_notes(sample, metric)]
     return Task("data", names, sample, evaluation=sample, metric=metric, notes=tuple(notes))
 
 

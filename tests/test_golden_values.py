@@ -117,7 +117,7 @@ CASES = [
         for kind in TASK_TYPES
         # these two write files, which takes seconds
         if kind in measure.kinds
-        and name != "retrieval"  # needs a collection: test_retrieval_measure.py
+        and name not in tiny.OWN_DATA  # test_retrieval_measure.py, test_reranking.py
         and (name not in ("formats", "quantization") or kind == "classification")
     ),
 ]

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
 from prune_core.statistics import mcnemar, paired_difference, wilson
 from prune_core.tasks import TASK_TYPES
+from prune_core.views.reranking import AVERAGED
 
 SMALL = {
     "drift": {"neighbors": 3, "umap": False, "examples": 16},
@@ -40,8 +41,11 @@ SMALL = {
     },
     "quantization": {"examples": 4},
     "retrieval": {"resamples": 500},
+    "reranking": {"documents": 3, "repeats": 3, "resamples": 500},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
+KINDS = {"retrieval": "embedding", "reranking": "regression"}
+PAIRS = {"retrieval": tiny.retrieval_pair, "reranking": tiny.reranking_pair}
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COLUMNS = {
     "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy "
@@ -60,6 +64,10 @@ COLUMNS = {
     ),
     "retrieval_query": "queries index query overlap_at_10 overlap_at_100 "
     + " ".join(RETRIEVAL_METRICS),
+    "reranking": "documents latency_p50 dense_latency_p50 other_load n candidates "
+    + " ".join(f"{name}{end}" for name in AVERAGED for end in ("", "_low", "_high")),
+    "reranking_query": "query candidates tau ndcg_at_10 mrr_at_10 first_stage_ndcg_at_10 "
+    "first_stage_mrr_at_10",
     "reconstruction": "block projection own inherited total cosine sparsity",
     "sensitivity": "block weights sparsity error all_blocks_error",
     "sensitivity_example": "label dense_outputs block_outputs pruned_outputs",
@@ -79,15 +87,12 @@ COLUMNS = {
 
 
 def rows(name: str, sparsity: float | None = 0.6, report=no_report, **options):
-    is_retrieval = name == "retrieval"
-    dense = tiny.model(kind="embedding" if is_retrieval else "classification")
+    dense = tiny.model(kind=KINDS.get(name, "classification"))
     pruned = dense
     if sparsity is not None:
         pruned = copy.deepcopy(dense)
         build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], no_report)
-    pair = (
-        tiny.retrieval_pair(dense, pruned) if is_retrieval else tiny.pair(dense, pruned, copies=2)
-    )
+    pair = PAIRS.get(name, partial(tiny.pair, copies=2))(dense, pruned)
     return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(pair, report)
 
 
@@ -136,7 +141,7 @@ def test_same_seed_same_rows(name: str) -> None:
     one, two = reported_rows(name)[0], rows(name)
     for table in one:
         for column in one[table].columns.difference(
-            ["seconds", "latency_p50", "speedup", "other_load"]
+            ["seconds", "latency_p50", "dense_latency_p50", "speedup", "other_load"]
         ):
             assert (
                 one[table][column].astype(str).tolist() == two[table][column].astype(str).tolist()

@@ -261,7 +261,7 @@ def test_every_measure_accepts_a_compact_checkpoint(folders):
     }
     slow = {"formats", "quantization"}  # ONNX exports are tested below for every family
     for name in (
-        set(MEASURES) - slow - {"retrieval"} - (set() if find_spec("textattack") else {"attack"})
+        set(MEASURES) - slow - tiny.OWN_DATA - (set() if find_spec("textattack") else {"attack"})
     ):
         tables = build(MEASURES, name, options.get(name, {})).measure(
             tiny.pair(model, model, copies=2), no_report

@@ -27,10 +27,12 @@ from transformers import (
 from prune_core.data import retrieval
 from prune_core.data.examples import Examples
 from prune_core.data.retrieval import RetrievalCollection
+from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
 from prune_core.models import embedding, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.checkpoints.tokenizers import prepare_tokenizer
+from prune_core.plugins import no_report
 from prune_core.tasks.encoding import batches
 from prune_core.tasks.task_data import Task
 
@@ -66,6 +68,7 @@ EMBEDDING = {  # modules after the encoder of a sentence-embedding model
     "transformer": {"max_seq_length": 64},
     "settings": {},
 }
+OWN_DATA = {"retrieval", "reranking"}  # measures that need a collection or candidates
 SIZES = {"num_labels": 2, "vocab_size": 30522, "pad_token_id": 0}
 WIDE = {
     "hidden_size": 32,
@@ -201,6 +204,18 @@ def retrieval_pair(dense: torch.nn.Module, pruned: torch.nn.Module) -> Pair:
         collection=found,
     )
     return Pair(dense, pruned, tokenizer(), task=task, max_length=64)
+
+
+def reranking_pair(dense: torch.nn.Module, pruned: torch.nn.Module) -> Pair:
+    """Return the input of the measure `reranking`, with the rows of `accuracy`."""
+    queries = [query for query in ("a film", "the plot", "a scene") for _ in range(4)]
+    grades = [float(place % 4 == 0) for place in range(12)]
+    first_stage = [-float(place % 4) for place in range(12)]
+    found = Examples(queries, SENTENCES, grades, "regression", first_stage=first_stage)
+    task = Task("tiny", ("score",), found, evaluation=found, metric="ndcg_at_10")
+    measured = Pair(dense, pruned, tokenizer(), task=task, max_length=64)
+    measured.rows.update(Accuracy(resamples=100).measure(measured, no_report))
+    return measured
 
 
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, copies: int = 1) -> Pair:

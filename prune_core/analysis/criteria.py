@@ -12,6 +12,7 @@ import numpy as np
 from .. import formatting as f
 from ..tasks import METRICS, TASK_TYPES, TaskType, prediction_type
 from ..tasks.embedding import Embedding
+from ..tasks.regression import Regression
 from .bounded_metrics import BoundedMetric
 from .evidence import Evidence
 
@@ -48,6 +49,11 @@ def single_label(task_type: TaskType, predictions: TaskType) -> bool:
 def embeddings(task_type: TaskType, predictions: TaskType) -> bool:
     """Support models that embed texts."""
     return task_type.name == Embedding.name
+
+
+def scores(task_type: TaskType, predictions: TaskType) -> bool:
+    """Support models that score texts."""
+    return task_type.name == Regression.name
 
 
 def any_metric(task_type: TaskType, metric: str) -> bool:

@@ -53,22 +53,19 @@ def sentence_name(model: ComparedModel) -> str:
     return model.label.replace(f" {model.level}", f" at {model.level}", 1)
 
 
-def difference_words(value: float, low: float, high: float, n: float) -> str:
+def difference_words(
+    value: float, low: float, high: float, n: float, reference: str = "dense"
+) -> str:
     """Describe a difference from dense, without claiming more than its interval shows."""
+    bounds = f"95% interval {signed(100 * low)} to {signed(100 * high)} points"
     if value == 0 and low <= 0 <= high:
-        return (
-            f"the same as dense (95% interval {signed(100 * low)} to {signed(100 * high)} points, "
-            f"n = {n:.0f})"
-        )
+        return f"the same as {reference} ({bounds}, n = {n:.0f})"
     side, size = ("below", -value) if value < 0 else ("above", value)
     if low <= 0 <= high:
-        return (
-            f"{100 * size:.1f} points {side} dense, within noise at n = {n:.0f} "
-            f"(95% interval {signed(100 * low)} to {signed(100 * high)} points)"
-        )
+        return f"{100 * size:.1f} points {side} {reference}, within noise at n = {n:.0f} ({bounds})"
     ends = sorted((abs(low), abs(high)))
     interval = f"95% interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
-    return f"{100 * size:.1f} points {side} dense ({interval}, n = {n:.0f})"
+    return f"{100 * size:.1f} points {side} {reference} ({interval}, n = {n:.0f})"
 
 
 def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
@@ -107,7 +104,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
         row["difference"], row["difference_low"], row["difference_high"], n=row["n"]
     )
     score = f"{quantity.show(row['score'])} {inline(quantity.title)}"
-    sentence = f"{_capital(sentence_name(best))} has {score}, {change}"
+    sentence = f"{capital(sentence_name(best))} has {score}, {change}"
     if len(candidates) > 1:
         worst = min(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
         last = rows_of(rows, worst).iloc[0]
@@ -325,7 +322,7 @@ def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
 
     note = "" if missing(pruned_costs.get("note")) else f" {pruned_costs['note']}"
     return (
-        f"{_capital(sentence_name(shown[-1]))} has {left('nonzeros')} of the dense model's "
+        f"{capital(sentence_name(shown[-1]))} has {left('nonzeros')} of the dense model's "
         "weights, "
         f"{left('bytes')} of its file size and {left('macs')} of its FLOPs; a batch of "
         f"{pruned_costs['batch']:.0f} examples takes {milliseconds(pruned_costs['latency_p50'])}, "
@@ -352,7 +349,8 @@ def busy_machine_note(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> st
     )
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Return a sentence with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..errors import PruneError
-from .column_names import PAIRS, TEXTS, first_usual
+from .column_names import TEXTS, first_usual
 from .examples import DataSource
 from .label_pairs import parse_pairs, to_flag, to_text
 from .labels import find, fits, fold, is_generic
@@ -58,7 +58,7 @@ def choose_columns(
         text, pair = next(
             (
                 (first_text, second_text)
-                for first, second in PAIRS
+                for first, second in task_type.usual_pairs
                 if (first_text := first_usual(table, (first,)))
                 and (second_text := first_usual(table, (second,)))
             ),

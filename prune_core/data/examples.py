@@ -129,6 +129,8 @@ class Examples:
     labels: list[Any] | None = None
     kind: str = "classification"
     binary: bool = False  # "regression" only: labels are 0 and 1, the output is thresholded
+    # of candidates of queries: the score of the search that found them, the best is the highest
+    first_stage: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -142,6 +144,12 @@ class Examples:
         is_ranking = self.pairs is not None and 2 * len(set(self.texts)) <= len(self.texts)
         return self.texts if is_ranking else []
 
+    @property
+    def has_grades(self) -> bool:
+        """Whether the labels of candidates are grades of relevance: integers of at least 0."""
+        labels = self.labels or [-1]
+        return bool(self.queries) and all(label >= 0 and label % 1 == 0 for label in labels)
+
     def full_text(self, index: int) -> str:
         """The example's full text; the two texts of a pair are joined."""
         return f"{self.texts[index]} {self.pairs[index]}" if self.pairs else self.texts[index]
@@ -153,11 +161,16 @@ class Examples:
             texts=[self.texts[i] for i in indices],
             pairs=self.pairs and [self.pairs[i] for i in indices],
             labels=self.labels and [self.labels[i] for i in indices],
+            first_stage=self.first_stage and [self.first_stage[i] for i in indices],
         )
 
     def sample(self, size: int, seed: int, among: Collection[int] | None = None) -> Examples:
         """Draw a random sample of the indices `among` (default: all); see `sample_indices`."""
         return self.take(sample_indices(range(len(self)) if among is None else among, size, seed))
+
+    def sample_whole(self, size: int, seed: int) -> Examples:
+        """Draw a random sample of queries with all their candidates; see `query_indices`."""
+        return self.take(query_indices(self.queries, size, seed))
 
 
 def sample_indices(pool: Collection[int], size: int, seed: int) -> list[int]:
@@ -166,3 +179,19 @@ def sample_indices(pool: Collection[int], size: int, seed: int) -> list[int]:
     if size == 0 or size >= len(ordered):
         return ordered
     return sorted(random.Random(seed).sample(ordered, size))
+
+
+def query_indices(queries: Sequence[str], size: int, seed: int) -> list[int]:
+    """Draw queries with all their candidates: at most `size` examples (0 = all), in their order.
+
+    At least one query, whose candidates may be more.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, query in enumerate(queries):
+        groups.setdefault(query, []).append(index)
+    chosen: list[int] = []
+    for query in random.Random(seed).sample(list(groups), len(groups)):
+        if chosen and 0 < size < len(chosen) + len(groups[query]):
+            break
+        chosen += groups[query]
+    return sorted(chosen)

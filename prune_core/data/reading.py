@@ -5,6 +5,7 @@ Rows left out are counted and noted; if they are too many, the user is asked.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..formatting import plural
+from . import retrieval_files
 from .cells import (
     NO,
     YES,
@@ -104,9 +106,12 @@ def examples(
     pairs = [task_type.text(value) for value in rows[chosen.pair]] if chosen.pair else None
     label_map = parsed and parsed.label_map
     binary = not task_type.is_discrete and labels is not None and label_map is not None
-    return ReadExamples(
-        Examples(texts, pairs, labels, kind=task_type.name, binary=binary), notes, label_map
-    )
+    found = Examples(texts, pairs, labels, kind=task_type.name, binary=binary)
+    if task_type.ranks_candidates and found.queries:
+        used = (chosen.text, chosen.pair, chosen.label)
+        scores = retrieval_files.first_stage_scores(rows, source.task, used)
+        found = replace(found, first_stage=scores)
+    return ReadExamples(found, notes, label_map)
 
 
 def _drop_unlabelled(

@@ -17,7 +17,8 @@ from ..formatting import plural
 from ..paths import resolve_allowed
 from . import tables
 from .cells import is_empty
-from .column_names import first_usual
+from .column_names import FIRST_STAGE_SCORES, PASSAGES, RANKS, first_usual
+from .column_names import QUERIES as CANDIDATE_QUERIES  # of tables without a column of positives
 from .delimited import Dialect
 from .dropped_rows import line_number
 from .label_pairs import to_text
@@ -31,32 +32,32 @@ TEXTS = ("text", "contents", "content", "body", "passage", "document", "abstract
 QUERY_IDS = ("query-id", "query_id", "qid", "query", "topic")
 DOCUMENT_IDS = ("corpus-id", "doc_id", "docid", "docno", "document-id", "pid", "document")
 GRADES = ("score", "relevance", "rel", "grade", "label", "relevance_score", "judgement")
-RANKS = ("rank", "first_stage_rank", "bm25_rank", "position")
 QUERIES = ("query", "question", "anchor", "sentence1", "text1", "premise")
 POSITIVES = ("positive", "positives", "pos", "positive_passages", "answer")
 NEGATIVES = ("negative", "negatives", "neg", "hard_negatives", "negative_passages")
-PASSAGES = ("document", "passage", "text", "candidate", "sentence2", "text2", "answer")
 LINES = Dialect(separator="none", header="no", quotes="no")
 TABLES = (*tables.JSON, *tables.COLUMNAR, *tables.EXCEL, ".csv")
 CRANFIELD = ("cran.all.1400", "cran.qry", "cranqrel")
 # what a folder holds, for hashes of its contents
-FILES = ("corpus.*", "queries.*", "qrels.*", "qrels/*", *CRANFIELD)
-CANDIDATE_QUERIES = ("query", "question", "anchor")  # of tables without a column of positives
+RUNS = ("run.*", "*.run", "*.trec")  # names of run files in a folder
+FILES = ("corpus.*", "queries.*", "qrels.*", "qrels/*", *CRANFIELD, *RUNS)
 
 
 def read_collection(
-    path: str, split: str = "", form: Dialect = tables.DETECT
+    path: str, split: str = "", form: Dialect = tables.DETECT, *, has_run: bool = False
 ) -> RetrievalCollection:
     """Read a BEIR folder, the Cranfield folder, or a table of pairs, triples or candidates.
 
-    `split` names the judgements of a BEIR folder or the split of a table.
+    `split` names the judgements of a BEIR folder or the split of a table. With `has_run`, the
+    candidates are those of the run file in the folder; PruneError if there is none or several.
     """
     folder = resolve_allowed(path)
     if not folder.is_dir():
         return read_pairs(path, split=split, form=form)
+    run = _run_file(folder, path) if has_run else ""
     if (folder / CRANFIELD[0]).is_file():
-        return read_cranfield(path, form)
-    return read_beir(path, split, form)
+        return read_cranfield(path, form, run)
+    return read_beir(path, split, form, run)
 
 
 def is_collection(path: str, split: str = "", form: Dialect = tables.DETECT) -> bool:
@@ -86,11 +87,14 @@ def holds_queries(table: pd.DataFrame) -> bool:
     return has_candidates and first_usual(table, POSITIVES) is None
 
 
-def read_beir(path: str, split: str = "", form: Dialect = tables.DETECT) -> RetrievalCollection:
+def read_beir(
+    path: str, split: str = "", form: Dialect = tables.DETECT, run: str = ""
+) -> RetrievalCollection:
     """Read corpus.jsonl, queries.jsonl and qrels/<split>.tsv or qrels.tsv of a folder (BEIR).
 
     Thakur et al. (2021). Also compressed or in another table format. The text of a document is its
-    title and its text. Without `split`: test, else validation, dev or train.
+    title and its text. Without `split`: test, else validation, dev or train. `run`: a run file with
+    candidates; "" for none.
     """
     folder = resolve_allowed(path)
     files = {name: _named(folder, name) for name in ("corpus", "queries")}
@@ -102,7 +106,7 @@ def read_beir(path: str, split: str = "", form: Dialect = tables.DETECT) -> Retr
         )
     judgements = _judgement_file(folder, split, path)
     return read_trec(
-        str(files["corpus"]), str(files["queries"]), str(judgements), form=form, name=path
+        str(files["corpus"]), str(files["queries"]), str(judgements), run, form=form, name=path
     )
 
 
@@ -130,7 +134,7 @@ def read_trec(
     )
 
 
-def read_cranfield(path: str, form: Dialect = tables.DETECT) -> RetrievalCollection:
+def read_cranfield(path: str, form: Dialect = tables.DETECT, run: str = "") -> RetrievalCollection:
     """Read the Cranfield collection (Cleverdon 1967) in SMART format from a folder.
 
     The queries of cranqrel are numbered by their order in cran.qry. Its grades from 1 (best) to 4
@@ -144,7 +148,12 @@ def read_cranfield(path: str, form: Dialect = tables.DETECT) -> RetrievalCollect
     codes = judged["grade"]
     judged["grade"] = np.where(codes.between(1, 4), np.exp2(5 - codes.clip(1, 4)) - 1, 0.0)
     return collection(
-        read_texts(documents, form), asked, judged, name=path, skip=form.bad_rows == "skip"
+        read_texts(documents, form),
+        asked,
+        judged,
+        read_run(run, form=form) if run else None,
+        name=path,
+        skip=form.bad_rows == "skip",
     )
 
 
@@ -314,6 +323,19 @@ def read_pairs(
     return _from_rows(rows, path, bool(graded or others), bool(ranked), form.bad_rows == "skip")
 
 
+def first_stage_scores(
+    table: pd.DataFrame, path: str, used: Sequence[str | None] = ()
+) -> list[float] | None:
+    """Return the first stage's score of each candidate, (rows,), the best is the highest.
+
+    From a column of ranks or of scores, other than those in `used`; None if there is none.
+    """
+    if rank := first_usual(table, RANKS, used):
+        return (-_numbers(table, rank, path)).tolist()
+    score = first_usual(table, FIRST_STAGE_SCORES, used)
+    return _numbers(table, score, path).tolist() if score else None
+
+
 def _document_rows(table: pd.DataFrame, query: str, positive: str, negative: str) -> pd.DataFrame:
     """Return one row per query and document: query, document, is_positive and row."""
     rows = [
@@ -452,6 +474,20 @@ def _with_header(path: str, form: Dialect, names: Sequence[str]) -> pd.DataFrame
     if table.form.header == "yes":
         table = tables.read(path, replace(table.form, header="no"))
     return table.rows
+
+
+def _run_file(folder: Path, path: str) -> str:
+    """Return the only run file of a folder; PruneError if there is none or more than one."""
+    found = sorted({str(file) for pattern in RUNS for file in folder.glob(pattern)})
+    if not found:
+        raise PruneError(
+            f"{path} has no run file with candidates to rerank; add run.trec with lines such as: "
+            "q1 Q0 d42 1 12.3 bm25."
+        )
+    if len(found) > 1:
+        names = ", ".join(Path(file).name for file in found)
+        raise PruneError(f"{path} has {len(found)} run files ({names}); keep one of them.")
+    return found[0]
 
 
 def _named(folder: Path, name: str) -> Path | None:

@@ -8,6 +8,7 @@ from .deployment_formats import DeploymentFormats
 from .drift import Drift
 from .quantization_sensitivity import QuantizationSensitivity
 from .reconstruction import Reconstruction
+from .reranking import Reranking
 from .retrieval import Retrieval
 from .sensitivity import Sensitivity
 
@@ -16,6 +17,7 @@ MEASURES: dict[str, type[Measure]] = {
     for kind in (
         Accuracy,
         Retrieval,
+        Reranking,
         Reconstruction,
         Sensitivity,
         Drift,

@@ -13,7 +13,7 @@ from .base import Predictions, TaskType
 from .classification import Classification
 from .embedding import Embedding
 from .multilabel import Multilabel
-from .regression import Regression
+from .regression import RANKING, Regression
 from .span import Span
 from .token import TokenClassification
 
@@ -31,6 +31,7 @@ TASK_TYPES: dict[str, TaskType] = {
     )
 }
 DEFAULT = Classification.name
+DEFAULT_RANKING = next(iter(RANKING))  # metric
 METRICS: dict[str, Metric] = {
     name: metric for task_type in TASK_TYPES.values() for name, metric in task_type.metrics.items()
 }
@@ -113,11 +114,13 @@ def metric_for(
     requested: str = "",
     labelled: bool = True,
     has_queries: bool = False,
+    has_grades: bool = False,
 ) -> str:
     """Return the requested metric, or the task type's default.
 
-    Without labels, always the agreement with the dense model. PruneError if the requested metric
-    does not exist for the task type.
+    That for candidates with grades (`Examples.has_grades`) is nDCG@10. Without labels, always the
+    agreement with the dense model. PruneError if the requested metric does not exist for the task
+    type.
     """
     known = metrics_of(kind, classes, labelled, has_queries)
     if not labelled:
@@ -128,4 +131,5 @@ def metric_for(
         raise PruneError(
             f"The metric {requested!r} does not fit this model; choose one of {', '.join(known)}."
         )
-    return requested or known[0]
+    default = DEFAULT_RANKING if has_grades and DEFAULT_RANKING in known else known[0]
+    return requested or default

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..data.column_names import LABELS, TEXTS
+from ..data.column_names import LABELS, PAIRS, TEXTS
 from ..data.examples import Examples
 from ..data.label_pairs import to_text
 from ..data.metrics import Metric, correlation
@@ -59,11 +59,13 @@ class TaskType:
     outputs_per_token = False  # whether there is an output for padding, which is ignored
     # columns with the texts, the second texts and the labels, by their usual names
     usual_columns: tuple[Sequence[str], ...] = (TEXTS, (), LABELS)
+    usual_pairs: Sequence[tuple[str, str]] = PAIRS  # columns with the two texts of pairs
     needs_pair = False
     several_label_columns = False  # whether each label may have a column of 1 and 0
     takes_demo_labels = False
     # how the Inspect page shows predictions: probabilities, scores, answers or entities
     display = "probabilities"
+    ranks_candidates = False  # whether pairs may be candidates of queries, ranked by their score
     asks_question = False  # whether the inputs are a question and a context
     not_explained = ""  # why no single output can be explained by saliency
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.column_names import CANDIDATE_PAIRS, LABELS, PAIRS, TEXTS
 from ..data.examples import Examples
 from ..data.metrics import THRESHOLD, Metric, correlation, mean_of, score, thresholded
 from ..data.ranking import average_precision, ndcg, reciprocal_rank
@@ -81,6 +82,9 @@ class Regression(TaskType):
     is_discrete = False
     has_label_names = False
     display = "scores"
+    ranks_candidates = True
+    usual_columns = (TEXTS, (), ("relevance", "relevance_score", *LABELS, "grade", "rel"))
+    usual_pairs = (*PAIRS, *CANDIDATE_PAIRS)
     metrics = {
         "binary_accuracy": Metric(
             "Accuracy",

@@ -10,15 +10,15 @@ import pandas as pd
 
 from ..data import cells, columns, hub, reading, retrieval_files, tables
 from ..data.columns import Columns
-from ..data.examples import BINARY, DataSource, Examples
+from ..data.examples import BINARY, DataSource, Examples, query_indices
 from ..data.label_pairs import parse_pairs, to_text
 from ..data.labels import is_missing
 from ..data.reading import ReadExamples
 from ..data.retrieval import RetrievalCollection
 from ..data.tables import Table
 from ..errors import PruneError
-from ..paths import ASSETS
-from . import DEFAULT, TASK_TYPES, metric_for, of_table
+from ..paths import ASSETS, resolve_allowed
+from . import DEFAULT, METRICS, TASK_TYPES, candidates, metric_for, of_table
 from .base import TaskType
 from .embedding import Embedding
 from .known_tasks import KNOWN_TASKS
@@ -55,13 +55,15 @@ class Task:
         """Subsample both parts to the given sizes (0 = all).
 
         Calibration examples are drawn from the indices `among` (default: all). The documents of a
-        collection remain, all of them.
+        collection remain, all of them, and so do the candidates of a query.
         """
         collection = self.collection
+        is_by_query = METRICS[self.metric].by_query
+        draw = self.evaluation.sample_whole if is_by_query else self.evaluation.sample
         return replace(
             self,
             calibration=self.calibration.sample(calibration, seed, among),
-            evaluation=self.evaluation.sample(evaluation, seed),
+            evaluation=draw(evaluation, seed),
             collection=collection and collection.sample_queries(evaluation, seed),
         )
 
@@ -86,19 +88,23 @@ def load(
     known = KNOWN_TASKS.get(source.task)
     if known or source.task == "demo":
         _check_task_type(source.task, known.kind if known else DEFAULT, kind)
-    if is_collection(source, kind):
+    if kind == Embedding.name and is_collection(source, kind):
         return _load_collection(source, labels, kind, seed=seed, labelled=labelled)
     calibration_part, part = _parts(source, labels, kind, seed=seed)
-    calibration, evaluation = calibration_part.examples, part.examples
+    calibration, evaluation = (
+        candidates.as_grades(each.examples, source.metric) for each in (calibration_part, part)
+    )
     if source.calibration:
         calibration = _separate_calibration(source, labels, kind, labelled=labelled)
     names = BINARY if evaluation.binary else labels
+    label_map = part.labels if evaluation.binary == part.examples.binary else None
     metric = metric_for(
         kind,
         len(names),
         source.metric or (known.metric if known and known.kind == kind else ""),
         labelled=evaluation.labels is not None,
         has_queries=bool(evaluation.queries),
+        has_grades=evaluation.has_grades,
     )
     return Task(
         source.task,
@@ -106,22 +112,33 @@ def load(
         calibration,
         evaluation=evaluation,
         metric=metric,
-        notes=(*part.notes, *_overlap_notes(calibration, evaluation, labels)),
-        label_map=part.labels and part.labels.labels,
-        counts=part.labels and part.labels.counts,
+        notes=(
+            *part.notes,
+            *candidates.ranking_notes(evaluation, metric),
+            *_overlap_notes(calibration, evaluation, labels),
+        ),
+        label_map=label_map and label_map.labels,
+        counts=label_map and label_map.counts,
     )
 
 
 def is_collection(source: DataSource, kind: str) -> bool:
-    """Whether a source is a retrieval collection for an embedding model.
+    """Whether a source is a retrieval collection, for an embedding model or a reranker.
 
-    A table whose columns are set by the user is read as pairs of texts.
+    A reranker reads tables as pairs of texts, and so does an embedding model if the user sets their
+    columns.
     """
-    if kind != Embedding.name or not is_file(source.task):
+    if not is_file(source.task) or kind not in (Embedding.name, Regression.name):
         return False
+    if kind == Regression.name:
+        return _is_collection_folder(source.task)
     if source.text or source.text_pair or source.label:
         return False
     return retrieval_files.is_collection(source.task, source.split, tables.dialect_of(source))
+
+
+def _is_collection_folder(task: str) -> bool:
+    return resolve_allowed(task).is_dir() and retrieval_files.is_collection(task)
 
 
 def _load_collection(
@@ -174,6 +191,8 @@ def evaluation_examples(
 
 def _splits(source: DataSource) -> tuple[str, str]:
     """Return the training and the evaluation split of a file; "" where it has none."""
+    if _is_collection_folder(source.task):
+        return "", ""
     dialect = tables.dialect_of(source)
     return tables.train_and_evaluation_splits(source.task, dialect, source.text)
 
@@ -200,6 +219,8 @@ def kind_of(source: DataSource) -> str:
         return DEFAULT
     if source.task in KNOWN_TASKS:
         return KNOWN_TASKS[source.task].kind
+    if is_collection(source, Regression.name):
+        return Regression.name
     table = table_of(source, "train").rows
     if not source.text and (described := of_table(table).name) != DEFAULT:
         return described
@@ -283,6 +304,8 @@ def table_of(source: DataSource, split: str = "") -> Table:
 
 def _read(source: DataSource, labels: tuple[str, ...], kind: str, split: str = "") -> ReadExamples:
     """Read a source as examples, with notes on how they were read."""
+    if is_collection(source, kind):
+        return candidates.read_run_candidates(source)
     return examples_of(table_of(source, split), source, labels, kind=kind)
 
 
@@ -384,21 +407,23 @@ def _parts_of_file(
 
 
 def _split_randomly(part: ReadExamples, seed: int) -> tuple[ReadExamples, ReadExamples]:
-    order = list(range(len(part.examples)))
+    """Split examples at random, candidates by query: a third of them is for calibration."""
+    order, kind = list(range(len(part.examples))), part.examples.kind
+    queries = part.examples.queries if TASK_TYPES[kind].ranks_candidates else []
     random.Random(seed).shuffle(order)
     size = min(len(order) // 3, 1024)
-    if not size:
+    chosen = query_indices(queries, size, seed) if queries else sorted(order[:size])
+    rest = sorted({*order} - {*chosen})
+    if not size or not rest:
+        unit = "queries" if queries else "rows"
         raise PruneError(
-            f"{len(order)} rows are too few: a third of them is used for calibration; give at "
-            "least "
-            "3, or a file with --calibration."
+            f"{len(order)} rows are too few: a third of the {unit} is used for calibration; give "
+            f"at least 3 {unit}, or a file with --calibration."
         )
-    note = (
-        f"{len(order):,} rows: {size:,} for calibration and {len(order) - size:,} for evaluation."
-    )
+    note = f"{len(order):,} rows: {len(chosen):,} for calibration and {len(rest):,} for evaluation."
     return (
-        part._replace(examples=part.examples.take(sorted(order[:size]))),
-        part._replace(examples=part.examples.take(sorted(order[size:])), notes=[*part.notes, note]),
+        part._replace(examples=part.examples.take(chosen)),
+        part._replace(examples=part.examples.take(rest), notes=[*part.notes, note]),
     )
 
 
@@ -415,12 +440,12 @@ def _separate_calibration(
     inherited += [] if known else ["text", "text_pair", "label"]
     options = {name: getattr(source, name) for name in inherited}
     calibration = DataSource(source.calibration, **options, split="train" if known else "")
-    if is_collection(calibration, kind):
+    if kind == Embedding.name and is_collection(calibration, kind):
         collection = retrieval_files.read_collection(
             calibration.task, form=tables.dialect_of(calibration)
         )
         return Examples(collection.calibration_texts(CALIBRATION_POOL, seed=0), kind=kind)
-    if not labelled:
+    if not labelled and not is_collection(calibration, kind):
         table = table_of(calibration).rows
         missing = {
             name: ""

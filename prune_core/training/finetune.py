@@ -30,10 +30,17 @@ from ..models import devices
 from ..models.checkpoints import loading, model_card
 from ..models.inference.predict import predict
 from ..plugins import Batch, Options, Report, option
-from ..tasks import METRICS, TASK_TYPES, metric_for, metrics_of, values_for
+from ..tasks import METRICS, TASK_TYPES, metric_for, metrics_of, units, values_for
+from ..tasks.candidates import as_grades
 from ..tasks.encoding import encode, token_targets
 from ..tasks.known_tasks import KNOWN_TASKS
-from ..tasks.task_data import evaluation_examples, is_file, kind_of, label_names, training_examples
+from ..tasks.task_data import (
+    evaluation_examples,
+    is_file,
+    kind_of,
+    label_names,
+    training_examples,
+)
 from ..tasks.task_data import load as load_task
 from . import freelb
 
@@ -119,11 +126,18 @@ def finetune(
     kind = kind_of(source) if recipe.kind == "auto" else recipe.kind
     labels = label_names(source, kind)
     train = training_examples(source, labels, kind).sample(recipe.examples, recipe.seed)
-    held_out = validation_examples(validation, labels, kind).sample(
-        recipe.validation_size, recipe.seed
-    )
     default = KNOWN_TASKS[source.task].metric if source.task in KNOWN_TASKS else ""
-    metric = metric_for(kind, 2 if held_out.binary else len(labels), source.metric or default)
+    requested = source.metric or default
+    held_out = as_grades(validation_examples(validation, labels, kind), requested)
+    metric = metric_for(
+        kind,
+        2 if held_out.binary else len(labels),
+        requested,
+        has_queries=bool(held_out.queries),
+        has_grades=held_out.has_grades,
+    )
+    draw = held_out.sample_whole if METRICS[metric].by_query else held_out.sample
+    held_out = draw(recipe.validation_size, recipe.seed)
     card: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "train": asdict(source),
@@ -267,9 +281,12 @@ def score(
     labels, predictions = TASK_TYPES[examples.kind].comparable(
         names, examples.labels or [], output.predicted
     )
+    classes, queries = 2 if examples.binary else len(names), examples.queries
     return {
-        name: METRICS[name].compute(labels, values_for(name, predictions, output.probabilities))
-        for name in metrics_of(examples.kind, 2 if examples.binary else len(names))
+        name: METRICS[name].compute(
+            *units(name, labels, values_for(name, predictions, output.probabilities), queries)
+        )
+        for name in metrics_of(examples.kind, classes, has_queries=bool(queries))
     }
 
 

@@ -18,6 +18,7 @@ from . import (
     exports,
     pruning,
     reconstruction,
+    reranking,
     retrieval,
     sensitivity,
 )
@@ -42,6 +43,7 @@ VIEWS: dict[str, MeasureView] = {
     "prune": pruning.VIEW,
     "accuracy": accuracy.VIEW,
     "retrieval": retrieval.VIEW,
+    "reranking": reranking.VIEW,
     "attack": attack.VIEW,
     "reconstruction": reconstruction.VIEW,
     "sensitivity": sensitivity.VIEW,

@@ -171,8 +171,7 @@ def describe(
             AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint=checkpoint
         )
     weights.check_files(Path(source), checkpoint)
-    if task_type_of(config).name == "regression":
-        notes += cross_encoder.configure(config, source, checkpoint)
+    notes += cross_encoder.configure(config, source, checkpoint)
     # transformers 5 returns such a tokenizer for a folder without one
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise PruneError(
