@@ -86,6 +86,7 @@ def test_only_grades_make_a_ranking():
     assert candidates(labels=[0, 1, 0, 3.0]).has_grades
     assert not candidates(labels=[0, 1, 0.5, 3]).has_grades  # similarities, as in STS
     assert not candidates(labels=[0, 1, -2, 3]).has_grades
+    assert not candidates(labels=[[0, 1]] * 4).has_grades
     assert not candidates().has_grades
 
 

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from test_ranking import write_run
 
-from prune_core import PruneError
+from prune_core import PruneError, views
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.analysis.reranking import (
     compare_rankings,
@@ -47,7 +47,11 @@ def test_values_by_hand():
     assert by_query["tau"].tolist() == pytest.approx([1 / 3, 1])  # one of three pairs exchanged
     row = table.iloc[0]
     assert row["n"] == 2 and row["candidates"] == 3 and row["tau"] == pytest.approx(2 / 3)
-    assert row["ndcg_at_10_gain"] == row["ndcg_at_10_gain_high"] == pytest.approx(SECOND - 1)
+    assert (
+        row["ndcg_at_10_difference"]
+        == row["ndcg_at_10_difference_high"]
+        == pytest.approx(SECOND - 1)
+    )
     assert row["tau_low"] == pytest.approx(1 / 3) and row["tau_high"] == pytest.approx(1)
     loss = first_stage_loss(by_query)
     assert loss.value == pytest.approx(1 - SECOND) and loss.n == 2
@@ -56,7 +60,7 @@ def test_values_by_hand():
 
 def test_without_a_first_stage_there_is_no_baseline():
     table, by_query = compare_rankings(PREDICTIONS, None, resamples=200)
-    assert table["ndcg_at_10_gain"].isna().all() and table["tau"].notna().all()
+    assert table["ndcg_at_10_difference"].isna().all() and table["tau"].notna().all()
     assert "add a column rank" in first_stage_loss(by_query)
     assert view.first_stage_sentence(table.iloc[0], "AKR") == ""
 
@@ -66,12 +70,12 @@ def test_scores_without_an_order_have_no_agreement():
     assert kendall_tau([1, 2, 3], [30, 20, 10]) == -1 and kendall_tau([1], [2]) == 1
 
 
-def study(gain: float, half: float) -> tuple[dict[str, pd.DataFrame], list[ComparedModel]]:
+def study(change: float, half: float) -> tuple[dict[str, pd.DataFrame], list[ComparedModel]]:
     """Rows of a dense and a pruned model with the same difference from the first stage."""
     table = compare_rankings(PREDICTIONS, FIRST_STAGE, resamples=200).table
-    column = view.GAIN_COLUMN
-    table = table.assign(**{column: gain, f"{column}_low": gain - half})
-    table = table.assign(**{f"{column}_high": gain + half})
+    column = view.DIFFERENCE
+    table = table.assign(**{column: change, f"{column}_low": change - half})
+    table = table.assign(**{f"{column}_high": change + half})
     models = [ComparedModel(1, "Dense"), ComparedModel(2, "AKR 50%", "akr", 0.5)]
     return {"reranking": pd.concat([table.assign(job=1), table.assign(job=2)])}, models
 
@@ -87,13 +91,25 @@ def test_a_reranker_that_makes_results_worse_is_named():
 
 
 @pytest.mark.parametrize(
-    ("gain", "words"),
+    ("change", "words"),
     [(-0.01, "1.0 points below the first stage, within noise"), (0.05, "5.0 points above")],
 )
-def test_a_difference_within_noise_is_no_warning(gain, words):
-    tables, models = study(gain, 0.02)
+def test_a_difference_within_noise_is_no_warning(change, words):
+    tables, models = study(change, 0.02)
     assert view.warnings(tables, models) == []
     assert words in view.VIEW.takeaway(tables, models)
+
+
+@pytest.mark.parametrize("first_stage", [FIRST_STAGE, None])
+def test_means_over_seeds_keep_negative_bounds(first_stage):
+    models = [ComparedModel(1, "AKR 50%", "akr", 0.5, runs=(1, 2))]
+    table = compare_rankings(PREDICTIONS, first_stage, resamples=200).table
+    rows = pd.concat([table.assign(job=job, label="AKR 50%", seed=job - 1) for job in (1, 2)])
+    mean = views.pooled("reranking", rows.assign(tau=-0.2, tau_low=-0.3), models).iloc[0]
+    assert mean["tau"] == -0.2 and mean["tau_low"] == pytest.approx(-0.3)
+    if first_stage:
+        assert mean[f"{view.DIFFERENCE}_low"] == pytest.approx(SECOND - 1)
+    assert np.isnan(mean[view.DIFFERENCE]) == (first_stage is None)
 
 
 def test_a_task_without_candidates_is_an_error():

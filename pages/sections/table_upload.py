@@ -15,7 +15,8 @@ from prune_core.data.examples import DataSource
 from prune_core.data.retrieval import RetrievalCollection
 from prune_core.plugins import option_specs
 from prune_core.store.store import Store
-from prune_core.tasks import DEFAULT, of_table
+from prune_core.tasks import DEFAULT, TASK_TYPES, of_table
+from prune_core.tasks.regression import Regression
 
 FILE = "a file of your own"  # these two are values of the choice of data
 HUB = "a data set of the Hub"
@@ -99,7 +100,7 @@ def rows(path: str) -> dict[str, Any]:
     if retrieval_files.holds_queries(table.rows) and st.toggle(
         "Evaluate retrieval: queries with their documents",
         key=f"collection-{path}",
-        help="For embedding models. Otherwise, the rows are pairs of texts.",
+        help="For embedding models. Otherwise, the rows are pairs of texts, as rerankers score.",
     ):
         show_first_rows(table.rows)
         return options
@@ -127,7 +128,8 @@ def _collection(path: str) -> dict[str, Any]:
         show_first_rows(queries, f"{len(queries):,} judged queries")
         st.caption(
             f"Read as: retrieval collection with {len(found.documents):,} documents and "
-            f"{sum(map(len, found.judgements.values())):,} judgements, for embedding models."
+            f"{sum(map(len, found.judgements.values())):,} judgements, for embedding models and, "
+            "with a run file, rerankers."
         )
     st.text_input(
         SPECS["split"]["title"],
@@ -156,7 +158,9 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     names = list(table.columns)
     indicators = ",".join(columns.indicator_columns(table))
     try:
-        detected = columns.choose_columns(table, DataSource(), path, of_table(table))
+        ranked = retrieval_files.holds_queries(table)  # with more usual names of pairs
+        task_type = TASK_TYPES[Regression.name] if ranked else of_table(table)
+        detected = columns.choose_columns(table, DataSource(), path, task_type)
         text, pair, label = detected.text, detected.pair or "", detected.label or indicators
     except PruneError:  # ambiguous: the user chooses
         text, pair, label = names[-1], "", ""

@@ -15,7 +15,7 @@ from .bounded_metrics import RESAMPLES, BoundedMetric, bootstrapped
 
 METRIC = "ndcg_at_10"
 METRICS = {METRIC: ndcg, "mrr_at_10": reciprocal_rank}
-FIRST, GAIN, TAU = "first_stage_", "_gain", "tau"
+FIRST, TAU = "first_stage_", "tau"
 
 
 class RankingComparison(NamedTuple):
@@ -23,8 +23,8 @@ class RankingComparison(NamedTuple):
 
     `by_query`: one row per query with the columns query (its place among the queries), candidates,
     each metric, `first_stage_` and the metric, and tau. `table`: one row with their means over n
-    queries and `_low` and `_high` (95% intervals), and for each metric `_gain`: its difference from
-    the first stage. Fractions; NaN without a first stage.
+    queries and, for each metric, `_difference` from the first stage; `_low` and `_high` are 95%
+    intervals. Fractions; NaN without a first stage.
     """
 
     table: pd.DataFrame
@@ -88,7 +88,7 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
 def _summary(by_query: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
     values = by_query[[TAU, *METRICS, *(f"{FIRST}{name}" for name in METRICS)]].copy()
     for name in METRICS:
-        values[f"{name}{GAIN}"] = values[name] - values[f"{FIRST}{name}"]
+        values[f"{name}_difference"] = values[name] - values[f"{FIRST}{name}"]
     means = resampled_means(values.to_numpy(), resamples, seed)
     lows, highs = np.quantile(means, (0.025, 0.975), axis=0)
     row = {"n": len(by_query), "candidates": float(by_query["candidates"].mean())}

@@ -189,8 +189,8 @@ def _with_intervals(
         ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
         means[f"seeds_{low}"], means[f"seeds_{high}"] = mean - half, mean + half
         means[f"examples_{low}"], means[f"examples_{high}"] = mean - below, mean + above
-        # differences may be negative
-        is_fraction = is_clipped and not value.endswith("difference")
+        # differences and Kendall's tau may be negative
+        is_fraction = is_clipped and not value.endswith(("difference", "tau"))
         means[low], means[high] = np.clip(ends, 0, 1) if is_fraction else ends
     return means
 

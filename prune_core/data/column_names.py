@@ -20,9 +20,9 @@ PAIRS = (
     ("question", "context"),
 )
 # a query and one of its candidates, for models that score pairs
-QUERIES = ("query", "question", "anchor")
+CANDIDATE_QUERIES = ("query", "question", "anchor")
 PASSAGES = ("document", "passage", "text", "candidate", "sentence2", "text2", "answer")
-CANDIDATE_PAIRS = tuple((query, passage) for query in QUERIES for passage in PASSAGES)
+CANDIDATE_PAIRS = tuple((query, passage) for query in CANDIDATE_QUERIES for passage in PASSAGES)
 RANKS = ("rank", "first_stage_rank", "bm25_rank", "position")
 FIRST_STAGE_SCORES = ("first_stage_score", "first_stage", "bm25_score", "bm25", "retrieval_score")
 TEXTS = (

@@ -147,8 +147,10 @@ class Examples:
     @property
     def has_grades(self) -> bool:
         """Whether the labels of candidates are grades of relevance: integers of at least 0."""
-        labels = self.labels or [-1]
-        return bool(self.queries) and all(label >= 0 and label % 1 == 0 for label in labels)
+        return bool(self.queries and self.labels) and all(
+            isinstance(label, int | float) and label >= 0 and label % 1 == 0
+            for label in self.labels or ()
+        )
 
     def full_text(self, index: int) -> str:
         """The example's full text; the two texts of a pair are joined."""

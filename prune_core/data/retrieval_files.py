@@ -17,8 +17,7 @@ from ..formatting import plural
 from ..paths import resolve_allowed
 from . import tables
 from .cells import is_empty
-from .column_names import FIRST_STAGE_SCORES, PASSAGES, RANKS, first_usual
-from .column_names import QUERIES as CANDIDATE_QUERIES  # of tables without a column of positives
+from .column_names import CANDIDATE_QUERIES, FIRST_STAGE_SCORES, PASSAGES, RANKS, first_usual
 from .delimited import Dialect
 from .dropped_rows import line_number
 from .label_pairs import to_text
@@ -38,8 +37,8 @@ NEGATIVES = ("negative", "negatives", "neg", "hard_negatives", "negative_passage
 LINES = Dialect(separator="none", header="no", quotes="no")
 TABLES = (*tables.JSON, *tables.COLUMNAR, *tables.EXCEL, ".csv")
 CRANFIELD = ("cran.all.1400", "cran.qry", "cranqrel")
-# what a folder holds, for hashes of its contents
 RUNS = ("run.*", "*.run", "*.trec")  # names of run files in a folder
+# what a folder holds, for hashes of its contents
 FILES = ("corpus.*", "queries.*", "qrels.*", "qrels/*", *CRANFIELD, *RUNS)
 
 

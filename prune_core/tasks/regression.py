@@ -69,9 +69,8 @@ def set_activation(config: Any, path: str) -> None:
 
 def activated(logits: np.ndarray, config: Any) -> np.ndarray:
     """Return the scores of logits, (examples,): after the activation of a CrossEncoder."""
-    return ACTIVATIONS.get(activation_path(config).rpartition(".")[2], ACTIVATIONS["Identity"])(
-        logits
-    )
+    name = activation_path(config).rpartition(".")[2]
+    return ACTIVATIONS.get(name, ACTIVATIONS["Identity"])(logits)
 
 
 class Regression(TaskType):
@@ -207,7 +206,7 @@ class Regression(TaskType):
         """Return the scores."""
         import torch
 
-        return torch.from_numpy(activated(logits[:, 0].cpu().numpy(), config))
+        return torch.from_numpy(activated(logits[:, 0].detach().cpu().numpy(), config))
 
     def text_prediction(self, text: str, prediction: Any, names: Sequence[str]) -> dict[str, Any]:
         """Return the score."""

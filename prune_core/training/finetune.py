@@ -34,13 +34,7 @@ from ..tasks import METRICS, TASK_TYPES, metric_for, metrics_of, units, values_f
 from ..tasks.candidates import as_grades
 from ..tasks.encoding import encode, token_targets
 from ..tasks.known_tasks import KNOWN_TASKS
-from ..tasks.task_data import (
-    evaluation_examples,
-    is_file,
-    kind_of,
-    label_names,
-    training_examples,
-)
+from ..tasks.task_data import evaluation_examples, is_file, kind_of, label_names, training_examples
 from ..tasks.task_data import load as load_task
 from . import freelb
 

@@ -14,7 +14,7 @@ from ..analysis.compared_models import ComparedModel, ordered
 from ..analysis.criteria import Criterion, one_minus, scores
 from ..analysis.evidence import Evidence
 from ..analysis.quantities import Quantity, Value, single_value, summary, with_interval
-from ..analysis.reranking import FIRST, GAIN, METRIC, METRICS, TAU, first_stage_loss, order_change
+from ..analysis.reranking import FIRST, METRIC, METRICS, TAU, first_stage_loss, order_change
 from ..analysis.seeds import ONE_SEED, Averaging
 from ..analysis.takeaways import (
     capital,
@@ -26,12 +26,12 @@ from ..analysis.takeaways import (
 )
 from .base import Chart, MeasureView, Tables
 
-GAIN_COLUMN = f"{METRIC}{GAIN}"
+DIFFERENCE = f"{METRIC}_difference"
 AVERAGED = (
     TAU,
     *METRICS,
     *(f"{FIRST}{name}" for name in METRICS),
-    *(f"{name}{GAIN}" for name in METRICS),
+    *(f"{name}_difference" for name in METRICS),
 )
 _quality = partial(Quantity, table="reranking", better="higher")
 
@@ -40,11 +40,11 @@ def _interval(column: str) -> partial[Value]:
     return partial(with_interval, column=column, low=f"{column}_low", high=f"{column}_high")
 
 
-GAIN_QUANTITY = _quality(
-    "first_stage_gain",
+OVER_FIRST_STAGE = _quality(
+    "first_stage_difference",
     "nDCG@10 over first stage",
     "nDCG@10 minus the first stage's (points)",
-    read=_interval(GAIN_COLUMN),
+    read=_interval(DIFFERENCE),
     show=f.points,
     scale=100.0,
     tick="+.1f",
@@ -95,8 +95,8 @@ TIME = Quantity(
 
 
 def _quantities(tables: Tables) -> list[Quantity]:
-    has_first_stage = tables["reranking"][GAIN_COLUMN].notna().any()
-    known = [FIRST_STAGE, GAIN_QUANTITY] if has_first_stage else []
+    has_first_stage = tables["reranking"][DIFFERENCE].notna().any()
+    known = [FIRST_STAGE, OVER_FIRST_STAGE] if has_first_stage else []
     return [MRR, *known, ORDER, TIME]
 
 
@@ -139,7 +139,7 @@ CRITERIA = (
 
 def first_stage_sentence(row: pd.Series, name: str) -> str:
     """Compare a model's nDCG@10 with the first stage's; "" if that is unknown."""
-    value, low, high = (row[f"{GAIN_COLUMN}{end}"] for end in ("", "_low", "_high"))
+    value, low, high = (row[f"{DIFFERENCE}{end}"] for end in ("", "_low", "_high"))
     if np.isnan(value):
         return ""
     reference = "it" if high < 0 else "the first stage"
@@ -156,7 +156,7 @@ def warnings(tables: Tables, models: Sequence[ComparedModel]) -> list[str]:
     return [
         capital(first_stage_sentence(found.iloc[0], sentence_name(model)))
         for model, found in shown
-        if len(found) and found.iloc[0][f"{GAIN_COLUMN}_high"] < 0
+        if len(found) and found.iloc[0][f"{DIFFERENCE}_high"] < 0
     ]
 
 
@@ -191,7 +191,7 @@ def charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Itera
     from .. import plots
 
     known = _quantities(tables)
-    quantity = GAIN_QUANTITY if GAIN_QUANTITY in known else ORDER
+    quantity = OVER_FIRST_STAGE if OVER_FIRST_STAGE in known else ORDER
     values = summary(tables, models, [quantity])
     figure = plots.against_sparsity(values, models, quantity, dark)
     gloss = f"{quantity.gloss} Bars are 95% intervals."
