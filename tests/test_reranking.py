@@ -163,6 +163,9 @@ def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
         "order_agreement": 4,
         "first_stage_loss": 4,
     }
+    assert main(["export", "2", str(tmp_path / "export")]) == 0
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert 'CrossEncoder("export")' in card and "pipeline_tag: text-ranking" in card
     report = tmp_path / "report.html"
     assert main(["report", "1", "2", "--out", str(report)]) == 0
     text = report.read_text()

@@ -50,6 +50,8 @@ def _origin(job: Job, folder: Path, is_compact: bool) -> str:
     experiment, base = job.experiment, job.experiment["checkpoint"]
     embeds = TASK_TYPES[job.facts.get("kind", DEFAULT)].library == "sentence-transformers"
     plain_loader = "SentenceTransformer" if embeds else "AutoModelFor….from_pretrained"
+    if model_card.is_cross_encoder(folder):
+        plain_loader = "CrossEncoder"
     loader = "prune_core.load" if is_compact else plain_loader
     compact = "Its dead heads and neurons are physically removed. " if is_compact else ""
     settings = experiment["method"]["options"].items()

@@ -3,8 +3,11 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 from ...tasks import METRICS, TASK_TYPES
+from ...tasks.regression import activation_path
+from . import folders
 
 # metrics whose names differ on the Hub
 HUB_NAMES = {
@@ -22,6 +25,13 @@ def table(metrics: Mapping[str, float]) -> str:
     return "\n".join(["| metric | value |", "|---|---|", *rows])
 
 
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether a saved folder is a CrossEncoder of sentence-transformers with one output."""
+    config = folders.config_of(folder)
+    has_one_output = len(config.get("id2label") or ()) == 1
+    return has_one_output and bool(activation_path(SimpleNamespace(**config)))
+
+
 def write(
     folder: Path, base: str, kind: str, data: str, metrics: Mapping[str, float], text: str
 ) -> None:
@@ -31,7 +41,10 @@ def write(
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    task = TASK_TYPES[kind].hub_task
+    task, library, tags = TASK_TYPES[kind].hub_task, TASK_TYPES[kind].library, ["prunescope"]
+    if is_cross_encoder(folder):
+        task, library = "text-ranking", "sentence-transformers"
+        tags += ["cross-encoder", "reranker"]
     results = [
         EvalResult(
             task_type=task,
@@ -47,8 +60,8 @@ def write(
         model_name=folder.name,
         base_model=base if on_hub else None,
         pipeline_tag=task,
-        library_name=TASK_TYPES[kind].library,
-        tags=["prunescope"],
+        library_name=library,
+        tags=tags,
         eval_results=results or None,
     )
     ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n# {folder.name}\n\n{text}").save(
