@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from test_pages import open_page
 from test_ranking import write_run
 
 from prune_core import PruneError, views
@@ -170,3 +171,5 @@ def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
     assert main(["report", "1", "2", "--out", str(report)]) == 0
     text = report.read_text()
     assert "nDCG@10 over first stage against sparsity" in text and "Kendall" in text
+    page = open_page("compare", **{"compare-section": "reranking"})
+    assert any("Kendall's tau of" in each.value for each in page.markdown)
