@@ -86,11 +86,13 @@ def index_compatibility() -> None:
 
 def rankings() -> None:
     """Draw how rankings compare with the first stage; warn of models that are worse than it."""
-    for sentence in reranking.warnings(tables, view.models):
-        st.warning(sentence, icon=":material/warning:")
+    text = reranking.takeaway(tables, view.models)
+    if reranking.warnings(tables, view.models):
+        st.warning(text, icon=":material/warning:")
+    else:
+        st.markdown(f":small[{text}]")
     for chart in reranking.charts(tables, view.models, view.dark):
         ui.chart(chart.title, chart.gloss, chart.figure, key="rankings")
-    st.markdown(f":small[{reranking.takeaway(tables, view.models)}]")
 
 
 def ablations() -> None:

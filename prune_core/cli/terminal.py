@@ -167,7 +167,7 @@ def _disturbed(store: Store, job: Job) -> Iterator[str]:
     """Warn of timings that other processes have disturbed."""
     from ..analysis.cost_evidence import disturbance
 
-    for measure in ("cost", "formats"):
+    for measure in ("cost", "formats", "reranking"):
         if busy := disturbance(store.rows(measure, [job.id])):
             yield (
                 f"The timings of {measure} are unreliable: {busy}; on an idle machine, run "
