@@ -153,6 +153,13 @@ def test_a_rank_that_is_no_number_is_an_error(tmp_path):
         load(source)
 
 
+def test_similarities_of_repeated_texts_are_correlated_as_before(tmp_path):
+    source = write_table(tmp_path / "similar.csv", "query,passage,score")
+    text = Path(source.task).read_text().replace(",1\n", ",0.5\n")
+    Path(source.task).write_text(text)
+    assert load(source).metric == "spearman"
+
+
 def write_run(folder: Path) -> Path:
     """Write the tiny collection with a run file: four candidates per query, the relevant last."""
     write_collection(folder)

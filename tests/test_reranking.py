@@ -140,6 +140,8 @@ def test_the_timed_query_has_the_requested_documents():
 def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
     folder = write_run(tmp_path / "beir")
+    run = folder / "run.trec"
+    run.write_text(run.read_text().replace(" -", " "))  # relevant ones first: an ideal first stage
     model = tiny.model(kind="regression")
     model.config.sentence_transformers = {"version": "4.1.0"}
     loading.save(model, tiny.tokenizer(), tmp_path / "model")
@@ -153,7 +155,11 @@ def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     for title in ("nDCG@10 over first stage", "MRR@10", "Order agreement", "Time per query"):
         assert title in shown
-    assert "the first stage" in shown and "after its Sigmoid" in shown
+    assert "after its Sigmoid" in shown
+    assert "The pruned model reranks with an nDCG@10" in shown
+    assert main(["show", "1"]) == 0
+    worse = "The dense model makes results worse than the first stage: nDCG@10 is"
+    assert worse in capsys.readouterr().out
     policy = tmp_path / "policy.yaml"
     policy.write_text("accuracy_loss: 1\norder_agreement: 90\nfirst_stage_loss: 0\n")
     checked = tmp_path / "check.json"

@@ -147,11 +147,15 @@ def summary(store: Store, job: Job) -> str:
 
 
 def _advice(store: Store, job: Job) -> list[str]:
-    """Return what the measures advise for a pruned model."""
+    """Return what the measures advise for a pruned model; warn of a dense reranker that harms."""
     from .. import views
+    from ..analysis.compared_models import models_of
     from ..analysis.evidence import evidence
 
-    return views.advice(evidence(store, job), {}) if job.experiment["method"] else []
+    if job.experiment["method"]:
+        return views.advice(evidence(store, job), {})
+    rows = store.rows("reranking", [job.id])
+    return views.reranking.warnings({"reranking": rows}, models_of([job])) if len(rows) else []
 
 
 def _not_attacked(store: Store, job: Job) -> Sequence[str]:
