@@ -3,7 +3,6 @@
 import gzip
 import json
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from prune_core.data.retrieval_files import (
 from prune_core.data.retrieval_metrics import (
     RETRIEVAL_METRICS,
     Judged,
-    kendall_tau,
     mean_precision,
     mrr_at,
     ndcg_at,
@@ -463,7 +461,7 @@ def test_values_equal_brute_force():
         assert values == pytest.approx(brute_force(ranking, grades, k))
 
 
-def test_overlap_and_kendall():
+def test_overlap():
     first, second = (
         np.array([[1, 2, 3, 4], [5, 6, -1, -1]]),
         np.array([[2, 1, 9, 3], [7, 8, -1, -1]]),
@@ -471,18 +469,6 @@ def test_overlap_and_kendall():
     assert overlap_at(first, second, 2).tolist() == [1.0, 0.0]
     assert overlap_at(first, second, 3).tolist() == pytest.approx([2 / 3, 0.0])
     assert overlap_at(first, second, 10).tolist() == [3 / 4, 0.0]
-    assert kendall_tau([1, 2, 3], [1, 2, 3]) == 1 == kendall_tau([4], [4])
-    assert kendall_tau([1, 2, 3], [3, 2, 1]) == -1
-    rng = np.random.default_rng(1)
-    one, other = rng.permutation(9).tolist(), rng.permutation(9).tolist()
-    signs = [
-        np.sign(one.index(a) - one.index(b)) * np.sign(other.index(a) - other.index(b))
-        for a, b in combinations(range(9), 2)
-    ]
-    assert kendall_tau(one, other) == pytest.approx(np.mean(signs))
-    for wrong in ([1, 2, 2], [1, 2], [1, 2, 4]):
-        with pytest.raises(ValueError, match="same distinct candidates"):
-            kendall_tau([1, 2, 3], wrong)
 
 
 # ---- search

@@ -105,22 +105,6 @@ def overlap_at(first: np.ndarray, second: np.ndarray, k: int) -> np.ndarray:
     return np.array(shared, dtype=float) / max(k, 1)
 
 
-def kendall_tau(first: Sequence[int], second: Sequence[int]) -> float:
-    """Kendall's tau of two orders of the same distinct candidates, best first; 1 for fewer than 2.
-
-    ValueError if the candidates differ or occur twice.
-    """
-    place = {candidate: index for index, candidate in enumerate(second)}
-    if not len(first) == len(second) == len(place) or {*first} != {*place}:
-        raise ValueError("the two orders must contain the same distinct candidates")
-    if len(first) < 2:
-        return 1.0
-    from scipy.stats import kendalltau
-
-    places = [place[candidate] for candidate in first]
-    return float(kendalltau(np.arange(len(places)), places).statistic)
-
-
 def _discounted(grades: np.ndarray, exponential: bool) -> float:
     gains = np.exp2(grades) - 1 if exponential else grades
     return float((gains / np.log2(np.arange(2, len(gains) + 2))).sum())
