@@ -3,8 +3,8 @@
     pruned = prune_core.prune(model, tokenizer, texts, method="akr", sparsity=0.7)
     result = prune_core.compare(model, pruned, tokenizer, data, measures=["accuracy"])
 
-The import is cheap: `prune`, `compare`, `run`, `Experiment` and `load` import their dependencies on
-first access.
+The import is cheap: `prune`, `prune_encoder`, `compare`, `run`, `Experiment` and `load` import
+their dependencies on first access.
 """
 
 import os
@@ -19,7 +19,18 @@ from .errors import Cancelled, PruneError
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __version__ = "0.1.0"
-__all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
+__all__ = [
+    "Cancelled",
+    "Comparison",
+    "EncoderResult",
+    "Experiment",
+    "PruneError",
+    "compare",
+    "load",
+    "prune",
+    "prune_encoder",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ a folder is given.
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,15 +31,30 @@ from .measures.base import Measure, Pair
 from .methods import METHODS
 from .models.checkpoints import loading, verification
 from .models.checkpoints.tokenizers import prepare_tokenizer
+from .models.compact import compact_model
 from .models.devices import evaluation_mode, matrix_precision, seed_everything
+from .models.families import FAMILIES
 from .models.replay import sparsity_by_projection, task_type_of
+from .models.user_model import UserModel, in_place_of
 from .plugins import Report, Rows, build, no_report
+from .pruning import pipeline
 from .store.results import Results
 from .store.tables import concat_tables
 from .tasks import candidates, task_data
 from .tasks.task_data import Task
 
-__all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
+__all__ = [
+    "Cancelled",
+    "Comparison",
+    "EncoderResult",
+    "Experiment",
+    "PruneError",
+    "compare",
+    "load",
+    "prune",
+    "prune_encoder",
+    "run",
+]
 
 # a table, its file, a dict of columns, a datasets.Dataset, or tuples (text, label) or
 # (text, text, label)
@@ -101,6 +116,83 @@ def prune(
             report=report,
         )
         return pruned
+
+
+@dataclass(frozen=True)
+class EncoderResult:
+    """Result of `prune_encoder`; the scores are None without a function `score`."""
+
+    sparsity: pd.DataFrame  # block, projection, sparsity: one row per weight matrix
+    dense_score: float | None = None
+    pruned_score: float | None = None
+
+
+def prune_encoder(
+    encoder: nn.Module,
+    run: Callable[[Any], Any],
+    texts_or_batches: Iterable[Any],
+    method: str = "akr",
+    *,
+    outputs: str = "values",
+    score: Callable[[], float] | None = None,
+    compact: bool = False,
+    seed: int = 0,
+    batch_size: int = 32,
+    report: Report = no_report,
+    **options: Any,
+) -> tuple[nn.Module, EncoderResult]:
+    """Return a pruned copy of an encoder inside a model of any kind, and its sparsity.
+
+    `encoder` is the module of transformers in your model, such as model.bert, and `run` a function
+    that runs your model, in eval mode, on one batch. `texts_or_batches` is the calibration data:
+    texts, which `run` gets in lists of `batch_size`, or batches of any kind. Attention masks and
+    token types are those that the encoder is called with. The model itself is not changed.
+
+    Methods that measure outputs (AKR-plus, K-prune, K-prune-plus, ZipLM) call `run` repeatedly and
+    read what it returns: a tensor or several, with gradients; "values" (squared error), "logits"
+    of classes in the last dimension, "binary_logits" or "embeddings" (cosine), as `outputs` says.
+    If `run` returns None, they use the encoder's last hidden states.
+
+    `score` is called with the dense and then with the pruned encoder in your model. `compact`
+    removes pruned heads and neurons physically. `options` are options of the method. Raise
+    PruneError if a value is invalid, the encoder is not supported, or `run` does not call it.
+    """
+    from transformers import PretrainedConfig
+
+    chosen = build(METHODS, method, options)
+    if chosen.labelled:
+        raise PruneError(f"{method} needs labels, which run does not read; choose kprune.")
+    if chosen.distil:
+        raise PruneError(f"distil is {chosen.distil:g}; prune_encoder does not distill, so set 0.")
+    kind = type(encoder).__name__
+    if not isinstance(getattr(encoder, "config", None), PretrainedConfig):
+        raise PruneError(
+            f"The encoder is a {kind}; pass the encoder of transformers inside your model, such as "
+            f"model.bert, of one of these families: {', '.join(FAMILIES)}."
+        )
+    loading.check(encoder.config, f"The encoder, a {kind},")
+    model = UserModel(encoder, run, outputs)
+    with evaluation_mode(encoder), matrix_precision(tf32=False):
+        batches = model.capture(_user_batches(texts_or_batches, batch_size))
+        seed_everything(seed)
+        copied, rows = pipeline.prune(chosen, model, batches, report=report, methods=METHODS)
+        whole: Any = compact_model(copied) if compact else copied
+        pruned = whole.encoder
+        result = EncoderResult(rows["prune"][["block", "projection", "sparsity"]])
+        if score is None:
+            return pruned, result
+        dense_score = float(score())
+        with in_place_of(encoder, pruned):
+            return pruned, replace(result, dense_score=dense_score, pruned_score=float(score()))
+
+
+def _user_batches(texts_or_batches: Iterable[Any], batch_size: int) -> list[Any]:
+    """Return batches as they are, and texts as lists of similar length."""
+    batches = list(texts_or_batches)
+    if not all(isinstance(each, str) for each in batches):
+        return batches
+    texts = sorted(batches, key=len)
+    return [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
 
 
 @dataclass(frozen=True)

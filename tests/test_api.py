@@ -226,15 +226,21 @@ def test_importing_is_cheap_and_names_are_resolved():
         pc.nothing  # noqa: B018
 
 
-def test_the_example_runs(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("prune_in_memory", ["AKR", "inherited"]),
+        ("prune_encoder", ["Accuracy", "words: largest change", "parameters before"]),
+    ],
+)
+def test_the_examples_run(tmp_path, name, printed):
     environment = os.environ | {
         "EXAMPLE_SENTENCES": "12",
         "EXAMPLE_WRITE": "1",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, str(ROOT / "examples" / "prune_in_memory.py")]
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py")]
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    assert "AKR" in process.stdout
-    assert "inherited" in process.stdout
-    assert (tmp_path / "reconstruction.html").is_file()
+    assert all(text in process.stdout for text in printed)
+    assert (tmp_path / "reconstruction.html").is_file() == (name == "prune_in_memory")

@@ -246,8 +246,9 @@ def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
 
 
 def task_type_of(model: Any) -> TaskType:
-    """Task type of a model."""
-    return tasks.of_head(type(model).__name__, model.config)
+    """Task type of a model: that of its head, or the one it has as an attribute."""
+    task_type: TaskType | None = getattr(model, "task_type", None)
+    return task_type or tasks.of_head(type(model).__name__, model.config)
 
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
@@ -260,9 +261,8 @@ def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
     """Embed a batch: (packed hidden states of the real tokens before block 0, their positions)."""
     spec = layout(model)
     base: Any = getattr(model, spec.base)
-    hidden = base.embeddings(
-        **{name: batch[name] for name in ("input_ids", "token_type_ids") if name in batch}
-    )
+    names = ("input_ids", "token_type_ids", "position_ids")
+    hidden = base.embeddings(**{name: batch[name] for name in names if name in batch})
     # ELECTRA's large sizes have no projection: embeddings are as wide as hidden states
     if spec.embedding_projection and spec.embedding_projection in dict(base.named_modules()):
         hidden = attrgetter(spec.embedding_projection)(base)(hidden)
