@@ -42,10 +42,11 @@ SMALL = {
     "quantization": {"examples": 4},
     "retrieval": {"resamples": 500},
     "reranking": {"documents": 3, "repeats": 3, "resamples": 500},
+    "query_attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30, "k": 2},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
-KINDS = {"retrieval": "embedding", "reranking": "regression"}
-PAIRS = {"retrieval": tiny.retrieval_pair, "reranking": tiny.reranking_pair}
+KINDS = {"retrieval": "embedding", "query_attack": "embedding", "reranking": "regression"}
+PAIRS = {"embedding": tiny.retrieval_pair, "regression": tiny.reranking_pair}
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COLUMNS = {
     "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy "
@@ -92,7 +93,7 @@ def rows(name: str, sparsity: float | None = 0.6, report=no_report, **options):
     if sparsity is not None:
         pruned = copy.deepcopy(dense)
         build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], no_report)
-    pair = PAIRS.get(name, partial(tiny.pair, copies=2))(dense, pruned)
+    pair = PAIRS.get(KINDS.get(name, ""), partial(tiny.pair, copies=2))(dense, pruned)
     return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(pair, report)
 
 
@@ -108,7 +109,9 @@ def test_contract(name: str) -> None:
     tables, seen = reported_rows(name)
     assert next(iter(tables)) == name and seen == sorted(seen) and seen[-1] == 1.0
     assert_declared(tables)
-    assert_evaluation_indices(tables, tiny.examples(copies=2).texts)
+    is_query = name == "query_attack"
+    texts = tiny.collection().queries if is_query else tiny.examples(copies=2).texts
+    assert_evaluation_indices(tables, list(texts))
     for table, frame in tables.items():
         assert len(frame)
         if table in COLUMNS:

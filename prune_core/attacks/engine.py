@@ -32,6 +32,8 @@ load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa: E402
 
+MISCLASSIFIED = "Misclassified before the attack."
+
 
 def run(
     recipe: str,
@@ -60,6 +62,7 @@ def run(
 
         def work() -> AttackOutcome:
             attack = spare.pop() if spare else copy_attack(first)
+            attack.goal_function.model = victim.for_example(index)
             refused = ""
             if CATALOGUE[recipe].changes == WORDS:
                 pairs = examples.pairs if budget.column == "second" else None
@@ -199,7 +202,7 @@ def _without_search(attack: Attack, blank: AttackOutcome, note: str) -> AttackOu
 
 def _why_skipped(outcome: AttackOutcome) -> str:
     is_wrong = outcome.original_prediction != outcome.label
-    return "Misclassified before the attack." if is_wrong else "Not attacked."
+    return MISCLASSIFIED if is_wrong else "Not attacked."
 
 
 def _floats(probabilities: Any) -> list[float]:

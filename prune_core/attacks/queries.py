@@ -52,6 +52,10 @@ class BatchedQueries:
         """Token ids and masks, not padded."""
         return self.tokenizer(list(texts), truncation=True, max_length=self._max_length)
 
+    def _outputs(self, batch: Any) -> Tensor:
+        """Outputs of the model for a padded batch, (texts, labels)."""
+        return self.model(**batch).logits
+
     @torch.inference_mode()
     def _predict(self, texts: Sequence[Input]) -> list[Tensor]:
         """Logits of distinct texts, in their order."""
@@ -74,7 +78,7 @@ class BatchedQueries:
                 {name: [rows[i] for i in indices] for name, rows in encoded.items()},
                 return_tensors="pt",
             )
-            logits.append(self.model(**batch.to(device_of(self.model))).logits.float())
+            logits.append(self._outputs(batch.to(device_of(self.model))).float())
         # transferred once
         by_key = dict(zip((keys[i] for i in order), torch.cat(logits).cpu(), strict=True))
         return [by_key[key] for key in keys]

@@ -29,6 +29,10 @@ class Victim(BatchedQueries, ModelWrapper):
             )
         return logits
 
+    def for_example(self, index: int) -> ModelWrapper:
+        """Return the model that an example's search queries: the same for all."""
+        return self
+
     def get_grad(self, text_input: Input) -> dict[str, Any]:
         """Gradient of the loss for each token's embedding, `gradient` (tokens, width), to rank
         words.

@@ -157,7 +157,7 @@ class _TaskStarter:
         resources = self._resources(experiment)
         perform, attack = self.perform.options(**resources), self.attack.options(**resources)
         largest = max(
-            (measure.largest for measure in experiment.measures if isinstance(measure, Attack)),
+            (measure.largest for measure in experiment.measures if type(measure) is Attack),
             default=1,
         )
         chunks = 1 if "attack" in record.done else -(-largest // self.chunk)  # rounded up

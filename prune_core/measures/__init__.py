@@ -7,6 +7,7 @@ from .cost import Cost
 from .deployment_formats import DeploymentFormats
 from .drift import Drift
 from .quantization_sensitivity import QuantizationSensitivity
+from .query_attack import QueryAttack
 from .reconstruction import Reconstruction
 from .reranking import Reranking
 from .retrieval import Retrieval
@@ -25,5 +26,6 @@ MEASURES: dict[str, type[Measure]] = {
         DeploymentFormats,
         QuantizationSensitivity,
         Attack,
+        QueryAttack,
     )
 }

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -113,9 +113,7 @@ class Attack(Measure):
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """Tables: `attack` (one row per recipe), `attack_example` (one per recipe and example)."""
-        examples = pair.task.evaluation
-        if examples.labels is None:  # attack the dense predictions
-            examples = replace(examples, labels=dense_predictions(pair, no_report).predicted)
+        examples = self._attacked(pair)
         selected = [CATALOGUE[name] for name in self.recipes.split(", ")]
         self._check(selected, examples, pair.seed)
         report(0.0, "loading TextAttack")
@@ -143,9 +141,29 @@ class Attack(Measure):
             return {}
         report(1.0, "checking the validity of the changed texts")
         return {
-            "attack": pd.DataFrame(totals),
-            "attack_example": add_validity(pd.DataFrame(rows), device_of(pair.pruned)),
+            self.name: pd.DataFrame(totals),
+            f"{self.name}_example": add_validity(pd.DataFrame(rows), device_of(pair.pruned)),
         }
+
+    def _attacked(self, pair: Pair) -> Examples:
+        """Return the evaluation examples; without labels, the dense predictions are attacked."""
+        examples = pair.task.evaluation
+        if examples.labels is not None:
+            return examples
+        return replace(examples, labels=dense_predictions(pair, no_report).predicted)
+
+    def _victim(self, pair: Pair, on_progress: Callable[[], None], dtype: torch.dtype) -> Any:
+        """Return the attacked model with TextAttack's interface."""
+        from ..attacks.victim import Victim
+
+        return Victim(
+            pair.pruned, pair.tokenizer, on_progress, pair.batch_size, pair.max_length, dtype
+        )
+
+    @property
+    def goal(self) -> tuple[Any, ...]:
+        """Options that define a success; part of the key of saved outcomes."""
+        return ()
 
     def _run(
         self,
@@ -160,7 +178,6 @@ class Attack(Measure):
         from ..attacks import engine
         from ..attacks.budget import AttackBudget, ProgressReporter
         from ..attacks.outcome import OutcomeLog
-        from ..attacks.victim import Victim
 
         budget = AttackBudget(
             self.query_budget,
@@ -170,20 +187,13 @@ class Attack(Measure):
             never=tuple(self.protected_words.lower().replace(",", " ").split()),
             column=self.column,
         )
-        settings = [STOP_WORDS, asdict(budget), precision, pair.seed, pair.max_length]
+        settings = [STOP_WORDS, asdict(budget), precision, pair.seed, pair.max_length, *self.goal]
         content = json.dumps([__version__, *settings, asdict(examples)])
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
         index, chunks = pair.chunk
-        file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
+        file = f"{self.name}.jsonl" if chunks == 1 else f"{self.name}.{index}.jsonl"
         reporter = ProgressReporter(report)
-        victim = Victim(
-            pair.pruned,
-            pair.tokenizer,
-            reporter.report_if_due,
-            pair.batch_size,
-            pair.max_length,
-            PRECISIONS[precision],
-        )
+        victim = self._victim(pair, reporter.report_if_due, PRECISIONS[precision])
         outcomes = engine.run(
             recipe,
             victim,
@@ -200,7 +210,7 @@ class Attack(Measure):
     def _check(self, selected: Sequence[CatalogueEntry], examples: Examples, seed: int) -> None:
         if self.column != "first" and examples.pairs is None:
             raise PruneError(
-                f"attack: column is {self.column!r}, but this task has no text pairs; "
+                f"{self.name}: column is {self.column!r}, but this task has no text pairs; "
                 "leave it at 'first'."
             )
         for reason in filter(None, map(missing, selected)):
@@ -215,9 +225,9 @@ class Attack(Measure):
         ]
         if all(detected):
             raise PruneError(
-                f"attack: {', '.join(entry.name for entry in selected)} changes words by English "
-                f"lists, but the texts are {', '.join(dict.fromkeys(detected))}; choose an attack "
-                "on letters, such as DeepWordBug."
+                f"{self.name}: {', '.join(entry.name for entry in selected)} changes words by "
+                f"English lists, but the texts are {', '.join(dict.fromkeys(detected))}; choose an "
+                "attack on letters, such as DeepWordBug."
             )
 
     def _plan(

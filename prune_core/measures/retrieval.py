@@ -67,13 +67,7 @@ class Retrieval(Measure):
         The dense model has the cell of dense queries on the dense index only. The column `query` is
         the index into the evaluation sample.
         """
-        collection = pair.task.collection
-        if collection is None:
-            raise PruneError(
-                f"retrieval: {pair.task.name} has no queries with relevant documents; give a "
-                "folder with corpus.jsonl, queries.jsonl and qrels/test.tsv, or a table with the "
-                "columns query and positive, as the data."
-            )
+        collection = collection_of(pair, self.name)
         dense = Embeddings(
             *pair.of_dense(
                 "retrieval",
@@ -85,7 +79,7 @@ class Retrieval(Measure):
         if not pair.is_dense:
             end = subrange(report, 0.45, 0.9)
             pruned = Embeddings(*embed_collection(pair, pair.pruned, collection, end))
-        normalize = _settings(pair.dense).get("similarity_fn_name") != "dot"
+        normalize = is_cosine(pair.dense)
         report(0.9, "searching")
         compared = compare_indexes(
             dense,
@@ -115,6 +109,22 @@ class Retrieval(Measure):
         }
 
 
+def collection_of(pair: Pair, measure: str) -> RetrievalCollection:
+    """Return the collection of the data; PruneError if there is none."""
+    if pair.task.collection is None:
+        raise PruneError(
+            f"{measure}: {pair.task.name} has no queries with relevant documents; give a "
+            "folder with corpus.jsonl, queries.jsonl and qrels/test.tsv, or a table with the "
+            "columns query and positive, as the data."
+        )
+    return pair.task.collection
+
+
+def is_cosine(model: Any) -> bool:
+    """Whether vectors are compared by their cosine, not by the dot product."""
+    return _settings(model).get("similarity_fn_name") != "dot"
+
+
 def embed_collection(
     pair: Pair, model: nn.Module, collection: RetrievalCollection, report: Report
 ) -> tuple[Tensor, Tensor]:
@@ -124,7 +134,7 @@ def embed_collection(
             pair,
             model,
             collection.queries,
-            prompt=_prompt(model, QUERY_PROMPTS),
+            prompt=prompt_of(model, QUERY_PROMPTS),
             noun="queries",
             report=subrange(report, 0.0, QUERY_FRACTION),
         ),
@@ -132,7 +142,7 @@ def embed_collection(
             pair,
             model,
             collection.documents,
-            prompt=_prompt(model, DOCUMENT_PROMPTS),
+            prompt=prompt_of(model, DOCUMENT_PROMPTS),
             noun="documents",
             report=subrange(report, QUERY_FRACTION, 1.0),
         ),
@@ -154,7 +164,7 @@ def _settings(model: Any) -> Mapping[str, Any]:
     return settings
 
 
-def _prompt(model: Any, names: Sequence[str]) -> str:
+def prompt_of(model: Any, names: Sequence[str]) -> str:
     """Return the first prompt with one of the names, else the default one; "" for none."""
     settings = _settings(model)
     prompts = settings.get("prompts") or {}

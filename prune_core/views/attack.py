@@ -52,7 +52,7 @@ def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
             "Accuracy under attack",
             table="attack",
             read=partial(
-                _of_recipe,
+                of_recipe,
                 recipe=recipe,
                 column="under_attack",
                 low="under_attack_low",
@@ -70,7 +70,7 @@ def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
             "Attack success rate",
             table="attack",
             read=partial(
-                _of_recipe,
+                of_recipe,
                 recipe=recipe,
                 column="success_rate",
                 low="success_low",
@@ -85,7 +85,8 @@ def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
     )
 
 
-def _of_recipe(rows: pd.DataFrame, recipe: str, column: str, low: str, high: str, n: str) -> Value:
+def of_recipe(rows: pd.DataFrame, recipe: str, column: str, low: str, high: str, n: str) -> Value:
+    """Return a rate of a recipe with its interval."""
     rows = rows[rows["recipe"] == recipe]
     return with_interval(rows, column, low, high=high, n=n) if len(rows) else NO_VALUE
 

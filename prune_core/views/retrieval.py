@@ -184,7 +184,7 @@ def charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Itera
     """Draw quality by index and by size of the index vectors."""
     from .. import plots
 
-    if has_pruned(models):
+    if has_pruned(models) and len(tables["retrieval"]):
         figure = plots.index_cells(tables["retrieval"], models, dark=dark)
         yield Chart(plots.INDEX_CELLS.title, plots.INDEX_CELLS.gloss, figure)
     if len(vectors := tables.get("retrieval_vectors", pd.DataFrame())):
