@@ -2,10 +2,12 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import tiny
+import torch
 
 from prune_core import PruneError, views
 from prune_core.analysis.compared_models import ComparedModel
@@ -44,6 +46,19 @@ def is_found(pair, model, texts, query, documents) -> list[bool]:
     relevant = set(judged.documents[judged.grades > 0].tolist())
     found = top_k(vectors, documents, K).positions
     return [bool(relevant & set(positions)) for positions in found.tolist()]
+
+
+def test_logits_are_the_kth_other_and_the_best_relevant_similarity():
+    from prune_core.attacks.query_victim import NO_DOCUMENT, QuerySearch
+
+    victim = SimpleNamespace(
+        logits=lambda texts: [torch.tensor([3.0, 1.0, 2.0])] * len(texts),
+        documents=torch.eye(3),
+        normalize=False,
+        k=2,
+    )
+    assert QuerySearch(victim, torch.tensor([2]))(["a"]).tolist() == [[1.0, 2.0]]
+    assert QuerySearch(victim, torch.tensor([]).long())(["a"]).tolist() == [[2.0, NO_DOCUMENT]]
 
 
 @pytest.mark.parametrize("index", ["own", "dense"])

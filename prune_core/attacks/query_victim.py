@@ -14,6 +14,7 @@ from .victim import Victim
 load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
 
+NO_DOCUMENT = -1e4  # best similarity of a query without a relevant document
 SCALE = 20.0  # of cosines, so that their differences are visible in probabilities
 
 
@@ -56,6 +57,7 @@ class QuerySearch(ModelWrapper):
         if victim.normalize:
             embeddings = SCALE * torch.nn.functional.normalize(embeddings)
         similarities = embeddings @ victim.documents.T
-        best = similarities[:, self.relevant].amax(1)
+        without = similarities.new_full((len(similarities), 1), NO_DOCUMENT)
+        best = torch.cat([similarities[:, self.relevant], without], 1).amax(1)
         similarities[:, self.relevant] = -torch.inf
         return torch.stack([similarities.topk(victim.k).values[:, -1], best], 1)
