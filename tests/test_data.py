@@ -458,6 +458,19 @@ def test_demo_data_is_unique_balanced_and_large_enough() -> None:
     assert len(task.subsample(256, 0, 0).calibration) == 256
 
 
+def test_demo_collection_has_an_answer_to_each_query_and_fits_embedding_models_only() -> None:
+    source = DataSource(task_data.RETRIEVAL_DEMO)
+    task = task_data.load(source, ("embedding",), kind="embedding")
+    collection = task.collection
+    assert len(set(collection.documents)) == 300 and len(set(collection.queries)) == 60
+    assert {max(grades.values()) for grades in collection.judgements.values()} == {2.0}
+    assert set(task.calibration.texts) == set(collection.documents)
+    with pytest.raises(PruneError, match="demo-retrieval needs an embedding"):
+        task_data.load(source, LABELS)
+    with pytest.raises(PruneError, match="fine-tune on a known task"):
+        task_data.training_examples(source, LABELS)
+
+
 def test_samples_are_seeded_and_keep_their_order() -> None:
     pool = task_data.load(DataSource(), LABELS).evaluation
     first, repeated, other = (pool.sample(20, seed) for seed in (1, 1, 2))

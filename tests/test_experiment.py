@@ -169,6 +169,8 @@ def test_the_base_model_of_an_adapter_is_hashed(tmp_path):
 
 def test_the_demo_hashes_its_reviews_and_hub_names_have_no_hashes():
     assert [name for name, _ in content_hashes.hash_data("demo")] == ["reviews.csv"]
+    hashed = content_hashes.hash_data("demo-retrieval")
+    assert [name for name, _ in hashed] == ["corpus.jsonl", "qrels/test.tsv", "queries.jsonl"]
     assert content_hashes.hash_data("sst2") == content_hashes.hash_data("") == []
     assert content_hashes.hash_checkpoint("distilbert/distilbert-base-uncased") == []
 

@@ -23,7 +23,7 @@ from prune_core.models.checkpoints.folders import BUNDLED
 from prune_core.processes.data_check_client import DataCheck
 from prune_core.tasks import DEFAULT, TASK_TYPES
 from prune_core.tasks.known_tasks import KNOWN_TASKS
-from prune_core.tasks.task_data import is_file
+from prune_core.tasks.task_data import RETRIEVAL_DEMO, is_file
 
 MAX_VALUES = 200  # label values with a widget; a column with more holds texts, not labels
 
@@ -151,7 +151,7 @@ def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
             "uploaded": "",
             **{f"{key}-{source['task']}": source[name] for key, name in columns if source[name]},
         }
-    elif source["task"] != "demo" and source["task"] not in KNOWN_TASKS:
+    elif source["task"] not in ("demo", RETRIEVAL_DEMO, *KNOWN_TASKS):
         filled |= {
             "task": HUB,
             "hub-id": source["task"],

@@ -19,9 +19,11 @@ from prune_core.processes.dataset_preview import DatasetPreview
 from prune_core.store.store import Store
 from prune_core.tasks import task_data
 from prune_core.tasks.known_tasks import KNOWN_TASKS
+from prune_core.tasks.task_data import RETRIEVAL_DEMO
 
 TITLES = {
     "demo": "Demo film reviews",
+    RETRIEVAL_DEMO: "Demo retrieval collection, for embedding models",
     FILE: "Your own file (csv, json, parquet, Excel, …)",
     HUB: "Hub data set, by id",
 }
@@ -68,10 +70,9 @@ def data_source_form(store: Store) -> dict[str, Any]:
     with right:
         if task == FILE:
             plan |= table_upload.rows(str(plan["task"]))
-        elif task == "demo":
-            table_upload.show_first_rows(
-                task_data.table_of(examples.DataSource()).rows[["label", "text"]]
-            )
+        elif task in ("demo", RETRIEVAL_DEMO):
+            rows = task_data.table_of(examples.DataSource(task)).rows
+            table_upload.show_first_rows(rows[[name for name in ("label", "text") if name in rows]])
         elif plan["task"]:
             _hub_rows(str(plan["task"]), str(plan.get("config", "")), str(plan.get("split", "")))
         if plan["task"] and plan["calibration"]:
@@ -94,13 +95,13 @@ def _checkpoint(store: Store) -> str:
         "Checkpoint (the fine-tuned model to prune)",
         "demo",
         key="checkpoint",
-        help="`demo`, a local Hugging Face folder (or the output of a Trainer), or the Hub id of a "
-        "fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa "
-        "v2/v3 or ModernBERT.",
+        help="`demo`, `minilm` (bundled, for embeddings), a local Hugging Face folder (or the "
+        "output of a Trainer), or the Hub id of a fine-tuned BERT, DistilBERT, "
+        "RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa v2/v3 or ModernBERT.",
         persist_state="session",
     ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
-    known = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
+    known = list(dict.fromkeys([*folders.BUNDLED, "minilm", *used, *_known()]))
 
     def use() -> None:
         if selected := st.session_state["known-checkpoint"]:

@@ -376,21 +376,34 @@ def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = 
             run_action(_submit_demo, store)
 
 
+def embedding_demo_button(store: Store, key: str) -> None:
+    """Draw a button that queues the embedding demo."""
+    if st.button("Run the embedding demo", key=f"embedding-{key}", icon=":material/search:"):
+        with st.spinner("Queueing three models …"):
+            run_action(_submit_demo, store, True)
+
+
 def offer_demo(store: Store, key: str) -> None:
-    """Offer the demo study, or a link to prune the user's own checkpoint."""
-    demo_button(store, key)
+    """Offer the demo studies, or a link to prune the user's own checkpoint."""
+    with st.container(horizontal=True, key=f"offer-{key}"):
+        demo_button(store, key)
+        embedding_demo_button(store, key)
     st.caption(
         "Nine models on bundled film reviews: first charts within 30 s, all results within about "
-        "4 min on two cores; no download."
+        "4 min on two cores. Or three embedding models on a bundled retrieval collection, about "
+        "3 min. No download."
     )
     st.page_link("pages/prune.py", label="Prune your own checkpoint", icon=":material/content_cut:")
 
 
-def _submit_demo(store: Store) -> None:
+def _submit_demo(store: Store, embedding: bool = False) -> None:
     from prune_core.experiments import study
 
-    submitted = [jobs.submit(store, experiment) for experiment in study.demo_experiments()]
-    set_choice("study", study.DEMO)
+    experiments = study.demo_experiments()
+    if embedding:
+        experiments = study.embedding_demo_experiments()
+    submitted = [jobs.submit(store, experiment) for experiment in experiments]
+    set_choice("study", experiments[0].study)
     if not any(new for _, new in submitted):
         show_message("The demo study already exists; nothing was recomputed.")
     st.rerun()

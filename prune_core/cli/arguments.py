@@ -233,6 +233,7 @@ def _add_demo(commands: Any) -> None:
         commands,
         "demo",
         run_commands.demo,
+        switch("--embedding", "the demo of an embedding model with a retrieval collection"),
         switch("--wait", "show the progress until it finishes"),
         help="queue the demo study, which the pages show",
     )

@@ -50,6 +50,7 @@ def tasks(options: argparse.Namespace) -> None:
     from ..tasks.known_tasks import KNOWN_TASKS
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
+    print("demo-retrieval: 300 bundled documents with 60 queries, for embedding models")
     for name, known in KNOWN_TASKS.items():
         metric, labels = METRICS[known.metric].title, ", ".join(known.labels)
         print(f"{name:10}{known.title:32}{metric:24}{labels}".rstrip())
@@ -287,10 +288,13 @@ def studies(options: argparse.Namespace) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    """Queue the demo study for the worker, as the button on the Overview page does."""
+    """Queue a demo study for the worker, as the buttons on the Overview page do."""
     from ..experiments import study
 
-    _queue(study.demo_experiments(), options.wait)
+    experiments = study.demo_experiments
+    if options.embedding:
+        experiments = study.embedding_demo_experiments
+    _queue(experiments(), options.wait)
 
 
 def _wait(store: Store, ids: Sequence[int]) -> None:

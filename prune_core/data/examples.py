@@ -18,16 +18,16 @@ BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier wi
 
 @dataclass(frozen=True)
 class DataSource(Options):
-    """Where an experiment's data comes from: `demo`, a known task, a local file or a Hub dataset.
+    """Where an experiment's data comes from: bundled data, a known task, a local file or the Hub.
 
     Includes the columns to use and how to parse the file; "" means that it is detected.
     """
 
     task: str = option(
         "demo",
-        "demo, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow .xlsx .conll, "
-        "optionally compressed), a folder made by save_to_disk, a retrieval collection (a BEIR or "
-        "Cranfield folder), or a Hub id",
+        "demo, demo-retrieval, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow "
+        ".xlsx .conll, optionally compressed), a folder made by save_to_disk, a retrieval "
+        "collection (a BEIR or Cranfield folder), or a Hub id",
         title="Data",
     )
     text: str = option(

@@ -15,7 +15,7 @@ from ..data import retrieval_files
 from ..errors import PruneError
 from ..models.checkpoints import adapters, folders, loading
 from ..paths import resolve_allowed
-from ..tasks.task_data import DEMO
+from ..tasks.task_data import DEMO, RETRIEVAL_DEMO, RETRIEVAL_FOLDER
 
 # Files of a checkpoint folder that are not read when it is loaded. An unknown file counts: hashing
 # it costs a little time, while ignoring one that matters would return results of other weights.
@@ -52,6 +52,8 @@ def hash_data(name: str) -> list[list[str]]:
     """
     if name == "demo":
         return [[DEMO.name, _hash_file(DEMO)]]
+    if name == RETRIEVAL_DEMO:
+        name = str(RETRIEVAL_FOLDER)
     if not os.path.exists(name):
         return []
     path = resolve_allowed(name)

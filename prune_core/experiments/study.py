@@ -24,6 +24,7 @@ from ..plugins import (
     option,
     option_specs,
 )
+from ..tasks.task_data import RETRIEVAL_DEMO
 from .experiment import Experiment
 from .settings import RunSettings
 
@@ -31,6 +32,7 @@ FOLDER = ASSETS / "studies"  # the bundled ones
 DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
+EMBEDDING_DEMO = "Embedding demo"
 # An attacker who may change 15% of the words succeeds on about half of the dense model's examples,
 # which leaves room for differences in both directions. Word-level attacks take longer: with these
 # numbers of examples the study takes about four minutes on two cores.
@@ -59,6 +61,22 @@ def demo_experiments() -> list[Experiment]:
         Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)
     ]
     return [*plain, *(replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1]))]
+
+
+def embedding_demo_experiments() -> list[Experiment]:
+    """Return the embedding demo: all-MiniLM-L6-v2, dense and pruned to 50% by two methods."""
+    methods = [build(METHODS, name, {"sparsity": 0.5}) for name in ("magnitude", "akr")]
+    options = {"retrieval": {}, "accuracy": {}, "reconstruction": {}, "drift": {"umap": False}}
+    return [
+        Experiment(
+            "minilm",
+            source=DataSource(RETRIEVAL_DEMO),
+            method=method,
+            measures=tuple(build(MEASURES, name, options[name]) for name in options),
+            study=EMBEDDING_DEMO,
+        )
+        for method in (None, *methods)
+    ]
 
 
 # keys of a sweep file that are settings of all its experiments; seeds are part of the grid

@@ -26,6 +26,8 @@ from .multilabel import Multilabel
 from .regression import Regression
 
 DEMO = ASSETS / "demo" / "reviews.csv"
+RETRIEVAL_DEMO = "demo-retrieval"  # name of the bundled retrieval collection
+RETRIEVAL_FOLDER = ASSETS / "demo" / "retrieval"
 CALIBRATION_POOL = 4096  # documents of a collection from which calibration texts are drawn
 
 
@@ -86,8 +88,8 @@ def load(
     too. PruneError with a remedy if the data cannot be read.
     """
     known = KNOWN_TASKS.get(source.task)
-    if known or source.task == "demo":
-        _check_task_type(source.task, known.kind if known else DEFAULT, kind)
+    if known or source.task in ("demo", RETRIEVAL_DEMO):
+        _check_task_type(source.task, kind_of(source), kind)
     if kind == Embedding.name and is_collection(source, kind):
         return _load_collection(source, labels, kind, seed=seed, labelled=labelled)
     calibration_part, part = _parts(source, labels, kind, seed=seed)
@@ -128,6 +130,8 @@ def is_collection(source: DataSource, kind: str) -> bool:
     A reranker reads tables as pairs of texts, and so does an embedding model if the user sets their
     columns.
     """
+    if kind == Embedding.name and source.task == RETRIEVAL_DEMO:
+        return True
     if not is_file(source.task) or kind not in (Embedding.name, Regression.name):
         return False
     if kind == Regression.name:
@@ -141,13 +145,17 @@ def _is_collection_folder(task: str) -> bool:
     return resolve_allowed(task).is_dir() and retrieval_files.is_collection(task)
 
 
+def read_collection(source: DataSource) -> RetrievalCollection:
+    """Read the retrieval collection of a source for which `is_collection` is true."""
+    path = str(RETRIEVAL_FOLDER) if source.task == RETRIEVAL_DEMO else source.task
+    return retrieval_files.read_collection(path, source.split, tables.dialect_of(source))
+
+
 def _load_collection(
     source: DataSource, labels: tuple[str, ...], kind: str, seed: int, labelled: bool
 ) -> Task:
     """Load a retrieval collection: its judged queries are evaluated, without labels."""
-    collection = retrieval_files.read_collection(
-        source.task, source.split, tables.dialect_of(source)
-    )
+    collection = read_collection(source)
     evaluation = Examples(list(collection.queries), kind=kind)
     if source.calibration:
         calibration = _separate_calibration(source, labels, kind, labelled=labelled)
@@ -174,7 +182,7 @@ def training_examples(source: DataSource, labels: tuple[str, ...], kind: str = D
 
     Of a file with a training split that split, else all rows.
     """
-    if source.task == "demo":
+    if source.task in ("demo", RETRIEVAL_DEMO):
         raise PruneError(
             "The demo sentences are for calibration and evaluation; fine-tune on a known task or "
             "your own file."
@@ -217,6 +225,8 @@ def kind_of(source: DataSource) -> str:
     """Infer the task type of a source; a file's from its columns and label values."""
     if source.task == "demo":
         return DEFAULT
+    if source.task == RETRIEVAL_DEMO:
+        return Embedding.name
     if source.task in KNOWN_TASKS:
         return KNOWN_TASKS[source.task].kind
     if is_collection(source, Regression.name):
@@ -290,6 +300,8 @@ def table_of(source: DataSource, split: str = "") -> Table:
     """
     if source.task == "demo":
         return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
+    if source.task == RETRIEVAL_DEMO:
+        return tables.read(str(RETRIEVAL_FOLDER / "corpus.jsonl"))
     if is_file(source.task):
         return tables.read(source.task, tables.dialect_of(source), source.split, text=source.text)
     split = source.split or split
@@ -441,9 +453,7 @@ def _separate_calibration(
     options = {name: getattr(source, name) for name in inherited}
     calibration = DataSource(source.calibration, **options, split="train" if known else "")
     if kind == Embedding.name and is_collection(calibration, kind):
-        collection = retrieval_files.read_collection(
-            calibration.task, form=tables.dialect_of(calibration)
-        )
+        collection = read_collection(calibration)
         return Examples(collection.calibration_texts(CALIBRATION_POOL, seed=0), kind=kind)
     if not labelled and not is_collection(calibration, kind):
         table = table_of(calibration).rows
