@@ -109,6 +109,13 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
+def preselect_retrieval(collection: str) -> None:
+    """Select the measure `retrieval` once for a collection; deselect it for other data ("")."""
+    if st.session_state.get("preselected-collection", "") != collection:
+        st.session_state["preselected-collection"] = collection
+        st.session_state["use-measure-retrieval"] = bool(collection)
+
+
 def plan_table(plan: list[experiment.Experiment], recompute: bool) -> tuple[int, float, float]:
     """Show the runs with stages and estimates; return the new runs' number, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
@@ -192,6 +199,8 @@ try:
     st.markdown("#### 3 · Measures")
     checked, task = source.pop("check"), str(source["task"])
     kind = source.pop("kind") or (KNOWN_TASKS[task].kind if task in KNOWN_TASKS else DEFAULT)
+    if checked and "error" not in checked:
+        preselect_retrieval(task if checked["is_collection"] else "")
     measures = forms.cards(
         fitting_measures(kind),
         "measure",

@@ -540,6 +540,36 @@ class FakePreview:
         return [{"sentence": "A quiet marvel.", "label": "positive"}]
 
 
+class FakeCheck:
+    """Fake data check of an embedding model."""
+
+    is_over = True
+    process = SimpleNamespace(kill=lambda: None)
+
+    def __init__(self, experiment):
+        self.is_collection = experiment.source.task == "demo-retrieval"
+
+    def result(self) -> dict:
+        sizes = {"calibration": 9, "evaluation": 9, "labelled": False, "labels": ["embedding"]}
+        return {"kind": "embedding", "is_collection": self.is_collection, "notes": [], **sizes}
+
+
+def test_retrieval_is_preselected_for_a_collection_only(store, monkeypatch):
+    monkeypatch.setattr("pages.sections.data_check.DataCheck", FakeCheck)
+    monkeypatch.setattr("pages.sections.data_source.DatasetPreview", FakePreview)
+    monkeypatch.setattr("prune_core.experiments.data_check.check_requirements", lambda *a: 0.0)
+    at = open_page("prune")
+    at.text_input(key="checkpoint").set_value("minilm")
+    at.selectbox(key="task").set_value("demo-retrieval").run()
+    assert at.toggle(key="use-measure-retrieval").value
+    assert at.dataframe[0].value["text"].str.startswith("Bread with a tight crumb").any()
+    at.toggle(key="use-measure-retrieval").set_value(False).run()
+    assert not at.toggle(key="use-measure-retrieval").value, "the choice of the user remains"
+    at.toggle(key="use-measure-retrieval").set_value(True)
+    at.selectbox(key="task").set_value("stsb").run()
+    assert not at.toggle(key="use-measure-retrieval").value, "pairs have no queries"
+
+
 def test_known_task_shows_first_rows_or_error(store, monkeypatch):
     monkeypatch.setattr("pages.sections.data_source.DatasetPreview", FakePreview)
     at = open_page("prune")

@@ -227,6 +227,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
         "calibration": len(task.calibration),
         "evaluation": len(task.evaluation),
         "labelled": task.evaluation.labels is not None,
+        "is_collection": task.collection is not None,
         "metric": task.metric,
         "calibration_labelled": task.calibration.labels is not None,
         "sizes": _sizes(experiment, config, task, tokenizer=tokenizer),
