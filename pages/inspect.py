@@ -6,7 +6,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import inspect_attack, missing_weights, word_importance
+from pages.sections import (
+    document_search,
+    inspect_attack,
+    missing_weights,
+    word_importance,
+)
 from pages.widgets import frame, ui
 from pages.widgets.inspector import inspector
 from prune_core import formatting, plots
@@ -276,6 +281,11 @@ def entities(outputs: dict[ComparedModel, dict], text: str) -> None:
         ui.table(shown, "tags", {})
 
 
+if document_search.is_available(view):
+    st.title("Inspect", anchor=False)
+    view.caption_seed("This page uses the weights of")
+    document_search.section(view, inspector(str(view.store.home)))
+    st.stop()
 for (title, _), example in zip(FIELDS, st.session_state.pop("inspect-texts", ()), strict=False):
     st.session_state[_key(title)] = example or ""
 st.title("Inspect", anchor=False)
@@ -286,6 +296,7 @@ if not text or pair == "":
     st.info("Enter a text first." if pair is None else "Fill in both fields.")
     st.stop()
 models = missing_weights.saved_models(view, view.models)
+pooling = view.job(view.models[0]).experiment.get("pooling", "")
 checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
 texts: list[str] = [text]
 pairs: list[Any] | None = None if pair is None else [pair]
@@ -295,7 +306,8 @@ if original:
     else:
         texts, pairs = [text, original], pairs and pairs * 2
 with st.spinner("Predicting (models are loaded once, a few seconds) …", show_time=True):
-    results = ui.run_action(client.predict, [checkpoints[model] for model in models], texts, pairs)
+    paths = [checkpoints[model] for model in models]
+    results = ui.run_action(client.predict, paths, texts, pairs, pooling)
 if results is None:
     st.stop()
 outputs = {}
@@ -314,7 +326,7 @@ ui.takeaway(" ".join(sentences))
 if original:
     st.html(ui.marked_words(original, changed))
 subject = word_importance.Subject(
-    client, {model: checkpoints[model] for model in outputs}, text, pair=pair
+    client, {model: checkpoints[model] for model in outputs}, text, pair=pair, pooling=pooling
 )
 shown = ui.choice_widget(
     st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Show"

@@ -7,15 +7,21 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
+from test_retrieval_measure import write_collection
 
 from prune_core import PruneError
+from prune_core.data.examples import DataSource, Examples
+from prune_core.methods import METHODS
 from prune_core.models import compact, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.families import FAMILIES
 from prune_core.models.inference import saliency
+from prune_core.models.inference.predict import predict
+from prune_core.plugins import build, no_report
 from prune_core.processes import inspector_client
 from prune_core.processes.inspector_server import InspectorServer, ModelCache
 
@@ -34,6 +40,12 @@ def folder(tmp_path_factory) -> Path:
         "span": tiny.model(kind="span"),
     }.items():
         loading.save(model, tiny.tokenizer(), home / name)
+    encoder = tiny.model(kind="embedding")
+    encoder.bert.save_pretrained(home / "encoder")
+    tiny.tokenizer().save_pretrained(home / "encoder")
+    pruned, tokenizer = loading.load(str(home / "encoder"), pooling="cls")
+    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], no_report)
+    loading.save(pruned, tokenizer, home / "pruned")
     return home
 
 
@@ -95,6 +107,31 @@ def test_each_checkpoint_has_a_result_or_an_error(folder):
 def test_second_text_changes_the_prediction(folder):
     single, paired = (results(folder, "model", pairs=pairs)[0] for pairs in (None, [PAIR]))
     assert single["probabilities"] != paired["probabilities"]
+
+
+def test_search_ranks_documents_of_both_models(folder, tmp_path):
+    collection = write_collection(tmp_path / "beir")
+    dense, pruned = (str(folder / name) for name in ("encoder", "pruned"))
+    data = {"source": DataSource(str(collection)).to_dict(), "max_length": 64}
+    found = tiny.collection()
+    request = {"request": "search", "checkpoints": [dense, pruned], "data": data, "pooling": "cls"}
+    known, typed = respond(*(request | {"text": text} for text in (found.queries[1], "a film")))
+    texts = [Examples(list(side), kind="embedding") for side in (found.queries, found.documents)]
+    vectors = {
+        path: [np.array(predict(*MODELS.get(path, "cls"), sample).predicted) for sample in texts]
+        for path in (dense, pruned)
+    }
+    for path, result in zip((dense, pruned), known["result"], strict=True):
+        for name, index in (("old_index", dense), ("reembedded", path)):
+            order = np.argsort(-vectors[index][1] @ vectors[path][0][1])[:10]
+            ids = [hit["document"] for hit in result[name]]
+            assert ids == [found.document_ids[place] for place in order]
+        assert result["relevant"] == 2
+        grades = {hit["document"]: hit["grade"] for hit in result["old_index"]}
+        assert grades == {id: found.judgements["q2"].get(id, 0.0) for id in grades}
+    assert typed["result"][0]["relevant"] is None
+    [refused] = respond(request | {"text": "a film", "pooling": ""})
+    assert "pooling" in refused["error"]
 
 
 def test_predictions_of_regression_and_span_models(folder):

@@ -61,7 +61,11 @@ class FakeInspector:
     def close(self) -> None: ...
 
     def predict(
-        self, checkpoints: list[str], texts: list[str], pairs: list[str] | None
+        self,
+        checkpoints: list[str],
+        texts: list[str],
+        pairs: list[str] | None,
+        pooling: str = "",
     ) -> list[dict]:
         outputs = [
             ("negative", [0.8, 0.2]) if "smilng" in text else ("positive", [0.2, 0.8])
@@ -94,6 +98,7 @@ class FakeInspector:
         pair: str | None,
         block: int | None,
         head: int | None,
+        pooling: str,
     ) -> list[dict]:
         words = ["[CLS]", *text.split(), "[SEP]"]
         shared = {

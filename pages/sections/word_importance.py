@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ class Subject:
     checkpoints: dict[ComparedModel, str]  # dense first
     text: str
     pair: str | None
+    pooling: str = ""  # of an encoder without a head
 
 
 def gradients(view: View, subject: Subject) -> None:
@@ -93,9 +95,8 @@ def attention(view: View, subject: Subject) -> None:
     """Draw the attention of [CLS] as colored words, and the map of a head or of the mean."""
     models = _choose_two(view, subject)
     checkpoints = [subject.checkpoints[model] for model in models]
-    overview = _call(
-        models, subject.client.attention, checkpoints, subject.text, subject.pair, None, None
-    )
+    request = partial(subject.client.attention, pooling=subject.pooling)
+    overview = _call(models, request, checkpoints, subject.text, subject.pair, None, None)
     if not overview:
         return
     layer = next(iter(overview.values()))
@@ -108,9 +109,7 @@ def attention(view: View, subject: Subject) -> None:
         titles |= {number: f"head {number}" for number in range(1, layer["head_count"] + 1)}
         head = ui.pick("attention-head", titles, label="Head", width=230)
     head = None if head == MEAN else head - 1
-    results = _call(
-        models, subject.client.attention, checkpoints, subject.text, subject.pair, block, head
-    )
+    results = _call(models, request, checkpoints, subject.text, subject.pair, block, head)
     shown = {model: result for model, result in results.items() if result["weights"]}
     _show_removed(results, block, head)
     if not shown:

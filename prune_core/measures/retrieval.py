@@ -129,24 +129,21 @@ def embed_collection(
     pair: Pair, model: nn.Module, collection: RetrievalCollection, report: Report
 ) -> tuple[Tensor, Tensor]:
     """Embed queries and documents: two float32 matrices (texts, dimensions) on the CPU."""
-    return (
-        embed(
-            pair,
-            model,
-            collection.queries,
-            prompt=prompt_of(model, QUERY_PROMPTS),
-            noun="queries",
-            report=subrange(report, 0.0, QUERY_FRACTION),
-        ),
-        embed(
-            pair,
-            model,
-            collection.documents,
-            prompt=prompt_of(model, DOCUMENT_PROMPTS),
-            noun="documents",
-            report=subrange(report, QUERY_FRACTION, 1.0),
-        ),
-    )
+    start, end = subrange(report, 0.0, QUERY_FRACTION), subrange(report, QUERY_FRACTION, 1.0)
+    queries = embed_queries(pair, model, collection.queries, start)
+    return queries, embed_documents(pair, model, collection.documents, end)
+
+
+def embed_queries(pair: Pair, model: nn.Module, texts: Sequence[str], report: Report) -> Tensor:
+    """Embed queries after the model's prompt: (queries, dimensions) on the CPU."""
+    prompt = prompt_of(model, QUERY_PROMPTS)
+    return embed(pair, model, texts, prompt=prompt, noun="queries", report=report)
+
+
+def embed_documents(pair: Pair, model: nn.Module, texts: Sequence[str], report: Report) -> Tensor:
+    """Embed documents after the model's prompt: (documents, dimensions) on the CPU."""
+    prompt = prompt_of(model, DOCUMENT_PROMPTS)
+    return embed(pair, model, texts, prompt=prompt, noun="documents", report=report)
 
 
 def embed(

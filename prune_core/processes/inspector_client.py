@@ -64,17 +64,34 @@ class Inspector:
         self._lock, self._ids = Lock(), count()
 
     def predict(
-        self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None
+        self,
+        checkpoints: Sequence[str],
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        pooling: str = "",
     ) -> list[Result]:
         """Return one result of `inspector_server.predict_texts` per checkpoint.
 
-        `pairs` are the second texts, or the contexts of questions.
+        `pairs` are the second texts, or the contexts of questions; `pooling` is that of encoders
+        without a head.
         """
         return self._request(
             "predict",
             checkpoints=list(checkpoints),
             texts=list(texts),
             pairs=pairs and list(pairs),
+            pooling=pooling,
+        )
+
+    def search(
+        self, checkpoints: Sequence[str], text: str, data: Result, pooling: str = ""
+    ) -> list[Result]:
+        """Return the rankings of a dense and a pruned model, see `DocumentSearch.search`.
+
+        `data`: the source and the maximum length of the experiment.
+        """
+        return self._request(
+            "search", checkpoints=list(checkpoints), text=text, data=data, pooling=pooling
         )
 
     def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Result]:
@@ -88,6 +105,7 @@ class Inspector:
         pair: str | None,
         block: int | None,
         head: int | None,
+        pooling: str = "",
     ) -> list[Result]:
         """Return one result of `saliency.attention` per checkpoint."""
         return self._request(
@@ -97,6 +115,7 @@ class Inspector:
             pair=pair,
             block=block,
             head=head,
+            pooling=pooling,
         )
 
     def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> Result:

@@ -1,10 +1,10 @@
 """Inspector server: a process that keeps models loaded and handles requests in JSON lines.
 
 It ends when its input closes; inspector_client.py is the client. A request has an `id` and a
-`request` name. predict, saliency, attention and small_layer get one line in response; an attack
-gets many, the last of which has `done`; cancel has the id of an attack and ends it. While an attack
-runs, other requests are handled between two of its batches of queries, and further attacks are
-queued. So one thread does all the work with models.
+`request` name. predict, search, saliency, attention and small_layer get one line in response; an
+attack gets many, the last of which has `done`; cancel has the id of an attack and ends it. While
+an attack runs, other requests are handled between two of its batches of queries, and further
+attacks are queued. So one thread does all the work with models.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,10 +24,11 @@ import torch
 
 from ..data.examples import Examples
 from ..errors import Cancelled, PruneError
-from ..models import replay
+from ..models import embedding, replay
 from ..models.checkpoints import difference, loading, verification
 from ..models.inference.predict import predict
 from ..models.inference.saliency import attention, saliency
+from .document_search import DocumentSearch
 from .inspector_client import STOPPED
 from .lesson_layer import small_layer
 
@@ -41,12 +43,18 @@ class ModelCache:
     """Loaded models with their tokenizers, by checkpoint; evicts the least recently used."""
 
     def __init__(self) -> None:
-        self._cache: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], tuple[Any, Any]] = OrderedDict()
 
-    def get(self, checkpoint: str) -> tuple[Any, Any]:
-        """Return (model, tokenizer); raise PruneError if the checkpoint cannot be loaded."""
-        if checkpoint not in self._cache:
-            model, tokenizer = loading.load(checkpoint)
+    def get(self, checkpoint: str, pooling: str = "") -> tuple[Any, Any]:
+        """Return (model, tokenizer); raise PruneError if the checkpoint cannot be loaded.
+
+        `pooling` is that of an encoder without a head; a saved pruned model has its own.
+        """
+        key = checkpoint, pooling
+        if key not in self._cache:
+            if (Path(loading.resolve(checkpoint)) / embedding.MODULES).is_file():
+                pooling = ""
+            model, tokenizer = loading.load(checkpoint, pooling=pooling)
             # weights saved as a difference have been verified with their hash
             if not difference.read_metadata(loading.resolve(checkpoint)):
                 examples = verification.sample_examples(replay.task_type_of(model).name)
@@ -56,12 +64,13 @@ class ModelCache:
                     tokenizer,
                     examples=examples,
                     max_length=replay.max_tokens(model),
+                    pooling=pooling,
                 )
-            self._cache[checkpoint] = model, tokenizer
-        self._cache.move_to_end(checkpoint)
+            self._cache[key] = model, tokenizer
+        self._cache.move_to_end(key)
         while len(self._cache) > 1 and self._bytes() > MAX_MODELS:
             self._cache.popitem(last=False)
-        return self._cache[checkpoint]
+        return self._cache[key]
 
     def _bytes(self) -> int:
         models = (model for model, _ in self._cache.values())
@@ -117,6 +126,7 @@ class InspectorServer:
         self.responses, self.models = responses, ModelCache()
         self.inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: the input has closed
         self.attacks: deque[Request] = deque()  # the first is running, the others are queued
+        self.searches: dict[str, DocumentSearch] = {}  # the last one, by its data
 
         def read() -> None:
             for line in requests:
@@ -137,6 +147,8 @@ class InspectorServer:
         """Respond at once, or queue an attack; raise Cancelled to stop the running attack."""
         if request == "small_layer":
             self.send(id, done=True, result=[small_layer(**arguments)])
+        elif request == "search":
+            self.send(id, done=True, **self.search(**arguments))
         elif request == "attack":
             self.attacks.append({"id": id, **arguments})
         elif request == "cancel":
@@ -146,21 +158,40 @@ class InspectorServer:
                 self.attacks.remove(queued[0])
                 self.send(id, done=True, error=STOPPED)
         else:
-            checkpoints = arguments.pop("checkpoints")
-            results = [self.apply(FUNCTIONS[request], path, **arguments) for path in checkpoints]
+            checkpoints, pooling = arguments.pop("checkpoints"), arguments.pop("pooling", "")
+            results = [
+                self.apply(FUNCTIONS[request], path, pooling, **arguments) for path in checkpoints
+            ]
             self.send(id, done=True, result=results)
 
     def apply(
-        self, function: Callable[..., dict[str, Any]], checkpoint: str, **arguments: Any
+        self,
+        function: Callable[..., dict[str, Any]],
+        checkpoint: str,
+        pooling: str = "",
+        **arguments: Any,
     ) -> dict[str, Any]:
         """Apply a function to one checkpoint; a PruneError is returned as its message."""
         try:
             return {
                 "checkpoint": checkpoint,
-                **function(*self.models.get(checkpoint), **arguments),
+                **function(*self.models.get(checkpoint, pooling), **arguments),
             }
         except PruneError as error:
             return {"checkpoint": checkpoint, "error": str(error)}
+
+    def search(
+        self, checkpoints: list[str], text: str, data: dict[str, Any], pooling: str
+    ) -> dict[str, Any]:
+        """Search a collection with a dense and a pruned model; a PruneError is in `error`."""
+        key = json.dumps([data, pooling])
+        try:
+            if key not in self.searches:
+                self.searches = {key: DocumentSearch(**data)}
+            models = [self.models.get(checkpoint, pooling) for checkpoint in checkpoints]
+            return {"result": self.searches[key].search(checkpoints, models, text)}
+        except PruneError as error:
+            return {"error": str(error)}
 
     def send(self, id: int, **message: Any) -> None:
         """Write one line of JSON."""
