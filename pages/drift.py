@@ -25,7 +25,11 @@ if rows.empty:
 poolings = list(dict.fromkeys(rows["pooling"]))
 ui.page_header("Drift", takeaways.drift(rows, view.models, poolings[0]))
 ui.stop_without(view.pruned, view.is_active)
-TITLES = {"cls": "[CLS] token", "mean": "mean over tokens"}
+TITLES = {
+    "cls": "[CLS] token",
+    "mean": "mean over tokens",
+    "own": "result of the model's pooling",
+}
 
 
 def by_block() -> None:

@@ -229,6 +229,21 @@ def test_compact_models_give_equal_vectors_everywhere(family: str, tmp_path: Pat
     np.testing.assert_allclose(vectors, by_sentence_transformers(tmp_path / "compact"), atol=1e-5)
 
 
+def test_drift_of_the_last_block_is_that_of_the_final_embedding() -> None:
+    dense = tiny.model(kind="embedding")
+    pruned = copy.deepcopy(dense)
+    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], no_report)
+    pair = tiny.retrieval_pair(dense, pruned)
+    measure = build(MEASURES, "drift", {"neighbors": 2, "umap": False})
+    drift = measure.measure(pair, no_report)["drift"]
+    vectors = [
+        np.array(predict(model, pair.tokenizer, pair.task.evaluation).predicted)
+        for model in (dense, pruned)
+    ]
+    assert set(drift["pooling"]) == {"own"}
+    assert drift["cosine"].iloc[-1] == pytest.approx((vectors[0] * vectors[1]).sum(1).mean())
+
+
 def test_onnx_returns_the_embeddings(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -281,10 +281,14 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     return sentence + "."
 
 
-def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "cls") -> str:
-    """State which models preserve most and fewest neighbors in the last layer."""
+def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "") -> str:
+    """State which models preserve most and fewest neighbors in the last layer.
+
+    `pooling`: of the embeddings, by default the first.
+    """
     if rows.empty:
         return ""
+    pooling = pooling or rows["pooling"].iloc[0]
     rows = rows[(rows["pooling"] == pooling) & (rows["block"] == rows["block"].max())]
     shown = pruned_models(rows, models)
     if not shown:

@@ -15,9 +15,13 @@ from ..models.devices import device_of
 from ..models.replay import Padding, head, hidden_states
 from ..plugins import Report, Rows, option, subrange
 from ..tasks import TASK_TYPES
+from ..tasks.embedding import Embedding
 from ..tasks.encoding import batches
 from ..tasks.regression import threshold
 from .base import Measure, Pair
+
+AUTO, OWN = "auto", "own"  # OWN: the model's pooling and the modules after it
+POOLINGS = {AUTO: "automatic", "cls": "[CLS] token", "mean": "mean over tokens"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Drift(Measure):
 
     CKA is linear (Kornblith et al. 2019), the Procrustes distance orthogonal. The maps are fitted
     on the dense embeddings only, and the pruned ones are projected onto them. PCA maps exist for
-    every block, a UMAP map for one.
+    every block, a UMAP map for one. Of an embedding model, the embedding after a block is what its
+    pooling and the modules after it make of the block's output; after the last, it is the model's.
     """
 
     name = "drift"
@@ -35,13 +40,14 @@ class Drift(Measure):
         "Per block: how much the geometry of the sentence embeddings changed, and how each one "
         "moved"
     )
+    version = 2
     estimate = 8.0
     slow = True  # UMAP alone takes seconds to import
     examples: int = option(300, "Evaluation examples to embed (0 = all)", low=0, high=100_000)
     pooling: str = option(
-        "cls",
-        "Sentence embedding: the [CLS] token, or the mean over tokens",
-        choices=("cls", "mean"),
+        AUTO,
+        "Sentence embedding: auto is the model's own for embedding models, else the [CLS] token",
+        choices=POOLINGS,
     )
     neighbors: int = option(10, "Number of nearest neighbors in the overlap", low=1, high=1000)
     map_block: int = option(0, "Block of the UMAP map, counted from 1 (0 = last)", low=0, high=1000)
@@ -68,8 +74,12 @@ class Drift(Measure):
                 "use more examples."
             )
 
+        pooling = self.pooling
+        if pooling == AUTO:
+            pooling = OWN if sample.kind == Embedding.name else "cls"
+
         def embed(model: nn.Module, texts: Examples, report: Report) -> Any:
-            return embeddings(model, pair, texts, pooling=self.pooling, report=report)
+            return embeddings(model, pair, texts, pooling=pooling, report=report)
 
         dense, dense_predictions = pair.of_dense(
             ("drift", *self._key()),
@@ -79,7 +89,7 @@ class Drift(Measure):
         pruned, pruned_predictions = dense, dense_predictions
         if not pair.is_dense:
             pruned, pruned_predictions = embed(pair.pruned, sample, subrange(report, 0.3, 0.6))
-        tables: Rows = {"drift": self._by_block(dense, pruned)}
+        tables: Rows = {"drift": self._by_block(dense, pruned, pooling)}
         if self.adversarial and not pair.is_dense:
             adversarial = adversarial_examples(pair)
             if len(adversarial) > 1:  # CKA and Procrustes need two examples
@@ -87,7 +97,7 @@ class Drift(Measure):
                     embed(model, adversarial, subrange(report, 0.6, 0.65))[0]
                     for model in (pair.dense, pair.pruned)
                 ]
-                tables["drift_adversarial"] = self._by_block(*both)
+                tables["drift_adversarial"] = self._by_block(*both, pooling)
         report(0.65, "computing the maps")
         columns = {"label": sample.labels, "dense": dense_predictions, "pruned": pruned_predictions}
         names = pair.task.label_names
@@ -100,12 +110,12 @@ class Drift(Measure):
         report(1.0, "drift measured")
         return tables
 
-    def _by_block(self, dense: Tensor, pruned: Tensor) -> pd.DataFrame:
+    def _by_block(self, dense: Tensor, pruned: Tensor, pooling: str) -> pd.DataFrame:
         """Metrics of two (blocks, examples, width) sets of embeddings, one row per block."""
         k = min(self.neighbors, dense.shape[1] - 1)
         return pd.DataFrame(
             [
-                {"block": block, "pooling": self.pooling, **distances(X, Y, k)}
+                {"block": block, "pooling": pooling, **distances(X, Y, k)}
                 for block, (X, Y) in enumerate(zip(dense, pruned, strict=True))
             ]
         )
@@ -169,7 +179,10 @@ def embeddings(
     ):
         states = list(hidden_states(model, batch))[1:]
         pooled = torch.stack(
-            [pool(x, padding, pooling) for x, padding in states]
+            [
+                head(model, x, padding) if pooling == OWN else pool(x, padding, pooling)
+                for x, padding in states
+            ]
         ).float()  # (blocks, batch, width)
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])

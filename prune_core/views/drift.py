@@ -16,8 +16,8 @@ from .base import Chart, MeasureView, Tables, has_pruned
 
 
 def _last_layer(rows: pd.DataFrame, column: str) -> Value:
-    cls = rows[rows["pooling"] == "cls"]
-    rows = cls if len(cls) else rows
+    preferred = rows[rows["pooling"].isin(["cls", "own"])]
+    rows = preferred if len(preferred) else rows
     return single_value(rows.sort_values("block").tail(1), column)
 
 
