@@ -152,7 +152,7 @@ def all_runs() -> None:
     ui.table(shown, "runs", columns, plain=rows)
 
 
-ui.page_header("Compare", takeaways.accuracy(tables["accuracy"], view.models))
+ui.page_header("Compare", takeaways.accuracy(tables["accuracy"], view.models, view.units))
 label_order.show_for_study(view.store, view.jobs)
 tradeoff.show(view, rows, quantities)
 ui.how_to_read(

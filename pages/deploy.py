@@ -25,7 +25,7 @@ if not view.models:
         "Deploy",
         "**Can this model be deployed?** Set limits on what pruning may cost. Each limit is tested "
         "on paired data. The result is ship, do not ship or inconclusive, with the loss that the "
-        "sample rules out and the number of examples that would decide.",
+        "sample rules out and the sample size that would decide.",
         key="deploy",
         is_active=view.is_active,
     )
@@ -102,8 +102,8 @@ def _verdict_table(verdicts: list[Verdict], policy: Policy) -> None:
         ),
         "examples_needed": number(
             "n needed",
-            help="Examples that would give a decision in 80 of 100 samples if the measured value "
-            "is the true one",
+            help="Examples or queries that would give a decision in 80 of 100 samples if the "
+            "measured value is the true one",
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
@@ -247,11 +247,11 @@ SECTIONS = {
 }
 ui.sections(SECTIONS, "deploy-section")
 ui.how_to_read(
-    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of "
-    "a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
-    "samples at 95% confidence, and a model is only deployed if every limit is met. "
+    "Each limit is a **non-inferiority test** on the same examples or queries: it is met if the "
+    "worse end of a one-sided interval is within it. A model exactly at a limit passes in at most "
+    "5 of 100 samples at 95% confidence, and a model is only deployed if every limit is met. "
     "**Inconclusive** means that the sample is too small: the table shows what it rules out and "
-    "how many examples would decide. A limit is violated only if it still is after correction for "
+    "how many would decide. A limit is violated only if it still is after correction for "
     "all tests (Bonferroni). Without labels, accuracy is bounded by the percentage of changed "
     "predictions. Latency and speed-up are inconclusive if other processes used the processor "
     "during the timed passes."

@@ -23,7 +23,7 @@ if rows.empty:
     )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
-ui.page_header("Drift", takeaways.drift(rows, view.models, poolings[0]))
+ui.page_header("Drift", takeaways.drift(rows, view.models, poolings[0], view.units))
 ui.stop_without(view.pruned, view.is_active)
 TITLES = {
     "cls": "[CLS] token",

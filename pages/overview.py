@@ -49,14 +49,25 @@ def introduction() -> None:
                 st.markdown(f"**{title}**\n\n{text}")
 
 
+def headline() -> str:
+    """Return the takeaway of retrieval if it was measured, else that of accuracy."""
+    tables = {"retrieval": view.rows("retrieval")}
+    tables["retrieval_query"] = view.first_seed("retrieval_query")
+    takeaway = views.VIEWS["retrieval"].takeaway
+    retrieval = takeaway(tables, view.models) if takeaway and len(tables["retrieval"]) else ""
+    return retrieval or takeaways.accuracy(view.rows("accuracy"), view.models, view.units)
+
+
 def small_charts() -> None:
-    """Draw accuracy, accuracy under attack and reconstruction error against sparsity."""
-    tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
+    """Draw retrieval, accuracy, accuracy under attack or error against sparsity, three of them."""
+    names = ("retrieval", "accuracy", "attack", "reconstruction")
+    tables = {name: view.rows(name) for name in names}
     quantities = views.quantities(tables)
     attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
     metric = task_metric(quantities)
-    keys = (*([metric.key] if metric else []), *attacked, "error")
-    shown = [quantities[key] for key in keys if key in quantities]
+    retrieval = ("ndcg_old_index", "ndcg_reembedded")
+    keys = (*retrieval, *([metric.key] if metric else []), *attacked, "error")
+    shown = [quantities[key] for key in keys if key in quantities][:3]
     table = view.summary()
     with st.grid(3, min_column_width=290, key="small-charts") as grid:
         for quantity in shown:
@@ -77,9 +88,10 @@ def small_charts() -> None:
 
 def page_takeaways() -> None:
     """Show the takeaway of each other page with a link to it."""
+    drift = takeaways.drift(view.rows("drift"), view.models, units=view.units)
     takeaway_of = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
-        "drift": (":material/moving:", takeaways.drift(view.rows("drift"), view.models)),
+        "drift": (":material/moving:", drift),
         "attack": (
             ":material/shield:",
             takeaways.attack(view.rows("attack"), view.outcomes(), view.models),
@@ -100,7 +112,7 @@ def page_takeaways() -> None:
 if not view.store.jobs():
     introduction()
     st.stop()
-ui.page_header("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
+ui.page_header("Overview", headline(), ABOUT)
 label_order.show_for_study(view.store, view.jobs)
 if view.models:
     small_charts()

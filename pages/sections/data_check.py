@@ -131,9 +131,10 @@ def _describe(result: Mapping[str, Any], task: str) -> None:
             st.error(message)
     else:
         note = " No labels: models are compared with the dense model's predictions."
+        units = "queries" if result["is_collection"] else "examples"
         st.markdown(
             f"{result['calibration']:,} calibration and {result['evaluation']:,} evaluation "
-            f"examples.{'' if result['labelled'] else note}"
+            f"{units}.{'' if result['labelled'] or result['is_collection'] else note}"
         )
     for note in result["notes"]:
         st.caption(f"· {with_field_names(note)}")

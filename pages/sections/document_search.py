@@ -51,18 +51,24 @@ def section(view: View, client: Inspector) -> None:
         st.stop()
     dense, pruned = (result[index] for result in results)
     ui.takeaway(summary_sentence(model, dense, pruned, relevant=results[0]["relevant"]))
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.markdown("#### Dense model")
-        _ranking(dense, moves(dense, pruned, "left"))
-    with right:
-        st.markdown(f"#### {ui.escape(model.label)}")
-        _ranking(pruned, moves(pruned, dense, "new"))
+    titles = st.columns(2, gap="medium")
+    titles[0].markdown("#### Dense model")
+    titles[1].markdown(f"#### {ui.escape(model.label)}")
+    after = {hit["document"] for hit in pruned}
+    left_out = ["" if hit["document"] in after else "left" for hit in dense]
+    rows = zip(dense, left_out, pruned, moves(pruned, dense), strict=True)
+    for rank, (before, left, now, move) in enumerate(rows, start=1):
+        left_column, right_column = st.columns(2, gap="medium")
+        with left_column:
+            _document(rank, before, left)
+        with right_column:
+            _document(rank, now, move)
     ui.how_to_read(
         "With the **old index**, the pruned model embeds the query and searches the documents as "
-        "embedded by the dense model; **re-embedded**, it embeds the documents as well. Arrows "
-        "compare the rank with the dense model's; *new* and *left* are documents that only one of "
-        "the two first tens contains. Relevance is known for the queries of the collection only."
+        "embedded by the dense model; **re-embedded**, it embeds the documents as well. Arrows are "
+        "changes of the rank; *left* marks documents that are not among the pruned model's first "
+        "ten, *new* those that are not among the dense model's. Relevance is known for the queries "
+        "of the collection only."
     )
 
 
@@ -102,15 +108,15 @@ def _search(view: View, client: Inspector, model: ComparedModel, query: str) -> 
     return client.search(checkpoints, query, data, experiment.get("pooling", ""))
 
 
-def moves(hits: Sequence[Hit], others: Sequence[Hit], missing: str) -> list[str]:
-    """Compare each rank with that in another ranking: "", "▲ 2", "▼ 1", or `missing`."""
-    ranks = {hit["document"]: rank for rank, hit in enumerate(others)}
+def moves(hits: Sequence[Hit], before: Sequence[Hit]) -> list[str]:
+    """Compare each rank with that in an earlier ranking: "", "▲ 2", "▼ 1", or "new"."""
+    ranks = {hit["document"]: rank for rank, hit in enumerate(before)}
     texts = []
     for rank, hit in enumerate(hits):
         gain = ranks.get(hit["document"], rank) - rank
         arrow = "▲" if gain > 0 else "▼"
-        same_or_missing = "" if hit["document"] in ranks else missing
-        texts.append(f"{arrow} {abs(gain)}" if gain else same_or_missing)
+        unmoved = "" if hit["document"] in ranks else "new"
+        texts.append(f"{arrow} {abs(gain)}" if gain else unmoved)
     return texts
 
 
@@ -129,17 +135,16 @@ def summary_sentence(
     return f"{sentence} Of {documents}, it finds {found}, and the dense model {before}."
 
 
-def _ranking(hits: Sequence[Hit], changes: Sequence[str]) -> None:
-    """Draw the documents of a ranking with their changes of rank."""
-    for rank, (hit, change) in enumerate(zip(hits, changes, strict=True), start=1):
-        marks = [f"**{rank}**"]
-        if hit["grade"] > 0:
-            marks.append(f":green-badge[relevant, grade {hit['grade']:g}]")
-        if change:
-            marks.append(f":gray-badge[{change}]")
-        text = hit["text"]
-        if len(text) > SHOWN:
-            text = f"{text[:SHOWN]}…"
-        with st.container(gap="xsmall"):
-            st.markdown(" ".join(marks))
-            st.html(f"<p>{ui.escape(text)}</p>")
+def _document(rank: int, hit: Hit, change: str) -> None:
+    """Draw a document with its rank, grade and change of rank."""
+    marks = [f"**{rank}**"]
+    if hit["grade"] > 0:
+        marks.append(f":green-badge[relevant, grade {hit['grade']:g}]")
+    if change:
+        marks.append(f":gray-badge[{change}]")
+    text = hit["text"]
+    if len(text) > SHOWN:
+        text = f"{text[:SHOWN]}…"
+    with st.container(gap=None):
+        st.markdown(" ".join(marks))
+        st.html(f'<p class="document">{ui.escape(text)}</p>')

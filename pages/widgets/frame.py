@@ -143,6 +143,11 @@ class View:
         return any(job.facts.get("pairs", False) for job in self.jobs)
 
     @property
+    def units(self) -> str:
+        """What the study's evaluation consists of: examples or queries."""
+        return next((job.units for job in self.jobs if job.units != "examples"), "examples")
+
+    @property
     def is_active(self) -> bool:
         """Whether jobs of the study are queued or running."""
         return any(job.status in ACTIVE for job in self.jobs)
@@ -318,8 +323,9 @@ def _sample(runs: list[Job]) -> None:
         return
     plan = runs[0].experiment
     facts = next((job.facts for job in runs if job.facts), {})
+    units = "queries" if any(job.units == "queries" for job in runs) else "evaluation examples"
     sizes = (
-        f"{facts['evaluation_n']} evaluation and {facts['calibration_n']} calibration examples"
+        f"{facts['evaluation_n']} {units}, {facts['calibration_n']} calibration examples"
         if "evaluation_n" in facts
         else "sample size not known yet"
     )

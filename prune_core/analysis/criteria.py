@@ -95,6 +95,7 @@ class Criterion:
     as_cost: Callable[[float], float] | None = None
     in_default_policy: bool = True
     counts_examples: bool = True  # n is a number of evaluation examples
+    units: str = "examples"  # what n counts in sentences
     # from the task type and the type of its stored predictions
     supports: Callable[[TaskType, TaskType], bool] = any_task
     # from the task type and the name of its metric, for the default policy

@@ -68,8 +68,11 @@ def difference_words(
     return f"{100 * size:.1f} points {side} {reference} ({interval}, n = {n:.0f})"
 
 
-def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
-    """State the accuracy of the best and the worst of the most pruned models."""
+def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel], units: str = "examples") -> str:
+    """State the accuracy of the best and the worst of the most pruned models.
+
+    `units`: what the evaluation consists of, see `Job.units`.
+    """
     shown = pruned_models(rows, models)
     if not shown:
         dense = next(
@@ -81,7 +84,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
         quantity, _ = headline(row["metric"])
         if METRICS[row["metric"]].against_dense:
             return (
-                f"The data has no labels: the dense model's predictions on {row['n']:.0f} examples "
+                f"The data has no labels: the dense model's predictions on {row['n']:.0f} {units} "
                 "are the reference; no pruned model is selected."
             )
         return (
@@ -97,7 +100,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
         return (
             "The data has no labels, so models are compared with the dense model: "
             f"{sentence_name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} "
-            f"on {row['n']:.0f} examples "
+            f"on {row['n']:.0f} {units} "
             f"(95% interval {quantity.show(row['low'])} to {quantity.show(row['high'])})."
         )
     change = difference_words(
@@ -281,10 +284,15 @@ def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     return sentence + "."
 
 
-def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "") -> str:
+def drift(
+    rows: pd.DataFrame,
+    models: Sequence[ComparedModel],
+    pooling: str = "",
+    units: str = "examples",
+) -> str:
     """State which models preserve most and fewest neighbors in the last layer.
 
-    `pooling`: of the embeddings, by default the first.
+    `pooling`: of the embeddings, by default the first; `units`: see `Job.units`.
     """
     if rows.empty:
         return ""
@@ -310,7 +318,7 @@ def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = ""
             f"; {sentence_name(worst)} preserves {percent(other['overlap'])} (CKA "
             f"{plain(other['cka'])})"
         )
-    return f"{sentence}. n = {row['n']:.0f} examples."
+    return f"{sentence}. n = {row['n']:.0f} {units}."
 
 
 def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:

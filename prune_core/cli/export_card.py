@@ -22,7 +22,7 @@ def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) ->
     base, data = experiment["checkpoint"], Path(experiment["source"]["task"]).name
     paragraphs = [
         _origin(job, folder, is_compact),
-        f"Evaluated on {facts.get('evaluation_n', 'some')} texts of {data}, on "
+        f"Evaluated on {facts.get('evaluation_n', 'some')} {job.units} of {data}, on "
         f"{facts.get('device_title', job.device)}; intervals are 95%. The results do not "
         "generalize to other data: evaluate on your own before you deploy the model.",
         _table(store, job),

@@ -116,8 +116,8 @@ def summary(store: Store, job: Job) -> str:
     ]
     if facts:
         lines.append(
-            f"  {facts['calibration_n']} calibration and {facts['evaluation_n']} evaluation "
-            f"examples, batch size {facts['batch_size']}, {facts['dtype']} on {facts['device']} "
+            f"  {facts['calibration_n']} calibration examples, {facts['evaluation_n']} evaluation "
+            f"{job.units}, batch size {facts['batch_size']}, {facts['dtype']} on {facts['device']} "
             f"({facts['device_title']})"
         )
     if job.seconds:

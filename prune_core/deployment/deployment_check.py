@@ -102,7 +102,7 @@ def _detail(first: Verdict) -> str:
     if not first.rules_out or first.result != INCONCLUSIVE:
         return f"{first.title}: {first.detail}."
     needed = (
-        f", which takes about {f.count(first.examples_needed)} examples to decide"
+        f", which takes about {f.count(first.examples_needed)} {first.criterion.units} to decide"
         if first.examples_needed
         else ""
     )
@@ -136,7 +136,7 @@ def check_limit(
         result=result,
         n=metric.n,
         examples_needed=examples_needed,
-        detail=metric.detail or _explain(result, examples_needed, metric.n),
+        detail=metric.detail or _explain(result, examples_needed, metric.n, criterion.units),
         limit_fractions=(metric.value / divisor, low / divisor, high / divisor),
     )
 
@@ -169,12 +169,12 @@ def _needed(metric: BoundedMetric, limit: float, alpha: float, tests: int) -> in
     return max(metric.n + 1, ceil(size * ((z + POWER) / z) ** 2))
 
 
-def _explain(result: str, examples_needed: int | None, n: int) -> str:
+def _explain(result: str, examples_needed: int | None, n: int, units: str) -> str:
     if result != INCONCLUSIVE:
         return ""
     if examples_needed:
         needed = f.count(examples_needed)
-        return f"n = {f.count(n)} is too small; about {needed} examples would decide"
+        return f"n = {f.count(n)} is too small; about {needed} {units} would decide"
     return "the measured value is at the limit; no sample size would decide"
 
 

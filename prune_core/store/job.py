@@ -50,6 +50,11 @@ class Job:
     tables: dict[str, str] = field(default_factory=dict)  # folder of each table so far
 
     @property
+    def units(self) -> str:
+        """What the evaluation consists of: examples, or queries of a retrieval collection."""
+        return "queries" if "retrieval" in self.done else "examples"
+
+    @property
     def identity(self) -> dict[str, Any]:
         """The columns that identify the job in each of its rows."""
         method = self.experiment.get("method")

@@ -18,7 +18,7 @@ from ..analysis.criteria import (
 from ..analysis.quantities import Quantity, headline, single_value, summary
 from ..analysis.seeds import ONE_SEED, Averaging
 from ..tasks import METRICS
-from .base import Chart, MeasureView, Tables, has_pruned
+from .base import Chart, MeasureView, Tables, has_pruned, units
 
 AGREEMENT = Quantity(
     "agreement",
@@ -118,7 +118,7 @@ VIEW = MeasureView(
         "prediction": ONE_SEED,
     },
     quantities=_quantities,
-    takeaway=lambda tables, models: takeaways.accuracy(tables["accuracy"], models),
+    takeaway=lambda tables, models: takeaways.accuracy(tables["accuracy"], models, units(tables)),
     charts=_charts,
     criteria=CRITERIA,
 )

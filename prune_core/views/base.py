@@ -46,6 +46,11 @@ class MeasureView:
     criteria: Sequence[Criterion] = ()
 
 
+def units(tables: Tables) -> str:
+    """What the evaluation consists of, from the tables of a study; see `Job.units`."""
+    return "queries" if len(tables.get("retrieval", ())) else "examples"
+
+
 def has_pruned(models: Sequence[ComparedModel]) -> bool:
     """Whether a model other than the dense baseline is compared."""
     return any(not model.is_dense for model in models)

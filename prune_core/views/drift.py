@@ -12,7 +12,7 @@ from ..analysis import takeaways
 from ..analysis.compared_models import ComparedModel
 from ..analysis.quantities import Quantity, Value, single_value
 from ..analysis.seeds import ONE_SEED, Averaging
-from .base import Chart, MeasureView, Tables, has_pruned
+from .base import Chart, MeasureView, Tables, has_pruned, units
 
 
 def _last_layer(rows: pd.DataFrame, column: str) -> Value:
@@ -77,6 +77,6 @@ VIEW = MeasureView(
         "drift_map": ONE_SEED,
     },
     quantities=lambda tables: QUANTITIES,
-    takeaway=lambda tables, models: takeaways.drift(tables["drift"], models),
+    takeaway=lambda tables, models: takeaways.drift(tables["drift"], models, units=units(tables)),
     charts=_charts,
 )

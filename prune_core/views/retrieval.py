@@ -125,6 +125,7 @@ _index_criterion = partial(
     table="retrieval_query",
     default=LIMIT,
     high=100,
+    units="queries",
     supports=embeddings,
     is_default_for=without_scores,
 )
