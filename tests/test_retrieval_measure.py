@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 import tiny
+from streamlit.testing.v1 import AppTest
 from test_embedding import write_folder
 
 from prune_core import PruneError, views
@@ -25,9 +27,12 @@ from prune_core.measures.retrieval import embed
 from prune_core.methods import METHODS
 from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
+from prune_core.processes import inspector_client
+from prune_core.queue import jobs
 from prune_core.tasks import task_data
 from prune_core.views import retrieval as view
 
+APP = str(Path(__file__).resolve().parent.parent / "app.py")
 LABELS = ("embedding",)
 CRITERIA = {"old_index_loss", "index_keeping_loss"}
 
@@ -271,3 +276,39 @@ def test_from_folder_to_verdict(tmp_path, capsys, monkeypatch):
     assert main(["report", "1", "2", "--out", str(report)]) == 0
     text = report.read_text()
     assert "Can the old index be kept?" in text and "against re-embedding" in text
+
+
+def hits(*documents: str, relevant: str = "") -> list[dict]:
+    return [
+        {"document": name, "text": name, "grade": float(name in relevant)} for name in documents
+    ]
+
+
+def test_inspect_shows_what_moved(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
+    before, after = hits("a", "b", "c", relevant="c"), hits("b", "a", "d")
+
+    def search(self, checkpoints, text, data, pooling):
+        found = {"old_index": before, "reembedded": before, "relevant": 1}
+        return [found, found | {"old_index": after}]
+
+    monkeypatch.setattr(inspector_client.Inspector, "search", search)
+    monkeypatch.setattr(inspector_client.Inspector, "start", lambda self: None)
+    folder = str(write_collection(tmp_path / "beir"))
+    command = ["run", "--checkpoint", write_folder(tmp_path / "model"), "--device", "cpu"]
+    command += ["--task", folder, "--measure", "accuracy", "--study", "Search"]
+    for method in ([], ["--method", "magnitude"]):
+        assert main([*command, *method]) == 0
+    st.cache_data.clear()
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    at.switch_page("pages/inspect.py").run()
+    assert (
+        not at.exception and at.selectbox(key=f"query-{folder}").value in tiny.collection().queries
+    )
+    shown = {each.value for each in at.markdown}
+    assert any("keeps 2 of the dense model" in each.proto.body for each in at.get("html"))
+    assert "**3** :green-badge[relevant, grade 1] :gray-badge[left]" in shown
+    assert shown >= {
+        f"**{rank}** :gray-badge[{move}]" for rank, move in enumerate(("▲ 1", "▼ 1", "new"), 1)
+    }

@@ -40,7 +40,7 @@ def section(view: View, client: Inspector) -> None:
     ui.stop_without(view.pruned, view.is_active)
     with st.container(horizontal=True, vertical_alignment="bottom", key="search-form"):
         query = _query(view)
-        index = ui.segments("search-index", INDEXES, label="Documents embedded by")
+        index = ui.segments("search-index", INDEXES, label="Index")
     saved = missing_weights.saved_models(view, view.pruned)
     if not (query and saved):
         st.stop()

@@ -28,10 +28,12 @@ def projections(view: View, block: int) -> dict[str, str]:
 def draw(view: View, model: ComparedModel, block: int, projection: str) -> None:
     """Draw the map; clicked or lassoed points are selected."""
     points, texts = _tables(view)
+    has_predictions = texts["pruned"].notna().any()
+    crosses = " Crosses mark examples whose prediction changed." if has_predictions else ""
     ui.chart(
         f"How do embeddings move in layer {block + 1} of {model.label}?",
         f"{PROJECTIONS[projection]} fitted on the dense embeddings only and applied to the pruned "
-        "ones, so a long line is a large shift. Crosses mark examples whose prediction changed. "
+        f"ones, so a long line is a large shift.{crosses} "
         "Click a point to read its example, or select several with the lasso to compare them with "
         "the rest. "
         f"{view.which_seed('This chart shows', [model])}".rstrip(),
@@ -85,8 +87,12 @@ def table(view: View, shifts: pd.DataFrame, key: str) -> None:
             view.study, [int(shifts["example"].iloc[row]) for row in rows if row < len(shifts)]
         )
 
+    columns = ["text", "move", "label", "dense", "pruned", "changed"]
+    missing = {name for name in columns[2:] if shifts[name].isna().all()}
+    if "pruned" in missing:
+        missing.add("changed")
     ui.table(
-        shown.head(50)[["text", "move", "label", "dense", "pruned", "changed"]],
+        shown.head(50)[[name for name in columns if name not in missing]],
         key,
         {
             "text": st.column_config.TextColumn("text", width="large"),

@@ -97,10 +97,10 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel], units: str = "
     row = rows_of(rows, best).iloc[0]
     quantity, _ = headline(row["metric"])
     if METRICS[row["metric"]].against_dense:
+        opening = "Models are" if units == "queries" else "The data has no labels, so models are"
         return (
-            "The data has no labels, so models are compared with the dense model: "
-            f"{sentence_name(best)} reaches {quantity.show(row['score'])} {inline(quantity.title)} "
-            f"on {row['n']:.0f} {units} "
+            f"{opening} compared with the dense model: {sentence_name(best)} reaches "
+            f"{quantity.show(row['score'])} {inline(quantity.title)} on {row['n']:.0f} {units} "
             f"(95% interval {quantity.show(row['low'])} to {quantity.show(row['high'])})."
         )
     change = difference_words(
@@ -308,7 +308,7 @@ def drift(
     row = rows_of(rows, best).iloc[0]
     sentence = (
         f"In the last layer, {sentence_name(best)} preserves {percent(row['overlap'])} of each "
-        "example's "
+        f"{'query' if units == 'queries' else 'example'}'s "
         f"{row['k']:.0f} nearest neighbors (CKA {plain(row['cka'])}, mean cosine "
         f"{plain(row['cosine'])})"
     )

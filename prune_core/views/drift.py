@@ -24,7 +24,7 @@ def _last_layer(rows: pd.DataFrame, column: str) -> Value:
 QUANTITIES = (
     Quantity(
         "cosine",
-        "Cosine to dense",
+        "Embedding cosine",
         "Mean cosine in the last layer",
         table="drift",
         read=partial(_last_layer, column="cosine"),
