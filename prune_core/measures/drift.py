@@ -97,7 +97,7 @@ class Drift(Measure):
                     embed(model, adversarial, subrange(report, 0.6, 0.65))[0]
                     for model in (pair.dense, pair.pruned)
                 ]
-                tables["drift_adversarial"] = self._by_block(*both, pooling)
+                tables["drift_adversarial"] = self._by_block(both[0], both[1], pooling)
         report(0.65, "computing the maps")
         columns = {"label": sample.labels, "dense": dense_predictions, "pruned": pruned_predictions}
         names = pair.task.label_names
