@@ -1,4 +1,4 @@
-"""Lesson: pruning in ten steps, with a view for presentations."""
+"""Lesson: pruning in eleven steps, with a view for presentations."""
 
 import streamlit as st
 
@@ -47,8 +47,8 @@ equation_column.latex(step.equation)
 if not lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-requirements"):
         st.markdown(
-            "This step needs a study with pruned models and their measurements, such as the demo; "
-            "the selected study has none."
+            "This step needs a study with pruned models and their measurements, such as the "
+            f"{'embedding ' if step.demo == 'embedding' else ''}demo; the selected study has none."
         )
         if view.is_active:
             st.info(
@@ -56,7 +56,8 @@ if not lesson_steps.ready(view, step):
                 icon=":material/hourglass_top:",
             )
         else:
-            ui.demo_button(view.store, "demo-lesson")
+            offer = {"demo": ui.demo_button, "embedding": ui.embedding_demo_button}[step.demo]
+            offer(view.store, "demo-lesson")
 else:
     with st.spinner("Loading the solvers; this takes a few seconds, once …"):
         ui.run_action(lambda: step.draw(view, inspector(str(view.store.home))))

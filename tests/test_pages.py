@@ -1396,17 +1396,20 @@ def test_group_is_compared_by_fishers_test():
 
 
 @pytest.mark.parametrize("study", [False, True])
-def test_lesson_has_ten_steps_with_charts_or_demo_button(store, study):
+def test_lesson_steps_have_charts_or_a_demo_button(store, study):
     if study:
         sample_rows.fill(store, 40)
     at = open_page("lesson")
-    for number in range(1, 11):
+    steps = len(at.segmented_control(key="choice-step").options)
+    for number in range(1, steps + 1):
         assert at.header[0].value.startswith(f"{number} · ") and not at.exception and not at.error
         assert len(at.latex) == 1 and any(each.label.endswith("?") for each in at.expander)
         assert (
-            charts(at) or at.get("html") or any(button.key == "demo-lesson" for button in at.button)
+            charts(at)
+            or at.get("html")
+            or any(button.key.endswith("demo-lesson") for button in at.button)
         ), number
-        if number < 10:
+        if number < steps:
             at.button(key="lesson-next").click().run()
     assert at.button(key="lesson-next").disabled
     at.button(key="lesson-present").click().run()
@@ -1440,7 +1443,7 @@ def test_study_with_few_measures_opens_every_page_and_lesson_step(store):
     for page in ("compare", "layers", "drift", "attack", "studies"):
         at = open_page(page)
         assert not at.exception and not at.error, page
-    for number in range(1, 11):
+    for number in range(1, 12):
         at = open_page("lesson", step=str(number))
         assert not at.exception and not at.error, number
 

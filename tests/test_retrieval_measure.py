@@ -298,6 +298,7 @@ def test_inspect_shows_what_moved(tmp_path, monkeypatch):
     folder = str(write_collection(tmp_path / "beir"))
     command = ["run", "--checkpoint", write_folder(tmp_path / "model"), "--device", "cpu"]
     command += ["--task", folder, "--measure", "accuracy", "--study", "Search"]
+    command += ["--measure", "retrieval", "--set", "retrieval.resamples=100"]
     for method in ([], ["--method", "magnitude"]):
         assert main([*command, *method]) == 0
     st.cache_data.clear()
@@ -306,7 +307,15 @@ def test_inspect_shows_what_moved(tmp_path, monkeypatch):
     assert (
         not at.exception and at.selectbox(key=f"query-{folder}").value in tiny.collection().queries
     )
+    assert_moves(at)
+    at.query_params["step"] = "9"
+    assert_moves(at.switch_page("pages/lesson.py").run())
+
+
+def assert_moves(at):
+    """The page shows what the second ranking changed of the first."""
     shown = {each.value for each in at.markdown}
+    assert not at.exception
     assert any("keeps 2 of the dense model" in each.proto.body for each in at.get("html"))
     assert "**3** :green-badge[relevant, grade 1] :gray-badge[left]" in shown
     assert shown >= {

@@ -45,10 +45,24 @@ def section(view: View, client: Inspector) -> None:
     if not (query and saved):
         st.stop()
     model = ui.one_model(saved, "search-model", "Pruned model", dark=view.dark)
+    comparison(view, client, model, query, index=index)
+    ui.how_to_read(
+        "With the **old index**, the pruned model embeds the query and searches the documents as "
+        "embedded by the dense model; **re-embedded**, it embeds the documents as well. Arrows are "
+        "changes of the rank; *left* marks documents that are not among the pruned model's first "
+        "ten, *new* those that are not among the dense model's. Relevance is known for the queries "
+        "of the collection only."
+    )
+
+
+def comparison(
+    view: View, client: Inspector, model: ComparedModel, query: str, *, index: str
+) -> None:
+    """Draw the first documents of the dense and a pruned model side by side."""
     with st.spinner("Searching (documents are embedded once per model) …", show_time=True):
         results = ui.run_action(_search, view, client, model, query)
     if results is None:
-        st.stop()
+        return
     dense, pruned = (result[index] for result in results)
     ui.takeaway(summary_sentence(model, dense, pruned, relevant=results[0]["relevant"]))
     titles = st.columns(2, gap="medium")
@@ -63,20 +77,13 @@ def section(view: View, client: Inspector) -> None:
             _document(rank, before, left)
         with right_column:
             _document(rank, now, move)
-    ui.how_to_read(
-        "With the **old index**, the pruned model embeds the query and searches the documents as "
-        "embedded by the dense model; **re-embedded**, it embeds the documents as well. Arrows are "
-        "changes of the rank; *left* marks documents that are not among the pruned model's first "
-        "ten, *new* those that are not among the dense model's. Relevance is known for the queries "
-        "of the collection only."
-    )
 
 
 def _query(view: View) -> str:
     """Draw the field with the evaluated queries; return the chosen or typed one."""
     job = view.job(view.models[0])
     key = f"query-{job.experiment['source']['task']}"
-    queries = _queries(str(view.store.home), job.id, job.done)
+    queries = evaluated_queries(str(view.store.home), job.id, job.done)
     if chosen := st.session_state.pop("inspect-texts", None):
         st.session_state[key] = chosen[0]
     typed = st.session_state.get(key)
@@ -94,7 +101,7 @@ def _query(view: View) -> str:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _queries(home: str, job: int, done: tuple[str, ...]) -> list[str]:
+def evaluated_queries(home: str, job: int, done: tuple[str, ...]) -> list[str]:
     """Return the evaluated queries; `done`, the finished stages, changes with the rows."""
     rows = Store(Path(home)).rows("prediction", [job]) if "accuracy" in done else None
     return [] if rows is None else [str(text) for text in rows["text"]]

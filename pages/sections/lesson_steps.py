@@ -1,4 +1,4 @@
-"""The ten steps of the lesson: a question, an equation, an interactive chart and the answer."""
+"""The steps of the lesson: a question, an equation, an interactive chart and the answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.sections import document_search, missing_weights
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots, views
@@ -29,6 +30,7 @@ class Step:
     answer: str
     draw: Callable[[View, Inspector], None]
     needs: tuple[str, ...] = ()  # tables of a study's pruned models
+    demo: str = "demo"  # the demo study that has them, or "embedding"
 
 
 def _percentage(title: str, maximum: int, default: int, key: str) -> float:
@@ -124,6 +126,19 @@ def attack(view: View, inspector: Inspector) -> None:
         f"**{before}** to **{after}** after {row['queries']:.0f} queries by {row['recipe']}."
     )
     view.caption_seed("This step shows")
+
+
+def neighbors(view: View, inspector: Inspector) -> None:
+    """Draw the documents nearest to a query, before and after pruning."""
+    if not (saved := missing_weights.saved_models(view, view.pruned)):
+        return
+    model = ui.one_model(saved, "lesson-model", "Pruned model", dark=view.dark)
+    job = view.job(model)
+    queries = document_search.evaluated_queries(str(view.store.home), job.id, job.done)
+    query = st.selectbox("Query", queries, key="lesson-query", persist_state="session")
+    index = ui.segments("lesson-index", document_search.INDEXES, label="Index")
+    if query:
+        document_search.comparison(view, inspector, model, query, index=index)
 
 
 def averaging(view: View, inspector: Inspector) -> None:
@@ -294,6 +309,19 @@ STEPS = (
         answer="No: only errors that differ cancel. Candidates therefore differ in seed, learning "
         "rate and objective.",
         draw=averaging,
+    ),
+    Step(
+        "What does a search find after pruning?",
+        "An embedding model maps texts to vectors, and a search returns the documents whose "
+        "vectors have the highest cosine with that of the query. Pruning moves all vectors, those "
+        "of new queries and, unless the index is kept, those of the documents.",
+        r"\cos(q,d)=\frac{q^\top d}{\lVert q\rVert\,\lVert d\rVert}",
+        question="Keep the old index or embed all documents again: which keeps more of the order?",
+        answer="Often the old index: its documents are where they were, and only the query moved. "
+        "The page Compare tests which one ranks better.",
+        draw=neighbors,
+        needs=("retrieval",),
+        demo="embedding",
     ),
     Step(
         "How do you read a trade-off?",
