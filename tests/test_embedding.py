@@ -19,13 +19,14 @@ from prune_core import tasks as task_types
 from prune_core.cli.arguments import main
 from prune_core.data import columns, reading
 from prune_core.data.examples import DataSource, Examples
+from prune_core.experiments import content_hashes
 from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.stage_keys import stage_folders
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.models import embedding, replay
-from prune_core.models.checkpoints import difference, loading, verification
+from prune_core.models.checkpoints import difference, folders, loading, verification
 from prune_core.models.compact import compact_model, dead_units
 from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
@@ -38,15 +39,25 @@ EMBEDDING = TASK_TYPES["embedding"]
 ST = "sentence_transformers.models."
 
 
-def write_folder(folder: Path, family: str = "bert", pooling: str = "mean", **settings: Any) -> str:
-    """Write a sentence-transformers folder with a Dense module, without the product's code."""
+def write_folder(
+    folder: Path,
+    family: str = "bert",
+    pooling: str = "mean",
+    *,
+    encoder: str = "",
+    **settings: Any,
+) -> str:
+    """Write a sentence-transformers folder with a Dense module, without the product's code.
+
+    `encoder`: the subfolder of the Transformer module.
+    """
     config = tiny.CONFIGS[family]()
     torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
-    tiny.tokenizer(family).save_pretrained(folder)
+    AutoModel.from_config(config).save_pretrained(folder / encoder)
+    tiny.tokenizer(family).save_pretrained(folder / encoder)
     files = {
         "modules.json": [
-            {"idx": 0, "name": "0", "path": "", "type": f"{ST}Transformer"},
+            {"idx": 0, "name": "0", "path": encoder, "type": f"{ST}Transformer"},
             {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{ST}Pooling"},
             {"idx": 2, "name": "2", "path": "2_Dense", "type": f"{ST}Dense"},
             {"idx": 3, "name": "3", "path": "3_Normalize", "type": f"{ST}Normalize"},
@@ -61,7 +72,10 @@ def write_folder(folder: Path, family: str = "bert", pooling: str = "mean", **se
             "bias": True,
             "activation_function": "torch.nn.modules.activation.Tanh",
         },
-        "sentence_bert_config.json": {"max_seq_length": 20, "do_lower_case": False},
+        f"{encoder}/sentence_bert_config.json".strip("/"): {
+            "max_seq_length": 20,
+            "do_lower_case": False,
+        },
         "config_sentence_transformers.json": settings,
     }
     for name, content in files.items():
@@ -124,6 +138,27 @@ def test_replay_equals_the_model(family: str, pooling: str) -> None:
             torch.testing.assert_close(
                 replay.head(model, hidden, padding), expected, atol=1e-5, rtol=1e-4
             )
+
+
+def test_the_encoder_may_be_in_a_subfolder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "dense", encoder="0_Transformer")
+    model, tokenizer = loading.load(folder)
+    assert tokenizer.model_max_length == 20
+    sample = tiny.examples(kind="embedding")
+    verification.check(folder, model, tokenizer, examples=sample, max_length=64)
+    pruned = pc.prune(model, tokenizer, tiny.SENTENCES, "magnitude", sparsity=0.5)
+    loading.save(pruned, tokenizer, tmp_path / "pruned")
+    for each, place in ((model, folder), (pruned, tmp_path / "pruned")):
+        vectors = by_sentence_transformers(place)
+        np.testing.assert_allclose(embed(each, tokenizer, tiny.SENTENCES), vectors, atol=1e-5)
+    monkeypatch.setenv("PRUNESCOPE_MODELS", str(tmp_path))
+    assert {folder, str(tmp_path / "pruned")} <= {*folders.known_checkpoints()}
+    # a change of any module is a change of the checkpoint
+    before = content_hashes.hash_checkpoint(folder)
+    names = {name for name, _ in before}
+    assert {"modules.json", "0_Transformer/model.safetensors", "1_Pooling/config.json"} <= names
+    save_file({"linear.weight": torch.zeros(16, 32)}, f"{folder}/2_Dense/model.safetensors")
+    assert content_hashes.hash_checkpoint(folder) != before
 
 
 def test_several_poolings_are_concatenated(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..data import retrieval_files
 from ..errors import PruneError
 from ..models.checkpoints import adapters, folders, loading
+from ..models.module_folders import root_folder, subfolders
 from ..paths import resolve_allowed
 from ..tasks.task_data import DEMO, RETRIEVAL_DEMO, RETRIEVAL_FOLDER
 
@@ -35,14 +36,16 @@ _hashes: dict[tuple[int, ...], str] = {}
 def hash_checkpoint(checkpoint: str) -> list[list[str]]:
     """Return [name, hash] of the files of a local checkpoint folder; empty for a Hub model.
 
-    The files of an adapter are followed by those of its base model, if that is local too.
+    The modules of an embedding model are included, also in subfolders. The files of an adapter are
+    followed by those of its base model, if that is local too.
     """
     if checkpoint not in folders.BUNDLED and not Path(checkpoint).is_dir():
         return []
-    used = [Path(loading.resolve(checkpoint))]
+    used = [Path(root_folder(loading.resolve(checkpoint)))]
+    patterns = {"*", *(f"{name}/*" for name in subfolders(used[0]) if name)}
     if (used[0] / adapters.CONFIG).is_file():
         used.append(Path(adapters.base_model(str(used[0]), checkpoint)))
-    return [entry for folder in used for entry in _hash_files(folder, ("*",), IGNORED)]
+    return [entry for folder in used for entry in _hash_files(folder, patterns, IGNORED)]
 
 
 def hash_data(name: str) -> list[list[str]]:

@@ -1,8 +1,9 @@
 """Sentence-embedding models: an encoder, pooling over its tokens, and the modules after pooling.
 
 They are read from and written to folders of sentence-transformers: the encoder in the folder
-itself, and modules.json, which lists a Pooling and optional Dense, LayerNorm and Normalize modules.
-In memory these are described by `config.sentence_embedding`, a plain dict.
+itself or (reading only) in a subfolder, and modules.json, which lists a Pooling and optional Dense,
+LayerNorm and Normalize modules. In memory these are described by `config.sentence_embedding`, a
+plain dict.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from ..tasks import TASK_TYPES
 from ..tasks.embedding import POOLINGS
 from .compact import expand_into, recorded_units
 from .families import FAMILIES
+from .module_folders import MODULES, root_folder
 from .replay import COMPACT_KEY, linears
 
 HEAD = TASK_TYPES["embedding"].head_class
-MODULES, POOLING = "modules.json", "1_Pooling"
+POOLING = "1_Pooling"
 # settings of the Transformer module and of the whole model
 TRANSFORMER, SETTINGS = "sentence_bert_config.json", "config_sentence_transformers.json"
 FLAGS = {  # pooling -> key in the config.json of a Pooling module
@@ -219,16 +221,18 @@ def configure(config: Any, source: str, checkpoint: str, pooling: str = "") -> N
 
 def _read(source: str, checkpoint: str) -> dict[str, Any]:
     """Description of the modules after the encoder; {} without modules.json."""
+    transformer = read_json(source, TRANSFORMER, checkpoint)
+    source = root_folder(source)
     listed = read_json(source, MODULES, checkpoint)
     if listed == {}:
         return {}
     first, second, *others = [*listed, {}, {}][: max(2, len(listed))]
     for module, expected in ((first, "Transformer"), (second, "Pooling")):
-        if _type(module) != expected or (expected == "Transformer" and module.get("path")):
+        if _type(module) != expected:
             raise PruneError(
                 f"{checkpoint}: modules.json lists {_type(module) or 'nothing'} where a "
-                f"{expected} is expected; supported are a Transformer in the folder itself, a "
-                f"Pooling, and {', '.join(CLASSES)} after it."
+                f"{expected} is expected; supported are a Transformer, a Pooling, and "
+                f"{', '.join(CLASSES)} after it."
             )
     modules = [_describe(each, source, checkpoint) for each in others if _type(each) != "Dropout"]
     settings = read_json(source, SETTINGS, checkpoint)
@@ -241,7 +245,7 @@ def _read(source: str, checkpoint: str) -> dict[str, Any]:
     return {
         "poolings": _poolings(pooling, checkpoint),
         "modules": modules,
-        "transformer": read_json(source, TRANSFORMER, checkpoint),
+        "transformer": transformer,
         "settings": settings,
     }
 
@@ -331,7 +335,7 @@ def with_encoder(config: Any, encoder: nn.Module, source: str, checkpoint: str) 
         if not module.state_dict():
             continue
         try:
-            module.load_state_dict(_weights(source, description["path"]))
+            module.load_state_dict(_weights(root_folder(source), description["path"]))
         except (RuntimeError, OSError, AttributeError) as error:
             raise PruneError(
                 f"{checkpoint}: the weights of its module {description['path']} are missing or do "

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ...errors import PruneError
 from ...paths import ASSETS
+from ..module_folders import encoder_folder
 from . import foreign_formats
 
 BUNDLED = {  # checkpoints that are part of this package
@@ -43,6 +44,8 @@ def find(folder: Path, checkpoint: str) -> CheckpointFolder:
             f"{checkpoint}: {'this is a file' if folder.exists() else 'there is no such folder'}; "
             "give a folder saved by save_pretrained, a Hub id, or 'demo'."
         )
+    if (encoder := encoder_folder(folder)) != folder and _has_model(encoder):
+        return CheckpointFolder(encoder)
     steps = {
         int(match[1]): subfolder
         for subfolder in folder.iterdir()
@@ -143,9 +146,9 @@ def known_checkpoints() -> list[str]:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """Read a folder's config.json; {} if it is missing or not readable."""
+    """Read the config.json of a folder or its encoder; {} if it is missing or not readable."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads((encoder_folder(folder) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

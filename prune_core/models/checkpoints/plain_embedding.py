@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..module_folders import root_folder
+
 
 class PlainEmbedder(nn.Module):
     """AutoModel, pooling and the modules after it, for batches of one text."""
@@ -23,7 +25,7 @@ class PlainEmbedder(nn.Module):
         self.config, self.base = config, base
         self.encoder = AutoModel.from_pretrained(source, config=config, trust_remote_code=False)
         self.tensors = {  # of each module after pooling
-            place: _tensors(source, module["path"])
+            place: _tensors(root_folder(source), module["path"])
             for place, module in enumerate(config.sentence_embedding["modules"])
             if module["type"] != "Normalize"
         }
