@@ -36,14 +36,44 @@ def load_split(
 
 
 def has_train(path: str, config: str | None, evaluated: str) -> bool:
-    """Whether there is a training split for calibration, other than the evaluated one.
+    """Whether there is a training split for calibration, other than the evaluated one."""
+    return evaluated != "train" and has_split(path, config, "train")
+
+
+def has_split(path: str, config: str | None, split: str) -> bool:
+    """Whether a split exists.
 
     False if the splits cannot be listed; loading the data then explains why.
     """
     try:
-        return "train" in _splits(path, config) and evaluated != "train"
+        return split in _splits(path, config)
     except (OSError, ValueError):
         return False
+
+
+def has_configuration(path: str, name: str) -> bool:
+    """Whether a data set has a configuration, on the Hub or, offline, in the cache.
+
+    False if it cannot be reached; loading the data then explains why.
+    """
+    try:
+        return _has_configuration(path, name)
+    except (OSError, ValueError):
+        return False
+
+
+@lru_cache(maxsize=64)
+def _has_configuration(path: str, name: str) -> bool:
+    """Whether a configuration exists; OSError or ValueError if the data set cannot be reached."""
+    from datasets import load_dataset_builder
+
+    try:
+        load_dataset_builder(path, name)
+    except ValueError as error:
+        if "BuilderConfig" in str(error):  # it lists those that exist
+            return False
+        raise
+    return True
 
 
 @lru_cache(maxsize=64)

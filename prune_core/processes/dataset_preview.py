@@ -32,9 +32,9 @@ class DatasetPreview(ChildProcess):
 def fetch_rows(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
     """Return the first rows of an evaluation split, with label names instead of numbers.
 
-    `task` is a known task or the id of a Hub data set.
+    `task` is a known task or the id of a Hub data set; of a retrieval collection, the queries.
     """
-    from ..data import hub
+    from ..data import hub, hub_collections
     from ..tasks.known_tasks import KNOWN_TASKS
 
     known = KNOWN_TASKS.get(task)
@@ -42,6 +42,8 @@ def fetch_rows(task: str, config: str = "", split: str = "") -> list[dict[str, A
     if known:
         path, config = known.path, known.config or ""
         split = split or known.evaluation
+    elif not config and hub_collections.is_collection(task):
+        config, split = "queries", ""
     try:
         rows = hub.preview(path, config or None, split, rows=ROWS)
     except (OSError, ValueError) as error:

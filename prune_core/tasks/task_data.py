@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from ..data import cells, columns, hub, reading, retrieval_files, tables
+from ..data import cells, columns, hub, hub_collections, reading, retrieval_files, tables
 from ..data.columns import Columns
 from ..data.examples import BINARY, DataSource, Examples, query_indices
 from ..data.label_pairs import parse_pairs, to_text
@@ -128,16 +128,18 @@ def is_collection(source: DataSource, kind: str) -> bool:
     """Whether a source is a retrieval collection, for an embedding model or a reranker.
 
     A reranker reads tables as pairs of texts, and so does an embedding model if the user sets their
-    columns.
+    columns. Data of the Hub are collections for embedding models only.
     """
     if kind == Embedding.name and source.task == RETRIEVAL_DEMO:
         return True
-    if not is_file(source.task) or kind not in (Embedding.name, Regression.name):
-        return False
     if kind == Regression.name:
-        return _is_collection_folder(source.task)
-    if source.text or source.text_pair or source.label:
+        return is_file(source.task) and _is_collection_folder(source.task)
+    if kind != Embedding.name or source.text or source.text_pair or source.label:
         return False
+    if source.task == "demo" or source.task in KNOWN_TASKS:
+        return False
+    if not is_file(source.task):
+        return hub_collections.is_collection(source.task, source.config)
     return retrieval_files.is_collection(source.task, source.split, tables.dialect_of(source))
 
 
@@ -147,8 +149,17 @@ def _is_collection_folder(task: str) -> bool:
 
 def read_collection(source: DataSource) -> RetrievalCollection:
     """Read the retrieval collection of a source for which `is_collection` is true."""
-    path = str(RETRIEVAL_FOLDER) if source.task == RETRIEVAL_DEMO else source.task
-    return retrieval_files.read_collection(path, source.split, tables.dialect_of(source))
+    dialect = tables.dialect_of(source)
+    if source.task == RETRIEVAL_DEMO or is_file(source.task):
+        path = str(RETRIEVAL_FOLDER) if source.task == RETRIEVAL_DEMO else source.task
+        return retrieval_files.read_collection(path, source.split, dialect)
+    return hub_collections.read_collection(
+        source.task,
+        source.config,
+        source.split,
+        known=[*KNOWN_TASKS],
+        skip=dialect.bad_rows == "skip",
+    )
 
 
 def _load_collection(
