@@ -13,7 +13,7 @@ from prune_core import PruneError, views
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.data.exact_search import top_k
 from prune_core.measures import MEASURES
-from prune_core.measures.retrieval import embed, prompt_of
+from prune_core.measures.retrieval import embed_queries
 from prune_core.methods import METHODS
 from prune_core.plugins import build, no_report
 
@@ -39,9 +39,7 @@ def attack(pair, **options):
 
 def is_found(pair, model, texts, query, documents) -> list[bool]:
     """Return whether a relevant document is in the top k, by exact search."""
-    vectors = embed(
-        pair, model, texts, prompt=prompt_of(model, ("query",)), noun="", report=no_report
-    )
+    vectors = embed_queries(pair, model, texts, no_report)
     judged = pair.task.collection.judged[query]
     relevant = set(judged.documents[judged.grades > 0].tolist())
     found = top_k(vectors, documents, K).positions

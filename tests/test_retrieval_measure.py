@@ -1,6 +1,7 @@
 """The measure `retrieval`: collections as data of a run, values, criteria, report and pages."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.measures.retrieval import embed
 from prune_core.methods import METHODS
+from prune_core.models import embedding
 from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
 from prune_core.processes import inspector_client
 from prune_core.queue import jobs
 from prune_core.tasks import task_data
+from prune_core.tasks.encoding import encode
 from prune_core.views import retrieval as view
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -218,6 +221,24 @@ def test_prompts_of_queries_and_documents_are_used():
         expected = embed(pair, model, texts, prompt=prompt, noun="", report=no_report)
         np.testing.assert_allclose(vectors, expected)
     assert len(plain["retrieval"]) == 1
+
+
+def test_calibration_texts_have_the_prompt_of_their_role(tmp_path):
+    model = tiny.model(kind="embedding")
+    model.config.sentence_embedding["settings"] = {
+        "prompts": {"query": "query: ", "passage": "passage: ", "other": "other: "},
+        "default_prompt_name": "other",
+    }
+    tokenizer = copy.deepcopy(tiny.tokenizer())
+    embedding.prepare_tokenizer(tokenizer, model.config, "tiny")
+    sample = load(write_collection(tmp_path / "beir")).calibration.take([0, 12])
+    assert sample.texts == [tiny.SENTENCES[0], "a quiet film"]
+    for examples, prompts in (
+        (sample, ("passage: ", "query: ")),
+        (dataclasses.replace(sample, roles=None), ("other: ", "other: ")),
+    ):
+        texts = [prompt + text for prompt, text in zip(prompts, sample.texts, strict=True)]
+        assert encode(tokenizer, examples, 64).inputs["input_ids"] == tokenizer(texts)["input_ids"]
 
 
 def test_a_task_without_a_collection_is_an_error():

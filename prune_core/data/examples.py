@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ..plugins import Options, option
 
+QUERY, DOCUMENT = "query", "document"  # roles of texts in retrieval
 BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier with one output
 
 
@@ -131,6 +132,8 @@ class Examples:
     binary: bool = False  # "regression" only: labels are 0 and 1, the output is thresholded
     # of candidates of queries: the score of the search that found them, the best is the highest
     first_stage: list[float] | None = None
+    # "embedding" only: QUERY or DOCUMENT for each text, whose prompt precedes it; None: the default
+    roles: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -164,6 +167,7 @@ class Examples:
             pairs=self.pairs and [self.pairs[i] for i in indices],
             labels=self.labels and [self.labels[i] for i in indices],
             first_stage=self.first_stage and [self.first_stage[i] for i in indices],
+            roles=self.roles and [self.roles[i] for i in indices],
         )
 
     def sample(self, size: int, seed: int, among: Collection[int] | None = None) -> Examples:

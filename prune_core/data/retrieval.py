@@ -15,7 +15,7 @@ import pandas as pd
 from ..errors import PruneError
 from ..formatting import plural
 from .dropped_rows import MAX_DROPPED_FRACTION, RowQuestion
-from .examples import sample_indices
+from .examples import DOCUMENT, QUERY, Examples, sample_indices
 from .retrieval_metrics import Judged
 
 SHOWN = 3  # examples in a message
@@ -58,8 +58,8 @@ class RetrievalCollection:
         places = [self.positions[document] for document in self.candidates.get(query, ())]
         return np.array(places, dtype=np.int64)
 
-    def calibration_texts(self, size: int, seed: int) -> list[str]:
-        """Return a random sample of raw texts for calibration: at most `size` documents.
+    def calibration_examples(self, size: int, seed: int) -> Examples:
+        """Return a random sample of texts for calibration: at most `size` documents.
 
         Queries without a judgement are added, at most a quarter as many. Judged queries are left
         out, because the pruned model is evaluated on them.
@@ -68,7 +68,9 @@ class RetrievalCollection:
         chosen = sample_indices(range(len(documents)), size, seed)
         asked = min(len(self.unjudged), len(chosen) // 4)
         queries = sample_indices(range(len(self.unjudged)), asked, seed) if asked else []
-        return [documents[index] for index in chosen] + [self.unjudged[index] for index in queries]
+        texts = [documents[index] for index in chosen] + [self.unjudged[index] for index in queries]
+        roles = [DOCUMENT] * len(chosen) + [QUERY] * len(queries)
+        return Examples(texts, kind="embedding", roles=roles)
 
     def sample_queries(self, size: int, seed: int) -> RetrievalCollection:
         """Return the collection with a random sample of its queries (0 = all) and all documents."""

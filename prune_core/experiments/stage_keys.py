@@ -31,7 +31,7 @@ from ..store.results import PRUNE
 from .content_hashes import hash_checkpoint, hash_data
 from .experiment import Experiment
 
-DATA_RULES = 4  # version of the rules that turn tables into examples
+DATA_RULES = 5  # version of the rules that turn tables into examples
 
 
 def stage_folders(experiment: Experiment, run: str = "") -> dict[str, str]:

@@ -14,13 +14,11 @@ from ..plugins import Report, Rows, no_report, option
 from .attack import Attack
 from .base import Pair
 from .retrieval import (
-    DOCUMENT_PROMPTS,
-    QUERY_PROMPTS,
     collection_of,
-    embed,
     embed_collection,
+    embed_documents,
     is_cosine,
-    prompt_of,
+    query_prompt,
 )
 
 # they need gradients of a loss, or keep the result instead of changing it
@@ -87,14 +85,7 @@ class QueryAttack(Attack):
         """Embeddings of the documents, (documents, dimensions)."""
         collection = collection_of(pair, self.name)
         if self.index == "own" and not pair.is_dense:
-            return embed(
-                pair,
-                pair.pruned,
-                collection.documents,
-                prompt=prompt_of(pair.pruned, DOCUMENT_PROMPTS),
-                noun="documents",
-                report=no_report,
-            )
+            return embed_documents(pair, pair.pruned, collection.documents, no_report)
         _, documents = pair.of_dense(
             "retrieval",
             lambda: embed_collection(pair, pair.dense, collection, no_report),
@@ -113,7 +104,7 @@ class QueryAttack(Attack):
             pair.memo[INDEX],
             [torch.from_numpy(each.documents[each.grades > 0]) for each in judged],
             self.k,
-            prompt=prompt_of(pair.pruned, QUERY_PROMPTS),
+            prompt=query_prompt(pair.pruned),
             normalize=is_cosine(pair.dense),
         )
         return victim

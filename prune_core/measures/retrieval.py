@@ -19,18 +19,15 @@ from ..analysis.index_compatibility import (
     compare_indexes,
 )
 from ..analysis.index_vectors import compare_vectors
-from ..data.examples import Examples
+from ..data.examples import DOCUMENT, QUERY, Examples
 from ..data.retrieval import RetrievalCollection
 from ..data.tokens import encode_texts
 from ..errors import PruneError
-from ..models.embedding import default_prompt
+from ..models.embedding import prompt_of
 from ..plugins import Report, Rows, option, subrange
 from ..tasks.encoding import embeddings
 from .base import Measure, Pair
 
-# names of the prompts of queries and documents, as in sentence-transformers
-QUERY_PROMPTS = ("query",)
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 QUERY_FRACTION = 0.1  # of the progress of embedding a collection
 
 
@@ -134,15 +131,20 @@ def embed_collection(
     return queries, embed_documents(pair, model, collection.documents, end)
 
 
+def query_prompt(model: nn.Module) -> str:
+    """Return the text before queries."""
+    return prompt_of(_settings(model), QUERY)
+
+
 def embed_queries(pair: Pair, model: nn.Module, texts: Sequence[str], report: Report) -> Tensor:
     """Embed queries after the model's prompt: (queries, dimensions) on the CPU."""
-    prompt = prompt_of(model, QUERY_PROMPTS)
+    prompt = query_prompt(model)
     return embed(pair, model, texts, prompt=prompt, noun="queries", report=report)
 
 
 def embed_documents(pair: Pair, model: nn.Module, texts: Sequence[str], report: Report) -> Tensor:
     """Embed documents after the model's prompt: (documents, dimensions) on the CPU."""
-    prompt = prompt_of(model, DOCUMENT_PROMPTS)
+    prompt = prompt_of(_settings(model), DOCUMENT)
     return embed(pair, model, texts, prompt=prompt, noun="documents", report=report)
 
 
@@ -159,11 +161,3 @@ def _settings(model: Any) -> Mapping[str, Any]:
     """Return the settings of sentence-transformers: prompts and the similarity function."""
     settings: Mapping[str, Any] = model.config.sentence_embedding["settings"]
     return settings
-
-
-def prompt_of(model: Any, names: Sequence[str]) -> str:
-    """Return the first prompt with one of the names, else the default one; "" for none."""
-    settings = _settings(model)
-    prompts = settings.get("prompts") or {}
-    named = next((prompts[name] for name in names if name in prompts), None)
-    return default_prompt(settings) if named is None else str(named)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.examples import DOCUMENT, QUERY
 from ..errors import PruneError
 from ..tasks import TASK_TYPES
 from ..tasks.embedding import POOLINGS
@@ -41,6 +42,8 @@ FLAGS = {  # pooling -> key in the config.json of a Pooling module
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
+# role of a text -> names of its prompt, as in sentence-transformers
+PROMPTS = {QUERY: ("query",), DOCUMENT: ("document", "passage", "corpus")}
 TOKENS = "sentence_embedding"  # what modules after pooling read, by default
 
 
@@ -315,8 +318,15 @@ def default_prompt(settings: Mapping[str, Any]) -> str:
     return str((settings.get("prompts") or {}).get(settings.get("default_prompt_name")) or "")
 
 
+def prompt_of(settings: Mapping[str, Any], role: str) -> str:
+    """Text before a query or document: the first prompt with one of its names, else the default."""
+    prompts = settings.get("prompts") or {}
+    named = next((prompts[name] for name in PROMPTS[role] if name in prompts), None)
+    return default_prompt(settings) if named is None else str(named)
+
+
 def prepare_tokenizer(tokenizer: Any, config: Any, checkpoint: str) -> None:
-    """Set the maximum length and the prompt of a sentence-embedding model, in place."""
+    """Set the maximum length and the prompts of a sentence-embedding model, in place."""
     transformer = config.sentence_embedding["transformer"]
     if limit := transformer.get("max_seq_length"):
         tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
@@ -325,7 +335,9 @@ def prepare_tokenizer(tokenizer: Any, config: Any, checkpoint: str) -> None:
             f"{checkpoint} lowercases texts (do_lower_case in {TRANSFORMER}), but its tokenizer "
             "does not; save the tokenizer with do_lower_case=True."
         )
-    tokenizer.prompt = default_prompt(config.sentence_embedding["settings"])
+    settings = config.sentence_embedding["settings"]
+    tokenizer.prompt = default_prompt(settings)
+    tokenizer.prompts = {role: prompt_of(settings, role) for role in PROMPTS}
 
 
 def with_encoder(config: Any, encoder: nn.Module, source: str, checkpoint: str) -> Any:

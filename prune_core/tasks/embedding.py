@@ -159,12 +159,16 @@ class Embedding(TaskType):
     # -- encoding --------------------------------------------------------------------------------
 
     def encode(self, tokenizer: Any, examples: Examples, limit: int) -> Features:
-        """Tokenize all first texts, then all second ones, each after the model's prompt."""
+        """Tokenize all first texts, then all second ones, each after its role's prompt."""
         from ..data.tokens import Features, encode_texts
 
-        prompt = getattr(tokenizer, "prompt", "")
-        texts = [prompt + text for text in (*examples.texts, *(examples.pairs or ()))]
-        rows = encode_texts(tokenizer, Examples(texts), limit)
+        default, prompts = getattr(tokenizer, "prompt", ""), getattr(tokenizer, "prompts", {})
+        texts = [*examples.texts, *(examples.pairs or ())]
+        roles = examples.roles or [""] * len(texts)
+        prompted = [
+            prompts.get(role, default) + text for role, text in zip(roles, texts, strict=True)
+        ]
+        rows = encode_texts(tokenizer, Examples(prompted), limit)
         return Features(rows.inputs, [row % len(examples) for row in rows.example_index])
 
     def encode_alone(self, tokenizer: Any, text: str, pair: str | None, limit: int) -> Any:

@@ -171,7 +171,7 @@ def _load_collection(
     if source.calibration:
         calibration = _separate_calibration(source, labels, kind, labelled=labelled)
     else:
-        calibration = Examples(collection.calibration_texts(CALIBRATION_POOL, seed), kind=kind)
+        calibration = collection.calibration_examples(CALIBRATION_POOL, seed)
     judgements = sum(map(len, collection.judgements.values()))
     note = (
         f"Retrieval collection: {len(collection.queries):,} judged queries for evaluation, "
@@ -464,8 +464,7 @@ def _separate_calibration(
     options = {name: getattr(source, name) for name in inherited}
     calibration = DataSource(source.calibration, **options, split="train" if known else "")
     if kind == Embedding.name and is_collection(calibration, kind):
-        collection = read_collection(calibration)
-        return Examples(collection.calibration_texts(CALIBRATION_POOL, seed=0), kind=kind)
+        return read_collection(calibration).calibration_examples(CALIBRATION_POOL, seed=0)
     if not labelled and not is_collection(calibration, kind):
         table = table_of(calibration).rows
         missing = {

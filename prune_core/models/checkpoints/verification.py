@@ -8,6 +8,7 @@ positions and reduced precision, whatever the cause.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,7 +190,7 @@ def check_outputs(
 def _sample(examples: Examples) -> Examples:
     """Choose short and long examples, evenly over the lengths.
 
-    Without leading spaces: the product strips them from questions.
+    Without leading spaces: the product strips them from questions. After the default prompt.
     """
     usable = [
         place
@@ -198,7 +199,8 @@ def _sample(examples: Examples) -> Examples:
     ]
     by_length = sorted(usable or [0], key=lambda place: len(examples.full_text(place)))
     places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
-    return examples.take([by_length[place] for place in dict.fromkeys(places.tolist())])
+    chosen = examples.take([by_length[place] for place in dict.fromkeys(places.tolist())])
+    return replace(chosen, roles=None)
 
 
 def _encode(plain: Reference, examples: Examples, place: int, limit: int) -> dict[str, Any]:
