@@ -18,13 +18,15 @@ from . import tasks as task_types
 from . import views
 from .analysis.compared_models import ComparedModel
 from .data import in_memory
-from .data.examples import BINARY, Examples
+from .data.examples import BINARY, DataSource, Examples
 from .data.reading import ReadExamples
+from .data.retrieval import RetrievalCollection
 from .errors import Cancelled, PruneError
 from .experiments.data_check import check_measures
 from .experiments.experiment import Experiment, order_measures, stages
 from .experiments.run import StageRunner, prune_copy
 from .experiments.run import run as run_stages
+from .experiments.settings import RunSettings
 from .measures import MEASURES
 from .measures.adversarial_augmentation import check_augmentation
 from .measures.base import Measure, Pair
@@ -41,6 +43,7 @@ from .pruning import pipeline
 from .store.results import Results
 from .store.tables import concat_tables
 from .tasks import candidates, task_data
+from .tasks.embedding import Embedding
 from .tasks.task_data import Task
 
 __all__ = [
@@ -57,8 +60,10 @@ __all__ = [
 ]
 
 # a table, its file, a dict of columns, a datasets.Dataset, or tuples (text, label) or
-# (text, text, label)
-Data: TypeAlias = Examples | pd.DataFrame | Mapping[str, Any] | Sequence[Any] | str | Path
+# (text, text, label); a retrieval collection, its folder, or (corpus, queries, qrels)
+Data: TypeAlias = (
+    Examples | RetrievalCollection | pd.DataFrame | Mapping[str, Any] | Sequence[Any] | str | Path
+)
 
 
 def load(folder: str | Path, *, pooling: str = "") -> tuple[Any, Any]:
@@ -73,7 +78,7 @@ def load(folder: str | Path, *, pooling: str = "") -> tuple[Any, Any]:
 def prune(
     model: nn.Module,
     tokenizer: Any,
-    texts: Sequence[Any],
+    texts: Sequence[Any] | Mapping[str, Any] | RetrievalCollection | str | Path,
     method: str = "akr",
     *,
     labels: Sequence[int] | None = None,
@@ -86,19 +91,17 @@ def prune(
     """Return a pruned copy of a Hugging Face encoder with a head, on the device of the model.
 
     The model itself is not changed. `texts` are calibration texts, or pairs of them; the method of
-    Kwon et al. also needs their `labels`. `options` are options of the method, such as
-    sparsity=0.7. Raise PruneError if a value is invalid or the model's family is not supported.
+    Kwon et al. also needs their `labels`. For an embedding model they may be a retrieval collection
+    as in `compare`, of which documents and queries without judgements are drawn. `options` are
+    options of the method, such as sparsity=0.7. Raise PruneError if a value is invalid or the
+    model's family is not supported.
     """
     chosen = build(METHODS, method, options)
-    if not len(texts):
-        raise PruneError("There are no calibration texts; give at least one.")
     model, tokenizer = _checked(model, tokenizer)
-    text_labels: Sequence[Any] = labels or [None] * len(texts)
-    rows = [
-        (*([text] if isinstance(text, str) else text), label)
-        for text, label in zip(texts, text_labels, strict=True)
-    ]
-    sample = _examples(rows, model).examples
+    if collection := _collection(texts, model):
+        sample = collection.calibration_examples(RunSettings().calibration_size, seed)
+    else:
+        sample = _calibration_examples(texts, labels, model)
     check_augmentation(chosen, task_type_of(model).name)
     with evaluation_mode(model), matrix_precision(tf32=False):
         verification.check_outputs(
@@ -245,15 +248,19 @@ def compare(
     `options` are options of the measures by name, such as {"attack": {"examples": 20}}.
 
     `data` is a table with the usual columns (text, label …), a dict of them, a datasets.Dataset, a
-    table file, or a list of (text, label) tuples. `reading` specifies how to read it, with the
-    names of the command-line flags: {"label": "stars", "labels": {1: "bad", 5: "good"},
+    table file, or a list of (text, label) tuples. For an embedding model also a retrieval
+    collection, which the measure `retrieval` needs: what `--task` takes (a folder, a table of
+    queries, a Hub id), or the dicts that BEIR's loaders return: (corpus, queries, qrels).
+
+    `reading` specifies how to read the data, with the names of the command-line flags:
+    {"label": "stars", "labels": {1: "bad", 5: "good"},
     "bad_rows": "skip", "split": "test"}. `.notes` of the result lists what was left out or assumed.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
     pruned, _ = _checked(pruned, tokenizer)
     model, tokenizer = _checked(model, tokenizer)
     check_measures(chosen, task_type_of(model).name)
-    task = _evaluation_task(_examples(data, model, reading), model, metric)
+    task = _evaluation_task(data, model, metric, reading)
     models = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
     measured = []
     with tempfile.TemporaryDirectory() as scratch, evaluation_mode(model, pruned):
@@ -333,8 +340,51 @@ def _examples(data: Any, model: Any, options: Mapping[str, Any] | None = None) -
     )
 
 
-def _evaluation_task(data: ReadExamples, model: Any, metric: str) -> Task:
-    """Return the task of measuring models on these examples."""
+def _calibration_examples(texts: Any, labels: Sequence[int] | None, model: Any) -> Examples:
+    if isinstance(texts, (str, Path)):
+        raise PruneError(
+            f"{str(texts)[:80]!r} is not a retrieval collection of an embedding model; give a list "
+            "of calibration texts."
+        )
+    if not len(texts):
+        raise PruneError("There are no calibration texts; give at least one.")
+    text_labels: Sequence[Any] = labels or [None] * len(texts)
+    rows = [
+        (*([text] if isinstance(text, str) else text), label)
+        for text, label in zip(texts, text_labels, strict=True)
+    ]
+    return _examples(rows, model).examples
+
+
+def _collection(
+    data: Any, model: Any, options: Mapping[str, Any] | None = None
+) -> RetrievalCollection | None:
+    """Return the data as a retrieval collection; None if it is none.
+
+    PruneError for a collection and a model that embeds no texts.
+    """
+    kind = task_type_of(model).name
+    if isinstance(data, (str, Path)):
+        source = in_memory.source_of(str(data), options)
+        is_collection = kind == Embedding.name and task_data.is_collection(source, kind)
+        return task_data.read_collection(source) if is_collection else None
+    collection = in_memory.read_collection(data, options)
+    if collection and kind != Embedding.name:
+        raise PruneError(
+            f"A retrieval collection is for embedding models, and this is a {type(model).__name__};"
+            " give texts with labels."
+        )
+    return collection
+
+
+def _evaluation_task(
+    given: Any, model: Any, metric: str, options: Mapping[str, Any] | None = None
+) -> Task:
+    """Return the task of measuring models on the given data, read with these options."""
+    if collection := _collection(given, model, options):
+        source = DataSource("data", metric=metric)
+        return task_data.of_collection(collection, source, loading.label_names(model.config))
+    data = _examples(given, model, options)
     sample = candidates.as_grades(data.examples, metric)
     names = BINARY if sample.binary else loading.label_names(model.config)
     metric = task_types.metric_for(

@@ -13,7 +13,7 @@ from prune_core import PruneError, views
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.data.exact_search import top_k
 from prune_core.measures import MEASURES
-from prune_core.measures.retrieval import embed_queries
+from prune_core.measures.retrieval import embed, embed_queries
 from prune_core.methods import METHODS
 from prune_core.plugins import build, no_report
 

@@ -18,7 +18,6 @@ from prune_core.data.retrieval import collection
 from prune_core.data.retrieval_files import (
     read_collection,
     read_judgements,
-    read_pairs,
     read_run,
     read_texts,
     read_trec,
@@ -34,6 +33,7 @@ from prune_core.data.retrieval_metrics import (
     recall_at,
     values_by_query,
 )
+from prune_core.data.retrieval_pairs import read_pairs
 
 CRANFIELD = Path(__file__).resolve().parents[2] / "shared" / "data" / "cranfield"
 SKIP = Dialect(bad_rows="skip")

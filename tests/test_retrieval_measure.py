@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 import streamlit as st
 import tiny
+import torch
 from streamlit.testing.v1 import AppTest
 from test_embedding import write_folder
 
+import prune_core as pc
 from prune_core import PruneError, views
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.cli.arguments import main
-from prune_core.data import retrieval_files
+from prune_core.data import in_memory, retrieval_files
 from prune_core.data.examples import DataSource, Examples
 from prune_core.data.retrieval_metrics import ndcg_at
 from prune_core.deployment.policy import default_policy
@@ -239,6 +241,40 @@ def test_calibration_texts_have_the_prompt_of_their_role(tmp_path):
     ):
         texts = [prompt + text for prompt, text in zip(prompts, sample.texts, strict=True)]
         assert encode(tokenizer, examples, 64).inputs["input_ids"] == tokenizer(texts)["input_ids"]
+
+
+def test_python_functions_take_collections(tmp_path):
+    folder = write_collection(tmp_path / "beir")
+    found = tiny.collection()
+    queries = dict(zip(found.query_ids, found.queries, strict=True)) | {"q99": "a quiet film"}
+    corpus = {
+        name: {"title": "", "text": text}
+        for name, text in zip(found.document_ids, found.documents, strict=True)
+    }
+    dicts = (corpus, queries, found.judgements)
+    model, tokenizer = tiny.model(kind="embedding"), tiny.tokenizer()
+    pruned, *others = (
+        pc.prune(model, tokenizer, each, "wanda", sparsity=0.5)
+        for each in ([*found.documents, "a quiet film"], folder, dicts)
+    )
+    for other in others:
+        expected = pruned.state_dict()
+        assert all(torch.equal(expected[name], each) for name, each in other.state_dict().items())
+
+    named = dict(zip(("corpus", "queries", "qrels"), dicts, strict=True))
+    options = {"retrieval": {"resamples": 100}}
+    of_folder, of_dicts = (
+        pc.compare(model, pruned, tokenizer, data, ["retrieval"], options=options)
+        for data in (folder, dicts)
+    )
+    assert len(of_folder.rows["retrieval"]) == 1 + 4 and "6 judged queries" in of_folder.notes[0]
+    pd.testing.assert_frame_equal(of_folder.rows["retrieval"], of_dicts.rows["retrieval"])
+    assert in_memory.read_collection(named) == in_memory.read_collection(dicts)
+    assert in_memory.read_collection(found) is found
+    with pytest.raises(PruneError, match="for embedding models, and this is a BertForSequence"):
+        pc.compare(tiny.model(), tiny.model(), tokenizer, dicts)
+    with pytest.raises(PruneError, match="is not a retrieval collection of an embedding model"):
+        pc.prune(tiny.model(), tokenizer, str(folder))
 
 
 def test_a_task_without_a_collection_is_an_error():

@@ -9,11 +9,12 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..plugins import closest_match
-from . import tables
+from . import retrieval_files, tables
 from .arrow_tables import class_names, replace_na
 from .examples import DataSource
 from .label_pairs import format_pairs, to_text
 from .labels import LEAVE_OUT
+from .retrieval import RetrievalCollection
 from .tables import Table
 
 COLUMNS = {
@@ -21,6 +22,7 @@ COLUMNS = {
     2: ("text", "label"),
     3: ("text", "text_pair", "label"),
 }  # of a tuple, by its length
+COLLECTION = ("corpus", "queries", "qrels")  # parts of a retrieval collection, in BEIR's order
 KINDS = "a table, a dict of columns, a file, or a list of texts or of (text, label) tuples"
 
 
@@ -54,6 +56,27 @@ def read_table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Tab
             rows=tables.rows_of_split(parsed.rows, split, "data").reset_index(drop=True)
         )
     return _note_split(parsed, split, source), source
+
+
+def read_collection(
+    data: Any, options: Mapping[str, Any] | None = None
+) -> RetrievalCollection | None:
+    """Return a retrieval collection given as such, or as three dicts; None for other data.
+
+    The dicts (see `retrieval_files.from_dicts`) are a tuple or have the keys in `COLLECTION`.
+    """
+    if isinstance(data, RetrievalCollection):
+        return data
+    if isinstance(data, Mapping) and {*data} == {*COLLECTION}:
+        data = tuple(data[name] for name in COLLECTION)
+    are_dicts = isinstance(data, tuple) and all(isinstance(each, Mapping) for each in data)
+    if not are_dicts or len(data) != len(COLLECTION):
+        return None
+    corpus, queries, qrels = data
+    if not all(isinstance(grades, Mapping) for grades in qrels.values()):
+        return None
+    skip = source_of("data", options).bad_rows == "skip"
+    return retrieval_files.from_dicts(corpus, queries, qrels, name="data", skip=skip)
 
 
 def _note_split(parsed: Table, split: str, source: DataSource) -> Table:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..formatting import plural
-from . import retrieval_files
+from . import retrieval_pairs
 from .cells import (
     NO,
     YES,
@@ -109,7 +109,7 @@ def examples(
     found = Examples(texts, pairs, labels, kind=task_type.name, binary=binary)
     if task_type.ranks_candidates and found.queries:
         used = (chosen.text, chosen.pair, chosen.label)
-        scores = retrieval_files.first_stage_scores(rows, source.task, used)
+        scores = retrieval_pairs.first_stage_scores(rows, source.task, used)
         found = replace(found, first_stage=scores)
     return ReadExamples(found, notes, label_map)
 

@@ -91,7 +91,8 @@ def load(
     if known or source.task in ("demo", RETRIEVAL_DEMO):
         _check_task_type(source.task, kind_of(source), kind)
     if kind == Embedding.name and is_collection(source, kind):
-        return _load_collection(source, labels, kind, seed=seed, labelled=labelled)
+        collection = read_collection(source)
+        return of_collection(collection, source, labels, seed=seed, labelled=labelled)
     calibration_part, part = _parts(source, labels, kind, seed=seed)
     calibration, evaluation = (
         candidates.as_grades(each.examples, source.metric) for each in (calibration_part, part)
@@ -153,20 +154,25 @@ def read_collection(source: DataSource) -> RetrievalCollection:
     if source.task == RETRIEVAL_DEMO or is_file(source.task):
         path = str(RETRIEVAL_FOLDER) if source.task == RETRIEVAL_DEMO else source.task
         return retrieval_files.read_collection(path, source.split, dialect)
+    known, skip = [*KNOWN_TASKS], dialect.bad_rows == "skip"
     return hub_collections.read_collection(
-        source.task,
-        source.config,
-        source.split,
-        known=[*KNOWN_TASKS],
-        skip=dialect.bad_rows == "skip",
+        source.task, source.config, source.split, known=known, skip=skip
     )
 
 
-def _load_collection(
-    source: DataSource, labels: tuple[str, ...], kind: str, seed: int, labelled: bool
+def of_collection(
+    collection: RetrievalCollection,
+    source: DataSource,
+    labels: tuple[str, ...],
+    *,
+    seed: int = 0,
+    labelled: bool = False,
 ) -> Task:
-    """Load a retrieval collection: its judged queries are evaluated, without labels."""
-    collection = read_collection(source)
+    """Return the task of a retrieval collection: its judged queries are evaluated, without labels.
+
+    Only the name, the metric and the calibration data of the source are used; see `load`.
+    """
+    kind = Embedding.name
     evaluation = Examples(list(collection.queries), kind=kind)
     if source.calibration:
         calibration = _separate_calibration(source, labels, kind, labelled=labelled)
@@ -220,10 +226,7 @@ def _labelled_examples(
     source: DataSource, labels: tuple[str, ...], kind: str, split: str, side: int
 ) -> Examples:
     if is_file(source.task) and not source.split:
-        source = replace(
-            source,
-            split=_splits(source)[side],
-        )
+        source = replace(source, split=_splits(source)[side])
     examples = _read(source, labels, kind, split=split).examples
     if examples.labels is None:
         raise PruneError(
