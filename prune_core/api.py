@@ -23,7 +23,7 @@ from .data.reading import ReadExamples
 from .data.retrieval import RetrievalCollection
 from .errors import Cancelled, PruneError
 from .experiments.data_check import check_measures
-from .experiments.experiment import Experiment, order_measures, stages
+from .experiments.experiment import Experiment, check_reads, order_measures, stages
 from .experiments.run import StageRunner, prune_copy
 from .experiments.run import run as run_stages
 from .experiments.settings import RunSettings
@@ -257,6 +257,7 @@ def compare(
     "bad_rows": "skip", "split": "test"}. `.notes` of the result lists what was left out or assumed.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
+    check_reads(chosen)
     pruned, _ = _checked(pruned, tokenizer)
     model, tokenizer = _checked(model, tokenizer)
     check_measures(chosen, task_type_of(model).name)

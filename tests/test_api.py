@@ -146,6 +146,12 @@ def test_run_returns_tables_and_writes_nothing_without_a_folder(tmp_path, monkey
             lambda m, t: pc.compare(m, m, t, [("a", 1)], reading={"text": 1.5}),
             "reading: text is 1.5; give a string",
         ),
+        (
+            lambda m, t: pc.compare(
+                m, m, t, [("a", 1)], ["drift"], options={"drift": {"adversarial": True}}
+            ),
+            "drift with these options reads the results of attack; add the measure attack",
+        ),
         (lambda m, t: pc.compare("demo", m, t, [("a", 1)]), "The model is a str.*pc.load"),
         (lambda m, t: pc.compare(m, (m, t), t, [("a", 1)]), "The model is a tuple.*pc.load"),
         (

@@ -60,12 +60,7 @@ class Experiment(RunSettings):
                 f"The measure {min(duplicates)} is listed twice; list it once, with one set of "
                 "options."
             )
-        for measure in self.measures:
-            if measure.reads and measure.reads not in names:
-                raise PruneError(
-                    f"{measure.name} with these options reads the results of {measure.reads}; add "
-                    f"the measure {measure.reads}."
-                )
+        check_reads(self.measures)
         if not names and self.method is None:
             raise PruneError("There is nothing to do: choose a method, a measure, or both.")
 
@@ -135,6 +130,17 @@ def _absolute(name: str, folder: bool = False) -> str:
     exists = os.path.isdir(path) if folder else os.path.exists(path)
     is_path = name and name not in (*folders.BUNDLED, loading.MINILM) and exists
     return os.path.realpath(path) if is_path else name
+
+
+def check_reads(measures: Collection[Measure]) -> None:
+    """Raise PruneError if a measure reads the tables of another that is not among them."""
+    names = [measure.name for measure in measures]
+    for measure in measures:
+        if measure.reads and measure.reads not in names:
+            raise PruneError(
+                f"{measure.name} with these options reads the results of {measure.reads}; add the "
+                f"measure {measure.reads}."
+            )
 
 
 def order_measures(measures: Collection[Measure]) -> list[Measure]:
