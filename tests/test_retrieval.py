@@ -16,6 +16,8 @@ from prune_core.data.dropped_rows import RowQuestion
 from prune_core.data.exact_search import first_largest, top_k
 from prune_core.data.retrieval import collection
 from prune_core.data.retrieval_files import (
+    FILES,
+    is_collection,
     read_collection,
     read_judgements,
     read_run,
@@ -97,6 +99,43 @@ def test_choice_of_split(tmp_path):
     assert dev.notes == ("1 query without judgement or text left out.",)
     with pytest.raises(PruneError, match=r"no judgements qrels/train.tsv; it has dev, test"):
         read_collection(str(folder), split="train")
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [
+        (("collection.tsv", "queries.dev.small.tsv", "qrels.dev.small.tsv"), ""),
+        (("collection.tsv", "queries.dev.tsv", "qrels.dev.small.tsv"), "dev.small"),
+        (("docs.tsv", "msmarco-test2019-queries.tsv", "2019qrels-pass.txt"), ""),
+        (("documents.tsv", "topics.tsv", "qrels.txt"), ""),
+    ],
+)
+def test_folders_of_ms_marco_and_trec(tmp_path, names, split):
+    contents = (
+        '7\tCats "sleep.\n8\tDogs bark.\n9\tBirds sing.\n',
+        "1\twhich pet sleeps\n2\twhich pet barks\n",
+        "1 0 7 2\n2 0 8 1\n",
+    )
+    for name, content in zip(names, contents, strict=True):
+        (tmp_path / name).write_text(content)
+    if "collection.tsv" in names:  # other splits are not chosen
+        (tmp_path / "queries.train.tsv").write_text("3\twhich pet sings\n")
+        (tmp_path / "qrels.train.tsv").write_text("3\t0\t9\t1\n")
+    assert is_collection(str(tmp_path))
+    read = read_collection(str(tmp_path), split)
+    assert read.documents == ('Cats "sleep.', "Dogs bark.", "Birds sing.")
+    assert read.queries == ("which pet sleeps", "which pet barks")
+    assert read.judgements == {"1": {"7": 2}, "2": {"8": 1}}
+    assert {name for pattern in FILES for name in tmp_path.glob(pattern)} == {*tmp_path.iterdir()}
+    if "collection.tsv" in names:
+        assert read_collection(str(tmp_path), "train").judgements == {"3": {"9": 1}}
+
+
+def test_queries_that_fit_no_judgements_are_named(tmp_path):
+    for name in ("collection.tsv", "queries.a.tsv", "queries.b.tsv", "qrels.tsv"):
+        (tmp_path / name).write_text("1\ta\n2\tb\n")
+    with pytest.raises(PruneError, match=r"files of queries \(queries.a.tsv, .*queries.tsv"):
+        read_collection(str(tmp_path))
 
 
 def test_missing_files_are_named(tmp_path):

@@ -33,9 +33,13 @@ DOCUMENT_IDS = ("corpus-id", "doc_id", "docid", "docno", "document-id", "pid", "
 LINES = Dialect(separator="none", header="no", quotes="no")
 TABLES = (*tables.JSON, *tables.COLUMNAR, *tables.EXCEL, ".csv")
 CRANFIELD = ("cran.all.1400", "cran.qry", "cranqrel")
+DOCUMENTS = ("corpus", "collection", "documents", "docs")  # names of files without suffixes
 RUNS = ("run.*", "*.run", "*.trec")  # names of run files in a folder
 # what a folder holds, for hashes of its contents
-FILES = ("corpus.*", "queries.*", "qrels.*", "qrels/*", *CRANFIELD, *RUNS)
+FILES = (
+    *(f"{name}.*" for name in DOCUMENTS),
+    *("*queries*", "*topics*", "*qrels*", "qrels/*", *CRANFIELD, *RUNS),
+)
 
 
 def read_collection(
@@ -64,7 +68,8 @@ def is_collection(path: str, split: str = "", form: Dialect = tables.DETECT) -> 
     folder = resolve_allowed(path)
     if folder.is_dir():
         is_cranfield = (folder / CRANFIELD[0]).is_file()
-        return is_cranfield or any(_named(folder, name) for name in ("corpus", "queries"))
+        is_beir = any(_named(folder, name) for name in ("corpus", "queries"))
+        return is_cranfield or is_beir or bool(_document_file(folder) and _query_files(folder))
     return holds_queries(tables.read(path, form, part=split).rows)
 
 
@@ -87,22 +92,23 @@ def read_beir(
 ) -> RetrievalCollection:
     """Read corpus.jsonl, queries.jsonl and qrels/<split>.tsv or qrels.tsv of a folder (BEIR).
 
-    Thakur et al. (2021). Also compressed or in another table format. The text of a document is its
-    title and its text. Without `split`: test, else validation, dev or train. `run`: a run file with
-    candidates; "" for none.
+    Thakur et al. (2021). Also compressed or in another table format, and with the names of MS MARCO
+    and TREC: collection.tsv, queries.<split>.tsv, qrels.<split>.tsv, or others with queries or
+    topics, and qrels, in their name. The text of a document is its title and its text. Without
+    `split`: test, else validation, dev or train. `run`: a run file with candidates; "" for none.
     """
     folder = resolve_allowed(path)
-    files = {name: _named(folder, name) for name in ("corpus", "queries")}
-    missing = [name for name, file in files.items() if file is None]
+    documents = _document_file(folder)
+    found = {"corpus": documents, "queries": _query_files(folder)}
+    missing = [name for name, files in found.items() if not files]
     if missing:
         raise PruneError(
             f"{path} has no {' and no '.join(f'{name}.jsonl' for name in missing)}; a retrieval "
             "folder holds corpus.jsonl, queries.jsonl and qrels/test.tsv."
         )
-    judgements = _judgement_file(folder, split, path)
-    return read_trec(
-        str(files["corpus"]), str(files["queries"]), str(judgements), run, form=form, name=path
-    )
+    judged, judgements = _judgement_file(folder, split, path)
+    queries = _query_file(folder, judged, path)
+    return read_trec(str(documents), str(queries), str(judgements), run, form=form, name=path)
 
 
 def read_trec(
@@ -388,18 +394,63 @@ def _stem(file: Path) -> str:
     return file.name.split(suffix)[0] if suffix in tables.SUFFIXES else ""
 
 
-def _judgement_file(folder: Path, split: str, path: str) -> Path:
-    """Return the file of a split's judgements; PruneError with the splits that exist."""
-    splits = {_stem(file): file for file in sorted((folder / "qrels").glob("*")) if _stem(file)}
-    single = _named(folder, "qrels")
+def _by_split(folder: Path, noun: str) -> dict[str, Path]:
+    """Return the tables of a folder with this noun in their name, by split, in their order.
+
+    "" is noun.tsv, dev.small is noun.dev.small.tsv; other names, such as 2019noun-pass.txt, are
+    splits themselves.
+    """
+    files = {_stem(file): file for file in sorted(folder.glob(f"*{noun}*"))}
+    return {
+        "" if stem == noun else stem.removeprefix(f"{noun}."): file
+        for stem, file in files.items()
+        if stem
+    }
+
+
+def _document_file(folder: Path) -> Path | None:
+    """Return the file of the documents; None if there is none."""
+    return next(filter(None, (_named(folder, name) for name in DOCUMENTS)), None)
+
+
+def _query_files(folder: Path) -> dict[str, Path]:
+    """Return the files of queries by split; see `_by_split`."""
+    return _by_split(folder, "queries") or _by_split(folder, "topics")
+
+
+def _query_file(folder: Path, split: str, path: str) -> Path:
+    """Return the queries of a split of judgements; PruneError if it is not known which they are."""
+    files = _query_files(folder)
+    usual = (files.get(name) for name in (split, split.split(".")[0], ""))
+    file = next(filter(None, usual), None)
+    if file is None and len(files) > 1:
+        names = ", ".join(each.name for each in files.values())
+        raise PruneError(
+            f"{path} has several files of queries ({names}); name the one that belongs to the "
+            f"judgements queries{split and f'.{split}'}.tsv."
+        )
+    return file or next(iter(files.values()))
+
+
+def _judgement_file(folder: Path, split: str, path: str) -> tuple[str, Path]:
+    """Return (split, file) of judgements; PruneError with the splits that exist."""
+    splits = _by_split(folder, "qrels")
+    single = splits.pop("", None)
+    splits |= {_stem(file): file for file in sorted((folder / "qrels").glob("*")) if _stem(file)}
     if split and split not in splits:
         exist = f"it has {', '.join(splits)}" if splits else "omit the split"
         raise PruneError(f"{path} has no judgements qrels/{split}.tsv; {exist}.")
-    name = split or next((each for each in ("test", *tables.PARTS) if each in splits), "")
-    file = splits.get(name) or single or next(iter(splits.values()), None)
-    if file is None:
+    usual = [
+        each for name in ("test", *tables.PARTS) for each in splits if each.split(".")[0] == name
+    ]
+    name = split or next(iter(usual), "")
+    if name in splits:
+        return name, splits[name]
+    if single:
+        return "", single
+    if not splits:
         raise PruneError(
             f"{path} has no judgements; add qrels/test.tsv with the columns query-id, corpus-id "
             "and score."
         )
-    return file
+    return next(iter(splits.items()))
