@@ -400,10 +400,11 @@ def _by_split(folder: Path, noun: str) -> dict[str, Path]:
     "" is noun.tsv, dev.small is noun.dev.small.tsv; other names, such as 2019noun-pass.txt, are
     splits themselves.
     """
-    files = {_stem(file): file for file in sorted(folder.glob(f"*{noun}*"))}
+    # of several suffixes, the first
+    files = {_stem(file): file for file in sorted(folder.glob(f"*{noun}*"), reverse=True)}
     return {
         "" if stem == noun else stem.removeprefix(f"{noun}."): file
-        for stem, file in files.items()
+        for stem, file in sorted(files.items())
         if stem
     }
 

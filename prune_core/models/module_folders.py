@@ -12,14 +12,15 @@ MODULES = "modules.json"
 def subfolders(root: Path) -> list[str]:
     """Names of the subfolders of the modules, the encoder's first; "" is the folder itself.
 
-    [] without a valid modules.json; paths out of the folder are left out.
+    [] without a valid modules.json, or if a path in it is not the name of a subfolder.
     """
     try:
         listed = json.loads((root / MODULES).read_text(encoding="utf-8"))
         paths = [str(module.get("path", "")) for module in listed]
     except (OSError, ValueError, AttributeError, TypeError):
         return []
-    return [path for path in paths if path in ("", Path(path).name) and path != ".."]
+    are_names = all(path in ("", Path(path).name) and path != ".." for path in paths)
+    return paths if are_names else []
 
 
 def encoder_folder(root: Path) -> Path:
