@@ -10,7 +10,7 @@ from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import summary, task_metric
-from prune_core.views import query_attack, reranking, retrieval
+from prune_core.views import corpus_poisoning, query_attack, reranking, retrieval
 
 view = frame.view()
 tables = {name: view.rows(name) for name in views.TABLES} if view.models else {}
@@ -78,12 +78,14 @@ def savings() -> None:
 
 
 def index_compatibility() -> None:
-    """Draw retrieval quality by index, and by size of the index vectors; attacks on queries."""
+    """Draw retrieval quality by index, and by size of the index vectors; attacks."""
     found = {name: view.rows(name) for name in ("retrieval", "retrieval_vectors")}
     for place, chart in enumerate(retrieval.charts(found, view.models, view.dark)):
         ui.chart(chart.title, chart.gloss, chart.figure, key=f"retrieval-{place}")
     for chart in query_attack.charts(tables, view.models, view.dark):
         ui.chart(chart.title, chart.gloss, chart.figure, key="query-attacks")
+    for chart in corpus_poisoning.charts(tables, view.models, view.dark):
+        ui.chart(chart.title, chart.gloss, chart.figure, key="corpus-poisoning")
 
 
 def rankings() -> None:
@@ -196,7 +198,9 @@ VIEWS = {
 metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
     "cost": len(tables["cost"]) and view.pruned,
-    "retrieval": (len(tables["retrieval"]) and view.pruned) or len(tables["query_attack"]),
+    "retrieval": (len(tables["retrieval"]) and view.pruned)
+    or len(tables["query_attack"])
+    or len(tables["corpus_poisoning"]),
     "reranking": len(tables["reranking"]),
     "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,

@@ -43,9 +43,13 @@ SMALL = {
     "retrieval": {"resamples": 500},
     "reranking": {"documents": 3, "repeats": 3, "resamples": 500},
     "query_attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30, "k": 2},
+    "corpus_poisoning": {"k": 2, "words": 4, "steps": 2, "candidates": 2},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
-KINDS = {"retrieval": "embedding", "query_attack": "embedding", "reranking": "regression"}
+KINDS = {
+    "reranking": "regression",
+    **dict.fromkeys(("retrieval", "query_attack", "corpus_poisoning"), "embedding"),
+}
 PAIRS = {"embedding": tiny.retrieval_pair, "regression": tiny.reranking_pair}
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COLUMNS = {
@@ -65,6 +69,9 @@ COLUMNS = {
     ),
     "retrieval_query": "queries index query overlap_at_10 overlap_at_100 "
     + " ".join(RETRIEVAL_METRICS),
+    "corpus_poisoning": "passage k n succeeded success_rate success_low success_high start_rate "
+    "train_rate start_similarity similarity steps start text",
+    "corpus_poisoning_query": "passage example text split start_rank rank outcome",
     "reranking": "documents latency_p50 dense_latency_p50 other_load n candidates "
     + " ".join(f"{name}{end}" for name in AVERAGED for end in ("", "_low", "_high")),
     "reranking_query": "query candidates tau ndcg_at_10 mrr_at_10 first_stage_ndcg_at_10 "
@@ -109,7 +116,7 @@ def test_contract(name: str) -> None:
     tables, seen = reported_rows(name)
     assert next(iter(tables)) == name and seen == sorted(seen) and seen[-1] == 1.0
     assert_declared(tables)
-    is_query = name == "query_attack"
+    is_query = name in ("query_attack", "corpus_poisoning")
     texts = tiny.collection().queries if is_query else tiny.examples(copies=2).texts
     assert_evaluation_indices(tables, list(texts))
     for table, frame in tables.items():

@@ -46,6 +46,25 @@ def top_k(
     return Neighbors(*map(np.concatenate, zip(*found, strict=True)))
 
 
+def insertion_ranks(
+    queries: Any, documents: Any, vector: Any, *, normalize: bool = True
+) -> np.ndarray:
+    """(queries,) int64: rank, from 1, that one more document would have, behind equal ones.
+
+    `vector` (1, dimensions) is the document's; see `top_k` for the other arguments.
+    """
+    (inserted,) = vector_chunks(vector, 1, normalize, noun="document")
+    ranks = []
+    for block in vector_chunks(queries, QUERIES, normalize, noun="query"):
+        reached = (block @ inserted.T).round(DECIMALS)
+        before = sum(
+            ((block @ chunk.T).round(DECIMALS) >= reached).sum(axis=1)
+            for chunk in vector_chunks(documents, DOCUMENTS, normalize, noun="document")
+        )
+        ranks.append(1 + before)
+    return np.concatenate(ranks)
+
+
 def vector_chunks(vectors: Any, size: int, normalize: bool, noun: str) -> Iterator[np.ndarray]:
     """Yield (≤ size, dimensions) float64 blocks of vectors, with unit length if `normalize`.
 

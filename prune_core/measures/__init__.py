@@ -3,6 +3,7 @@
 from .accuracy import Accuracy
 from .attack import Attack
 from .base import Measure
+from .corpus_poisoning import CorpusPoisoning
 from .cost import Cost
 from .deployment_formats import DeploymentFormats
 from .drift import Drift
@@ -27,5 +28,6 @@ MEASURES: dict[str, type[Measure]] = {
         QuantizationSensitivity,
         Attack,
         QueryAttack,
+        CorpusPoisoning,
     )
 }

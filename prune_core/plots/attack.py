@@ -23,8 +23,12 @@ def success(
     models: Sequence[ComparedModel],
     dark: bool = False,
     rings: pd.DataFrame | None = None,
+    noun: str = "examples",
 ) -> go.Figure:
-    """Draw attack success by model and recipe with 95% intervals; `rings` are other rates."""
+    """Draw attack success by model and recipe with 95% intervals; `rings` are other rates.
+
+    `noun` names what is attacked.
+    """
     shown = with_rows(ordered(models), rows)
     recipes = list(dict.fromkeys(rows["recipe"]))
     depth = -(-len(recipes) // COLUMNS)
@@ -34,7 +38,7 @@ def success(
 
     def head(recipe: str) -> str:
         title = recipe.replace(" (", "<br>(") if width > 3 else recipe
-        return f"<b>{title}</b><br>n = {sizes[recipe]:.0f} examples"
+        return f"<b>{title}</b><br>n = {sizes[recipe]:.0f} {noun}"
 
     fig = panels(
         dark,
@@ -45,7 +49,7 @@ def success(
         panel_shared_xaxes=True,
         panel_horizontal_spacing=0.1 / width,
         panel_vertical_spacing=GAP / (depth * height + GAP * (depth - 1)) if depth > 1 else 0,
-        panel_x_title="Attack success rate (fraction of attacked examples)",
+        panel_x_title=f"Attack success rate (fraction of attacked {noun})",
     )
     for index, recipe in enumerate(recipes):
         cell = {"row": index // width + 1, "col": index % width + 1}
@@ -55,7 +59,9 @@ def success(
         lines = [line for line, model in enumerate(shown) if model.job in recipe_rows.index]
         recipe_rows = recipe_rows.loc[[shown[line].job for line in lines]]
         for line, (_, row) in zip(lines, recipe_rows.iterrows(), strict=True):
-            fig.add_scatter(**_dot(row, shown[line], recipe, line=line, dark=dark), **cell)
+            fig.add_scatter(
+                **_dot(row, shown[line], recipe, line=line, dark=dark, noun=noun), **cell
+            )
         fig.add_scatter(
             x=[0.5] * len(lines),
             y=[line - 0.36 for line in lines],
@@ -104,9 +110,13 @@ def _counts(row: pd.Series) -> str:
 
 
 def _dot(
-    row: pd.Series, model: ComparedModel, recipe: str, line: int, dark: bool
+    row: pd.Series, model: ComparedModel, recipe: str, line: int, dark: bool, noun: str
 ) -> dict[str, Any]:
     low, rate, high = (row[key] for key in ("success_low", "success_rate", "success_high"))
+    accuracy = ""
+    if "accuracy" in row:
+        before, after = percent(row["accuracy"]), percent(row["under_attack"])
+        accuracy = f"<br>accuracy {before} before, {after} under attack"
     return {
         "x": [rate],
         "y": [line],
@@ -119,10 +129,9 @@ def _dot(
         ),
         "marker": marker(model, dark, 11),
         "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>"
-        f"succeeded on {_counts(row)} attacked examples, success rate "
-        f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy "
-        f"{percent(row['accuracy'])} before, {percent(row['under_attack'])} under "
-        "attack<extra></extra>",
+        f"succeeded on {_counts(row)} attacked {noun}, success rate "
+        f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}{accuracy}"
+        "<extra></extra>",
     }
 
 

@@ -13,6 +13,7 @@ from ..analysis.seeds import Averaging
 from . import (
     accuracy,
     attack,
+    corpus_poisoning,
     cost,
     drift,
     exports,
@@ -47,6 +48,7 @@ VIEWS: dict[str, MeasureView] = {
     "reranking": reranking.VIEW,
     "attack": attack.VIEW,
     "query_attack": query_attack.VIEW,
+    "corpus_poisoning": corpus_poisoning.VIEW,
     "reconstruction": reconstruction.VIEW,
     "sensitivity": sensitivity.VIEW,
     "drift": drift.VIEW,

@@ -72,7 +72,9 @@ def charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Itera
     from .. import plots
 
     if len(tables["query_attack"]):
-        yield Chart(TITLE, GLOSS, plots.success(tables["query_attack"], models, dark))
+        yield Chart(
+            TITLE, GLOSS, plots.success(tables["query_attack"], models, dark, noun="queries")
+        )
 
 
 VIEW = MeasureView(
