@@ -66,7 +66,7 @@ class CorpusPoisoning(Measure):
         16,
         "Replacements per step that are compared by a forward pass, the best to first order",
         low=1,
-        high=10_000,
+        high=1000,
         expert=True,
     )
 
@@ -129,9 +129,9 @@ class CorpusPoisoning(Measure):
         order = [query for query, places in enumerate(relevant) if chosen not in places]
         if not starts[chosen] or len(order) < 2:
             raise PruneError(
-                f"corpus_poisoning: {pair.task.name} has {len(order)} queries to attack and a "
-                f"passage of {len(starts[chosen])} words at the start; give a collection with at "
-                "least 2 queries and with documents whose words the tokenizer knows."
+                f"corpus_poisoning: {pair.task.name} has too little to attack (queries: "
+                f"{len(order)}, words at the start: {len(starts[chosen])}); give a collection "
+                "with at least 2 queries and with documents whose words the tokenizer knows."
             )
         random.Random(pair.seed).shuffle(order)
         half = len(order) // 2
