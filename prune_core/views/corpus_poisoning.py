@@ -20,7 +20,7 @@ GLOSS = (
     "Percentage of held-out queries for which a passage enters the top k, with 95% intervals. Its "
     "words were optimized (HotFlip) for similarity to the other half of the queries."
 )
-PASSAGES = {"own": "Passage for each model", "dense": "Passage for the dense model"}
+PASSAGES = {"own": "Queries reached by own passage", "dense": "Queries reached by dense passage"}
 
 
 def _quantity(passage: str) -> Quantity:
