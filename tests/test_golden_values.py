@@ -40,7 +40,8 @@ OPTIONS = {
     "quantization": {"examples": 4},
     "attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30},
 }
-TOLERANCES = {"method": 1e-2, "measure": 1e-3}  # relative
+# relative; the choice of a whole head of a tiny model may depend on the processor's rounding
+TOLERANCES = {"weights": 1e-2, "units": 0.1, "measure": 1e-3}
 # times and versions of file formats: they depend on the machine, not on the code
 MEASURED = {
     *("latency_p50", "latency_p95", "throughput", "speedup_measured", "speedup", "seconds"),
@@ -78,17 +79,14 @@ def pruned_pair(kind: str, method: str) -> Pair:
 
 
 def method_values(kind: str, method: str) -> dict[str, float]:
-    """Sparsity of the model, and norm of the weights of each projection in all blocks.
+    """Sparsity of the model and norm of its weights.
 
     Not the weights themselves: other processors round differently, which moves single zeros.
     """
     pruned = pruned_pair(kind, method).pruned
-    weights: dict[str, list[torch.Tensor]] = {}
-    for _, projection, linear in replay.linears(pruned):
-        weights.setdefault(projection, []).append(linear.weight.detach().flatten())
-    norms = {name: float(torch.cat(matrices).norm()) for name, matrices in weights.items()}
-    zeros = torch.cat([torch.cat(matrices) for matrices in weights.values()]) == 0
-    return {"sparsity": float(zeros.float().mean())} | norms
+    matrices = (linear.weight.detach() for _, _, linear in replay.linears(pruned))
+    weights = torch.cat([matrix.flatten() for matrix in matrices])
+    return {"sparsity": float((weights == 0).float().mean()), "norm": float(weights.norm())}
 
 
 def measure_values(kind: str, measure: str) -> dict[str, float]:
@@ -136,10 +134,11 @@ def test_values_move_only_with_the_version(role: str, name: str, kind: str) -> N
     plugin = (METHODS if role == "method" else MEASURES)[name]
     assert plugin.version == record["version"], "record the values of the new version"
     values, expected = compute(role, name, kind), record[kind]
+    tolerance = TOLERANCES[plugin.removes if role == "method" else role]
     moved = {
         key: (expected.get(key), values.get(key))
         for key in {*expected, *values}
-        if values.get(key) != pytest.approx(expected.get(key), rel=TOLERANCES[role], abs=1e-5)
+        if values.get(key) != pytest.approx(expected.get(key), rel=tolerance, abs=1e-5)
     }
     assert not moved, f"{role} {name}: raise its version if this change is intended"
 

@@ -10,19 +10,18 @@ import pandas as pd
 from torch import Tensor, nn
 
 from ..data.exact_search import insertion_ranks
-from ..data.examples import sample_indices
+from ..data.examples import DOCUMENT, sample_indices
 from ..data.retrieval import RetrievalCollection
 from ..errors import PruneError
 from ..plugins import Report, Rows, no_report, option, subrange
 from ..statistics import wilson
 from .base import Measure, Pair
 from .retrieval import (
-    DOCUMENT_PROMPTS,
     collection_of,
     embed_collection,
     embed_documents,
     is_cosine,
-    prompt_of,
+    model_prompt,
 )
 
 DOCUMENTS = 100  # sampled; the passage at the start has the first words of one of them
@@ -116,7 +115,7 @@ class CorpusPoisoning(Measure):
         """
         vocabulary = _vocabulary(pair)
         names = {token: word for word, token in vocabulary.items()}
-        fixed = len(pair.tokenizer(prompt_of(pair.dense, DOCUMENT_PROMPTS))["input_ids"])
+        fixed = len(pair.tokenizer(model_prompt(pair.dense, DOCUMENT))["input_ids"])
         length = min(self.words, _limit(pair) - fixed)
         relevant = [{*judged.documents[judged.grades > 0]} for judged in collection.judged]
         starts = {}
@@ -231,6 +230,6 @@ def _target(pair: Pair, model: nn.Module, queries: Tensor) -> Any:
         _vocabulary(pair),
         queries=queries,
         is_cosine=is_cosine(pair.dense),
-        prompt=prompt_of(model, DOCUMENT_PROMPTS),
+        prompt=model_prompt(model, DOCUMENT),
         limit=_limit(pair),
     )

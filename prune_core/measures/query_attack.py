@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attacks.catalogue import CATALOGUE
-from ..data.examples import Examples
+from ..data.examples import QUERY, Examples
 from ..errors import PruneError
 from ..plugins import Report, Rows, no_report, option
 from .attack import Attack
@@ -18,7 +18,7 @@ from .retrieval import (
     embed_collection,
     embed_documents,
     is_cosine,
-    query_prompt,
+    model_prompt,
 )
 
 # they need gradients of a loss, or keep the result instead of changing it
@@ -104,7 +104,7 @@ class QueryAttack(Attack):
             pair.memo[INDEX],
             [torch.from_numpy(each.documents[each.grades > 0]) for each in judged],
             self.k,
-            prompt=query_prompt(pair.pruned),
+            prompt=model_prompt(pair.pruned, QUERY),
             normalize=is_cosine(pair.dense),
         )
         return victim

@@ -131,20 +131,20 @@ def embed_collection(
     return queries, embed_documents(pair, model, collection.documents, end)
 
 
-def query_prompt(model: nn.Module) -> str:
-    """Return the text before queries."""
-    return prompt_of(_settings(model), QUERY)
+def model_prompt(model: Any, role: str) -> str:
+    """Return the text that a model expects before a QUERY or DOCUMENT."""
+    return prompt_of(_settings(model), role)
 
 
 def embed_queries(pair: Pair, model: nn.Module, texts: Sequence[str], report: Report) -> Tensor:
     """Embed queries after the model's prompt: (queries, dimensions) on the CPU."""
-    prompt = query_prompt(model)
+    prompt = model_prompt(model, QUERY)
     return embed(pair, model, texts, prompt=prompt, noun="queries", report=report)
 
 
 def embed_documents(pair: Pair, model: nn.Module, texts: Sequence[str], report: Report) -> Tensor:
     """Embed documents after the model's prompt: (documents, dimensions) on the CPU."""
-    prompt = prompt_of(_settings(model), DOCUMENT)
+    prompt = model_prompt(model, DOCUMENT)
     return embed(pair, model, texts, prompt=prompt, noun="documents", report=report)
 
 
