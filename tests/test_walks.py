@@ -132,13 +132,13 @@ def test_teacher_presents_lesson_with_arrow_keys(server, home):  # noqa: F811
         page.get_by_text("relative error of the output is").nth(1).wait_for()
         settle(page)
         screenshot(page, "teacher-2-presenting")
-        for number in range(3, 11):
+        for number in range(3, 12):
             page.keyboard.press("ArrowRight")
             page.get_by_role("heading", name=f"{number} ·").wait_for()
             settle(page)
-            assert (
-                problems(page) == 0 and not page.locator(".st-key-lesson-requirements").count()
-            ), number
+            missing = page.locator(".st-key-lesson-requirements").count()
+            # step 9 shows a search, which needs a study of an embedding model
+            assert problems(page) == 0 and missing == (number == 9), number
         screenshot(page, "teacher-3-would-you-ship-it")
         page.keyboard.press("p")
         page.locator("[data-testid=stSidebar]").wait_for()
