@@ -158,8 +158,9 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     names = list(table.columns)
     indicators = ",".join(columns.indicator_columns(table))
     try:
-        ranked = retrieval_files.holds_queries(table)  # with more usual names of pairs
-        task_type = TASK_TYPES[Regression.name] if ranked else of_table(table)
+        task_type = of_table(table)
+        if task_type.name == DEFAULT and retrieval_files.holds_queries(table):
+            task_type = TASK_TYPES[Regression.name]  # with more usual names of pairs
         detected = columns.choose_columns(table, DataSource(), path, task_type)
         text, pair, label = detected.text, detected.pair or "", detected.label or indicators
     except PruneError:  # ambiguous: the user chooses

@@ -17,7 +17,7 @@ from .base import Chart, MeasureView, Tables
 TITLE = "How often do attacks on queries succeed?"
 GLOSS = (
     "Percentage of attacked queries whose relevant documents all leave the top k, with 95% "
-    "intervals. Attacked are queries with a relevant document in the model's own top k."
+    "intervals. Only queries with a relevant document in the model's own top k are attacked."
 )
 
 
