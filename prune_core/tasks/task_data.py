@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from ..data import cells, columns, hub, hub_collections, reading, retrieval_files, tables
+from ..data import cells, columns, hub, reading, tables
 from ..data.columns import Columns
 from ..data.examples import BINARY, DataSource, Examples, query_indices
 from ..data.label_pairs import parse_pairs, to_text
@@ -17,17 +17,23 @@ from ..data.reading import ReadExamples
 from ..data.retrieval import RetrievalCollection
 from ..data.tables import Table
 from ..errors import PruneError
-from ..paths import ASSETS, resolve_allowed
+from ..paths import ASSETS
 from . import DEFAULT, METRICS, TASK_TYPES, candidates, metric_for, of_table
 from .base import TaskType
+from .collection_source import (
+    RETRIEVAL_DEMO,
+    RETRIEVAL_FOLDER,
+    is_collection,
+    is_collection_folder,
+    is_file,
+    read_collection,
+)
 from .embedding import Embedding
 from .known_tasks import KNOWN_TASKS
 from .multilabel import Multilabel
 from .regression import Regression
 
 DEMO = ASSETS / "demo" / "reviews.csv"
-RETRIEVAL_DEMO = "demo-retrieval"  # name of the bundled retrieval collection
-RETRIEVAL_FOLDER = ASSETS / "demo" / "retrieval"
 CALIBRATION_POOL = 4096  # documents of a collection from which calibration texts are drawn
 
 
@@ -68,11 +74,6 @@ class Task:
             evaluation=draw(evaluation, seed),
             collection=collection and collection.sample_queries(evaluation, seed),
         )
-
-
-def is_file(task: str) -> bool:
-    """Whether a task is a local file or folder, not `demo`, a known task or a Hub id."""
-    return task != "demo" and task not in KNOWN_TASKS and tables.is_path(task)
 
 
 def load(
@@ -122,41 +123,6 @@ def load(
         ),
         label_map=label_map and label_map.labels,
         counts=label_map and label_map.counts,
-    )
-
-
-def is_collection(source: DataSource, kind: str) -> bool:
-    """Whether a source is a retrieval collection, for an embedding model or a reranker.
-
-    A reranker reads tables as pairs of texts, and so does an embedding model if the user sets their
-    columns. Data of the Hub are collections for embedding models only.
-    """
-    if kind == Embedding.name and source.task == RETRIEVAL_DEMO:
-        return True
-    if kind == Regression.name:
-        return is_file(source.task) and _is_collection_folder(source.task)
-    if kind != Embedding.name or source.text or source.text_pair or source.label:
-        return False
-    if source.task == "demo" or source.task in KNOWN_TASKS:
-        return False
-    if not is_file(source.task):
-        return hub_collections.is_collection(source.task, source.config)
-    return retrieval_files.is_collection(source.task, source.split, tables.dialect_of(source))
-
-
-def _is_collection_folder(task: str) -> bool:
-    return resolve_allowed(task).is_dir() and retrieval_files.is_collection(task)
-
-
-def read_collection(source: DataSource) -> RetrievalCollection:
-    """Read the retrieval collection of a source for which `is_collection` is true."""
-    dialect = tables.dialect_of(source)
-    if source.task == RETRIEVAL_DEMO or is_file(source.task):
-        path = str(RETRIEVAL_FOLDER) if source.task == RETRIEVAL_DEMO else source.task
-        return retrieval_files.read_collection(path, source.split, dialect)
-    known, skip = [*KNOWN_TASKS], dialect.bad_rows == "skip"
-    return hub_collections.read_collection(
-        source.task, source.config, source.split, known=known, skip=skip
     )
 
 
@@ -216,7 +182,7 @@ def evaluation_examples(
 
 def _splits(source: DataSource) -> tuple[str, str]:
     """Return the training and the evaluation split of a file; "" where it has none."""
-    if _is_collection_folder(source.task):
+    if is_collection_folder(source.task):
         return "", ""
     dialect = tables.dialect_of(source)
     return tables.train_and_evaluation_splits(source.task, dialect, source.text)
