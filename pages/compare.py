@@ -1,5 +1,6 @@
 """Compare: scatter of any two quantities, each quantity against sparsity, and a table of runs."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import streamlit as st
@@ -10,7 +11,7 @@ from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import summary, task_metric
-from prune_core.views import corpus_poisoning, query_attack, reranking, retrieval
+from prune_core.views import Chart, corpus_poisoning, query_attack, reranking, retrieval
 
 view = frame.view()
 tables = {name: view.rows(name) for name in views.TABLES} if view.models else {}
@@ -77,15 +78,18 @@ def savings() -> None:
             st.warning(busy, icon=":material/warning:")
 
 
+def draw(charts: Iterable[Chart], key: str) -> None:
+    """Draw the charts of a measure."""
+    for place, chart in enumerate(charts):
+        ui.chart(chart.title, chart.gloss, chart.figure, key=f"{key}-{place}")
+
+
 def index_compatibility() -> None:
     """Draw retrieval quality by index, and by size of the index vectors; attacks."""
     found = {name: view.rows(name) for name in ("retrieval", "retrieval_vectors")}
-    for place, chart in enumerate(retrieval.charts(found, view.models, view.dark)):
-        ui.chart(chart.title, chart.gloss, chart.figure, key=f"retrieval-{place}")
-    for chart in query_attack.charts(tables, view.models, view.dark):
-        ui.chart(chart.title, chart.gloss, chart.figure, key="query-attacks")
-    for chart in corpus_poisoning.charts(tables, view.models, view.dark):
-        ui.chart(chart.title, chart.gloss, chart.figure, key="corpus-poisoning")
+    draw(retrieval.charts(found, view.models, view.dark), "retrieval")
+    draw(query_attack.charts(tables, view.models, view.dark), "query-attacks")
+    draw(corpus_poisoning.charts(tables, view.models, view.dark), "corpus-poisoning")
 
 
 def rankings() -> None:
@@ -95,8 +99,7 @@ def rankings() -> None:
         st.warning(text, icon=":material/warning:")
     else:
         st.markdown(f":small[{text}]")
-    for chart in reranking.charts(tables, view.models, view.dark):
-        ui.chart(chart.title, chart.gloss, chart.figure, key="rankings")
+    draw(reranking.charts(tables, view.models, view.dark), "rankings")
 
 
 def ablations() -> None:

@@ -23,7 +23,11 @@ Hit = dict[str, Any]
 
 def is_available(view: View) -> bool:
     """Whether the study embeds the documents of a retrieval collection."""
-    source = view.job(view.models[0]).experiment["source"]
+    job = view.job(view.models[0])
+    source = job.experiment["source"]
+    if not task_data.is_file(source["task"]) and source["task"] != task_data.RETRIEVAL_DEMO:
+        # pages do not ask the Hub: what was measured tells
+        return job.units == "queries"
     return _is_collection(tuple(source.items()), view.kind)
 
 

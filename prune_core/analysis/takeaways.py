@@ -22,7 +22,7 @@ from ..formatting import (
     signed,
 )
 from ..tasks import METRICS
-from .attack_success import success_rate
+from .attack_success import PairedRates, success_rate
 from .compared_models import ComparedModel, ordered
 from .cost_evidence import disturbance
 from .quantities import headline
@@ -131,6 +131,23 @@ def broken_predictions(rows: pd.DataFrame, model: ComparedModel) -> str:
     p = "" if missing(row["p_value"]) else f"{test} {p_value(row['p_value'])}"
     notes = ", ".join(filter(None, (means([model]), p)))
     return f"{broken} newly broken, {fixed} newly fixed of {n} ({notes})"
+
+
+def dense_and_most_pruned(
+    rows: pd.DataFrame, models: Sequence[ComparedModel]
+) -> tuple[ComparedModel, ComparedModel] | None:
+    """Return the dense model and the first of the most pruned ones; None without rows of both."""
+    dense = next((model for model in models if model.is_dense and len(rows_of(rows, model))), None)
+    shown = most_pruned(pruned_models(rows, models))
+    return (dense, shown[0]) if dense and shown else None
+
+
+def success_change(versus: PairedRates) -> str:
+    """Describe the change of an attack's success rate from dense to pruned, with its test."""
+    return (
+        f"{signed(100 * versus.difference)} points, 95% interval {signed(100 * versus.low)} to "
+        f"{signed(100 * versus.high)}, {p_value(versus.p_value)}"
+    )
 
 
 def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[ComparedModel]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from ..analysis.index_compatibility import Embeddings
 from ..data.exact_search import insertion_ranks
 from ..data.examples import DOCUMENT, sample_indices
 from ..data.retrieval import RetrievalCollection
@@ -18,6 +19,7 @@ from ..statistics import wilson
 from .base import Measure, Pair
 from .retrieval import (
     collection_of,
+    dense_embeddings,
     embed_collection,
     embed_documents,
     is_cosine,
@@ -82,21 +84,20 @@ class CorpusPoisoning(Measure):
             )
         report(0.0, "choosing a passage")
         setup = self._setup(pair, collection)
-        dense = pair.of_dense(
-            "retrieval",
-            lambda: embed_collection(pair, pair.dense, collection, subrange(report, 0.0, 0.2)),
-            plain=True,
-        )
+        dense = dense_embeddings(pair, collection, subrange(report, 0.0, 0.2))
         passage = pair.of_dense(
             (self, pair.seed),
-            lambda: self._optimized(pair, pair.dense, setup, dense[0], subrange(report, 0.2, 0.5)),
+            lambda: self._optimized(
+                pair, pair.dense, setup, dense.queries, subrange(report, 0.2, 0.5)
+            ),
             plain=True,
         )
         vectors, passages = dense, {"own": passage}
         if not pair.is_dense:
-            vectors = embed_collection(pair, pair.pruned, collection, subrange(report, 0.5, 0.7))
+            part = subrange(report, 0.5, 0.7)
+            vectors = Embeddings(*embed_collection(pair, pair.pruned, collection, part))
             part = subrange(report, 0.7, 1.0)
-            own = self._optimized(pair, pair.pruned, setup, vectors[0], part)
+            own = self._optimized(pair, pair.pruned, setup, vectors.queries, part)
             passages = {"own": own, "dense": passage}
         found = [
             self._reached(pair, collection, setup, vectors=vectors, name=name, passage=each)
@@ -157,7 +158,7 @@ class CorpusPoisoning(Measure):
         collection: RetrievalCollection,
         setup: Setup,
         *,
-        vectors: tuple[Tensor, Tensor],
+        vectors: Embeddings,
         name: str,
         passage: tuple[list[str], int],
     ) -> tuple[dict[str, Any], pd.DataFrame]:

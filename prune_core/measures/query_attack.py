@@ -15,7 +15,7 @@ from .attack import Attack
 from .base import Pair
 from .retrieval import (
     collection_of,
-    embed_collection,
+    dense_embeddings,
     embed_documents,
     is_cosine,
     model_prompt,
@@ -86,11 +86,7 @@ class QueryAttack(Attack):
         collection = collection_of(pair, self.name)
         if self.index == "own" and not pair.is_dense:
             return embed_documents(pair, pair.pruned, collection.documents, no_report)
-        _, documents = pair.of_dense(
-            "retrieval",
-            lambda: embed_collection(pair, pair.dense, collection, no_report),
-            plain=True,
-        )
+        documents: Tensor = dense_embeddings(pair, collection, no_report).documents
         return documents
 
     def _victim(self, pair: Pair, on_progress: Callable[[], None], dtype: torch.dtype) -> Any:

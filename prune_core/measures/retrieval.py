@@ -65,13 +65,7 @@ class Retrieval(Measure):
         the index into the evaluation sample.
         """
         collection = collection_of(pair, self.name)
-        dense = Embeddings(
-            *pair.of_dense(
-                "retrieval",
-                lambda: embed_collection(pair, pair.dense, collection, subrange(report, 0.0, 0.45)),
-                plain=True,
-            )
-        )
+        dense = dense_embeddings(pair, collection, subrange(report, 0.0, 0.45))
         pruned = dense
         if not pair.is_dense:
             end = subrange(report, 0.45, 0.9)
@@ -120,6 +114,17 @@ def collection_of(pair: Pair, measure: str) -> RetrievalCollection:
 def is_cosine(model: Any) -> bool:
     """Whether vectors are compared by their cosine, not by the dot product."""
     return _settings(model).get("similarity_fn_name") != "dot"
+
+
+def dense_embeddings(pair: Pair, collection: RetrievalCollection, report: Report) -> Embeddings:
+    """Embed the collection with the dense model, once for all experiments and measures."""
+    return Embeddings(
+        *pair.of_dense(
+            "retrieval",
+            lambda: embed_collection(pair, pair.dense, collection, report),
+            plain=True,
+        )
+    )
 
 
 def embed_collection(

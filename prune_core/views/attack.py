@@ -64,24 +64,38 @@ def attack_quantities(recipe: str) -> tuple[Quantity, Quantity]:
             gloss="Percentage of examples that are correct and on which the attack fails.",
             tick=".0%",
         ),
-        Quantity(
-            f"success:{recipe}",
-            f"Success of {recipe}",
-            "Attack success rate",
+        success_quantity(
+            recipe,
+            key=f"success:{recipe}",
+            title=f"Success of {recipe}",
+            axis="Attack success rate",
             table="attack",
-            read=partial(
-                of_recipe,
-                recipe=recipe,
-                column="success_rate",
-                low="success_low",
-                high="success_high",
-                n="attacked",
-            ),
-            show=f.percent,
-            better="lower",
             gloss="Percentage of correctly classified examples on which the attack succeeds.",
-            tick=".0%",
         ),
+    )
+
+
+def success_quantity(
+    recipe: str, *, key: str, title: str, axis: str, table: str, gloss: str
+) -> Quantity:
+    """Return the success rate of an attack in a table with the columns of `attack`."""
+    return Quantity(
+        key,
+        title,
+        axis,
+        table=table,
+        read=partial(
+            of_recipe,
+            recipe=recipe,
+            column="success_rate",
+            low="success_low",
+            high="success_high",
+            n="attacked",
+        ),
+        show=f.percent,
+        better="lower",
+        gloss=gloss,
+        tick=".0%",
     )
 
 

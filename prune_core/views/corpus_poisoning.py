@@ -12,7 +12,12 @@ from ..analysis.attack_success import success_rate
 from ..analysis.compared_models import ComparedModel
 from ..analysis.quantities import NO_VALUE, Quantity, Value, with_interval
 from ..analysis.seeds import ONE_SEED, Averaging
-from ..analysis.takeaways import most_pruned, pruned_models, rows_of, sentence_name
+from ..analysis.takeaways import (
+    dense_and_most_pruned,
+    rows_of,
+    sentence_name,
+    success_change,
+)
 from .base import Chart, MeasureView, Tables
 
 TITLE = "How many queries does one inserted passage reach?"
@@ -53,23 +58,21 @@ def _quantities(tables: Tables) -> list[Quantity]:
 def _takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     """State how many queries are reached on the dense and the most pruned model."""
     rows, by_query = tables["corpus_poisoning"], tables["corpus_poisoning_query"]
-    dense = next((model for model in models if model.is_dense and len(rows_of(rows, model))), None)
-    shown = most_pruned(pruned_models(rows, models))
-    if dense is None or not shown:
+    compared = dense_and_most_pruned(rows, models)
+    if compared is None:
         return ""
     held_out = by_query[by_query["split"] == "held-out"]
     own = held_out[held_out["passage"] == "own"]
-    versus = success_rate(*(rows_of(own, model) for model in (dense, shown[0])))
+    versus = success_rate(*(rows_of(own, model) for model in compared))
     if not versus.n:
         return ""
-    transfer = rows_of(held_out[held_out["passage"] == "dense"], shown[0])
-    points = f"{f.signed(100 * versus.difference)} points"
+    _, pruned = compared
+    transfer = rows_of(held_out[held_out["passage"] == "dense"], pruned)
     return (
         f"One inserted passage, optimized on other queries, enters the top k for "
         f"{f.percent(versus.dense)} of {versus.n} queries of the dense model and for "
-        f"{f.percent(versus.pruned)} of {sentence_name(shown[0])} ({points}, 95% interval "
-        f"{f.signed(100 * versus.low)} to {f.signed(100 * versus.high)}, "
-        f"{f.p_value(versus.p_value)}); the dense model's passage for "
+        f"{f.percent(versus.pruned)} of {sentence_name(pruned)} ({success_change(versus)}); "
+        "the dense model's passage for "
         f"{f.percent((transfer['outcome'] == 'success').mean())}."
     )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from .. import formatting as f
 from ..analysis.attack_success import success_rate
 from ..analysis.compared_models import ComparedModel
 from ..analysis.quantities import Quantity
 from ..analysis.seeds import ONE_SEED, Averaging
-from ..analysis.takeaways import most_pruned, pruned_models, rows_of, sentence_name
-from .attack import INTERVALS, of_recipe, recipes
+from ..analysis.takeaways import (
+    dense_and_most_pruned,
+    rows_of,
+    sentence_name,
+    success_change,
+)
+from .attack import INTERVALS, recipes, success_quantity
 from .base import Chart, MeasureView, Tables
 
 TITLE = "How often do attacks on queries succeed?"
@@ -22,48 +26,33 @@ GLOSS = (
 
 
 def _quantity(recipe: str) -> Quantity:
-    return Quantity(
-        f"query_success:{recipe}",
-        f"{recipe} on queries",
-        "Success rate of query attacks",
+    return success_quantity(
+        recipe,
+        key=f"query_success:{recipe}",
+        title=f"{recipe} on queries",
+        axis="Success rate of query attacks",
         table="query_attack",
-        read=partial(
-            of_recipe,
-            recipe=recipe,
-            column="success_rate",
-            low="success_low",
-            high="success_high",
-            n="attacked",
-        ),
-        show=f.percent,
-        better="lower",
         gloss="Percentage of queries with a relevant document in the top k for which small changes "
         "of the query remove all of them from it.",
-        tick=".0%",
     )
 
 
 def _takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     """State the success of the first recipe on the dense and the most pruned model."""
     rows, examples = tables["query_attack"], tables["query_attack_example"]
-    dense = next((model for model in models if model.is_dense and len(rows_of(rows, model))), None)
-    shown = most_pruned(pruned_models(rows, models))
-    if dense is None or not shown:
+    compared = dense_and_most_pruned(rows, models)
+    if compared is None:
         return ""
     recipe = recipes(rows)[0]
-    of_dense, of_pruned = (
-        rows_of(examples[examples["recipe"] == recipe], model) for model in (dense, shown[0])
-    )
-    versus = success_rate(of_dense, of_pruned)
+    attacked = examples[examples["recipe"] == recipe]
+    versus = success_rate(*(rows_of(attacked, model) for model in compared))
     if not versus.n:
         return ""
-    points = f"{f.signed(100 * versus.difference)} points"
     return (
         f"{recipe} removes all relevant documents from the top k for {f.percent(versus.dense)} of "
         f"{versus.n} queries of the dense model and "
-        f"{f.percent(versus.pruned)} of {sentence_name(shown[0])} ({points}, 95% interval "
-        f"{f.signed(100 * versus.low)} to {f.signed(100 * versus.high)}, "
-        f"{f.p_value(versus.p_value)}; queries attacked on both)."
+        f"{f.percent(versus.pruned)} of {sentence_name(compared[1])} "
+        f"({success_change(versus)}; queries attacked on both)."
     )
 
 

@@ -1,7 +1,7 @@
 """CrossEncoders of sentence-transformers: classifiers of pairs with an activation after the head.
 
 Its name is in config.json, as `sentence_transformers` (versions 4 and 5) or as
-`sbert_ce_default_activation_function` (before), or in a file of its own (version 6). In memory and
+`sbert_ce_default_activation_function` (before), or in a separate file (version 6). In memory and
 in saved checkpoints it is in config.json, from where every version reads it.
 """
 
