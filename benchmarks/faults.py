@@ -204,15 +204,18 @@ def check(store: Store, clean: Store, plan: list[Experiment]) -> tuple[Counter[s
     for job in jobs_with_faults:
         if job.status == Status.FAILED and not job.error:
             problems.append(f"job {job.id} failed without an error message")
-        if job.status == Status.DONE and not _equal(store, job, clean, other=reference[job.key]):
-            problems.append(f"job {job.id} has different rows than without faults")
+        if job.status == Status.DONE:
+            problems += _differences(store, job, clean, other=reference[job.key])
     return Counter(job.status for job in jobs_with_faults), problems
 
 
-def _equal(store: Store, job: Job, clean: Store, other: Job) -> bool:
-    if store.tables(job.id) != clean.tables(other.id):
-        return False
-    for table in store.tables(job.id):
+def _differences(store: Store, job: Job, clean: Store, other: Job) -> list[str]:
+    """Return a sentence for each table that differs from that of the job without faults."""
+    tables, expected = store.tables(job.id), clean.tables(other.id)
+    if tables != expected:
+        return [f"job {job.id} has the tables {tables}, without faults {expected}"]
+    problems = []
+    for table in tables:
         pair = ((store, job.id), (clean, other.id))
         one, two = (
             each.rows(table, [id]).drop(columns=["job", "seconds"], errors="ignore")
@@ -220,9 +223,11 @@ def _equal(store: Store, job: Job, clean: Store, other: Job) -> bool:
         )
         try:
             pd.testing.assert_frame_equal(one, two)
-        except AssertionError:
-            return False
-    return True
+        except AssertionError as error:
+            problems.append(
+                f"job {job.id} has different rows in {table} than without faults: {error}"
+            )
+    return problems
 
 
 def run(

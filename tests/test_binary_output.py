@@ -29,13 +29,19 @@ TEXTS = [f"{text} {i}" for i in range(5) for text in tiny.SENTENCES]
 
 
 def binary_model(problem_type: str | None = None) -> torch.nn.Module:
-    """A model with one output whose median is at the threshold."""
+    """A model with one output and the threshold in the middle of the widest gap around its median.
+
+    No output may be at the threshold: its class would depend on the rounding of the processor.
+    """
     model = tiny.model(kind="regression")
     model.config.problem_type = problem_type
     with torch.no_grad():
         model.classifier.weight.mul_(5 if problem_type is None else 1)
         outputs = model(**tiny.tokenizer()(TEXTS, padding=True, return_tensors="pt")).logits
-        model.classifier.bias -= outputs.median() - (0.5 if problem_type == "regression" else 0.0)
+        middle = outputs.flatten().sort().values[len(outputs) // 3 : 2 * len(outputs) // 3]
+        gap = middle.diff().argmax()
+        center = (middle[gap] + middle[gap + 1]) / 2
+        model.classifier.bias -= center - (0.5 if problem_type == "regression" else 0.0)
     return model
 
 
