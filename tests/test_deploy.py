@@ -3,7 +3,7 @@
 import json
 import pickle
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from math import lgamma, log
 
@@ -97,12 +97,17 @@ def sampled(rng, n: int, broken: float, fixed: float) -> pd.DataFrame:
     return predictions(rng.integers(0, 2, n), outcome <= 1, (outcome == 0) | (outcome == 2))
 
 
+def count_decisions(limits_policy: Policy, items) -> Counter[str]:
+    """Count the decisions, without the number of examples needed, which none depends on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deployment_check, "_needed", lambda *_, **__: None)
+        return Counter(
+            deployment_check.decision(deployment_check.check(item, limits_policy)) for item in items
+        )
+
+
 def count_shipped(limits_policy: Policy, items) -> int:
-    return sum(
-        deployment_check.decision(deployment_check.check(item, limits_policy))
-        == deployment_check.SHIP
-        for item in items
-    )
+    return count_decisions(limits_policy, items)[deployment_check.SHIP]
 
 
 def attacks(outcomes: np.ndarray) -> pd.DataFrame:
@@ -183,14 +188,16 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("case", LIMITS, ids=lambda case: case.__name__)
-def test_false_ship_rate_is_at_most_alpha(case):
+def test_false_ship_and_false_stop_rates_are_at_most_alpha(case):
     rng = np.random.default_rng(0)
     limits_policy = Policy(LIMITS[case])
     repetitions = (
         4 * REPETITIONS if case is at_speed_limit else REPETITIONS
     )  # the true rate is 4.6%: 1,000 repetitions are too few to confirm it
-    shipped = count_shipped(limits_policy, (case(rng) for _ in range(repetitions)))
-    assert shipped <= repetitions // 20, f"{shipped} of {repetitions}"
+    decisions = count_decisions(limits_policy, (case(rng) for _ in range(repetitions)))
+    assert decisions[deployment_check.SHIP] <= repetitions // 20, decisions
+    if case in (at_accuracy_limit, at_attack_limit):
+        assert decisions[deployment_check.STOP] <= repetitions // 20, decisions
 
 
 def test_false_ship_rate_of_calibration_limit_is_at_most_alpha(monkeypatch):
@@ -210,18 +217,6 @@ def test_false_ship_rate_of_calibration_limit_is_at_most_alpha(monkeypatch):
         )
         shipped += count_shipped(Policy({"calibration_error": 6}), [evidence(rows)])
     assert shipped <= REPETITIONS // 20, f"{shipped} of {REPETITIONS}"
-
-
-@pytest.mark.parametrize(
-    "case", [at_accuracy_limit, at_attack_limit], ids=lambda case: case.__name__
-)
-def test_false_stop_rate_is_at_most_alpha(case):
-    rng = np.random.default_rng(1)
-    decisions = [
-        deployment_check.decision(deployment_check.check(case(rng), Policy(LIMITS[case])))
-        for _ in range(REPETITIONS)
-    ]
-    assert decisions.count(deployment_check.STOP) <= REPETITIONS // 20
 
 
 @pytest.mark.parametrize("n", [20, 60, 150])

@@ -21,6 +21,30 @@ TOP = (
     "pyproject.toml",
     ".streamlit",
 )
+COMMANDS = """
+import contextlib, io
+from prune_core.cli.arguments import main
+from prune_core.deployment import policy
+
+def output(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        assert main(list(arguments)) == 0, arguments
+    return stream.getvalue()
+
+listed = output("methods") + output("measures") + output("tasks")
+assert all(name in listed for name in ("random_mask", "weight_change", "wnli")), listed
+run = "run --method random_mask --sparsity 0.5 --calibration-size 8 --evaluation-size 16"
+measures = ["--measure", "weight_change", "--measure", "attack", "--set", "attack.examples=2"]
+output(*run.split(), *measures, "--set", "attack.recipes=Letter swap", "--out", "pruned")
+shown = output("show", "1")
+assert "Random mask" in shown and "Weight change" in shown and "Letter swap" in shown, shown
+assert output("sparsity", "pruned").strip() == "50.0%"
+assert "largest_weight_change" in policy.default_policy("classification").limits
+checked = output("check", "1", "--policy", "policy.yaml")
+assert "Ship: the limit is met" in checked and "Largest weight change" in checked, checked
+output("report", "1", "--out", "report.html")
+"""
+
 PAGES = """
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file("app.py", default_timeout=120).run()
@@ -128,66 +152,34 @@ def run(copy: Path, *arguments: str) -> str:
     return process.stdout
 
 
-def test_the_additions_are_listed(copy):
-    code = (
-        "from prune_core.cli.arguments import main\n"
-        "for name in ('methods', 'measures', 'tasks'): main([name])"
-    )
-    listed = run(copy, "-c", code)
-    assert all(name in listed for name in ("random_mask", "weight_change", "wnli"))
-
-
-def test_a_run_with_all_additions_reaches_tables_pages_and_charts(copy):
-    sizes = ["--calibration-size", "8", "--evaluation-size", "16"]
-    measures = ["--measure", "weight_change", "--measure", "attack"]
-    attack = ["attack.recipes=Letter swap", "attack.examples=2"]
-    options = [part for value in attack for part in ("--set", value)]
-    out = copy / "pruned"
-    command = ["-m", "prune_core", "run", "--method", "random_mask", "--sparsity", "0.5"]
-    run(copy, *command, *sizes, *measures, *options, "--out", str(out))
-    shown = run(copy, "-m", "prune_core", "show", "1")
-    assert "Random mask" in shown and "Weight change" in shown and "Letter swap" in shown
-    assert run(copy, "-m", "prune_core", "sparsity", str(out)).strip() == "50.0%"
-    run(copy, "-c", PAGES)
-    run(copy, "-c", SEEDS_AND_PYTHON)
-    default = "print(*policy.default_policy('classification').limits)"
-    assert "largest_weight_change" in run(
-        copy, "-c", f"from prune_core.deployment import policy; {default}"
-    )
-    policy = copy / "policy.yaml"
-    policy.write_text("largest_weight_change: 90")
-    checked = run(copy, "-m", "prune_core", "check", "1", "--policy", str(policy))
-    assert "Ship: the limit is met" in checked and "Largest weight change" in checked
-    run(copy, "-m", "prune_core", "report", "1", "--out", str(copy / "report.html"))
+def test_the_additions_reach_lists_tables_pages_and_charts(copy):
+    """One process, as each would import torch and transformers again."""
+    (copy / "policy.yaml").write_text("largest_weight_change: 90")
+    run(copy, "-c", COMMANDS + PAGES + SEEDS_AND_PYTHON)
     report = (copy / "report.html").read_text()
     assert "Weight change by block" in report and "Relative change of the weight matrices" in report
 
 
 ORDINAL = """
-import sys
 import tiny
+from pathlib import Path
+from prune_core.cli.arguments import main
 from prune_core.models.checkpoints import loading
+from prune_core.store.store import Store
 model = tiny.model()
 model.config.ordinal = True
-loading.save(model, tiny.tokenizer(), __import__("pathlib").Path(sys.argv[1]))
+loading.save(model, tiny.tokenizer(), Path("ordinal"))
+run = "run --checkpoint ordinal --task stars.csv --study Stars --method akr --measure accuracy"
+run += " --measure drift --measure sensitivity --set drift.neighbors=3 --set drift.umap=false"
+assert main(run.split()) == 0
+assert main(["show", str(Store().jobs("Stars")[-1].id)]) == 0
 """
 
 
-def test_a_new_task_type_is_read_pruned_measured_and_shown(copy, tmp_path):
-    environment = ["-c", "import sys; sys.path.insert(0, 'tests'); exec(sys.argv.pop(1))", ORDINAL]
-    run(copy, *environment, str(tmp_path / "model"))
-    file = tmp_path / "stars.csv"
+def test_a_new_task_type_is_read_pruned_measured_and_shown(copy):
     lines = [f"a film with {i} stars and more,{('negative', 'positive')[i % 2]}" for i in range(20)]
-    file.write_text("text,label\n" + "\n".join(lines))
-    data = ["--checkpoint", str(tmp_path / "model"), "--task", str(file), "--study", "Stars"]
-    measures = [
-        part for name in ("accuracy", "drift", "sensitivity") for part in ("--measure", name)
-    ]
-    options = ["--set", "drift.neighbors=3", "--set", "drift.umap=false"]
-    run(copy, "-m", "prune_core", "run", *data, "--method", "akr", *measures, *options)
-    jobs = run(copy, "-m", "prune_core", "jobs")
-    number = next(line.split()[0] for line in jobs.splitlines() if "Stars" in line)
-    assert "Within one" in run(copy, "-m", "prune_core", "show", number)
+    (copy / "stars.csv").write_text("text,label\n" + "\n".join(lines))
+    assert "Within one" in run(copy, "-c", ORDINAL)
 
 
 def test_the_additions_pass_the_contract_tests(copy):

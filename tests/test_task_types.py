@@ -49,6 +49,22 @@ def test_entity_f1_matches_seqeval() -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["f1", "matthews", "binary_f1", "binary_matthews"])
+def test_metrics_of_counts_equal_those_of_scikit_learn(name: str) -> None:
+    """Bootstrap intervals are computed from counts, the value itself by scikit-learn."""
+    metric, rng = task_types.METRICS[name], np.random.default_rng(0)
+    classes = 4 if name == "matthews" else 2
+    samples = [rng.integers(classes, size=(2, 12)) for _ in range(100)]
+    samples += [np.array([[0, 1, 1], [1, 1, 1]]), np.zeros((2, 5), int)]  # undefined: 0
+    for labels, predictions in samples:
+        if name.startswith("binary"):
+            predictions = predictions * rng.uniform(0.6, 1, len(predictions))
+        assert metric.counts is not None and metric.of_counts is not None
+        sums = metric.counts(labels, predictions).sum(0)
+        expected = metric.compute(labels, predictions)
+        assert metric.of_counts(sums) == pytest.approx(expected, abs=1e-12)
+
+
 def test_multilabel_metrics_match_scikit_learn() -> None:
     from sklearn.metrics import accuracy_score, f1_score
 

@@ -107,11 +107,12 @@ def score(name: str, **options: Any) -> Callable[[Sequence[int], Sequence[int]],
 def thresholded(name: str, **options: Any) -> Callable[[Sequence[float], Sequence[float]], float]:
     """A metric of scikit-learn, on thresholded labels and probabilities of label 1."""
     compute = score(name, **options)
+    return lambda labels, predictions: compute(at_threshold(labels), at_threshold(predictions))
 
-    def threshold(values: Sequence[float]) -> list[int]:
-        return list((np.array(values) > THRESHOLD).astype(int).tolist())
 
-    return lambda labels, predictions: compute(threshold(labels), threshold(predictions))
+def at_threshold(values: Sequence[float]) -> np.ndarray:
+    """Return (values,) 0 or 1; of classes 0 and 1, the classes."""
+    return (np.array(values) > THRESHOLD).astype(int)
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
@@ -147,6 +148,31 @@ def label_counts(
     """Flag labels per example: (examples, 3 * labels), in both, in labels, in predictions."""
     expected, predicted = np.array(labels, dtype=bool), np.array(predictions, dtype=bool)
     return np.concatenate([expected & predicted, expected, predicted], axis=1).astype(float)
+
+
+def positive_counts(labels: Sequence[float], predictions: Sequence[float]) -> np.ndarray:
+    """Flag label 1 per example: (examples, 3), in both, in labels, in predictions."""
+    expected, predicted = at_threshold(labels), at_threshold(predictions)
+    return np.stack([expected & predicted, expected, predicted], axis=1).astype(float)
+
+
+def class_counts(labels: Sequence[int], predictions: Sequence[int]) -> np.ndarray:
+    """Flag classes per example: (examples, 1 + 2 * classes), correct, the label, the prediction."""
+    expected, predicted = np.array(labels, dtype=int), np.array(predictions, dtype=int)
+    classes = np.eye(1 + max(expected.max(), predicted.max()))
+    correct = (expected == predicted)[:, None]
+    return np.concatenate([correct, classes[expected], classes[predicted]], axis=1)
+
+
+def matthews_of_counts(sums: np.ndarray) -> float:
+    """Multi-class Matthews correlation from the sums of `class_counts`; 0 where undefined.
+
+    As in scikit-learn: Gorodkin, Comparing two K-category assignments, 2004.
+    """
+    expected, predicted = sums[1:].reshape(2, -1)
+    n = expected.sum()
+    spread = (n**2 - (expected**2).sum()) * (n**2 - (predicted**2).sum())
+    return float((sums[0] * n - expected @ predicted) / np.sqrt(spread)) if spread else 0.0
 
 
 def f1_of_counts(sums: np.ndarray) -> np.ndarray:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..data.metrics import Metric, score
+from ..data.metrics import (
+    Metric,
+    class_counts,
+    matthews_of_counts,
+    micro_f1,
+    positive_counts,
+    score,
+)
 from .base import TaskType
 
 
@@ -28,6 +35,8 @@ class Classification(TaskType):
             "F1",
             "classification",
             score("f1_score", zero_division=0.0),
+            counts=positive_counts,
+            of_counts=micro_f1,
             binary=True,
             gloss="Harmonic mean of precision and recall of the second class.",
         ),
@@ -35,6 +44,8 @@ class Classification(TaskType):
             "Matthews correlation",
             "classification",
             score("matthews_corrcoef"),
+            counts=class_counts,
+            of_counts=matthews_of_counts,
             share=False,
             gloss="Matthews correlation of predicted and true classes: 1 is perfect, 0 is chance.",
         ),

@@ -9,7 +9,19 @@ import numpy as np
 
 from ..data.column_names import CANDIDATE_PAIRS, LABELS, PAIRS, TEXTS
 from ..data.examples import Examples
-from ..data.metrics import THRESHOLD, Metric, correlation, mean_of, score, thresholded
+from ..data.metrics import (
+    THRESHOLD,
+    Metric,
+    at_threshold,
+    class_counts,
+    correlation,
+    matthews_of_counts,
+    mean_of,
+    micro_f1,
+    positive_counts,
+    score,
+    thresholded,
+)
 from ..data.ranking import average_precision, ndcg, reciprocal_rank
 from .base import Predictions, TaskType
 
@@ -96,6 +108,8 @@ class Regression(TaskType):
             "F1",
             "regression",
             thresholded("f1_score", zero_division=0.0),
+            counts=positive_counts,
+            of_counts=micro_f1,
             binary=True,
             gloss="Harmonic mean of precision and recall of label 1, at threshold 0.5.",
         ),
@@ -103,6 +117,8 @@ class Regression(TaskType):
             "Matthews correlation",
             "regression",
             thresholded("matthews_corrcoef"),
+            counts=lambda *sides: class_counts(*map(at_threshold, sides)),
+            of_counts=matthews_of_counts,
             share=False,
             binary=True,
             gloss="Matthews correlation at threshold 0.5: 1 is perfect, 0 is chance.",
