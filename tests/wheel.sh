@@ -1,14 +1,40 @@
 #!/usr/bin/env bash
-# Builds the wheel, installs it into an empty environment, and runs the demo's command and the command line from another folder.
-#     bash tests/wheel.sh [PYTHON]
-# Extras are not installed, so this also tests what works without them; versions are those of requirements.txt.
+# Builds the wheel, installs it into an environment with its dependencies only, and runs the demo's command and the command
+# line from another folder.
+#     bash tests/wheel.sh
+# Dependencies are links to those in .venv, found by the requirements in the wheel: extras are missing, so this also tests what
+# works without them, and nothing is downloaded or unpacked twice.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-"${1:-python3}" -m venv "$scratch/env"
+"$here/.venv/bin/python" -m venv "$scratch/env"
 "$scratch/env/bin/python" -m pip wheel -q --no-deps -w "$scratch" "$here"
-"$scratch/env/bin/python" -m pip install -q --no-compile -c "$here/requirements.txt" "$scratch"/prunescope-*.whl
+"$scratch/env/bin/python" -m pip install -q --no-deps "$scratch"/prunescope-*.whl
+"$here/.venv/bin/python" - "$scratch"/env/lib/python*/site-packages <<'PYTHON'
+import sys
+from importlib.metadata import distribution, distributions
+from pathlib import Path
+from packaging.requirements import Requirement
+
+place = Path(sys.argv[1])
+wheel = next(each for each in distributions(path=[str(place)]) if each.name == "prunescope")
+needed, linked = [(wheel, {""})], set()
+while needed:
+    dist, extras = needed.pop()
+    for requirement in map(Requirement, dist.requires or []):
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        found = distribution(requirement.name)
+        assert requirement.specifier.contains(found.version), (str(requirement), found.version)
+        if requirement.name not in linked:
+            linked.add(requirement.name)
+            needed.append((found, requirement.extras | {""}))
+            for top in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+                if not (place / top).exists():
+                    (place / top).symlink_to(found.locate_file(top))
+PYTHON
 mkdir "$scratch/elsewhere" && cd "$scratch/elsewhere"
 export PRUNESCOPE_HOME="$scratch/home" HF_HUB_OFFLINE=1
 run=("$scratch/env/bin/prunescope")
