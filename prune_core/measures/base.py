@@ -39,6 +39,8 @@ class Pair:
     shared: Callable[[Any, Callable[[], Any]], Any] | None = None
     # (index, count): with count > 1, attack only that part of the examples and return no tables
     chunk: tuple[int, int] = (0, 1)
+    # results for the pruned model, dropped when any field is replaced
+    pruned_memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         from ..models.checkpoints.weights import non_finite
@@ -61,6 +63,12 @@ class Pair:
             share = self.shared if plain else None
             self.memo[key] = share(key, compute) if share else compute()
         return self.memo[key]
+
+    def of_pruned(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """A result for the pruned model, computed once for all measures of a run."""
+        if key not in self.pruned_memo:
+            self.pruned_memo[key] = compute()
+        return self.pruned_memo[key]
 
     @property
     def is_dense(self) -> bool:

@@ -20,10 +20,10 @@ from .base import Measure, Pair
 from .retrieval import (
     collection_of,
     dense_embeddings,
-    embed_collection,
     embed_documents,
     is_cosine,
     model_prompt,
+    pruned_embeddings,
 )
 
 DOCUMENTS = 100  # sampled; the passage at the start has the first words of one of them
@@ -95,7 +95,7 @@ class CorpusPoisoning(Measure):
         vectors, passages = dense, {"own": passage}
         if not pair.is_dense:
             part = subrange(report, 0.5, 0.7)
-            vectors = Embeddings(*embed_collection(pair, pair.pruned, collection, part))
+            vectors = pruned_embeddings(pair, collection, part)
             part = subrange(report, 0.7, 1.0)
             own = self._optimized(pair, pair.pruned, setup, vectors.queries, part)
             passages = {"own": own, "dense": passage}

@@ -1,7 +1,7 @@
 """Accuracy, size and latency of the dense and the pruned model in every deployment format.
 
-The exported files themselves are measured. A pruned model is exported without its dead heads and
-neurons.
+The exported files themselves are measured; of a retrieval collection, each one embeds queries and
+documents. A pruned model is exported without its dead heads and neurons.
 """
 
 import copy
@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from ..analysis.index_compatibility import BASELINE, REEMBEDDED, Embeddings, compare_indexes
 from ..data.examples import Examples
 from ..models.checkpoints import verification
 from ..models.devices import device_of
@@ -38,6 +39,13 @@ from .accuracy import dense_predictions, predictions, summary
 from .attack import Attack
 from .base import Measure, Pair
 from .cost import Cost, as_deployed, size_on_disk
+from .retrieval import (
+    collection_of,
+    dense_embeddings,
+    embed_collection,
+    is_cosine,
+    pruned_embeddings,
+)
 
 PYTORCH = "PyTorch fp32"
 ACCURACY_COLUMNS = (  # copied from a row of the accuracy table
@@ -49,12 +57,16 @@ ACCURACY_COLUMNS = (  # copied from a row of the accuracy table
     "difference_high",
     "agreement",
 )
+NDCG = "ndcg_at_10"  # the metric of a retrieval collection
+DOCUMENTS = 5000  # of a collection, by default
 
 
 @dataclass(frozen=True)
 class DeploymentFormats(Measure):
     """Accuracy, agreement with the dense model, bytes and latency of every format.
 
+    Of an embedding model on a retrieval collection, nDCG@10 of exact search with the queries and
+    documents that each file embeds; agreement is the overlap of the first 10 documents.
     Optionally accuracy under DeepWordBug. All formats run on the CPU and are timed in turn with the
     dense model in PyTorch. ONNX int8 is dynamic quantization with one scale per column; static
     formats take the input ranges from calibration examples.
@@ -65,6 +77,7 @@ class DeploymentFormats(Measure):
     summary = (
         "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and latency of the files"
     )
+    version = 2
     slow = True
     is_default = False
     estimate = 30.0
@@ -79,6 +92,12 @@ class DeploymentFormats(Measure):
     repeats: int = preset(Cost, "repeats", 10)
     attack_examples: int = option(
         0, "Examples to attack with DeepWordBug in every format (classifiers only); 0 = none", low=0
+    )
+    documents: int = option(
+        DOCUMENTS,
+        "Documents of a retrieval collection that every file embeds: all judged ones and a random "
+        "sample of the others; 0 = all",
+        low=0,
     )
 
     @staticmethod
@@ -123,13 +142,16 @@ class DeploymentFormats(Measure):
             times = dict(zip(deployed, map(median, seconds), strict=True))
             rows = []
             for place, ((name, format_name), model) in enumerate(deployed.items()):
-                report(0.8 + 0.2 * place / len(deployed), f"{name} as {format_name}")
+                start, end = (0.8 + 0.2 * each / len(deployed) for each in (place, place + 1))
+                report(start, f"evaluating {name} as {format_name}")
                 size = model.size if isinstance(model, DeployedModel) else size_on_disk(model)
                 rows.append(
                     {
                         "model": name,
                         "format": format_name,
-                        **deployed_predictions(pair, model),
+                        **deployed_quality(
+                            pair, model, self.documents, subrange(report, start, end)
+                        ),
                         **self._under_attack(pair, model),
                         "latency_p50": times[name, format_name],
                         "speedup": times["dense", PYTORCH] / times[name, format_name],
@@ -171,10 +193,17 @@ class DeploymentFormats(Measure):
         return {"attacked": int(row["n"]), **{name: row[name] for name in columns}}
 
 
-def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
-    """Return metrics of an exported model on the evaluation sample, compared with the dense one."""
+def deployed_quality(
+    pair: Pair, model: nn.Module, documents: int = DOCUMENTS, report: Report = no_report
+) -> dict[str, Any]:
+    """Return metrics of an exported model on the evaluation sample, compared with the dense one.
+
+    Of a retrieval collection, those of searching `documents` documents (0 = all).
+    """
     task = pair.task
-    dense, exported = dense_predictions(pair, no_report), predictions(pair, model, no_report)
+    if task.collection is not None:
+        return _retrieval_quality(pair, model, documents, report)
+    dense, exported = dense_predictions(pair, no_report), predictions(pair, model, report)
     labels: list[Any] = task.evaluation.labels or dense.predicted
     task_type = TASK_TYPES[task.evaluation.kind]
     labels, before, after = task_type.comparable(
@@ -188,12 +217,47 @@ def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
         pruned=after,
         seed=pair.seed,
         probabilities=(dense.probabilities, exported.probabilities),
+        queries=task.evaluation.queries,
     )
     return {
         "metric": task.metric,
         "n": row["n"],
         **{column: row[column] for column in ACCURACY_COLUMNS},
         "divergence": task_type.label_divergence(dense.probabilities, exported.probabilities),
+    }
+
+
+def _retrieval_quality(
+    pair: Pair, model: nn.Module, documents: int, report: Report
+) -> dict[str, Any]:
+    """Return nDCG@10 with the queries and documents that an exported model embeds."""
+    collection = collection_of(pair, "formats").sample_documents(documents, pair.seed)
+    dense = dense_embeddings(pair, collection, subrange(report, 0.0, 0.5))
+    if model is pair.pruned:  # embeddings that other measures share
+        exported = pruned_embeddings(pair, collection, report)
+    elif model is pair.dense:
+        exported = dense
+    else:
+        exported = Embeddings(*embed_collection(pair, model, collection, report))
+    compared = compare_indexes(
+        dense,
+        exported,
+        collection.judged,
+        cells=(BASELINE, REEMBEDDED),
+        normalize=is_cosine(pair.dense),
+        depth=10,
+        seed=pair.seed,
+    )
+    row = compared.table.iloc[-1]
+    columns = [f"{NDCG}{end}" for end in ("", "_low", "_high")]
+    columns += [f"{NDCG}_difference{end}" for end in ("", "_low", "_high")]
+    values = row[[*columns, "overlap_at_10"]]
+    return {
+        "metric": NDCG,
+        "n": row["n"],
+        **dict(zip(ACCURACY_COLUMNS, values, strict=True)),
+        "divergence": None,
+        "documents": len(collection.documents),
     }
 
 

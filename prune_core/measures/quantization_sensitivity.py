@@ -15,7 +15,7 @@ from ..models.replay import task_type_of
 from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 from .cost import as_deployed
-from .deployment_formats import deployed_predictions, source
+from .deployment_formats import deployed_quality, source
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class QuantizationSensitivity(Measure):
     name = "quantization"
     title = "Quantization sensitivity"
     summary = "Which weight matrices lose accuracy in int8, which to leave in fp32, and the result"
+    version = 2
     slow = True
     is_default = False
     estimate = 60.0
@@ -80,7 +81,7 @@ class QuantizationSensitivity(Measure):
             files = [
                 {
                     "format": format_name,
-                    **deployed_predictions(pair, session),
+                    **deployed_quality(pair, session),
                     "bytes": session.size,
                     "own_divergence": deviation.divergence,
                     "own_changed": deviation.changed,

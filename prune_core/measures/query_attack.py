@@ -16,9 +16,9 @@ from .base import Pair
 from .retrieval import (
     collection_of,
     dense_embeddings,
-    embed_documents,
     is_cosine,
     model_prompt,
+    pruned_embeddings,
 )
 
 # they need gradients of a loss, or keep the result instead of changing it
@@ -84,9 +84,8 @@ class QueryAttack(Attack):
     def _index(self, pair: Pair) -> Tensor:
         """Embeddings of the documents, (documents, dimensions)."""
         collection = collection_of(pair, self.name)
-        if self.index == "own" and not pair.is_dense:
-            return embed_documents(pair, pair.pruned, collection.documents, no_report)
-        documents: Tensor = dense_embeddings(pair, collection, no_report).documents
+        embedded = pruned_embeddings if self.index == "own" else dense_embeddings
+        documents: Tensor = embedded(pair, collection, no_report).documents
         return documents
 
     def _victim(self, pair: Pair, on_progress: Callable[[], None], dtype: torch.dtype) -> Any:

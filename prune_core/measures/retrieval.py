@@ -66,10 +66,7 @@ class Retrieval(Measure):
         """
         collection = collection_of(pair, self.name)
         dense = dense_embeddings(pair, collection, subrange(report, 0.0, 0.45))
-        pruned = dense
-        if not pair.is_dense:
-            end = subrange(report, 0.45, 0.9)
-            pruned = Embeddings(*embed_collection(pair, pair.pruned, collection, end))
+        pruned = pruned_embeddings(pair, collection, subrange(report, 0.45, 0.9))
         normalize = is_cosine(pair.dense)
         report(0.9, "searching")
         compared = compare_indexes(
@@ -120,11 +117,30 @@ def dense_embeddings(pair: Pair, collection: RetrievalCollection, report: Report
     """Embed the collection with the dense model, once for all experiments and measures."""
     return Embeddings(
         *pair.of_dense(
-            "retrieval",
+            _key(pair, collection),
             lambda: embed_collection(pair, pair.dense, collection, report),
             plain=True,
         )
     )
+
+
+def pruned_embeddings(pair: Pair, collection: RetrievalCollection, report: Report) -> Embeddings:
+    """Embed the collection with the pruned model, once for all measures of a run."""
+    if pair.is_dense:
+        return dense_embeddings(pair, collection, report)
+    return Embeddings(
+        *pair.of_pruned(
+            _key(pair, collection),
+            lambda: embed_collection(pair, pair.pruned, collection, report),
+        )
+    )
+
+
+def _key(pair: Pair, collection: RetrievalCollection) -> Any:
+    """Return the key of cached embeddings; a sample of the documents has one of its own."""
+    if collection is pair.task.collection:
+        return "retrieval"
+    return ("retrieval", len(collection.documents), pair.seed)
 
 
 def embed_collection(
