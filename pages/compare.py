@@ -5,12 +5,18 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages.sections import label_order, paper_comparison, question_answers, tradeoff
+from pages.sections import (
+    deployment_formats,
+    label_order,
+    paper_comparison,
+    question_answers,
+    tradeoff,
+)
 from pages.widgets import frame, ui
 from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import summary, task_metric
+from prune_core.analysis.quantities import quality, summary, task_metric
 from prune_core.views import Chart, corpus_poisoning, query_attack, reranking, retrieval
 
 view = frame.view()
@@ -33,8 +39,7 @@ def against_sparsity() -> None:
     """Draw one panel per chosen quantity."""
     keys = list(quantities)
     attacks = [key for key in keys if key.startswith("success")][:2]
-    metric = task_metric(quantities)
-    usual = (metric.key if metric else "", *attacks, "error", "cka", "agreement")
+    usual = (*(each.key for each in quality(quantities)), *attacks, "error", "cka", "agreement")
     st.markdown("#### How does each quantity change with sparsity?")
     chosen = ui.choice_widget(
         st.pills,
@@ -100,6 +105,15 @@ def rankings() -> None:
     else:
         st.markdown(f":small[{text}]")
     draw(reranking.charts(tables, view.models, view.dark), "rankings")
+
+
+def exported_formats() -> None:
+    """Show the exported files of all models; the dense files once, as the first model has them."""
+    files = view.first_seed("formats")
+    first = files["job"] == files["job"].iloc[0]
+    shown = files[(files["model"] == "pruned") | first]
+    deployment_formats.formats_table(shown.assign(run=shown["job"].map(view.labels)))
+    view.caption_seed("The files are those of")
 
 
 def ablations() -> None:
@@ -193,6 +207,7 @@ VIEWS = {
     "cost": ("Cost", savings),
     "retrieval": ("Retrieval", index_compatibility),
     "reranking": ("Reranking", rankings),
+    "formats": ("Deployment formats", exported_formats),
     "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
     "values": ("All values", all_values),
@@ -205,6 +220,7 @@ available_views = {
     or len(tables["query_attack"])
     or len(tables["corpus_poisoning"]),
     "reranking": len(tables["reranking"]),
+    "formats": len(view.first_seed("formats")),
     "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }

@@ -6,7 +6,7 @@ from pages.sections import label_order
 from pages.widgets import frame, ui
 from prune_core import plots, views
 from prune_core.analysis import takeaways
-from prune_core.analysis.quantities import task_metric
+from prune_core.analysis.quantities import quality
 from prune_core.views.attack import recipes
 
 view = frame.view()
@@ -64,10 +64,8 @@ def small_charts() -> None:
     tables = {name: view.rows(name) for name in names}
     quantities = views.quantities(tables)
     attacked = [f"under_attack:{name}" for name in recipes(tables["attack"])[:1]]
-    metric = task_metric(quantities)
-    retrieval = ("ndcg_old_index", "ndcg_reembedded")
-    keys = (*retrieval, *([metric.key] if metric else []), *attacked, "error")
-    shown = [quantities[key] for key in keys if key in quantities][:3]
+    others = [quantities[key] for key in (*attacked, "error") if key in quantities]
+    shown = [*quality(quantities), *others][:3]
     table = view.summary()
     with st.grid(3, min_column_width=290, key="small-charts") as grid:
         for quantity in shown:

@@ -25,11 +25,19 @@ from prune_core.deployment.policy import default_policy
 from prune_core.experiments.content_hashes import hash_data
 from prune_core.experiments.data_check import inspect_data
 from prune_core.experiments.experiment import Experiment
-from prune_core.measures import MEASURES, deployment_formats, retrieval
-from prune_core.measures.retrieval import dense_embeddings, embed, embed_documents
+from prune_core.measures import MEASURES, retrieval
+from prune_core.measures.cost import as_deployed, size_on_disk
+from prune_core.measures.deployment_formats import deployed_quality, source
+from prune_core.measures.retrieval import (
+    embed,
+    embed_collection,
+    embed_documents,
+    pruned_embeddings,
+)
 from prune_core.methods import METHODS
 from prune_core.models import embedding
 from prune_core.models.devices import seed_everything
+from prune_core.models.export.formats import FORMATS
 from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
 from prune_core.processes import inspector_client
@@ -384,55 +392,40 @@ def assert_moves(at):
 # -- exported files ------------------------------------------------------------------------------
 
 
-def exported_rows(pair, **options) -> pd.DataFrame:
-    """Return the table `formats` of a pair, by model and format."""
-    small = {"formats": "ONNX fp32, ONNX int8", "batch": 2, "length": 8, "repeats": 3}
-    measure = build(MEASURES, "formats", small | options)
-    return measure.measure(pair, no_report)["formats"].set_index(["model", "format"])
+COLUMNS = {  # of the table formats: column of the table retrieval
+    "score": "ndcg_at_10",
+    "low": "ndcg_at_10_low",
+    "high": "ndcg_at_10_high",
+    "difference": "ndcg_at_10_difference",
+    "difference_low": "ndcg_at_10_difference_low",
+    "difference_high": "ndcg_at_10_difference_high",
+    "agreement": "overlap_at_10",
+}
 
 
-def test_exported_files_embed_queries_and_documents():
+def test_exported_files_embed_queries_and_documents(tmp_path):
     dense = tiny.model(kind="embedding")
     pruned = copy.deepcopy(dense)
     build(METHODS, "unit_magnitude", {"sparsity": 0.5}).prune(pruned, tiny.calibration(), no_report)
     pair = tiny.retrieval_pair(dense, pruned)
-    rows = exported_rows(pair)
-    found = build(MEASURES, "retrieval").measure(pair, no_report)["retrieval"]
-    expected = view.cell_rows(found, view.REEMBEDDED).iloc[0]
-    assert set(rows["metric"]) == {"ndcg_at_10"} and set(rows["n"]) == {6}
-    columns = [
-        f"ndcg_at_10{part}{end}" for part in ("", "_difference") for end in ("", "_low", "_high")
-    ]
-    values = ["score", "low", "high", "difference", "difference_low", "difference_high"]
-    for format_name in ("PyTorch fp32", "ONNX fp32"):
-        row = rows.loc["pruned", format_name]
+    measured = build(MEASURES, "retrieval").measure(pair, no_report)["retrieval"]
+    expected = view.cell_rows(measured, view.REEMBEDDED).iloc[0]
+    exported = source(pair, compact := as_deployed(pruned), tmp_path / "files")
+    assert size_on_disk(compact) < size_on_disk(pruned)
+    fp32, int8 = (FORMATS[format_name](exported) for format_name in ("ONNX fp32", "ONNX int8"))
+    for model in (compact, fp32):
+        row = deployed_quality(pair, model)
+        assert (row["metric"], row["n"], row["documents"]) == ("ndcg_at_10", 6, 12)
         np.testing.assert_allclose(
-            [*row[values], row["agreement"]],
-            [*expected[columns], expected["overlap_at_10"]],
-            atol=1e-6,
+            [row[name] for name in COLUMNS], [*expected[[*COLUMNS.values()]]], atol=1e-6
         )
-    assert rows.loc["pruned", "PyTorch fp32"]["bytes"] < rows.loc["dense", "PyTorch fp32"]["bytes"]
-    assert rows.loc["dense", "PyTorch fp32"][["difference", "agreement"]].tolist() == [0, 1]
-
-
-def test_int8_files_have_the_quality_of_their_own_embeddings(tmp_path, monkeypatch):
-    dense = tiny.model(kind="embedding")
-    pair, found = tiny.retrieval_pair(dense, dense), tiny.collection()
-    embedded = []
-    original = deployment_formats.embed_collection
-
-    def recorded(pair, model, collection, report):
-        embedded.append(original(pair, model, collection, report))
-        return embedded[-1]
-
-    monkeypatch.setattr(deployment_formats, "embed_collection", recorded)
-    row = exported_rows(pair, formats="ONNX int8").loc["dense", "ONNX int8"]
-    ((queries, documents),) = embedded
-    assert row["score"] == pytest.approx(
-        np.mean(brute_force(queries.numpy(), documents.numpy())), abs=1e-9
-    )
-    exact = dense_embeddings(pair, found, no_report)
-    assert 1e-6 < (queries - exact.queries).abs().max() < 0.1, "int8 embeddings are close"
+    queries, documents = embed_collection(pair, int8, tiny.collection(), no_report)
+    assert (queries - pruned_embeddings(pair, tiny.collection(), no_report)[0]).abs().max() > 1e-6
+    score = np.mean(brute_force(queries.numpy(), documents.numpy()))
+    row = deployed_quality(pair, int8)
+    assert row["score"] == pytest.approx(score, abs=1e-9)
+    dense_score = view.cell_rows(measured, view.BASELINE).iloc[0]["ndcg_at_10"]
+    assert row["difference"] == pytest.approx(score - dense_score, abs=1e-9)
 
 
 def test_exported_files_embed_a_sample_of_the_documents():
@@ -440,18 +433,19 @@ def test_exported_files_embed_a_sample_of_the_documents():
     pair = tiny.retrieval_pair(dense, dense)
     found = pair.task.collection.sample_queries(2, seed=0)
     pair = dataclasses.replace(pair, task=dataclasses.replace(pair.task, collection=found))
-    rows = exported_rows(pair, documents=7, formats="ONNX fp32")
+    options = {"formats": "PyTorch bf16", "batch": 2, "length": 8, "repeats": 3, "documents": 7}
+    rows = build(MEASURES, "formats", options).measure(pair, no_report)["formats"]
     assert rows["documents"].tolist() == [7, 7] and rows["n"].tolist() == [2, 2]
-    assert exported_rows(pair, formats="ONNX fp32")["documents"].tolist() == [12, 12]
+    assert rows.loc[0, ["difference", "agreement"]].tolist() == [0, 1]
+    assert deployed_quality(pair, dense, documents=0)["documents"] == 12
 
 
 def test_exported_rerankers_are_evaluated_by_query():
     dense = tiny.model(kind="regression")
     pair = tiny.reranking_pair(dense, dense)
-    rows = exported_rows(pair)
-    accuracy = pair.rows["accuracy"].iloc[0]
-    assert set(rows["metric"]) == {"ndcg_at_10"} and set(rows["n"]) == {3}
-    assert rows.loc["dense", "ONNX fp32"]["score"] == pytest.approx(accuracy["score"], abs=1e-6)
+    row, accuracy = deployed_quality(pair, dense), pair.rows["accuracy"].iloc[0]
+    assert (row["metric"], row["n"]) == ("ndcg_at_10", 3)
+    assert row["score"] == pytest.approx(accuracy["score"], abs=1e-9)
 
 
 def test_embeddings_of_the_pruned_model_are_computed_once(monkeypatch):
@@ -481,6 +475,6 @@ def test_embeddings_of_the_pruned_model_are_computed_once(monkeypatch):
     assert models == [dense, pruned], "each model embeds the documents once"
     assert together.keys() == separate.keys()
     for name, rows in separate.items():
-        measured = [column for column in rows if column not in ("seconds",)]
+        measured = [column for column in rows if column != "seconds"]
         pd.testing.assert_frame_equal(together[name][measured], rows[measured])
     assert not dataclasses.replace(pair, pruned=dense).pruned_memo

@@ -6,13 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from pages.widgets import ui
-from prune_core.analysis import cost_evidence
+from prune_core.analysis import cost_evidence, exported_files
 from prune_core.measures import MEASURES
 from prune_core.store.job import Job
 from prune_core.store.store import Store
 from prune_core.tasks import METRICS
 
 number = st.column_config.NumberColumn
+DIFFERENCES = ("difference", "difference_low", "difference_high")
 STATIC = ("ONNX int8 static", "OpenVINO int8")
 
 
@@ -31,6 +32,17 @@ def _formats(files: pd.DataFrame) -> None:
             icon=":material/info:",
         )
         return
+    formats_table(files)
+    if busy := cost_evidence.disturbance(files):
+        st.warning(
+            f"The times are unreliable: {busy}. On an idle machine, measure again "
+            f"(`python -m prune_core remeasure {files['job'].iloc[0]} formats`).",
+            icon=":material/warning:",
+        )
+
+
+def formats_table(files: pd.DataFrame) -> None:
+    """Show one row per exported file; a column `run` names the runs if there are several."""
     scaled = {"latency_p50": 1e3 * files["latency_p50"]}
     if "under_attack" in files:
         scaled["under_attack"] = 100 * files["under_attack"]
@@ -38,6 +50,7 @@ def _formats(files: pd.DataFrame) -> None:
         files.assign(**scaled),
         "formats",
         {
+            "run": st.column_config.TextColumn("Run", pinned=True),
             "model": "Model",
             "format": "Format",
             **_score_columns(files),
@@ -52,15 +65,9 @@ def _formats(files: pd.DataFrame) -> None:
     if files["format"].isin(STATIC).any():
         quantization += "; static formats use ranges from the calibration examples"
     st.caption(
-        f"n = {files['n'].iloc[0]}. Files run on the CPU; timing alternates with the dense PyTorch "
-        f"model. {quantization}."
+        f"{exported_files.description(files)} Timing alternates with the dense model. "
+        f"{quantization}."
     )
-    if busy := cost_evidence.disturbance(files):
-        st.warning(
-            f"The times are unreliable: {busy}. On an idle machine, measure again "
-            f"(`python -m prune_core remeasure {files['job'].iloc[0]} formats`).",
-            icon=":material/warning:",
-        )
 
 
 def _sensitivity(matrices: pd.DataFrame, files: pd.DataFrame) -> None:
@@ -129,6 +136,9 @@ def _score_columns(files: pd.DataFrame) -> dict[str, Any]:
     change, score, difference, agreement = "Change", "%.3f", "%+.3f", "%.3f"
     if metric.share:
         change, score, difference, agreement = "Points", "%.1f%%", "%+.1f", "%.1f%%"
+    overlap = "Percentage of predictions equal to those of the dense model in PyTorch fp32."
+    if exported_files.is_retrieval(files):
+        overlap = "Percentage of the first 10 documents that dense PyTorch fp32 finds, too."
     return {
         "score": number(metric.title, format=score),
         "difference": number(
@@ -136,11 +146,9 @@ def _score_columns(files: pd.DataFrame) -> dict[str, Any]:
             format=difference,
             help="Difference from the dense model in PyTorch fp32.",
         ),
-        "agreement": number(
-            "Agreement",
-            format=agreement,
-            help="Percentage of predictions equal to those of the dense model in PyTorch fp32.",
-        ),
+        "difference_low": number("Lower 95% bound", format=difference),
+        "difference_high": number("Upper 95% bound", format=difference),
+        "agreement": number("Agreement", format=agreement, help=overlap),
     }
 
 
@@ -149,6 +157,7 @@ def _file_table(
 ) -> None:
     scaled = {"bytes": files["bytes"] / 1e6}
     if METRICS[files["metric"].iloc[0]].share:
-        scaled |= {name: 100 * files[name] for name in ("score", "difference", "agreement")}
+        fractions = ("score", *DIFFERENCES, "agreement")
+        scaled |= {name: 100 * files[name] for name in fractions if name in files}
     shown = files.assign(**scaled)
     ui.table(shown[[name for name in columns if name in shown]], key, columns, plain=plain)

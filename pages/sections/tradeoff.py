@@ -10,7 +10,7 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis import tradeoff
-from prune_core.analysis.quantities import Quantity, task_metric
+from prune_core.analysis.quantities import Quantity, quality
 from prune_core.formatting import inline
 
 ANY = "any"
@@ -40,8 +40,7 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         _within(view, rows, quantities, attacked=attacked)
     first, second, third = st.columns(3)
     with first:
-        metric = task_metric(quantities)
-        default = metric.key if metric else None
+        default = next((each.key for each in quality(quantities)), None)
         x = quantities[ui.pick("x", titles, default, label="Horizontal axis")]
     with second:
         default = "error" if "error" in titles else next(reversed(titles))
@@ -63,13 +62,14 @@ def _sliders(
 ) -> list[Slider]:
     """Return the sliders of the limits that the available quantities allow."""
     sliders = []
-    if metric := task_metric(quantities):
+    if metrics := quality(quantities):
+        metric = metrics[0]
         title = inline(metric.title)
         sliders.append(
             Slider(
                 "accuracy",
-                f"Maximum {title} loss (points)",
-                f"{title} loss",
+                f"Maximum loss of {title} (points)",
+                f"loss of {title}",
                 unit="points",
                 options=POINTS,
                 default=2,

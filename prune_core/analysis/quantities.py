@@ -15,6 +15,7 @@ from ..tasks import METRICS
 from .compared_models import ComparedModel
 
 Value = tuple[float, float, float, float]  # value, low, high, n; NaN if missing
+RANKING_QUALITY = ("ndcg_old_index", "ndcg_reembedded")  # of a retrieval collection
 NO_VALUE: Value = (np.nan, np.nan, np.nan, np.nan)
 
 
@@ -89,6 +90,16 @@ def headline(metric: str) -> tuple[Quantity, Quantity]:
 def task_metric(quantities: Mapping[str, Quantity]) -> Quantity | None:
     """Return the quantity of the task's metric; None if it was not measured."""
     return next((quantity for key, quantity in quantities.items() if key in METRICS), None)
+
+
+def quality(quantities: Mapping[str, Quantity]) -> list[Quantity]:
+    """Return the measured quantities of quality, the most important first.
+
+    These are nDCG@10 on a retrieval collection and the task's metric.
+    """
+    metric = task_metric(quantities)
+    keys = (*RANKING_QUALITY, *([metric.key] if metric else []))
+    return [quantities[key] for key in keys if key in quantities]
 
 
 def summary(

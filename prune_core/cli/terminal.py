@@ -14,6 +14,8 @@ from ..store.job import Job, Status
 from ..store.store import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..analysis.criteria import Verdict
     from ..analysis.evidence import Evidence
     from ..analysis.label_order import LabelOrder
@@ -139,6 +141,7 @@ def summary(store: Store, job: Job) -> str:
             f"  {title.ljust(width)}  {text:>14}  {note}".rstrip() for title, text, note in metrics
         ]
     lines += [line for sentence in _advice(store, job) for line in ("", f"  {sentence}")]
+    lines += formats_table(store.rows("formats", [job.id]))
     counts = {name: len(rows) for name, rows in store.records(job.id).items()}
     if counts:
         tables = (f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())
@@ -193,6 +196,26 @@ def _metrics(store: Store, job: Job) -> list[tuple[str, str, str]]:
             (quantity.title, quantity.show(value), ", ".join(filter(None, (interval, count))))
         )
     return metrics
+
+
+def formats_table(files: pd.DataFrame) -> list[str]:
+    """Format the rows of exported files, one line each, after a sentence on what was measured."""
+    from ..analysis.exported_files import description
+    from ..tasks import METRICS
+
+    if files.empty:
+        return []
+    metric = METRICS[files["metric"].iloc[0]]
+    show, change = (f.percent, f.points) if metric.share else (f.plain, f.plain)
+    rows = [("MODEL", "FORMAT", metric.title, "DIFFERENCE FROM DENSE", "SPEED-UP", "SIZE", "")]
+    for file in files.to_dict("records"):
+        low, high = (change(file[f"difference_{end}"]) for end in ("low", "high"))
+        interval = f"{change(file['difference'])} ({low} to {high})".replace(" points", "")
+        speedup, size = f"{file['speedup']:.2f}", f.size(file["bytes"])
+        rows.append(
+            (file["model"], file["format"], show(file["score"]), interval, speedup, size, "")
+        )
+    return ["", f"  {description(files)}", *(f"  {line}" for line in _aligned(rows).split("\n"))]
 
 
 def transfer_table(store: Store, ids: Sequence[int]) -> str:

@@ -231,7 +231,8 @@ def _retrieval_quality(
     pair: Pair, model: nn.Module, documents: int, report: Report
 ) -> dict[str, Any]:
     """Return nDCG@10 with the queries and documents that an exported model embeds."""
-    collection = collection_of(pair, "formats").sample_documents(documents, pair.seed)
+    full = collection_of(pair, "formats")
+    collection = full.sample_documents(documents, pair.seed)
     dense = dense_embeddings(pair, collection, subrange(report, 0.0, 0.5))
     if model is pair.pruned:  # embeddings that other measures share
         exported = pruned_embeddings(pair, collection, report)
@@ -258,6 +259,7 @@ def _retrieval_quality(
         **dict(zip(ACCURACY_COLUMNS, values, strict=True)),
         "divergence": None,
         "documents": len(collection.documents),
+        "collection_documents": len(full.documents),
     }
 
 

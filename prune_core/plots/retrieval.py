@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -23,6 +24,8 @@ from ..formatting import percent
 from . import palette
 from .palette import MUTED
 from .style import figure, interval, marker, panels
+
+ROOM = 0.08  # of the range of values, above and below it
 
 
 class Texts(NamedTuple):
@@ -72,7 +75,19 @@ def index_cells(
             y=float(dense["ndcg_at_10"].mean()), line={"color": MUTED[dark], "dash": "dot"}
         )
     fig.update_xaxes(showgrid=False, showline=True)
-    return fig.update_yaxes(title="nDCG@10 · higher is better", tickformat=".1%")
+    return fig.update_yaxes(
+        title="nDCG@10 · higher is better", tickformat=".1%", range=_value_range(rows)
+    )
+
+
+def _value_range(rows: pd.DataFrame) -> list[float] | None:
+    """Return the ends of an axis around the intervals of nDCG@10; None without rows."""
+    values = rows[["ndcg_at_10", "ndcg_at_10_low", "ndcg_at_10_high"]].to_numpy(float)
+    if not len(values):
+        return None
+    low, high = np.nanmin(values), np.nanmax(values)
+    room = max(ROOM * (high - low), 0.005)
+    return [float(max(low - room, 0.0)), float(min(high + room, 1.0 + room))]
 
 
 def _add(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:
