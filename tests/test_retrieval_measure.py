@@ -12,10 +12,10 @@ import streamlit as st
 import tiny
 import torch
 from streamlit.testing.v1 import AppTest
-from test_embedding import write_folder
+from test_embedding import by_sentence_transformers, write_folder
 
 import prune_core as pc
-from prune_core import PruneError, views
+from prune_core import PruneError, plots, views
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.cli.arguments import main
 from prune_core.data import in_memory, retrieval_files
@@ -42,6 +42,7 @@ from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, no_report
 from prune_core.processes import inspector_client
 from prune_core.queue import jobs
+from prune_core.store.store import Store
 from prune_core.tasks import task_data
 from prune_core.tasks.encoding import encode
 from prune_core.views import retrieval as view
@@ -478,3 +479,36 @@ def test_embeddings_of_the_pruned_model_are_computed_once(monkeypatch):
         measured = [column for column in rows if column != "seconds"]
         pd.testing.assert_frame_equal(together[name][measured], rows[measured])
     assert not dataclasses.replace(pair, pruned=dense).pruned_memo
+
+
+def test_rotated_queries_are_exported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
+    command = ["run", "--checkpoint", write_folder(tmp_path / "model"), "--device", "cpu"]
+    command += ["--task", str(write_collection(tmp_path / "beir")), "--method", "magnitude"]
+    command += ["--measure", "retrieval", "--set", "retrieval.resamples=500"]
+    assert main([*command, "--set", "retrieval.align=true"]) == 0, capsys.readouterr().err
+    assert main(["export", "1", str(tmp_path / "plain")]) == 0
+    assert "do not embed documents" not in capsys.readouterr().out
+    assert main(["export", "1", str(tmp_path / "rotated"), "--align"]) == 0
+    assert "do not embed documents" in capsys.readouterr().out
+    card = (tmp_path / "rotated" / "README.md").read_text()
+    assert "**For queries only.**" in card and 'SentenceTransformer("rotated")' in card
+    modules = json.loads((tmp_path / "rotated" / "modules.json").read_text())
+    names = ["", "1_Pooling", "2_Dense", "3_Dense", "4_Normalize"]
+    assert [module["path"] for module in modules] == names
+    rotation = np.stack(Store().rows("retrieval_rotation", [1])["rotation"])
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(16), atol=1e-9)
+    plain, rotated = (by_sentence_transformers(tmp_path / name) for name in ("plain", "rotated"))
+    np.testing.assert_allclose(rotated, plain @ rotation, atol=1e-5)
+    assert np.abs(rotated - plain).max() > 1e-2
+    assert main(command) == 0 and main(["export", "2", str(tmp_path / "none"), "--align"]) == 2
+    assert "remeasure 2 retrieval --set retrieval.align=true" in capsys.readouterr().err
+
+
+def test_the_axis_of_index_cells_starts_near_the_values():
+    model = ComparedModel(1, "Magnitude 50%", "magnitude", 0.5)
+    columns = ["queries", "index", "ndcg_at_10", "ndcg_at_10_low", "ndcg_at_10_high"]
+    cells = [("dense", "dense", 0.7, 0.6, 0.8), ("pruned", "dense", 0.65, 0.55, 0.75)]
+    rows = pd.DataFrame(cells, columns=columns).assign(job=1)
+    low, high = plots.index_cells(rows, [model]).layout.yaxis.range
+    assert (low, high) == pytest.approx((0.53, 0.82))

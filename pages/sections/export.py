@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.widgets import child_process, ui
 from pages.widgets.frame import View
+from prune_core.experiments.export import ROTATION
 from prune_core.measures import MEASURES
 from prune_core.paths import resolve_allowed
 from prune_core.store import parquet
@@ -67,7 +68,14 @@ def _model(view: View) -> None:
             help="A quarter of the size; matrices proposed by the measure "
             f"{MEASURES['quantization'].title} stay in fp32.",
         )
+        align = ROTATION in view.store.tables(model.job) and st.toggle(
+            "Rotate queries to the old index",
+            key="export-align",
+            help="Embeddings in the space of the dense model's index, for queries only: documents "
+            "must not be embedded with this model.",
+        )
     name = f"{view.study} {model.label}{' compact' if compact else ''}"
+    name += " rotated" if align else ""
     name = re.sub(r"[^\w.]+", "-", name).strip("-").lower()
     folder = st.text_input(
         "Folder",
@@ -87,7 +95,12 @@ def _model(view: View) -> None:
         icon=":material/save:",
         disabled=child_process.is_running("export") or not is_allowed,
     ):
-        flags = {"--shrink": compact, "--onnx": onnx, "--int8": int8}
+        flags = {
+            "--shrink": compact,
+            "--onnx": onnx,
+            "--int8": int8,
+            "--align": align,
+        }
         child_process.start(
             "export",
             "export",

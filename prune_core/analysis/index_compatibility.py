@@ -65,10 +65,12 @@ class IndexComparison:
     test); overlap_at_10 and overlap_at_100 with the dense ranking; query_cosine and
     document_cosine to the dense vectors. Fractions.
     `by_query`: columns queries, index, query (position) and the metrics and overlaps of one query.
+    `rotation`: of `fit_rotation`, if pruned queries were rotated.
     """
 
     table: pd.DataFrame
     by_query: pd.DataFrame
+    rotation: np.ndarray | None = None  # (dimensions, dimensions)
 
 
 def compare_indexes(
@@ -95,7 +97,7 @@ def compare_indexes(
     _check_shapes(dense, pruned, judgements)
     queries = {DENSE: dense.queries, PRUNED: pruned.queries}
     indexes = {DENSE: dense.documents, PRUNED: pruned.documents}
-    cells = list(cells)
+    cells, rotation = list(cells), None
     if align:
         sample = _sample(len(dense.documents), seed)
         rotation = fit_rotation(
@@ -134,7 +136,7 @@ def compare_indexes(
         values.assign(queries=cell.queries, index=cell.index, query=range(len(values)))
         for cell, values in by_query.items()
     ]
-    return IndexComparison(pd.DataFrame(rows), pd.concat(long, ignore_index=True))
+    return IndexComparison(pd.DataFrame(rows), pd.concat(long, ignore_index=True), rotation)
 
 
 def _sample(documents: int, seed: int) -> np.ndarray:

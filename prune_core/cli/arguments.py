@@ -272,6 +272,11 @@ def _add_export(commands: Any) -> None:
             "also write model.int8.onnx; weight matrices stay in fp32 if the job's "
             "quantization sensitivity measure proposed it",
         ),
+        switch(
+            "--align",
+            "rotate the embeddings of queries into the space of the dense model's index, as "
+            "measured by retrieval with align; documents must not be embedded with this model",
+        ),
         argument(
             "--push",
             metavar="USER/NAME",

@@ -6,14 +6,18 @@ from typing import Any
 
 from .. import views
 from ..analysis.compared_models import models_of
+from ..analysis.index_compatibility import KEPT_ALIGNED
 from ..analysis.quantities import Quantity, summary
+from ..formatting import percent
 from ..models.checkpoints import model_card
 from ..store.job import Job
 from ..store.store import Store
 from ..tasks import DEFAULT, METRICS, TASK_TYPES
 
 
-def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) -> None:
+def write_export_card(
+    store: Store, job: Job, folder: Path, is_compact: bool, *, is_aligned: bool = False
+) -> None:
     """Write the README.md of an exported folder, in the format of the Hub."""
     job = store.job(job.id)  # an export may have re-pruned its weights
     accuracy = store.rows("accuracy", [job.id])
@@ -27,6 +31,8 @@ def write_export_card(store: Store, job: Job, folder: Path, is_compact: bool) ->
         "generalize to other data: evaluate on your own before you deploy the model.",
         _table(store, job),
     ]
+    if is_aligned:
+        paragraphs.insert(1, _alignment(store, job))
     if facts.get("remade", facts.get("weights")) != facts.get("weights"):
         paragraphs.insert(
             2,
@@ -61,6 +67,20 @@ def _origin(job: Job, folder: Path, is_compact: bool) -> str:
         f"({options}), seed {experiment['seed']}, calibrated on "
         f"{job.facts.get('calibration_n', 'some')} texts. {compact}Load it with "
         f'`{loader}("{folder.name}")`.'
+    )
+
+
+def _alignment(store: Store, job: Job) -> str:
+    """Describe what rotated embeddings are for, and how well they work."""
+    rows = store.rows("retrieval", [job.id])
+    row = views.retrieval.cell_rows(rows, KEPT_ALIGNED).iloc[0]
+    value, low, high = (percent(row[f"ndcg_at_10{end}"]) for end in ("", "_low", "_high"))
+    return (
+        "**For queries only.** Its embeddings are rotated (a Dense module without bias; orthogonal "
+        f"Procrustes on documents) into the space of the index of {job.experiment['checkpoint']}: "
+        f"search that index with them (nDCG@10 {value}, {low} to {high}, n = {row['n']}). "
+        "Documents must not be embedded again with this model; the metrics below are without the "
+        "rotation."
     )
 
 

@@ -61,10 +61,13 @@ def export(options: argparse.Namespace) -> None:
         shrunk=options.shrink,
         onnx=options.onnx,
         int8=options.int8,
+        align=options.align,
         report=progress,
     )
     progress.end()
-    write_export_card(store, job, options.folder, is_compact=options.shrink)
+    write_export_card(
+        store, job, options.folder, is_compact=options.shrink, is_aligned=options.align
+    )
     if options.push:
         from .trackers import push
 

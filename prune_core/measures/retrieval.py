@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pandas as pd
 from torch import Tensor, nn
 
 from ..analysis.index_compatibility import (
@@ -61,6 +62,8 @@ class Retrieval(Measure):
     def measure(self, pair: Pair, report: Report) -> Rows:
         """Tables: `retrieval` and, by query, `retrieval_query`; `retrieval_vectors`.
 
+        With `align`, `retrieval_rotation` has one row per dimension of the pruned vectors: a row of
+        the matrix R that makes x @ R the vector of a query x in the space of the dense index.
         The dense model has the cell of dense queries on the dense index only. The column `query` is
         the index into the evaluation sample.
         """
@@ -90,11 +93,19 @@ class Retrieval(Measure):
             seed=pair.seed,
         )
         report(1.0, "retrieval measured")
-        return {
+        tables = {
             "retrieval": compared.table,
             "retrieval_query": compared.by_query,
             "retrieval_vectors": vectors,
         }
+        if compared.rotation is not None:
+            tables["retrieval_rotation"] = pd.DataFrame(
+                {
+                    "dimension": range(len(compared.rotation)),
+                    "rotation": compared.rotation.tolist(),
+                }
+            )
+        return tables
 
 
 def collection_of(pair: Pair, measure: str) -> RetrievalCollection:

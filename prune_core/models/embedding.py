@@ -366,6 +366,31 @@ def _weights(source: str, path: str) -> dict[str, Tensor]:
     return dict(torch.load(pickled, map_location="cpu", weights_only=True))
 
 
+@torch.no_grad()
+def add_rotation(model: Any, rotation: Tensor) -> None:
+    """Multiply the embeddings of a model by a (dimensions, dimensions) matrix, in place.
+
+    Adds a Dense module without bias and activation; before a final Normalize, which commutes with a
+    rotation.
+    """
+    width = len(rotation)
+    description = {
+        "type": "Dense",
+        "path": "",  # set when saved
+        "in_features": width,
+        "out_features": width,
+        "bias": False,
+        "activation": "Identity",
+    }
+    modules = model.config.sentence_embedding["modules"]
+    is_normalized = bool(modules) and modules[-1]["type"] == "Normalize"
+    place = len(modules) - is_normalized
+    module = _module(description)
+    module.linear.weight.copy_(rotation.T)
+    modules.insert(place, description)
+    model.after.insert(place, module.to(next(model.parameters())))
+
+
 # -- writing -------------------------------------------------------------------------------------
 
 

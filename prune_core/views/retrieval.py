@@ -197,6 +197,7 @@ VIEW = MeasureView(
     tables={
         "retrieval": Averaging(("queries", "index"), intervals=_intervals(RETRIEVAL_METRICS)),
         "retrieval_query": ONE_SEED,
+        "retrieval_rotation": ONE_SEED,
         "retrieval_vectors": Averaging(
             ("queries", "index", "dimensions", "precision"), intervals=_intervals(VECTOR_METRICS)
         ),
