@@ -6,6 +6,7 @@ Corpora by Injecting Adversarial Passages", arXiv 2310.19156.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,9 +60,7 @@ class PassageTarget:
         (ids,) = self._ids([words])
         suffix = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         token = len(ids) - suffix[::-1].index(0) - len(words) + place
-        table = self.model.get_input_embeddings().weight.detach()
-        names, rows = list(self.vocabulary), torch.tensor([*self.vocabulary.values()])
-        scores = table[rows.to(table.device)] @ self._gradient(words)[token]
+        names, scores = list(self.vocabulary), self._word_vectors @ self._gradient(words)[token]
         order = scores.topk(min(count + 1, len(names))).indices.tolist()
         best = [names[row] for row in order if names[row] != words[place]][:count]
         found = self._ids([replaced(words, place, word) for word in best]) if best else []
@@ -70,6 +69,12 @@ class PassageTarget:
             for word, read in zip(best, found, strict=True)
             if read == [*ids[:token], self.vocabulary[word], *ids[token + 1 :]]
         ]
+
+    @cached_property
+    def _word_vectors(self) -> Tensor:
+        """Token embeddings of the vocabulary: (words, width)."""
+        table = self.model.get_input_embeddings().weight.detach()
+        return table[torch.tensor([*self.vocabulary.values()], device=table.device)]
 
     def _encoded(self, passages: Sequence[Sequence[str]]) -> Features:
         texts = [self.prompt + " ".join(words) for words in passages]

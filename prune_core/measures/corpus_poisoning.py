@@ -53,7 +53,7 @@ class CorpusPoisoning(Measure):
         "How many queries one inserted passage reaches that is optimized for the embedding model, "
         "or for the dense one"
     )
-    estimate = 60.0
+    estimate = 30.0
     slow = True
     kinds: ClassVar[tuple[str, ...]] = ("embedding",)
     is_default = False  # it needs a collection
