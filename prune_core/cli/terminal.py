@@ -207,7 +207,8 @@ def formats_table(files: pd.DataFrame) -> list[str]:
         return []
     metric = METRICS[files["metric"].iloc[0]]
     show, change = (f.percent, f.points) if metric.share else (f.plain, f.plain)
-    rows = [("MODEL", "FORMAT", metric.title, "DIFFERENCE FROM DENSE", "SPEED-UP", "SIZE", "")]
+    difference = f"DIFFERENCE{' (POINTS)' if metric.share else ''}"
+    rows = [("MODEL", "FORMAT", metric.title, difference, "SPEED-UP", "SIZE", "")]
     for file in files.to_dict("records"):
         low, high = (change(file[f"difference_{end}"]) for end in ("low", "high"))
         interval = f"{change(file['difference'])} ({low} to {high})".replace(" points", "")
