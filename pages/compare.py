@@ -110,9 +110,10 @@ def rankings() -> None:
 def exported_formats() -> None:
     """Show the exported files of all models; the dense files once, as the first model has them."""
     files = view.first_seed("formats")
+    is_pruned = files["model"] == "pruned"
     first = files["job"] == files["job"].iloc[0]
-    shown = files[(files["model"] == "pruned") | first]
-    deployment_formats.formats_table(shown.assign(run=shown["job"].map(view.labels)))
+    run = files["job"].map(view.labels).where(is_pruned, "Dense")
+    deployment_formats.formats_table(files.assign(model=run)[is_pruned | first])
     view.caption_seed("The files are those of")
 
 
@@ -171,7 +172,7 @@ def all_runs() -> None:
     ui.table(shown, "runs", columns, plain=rows)
 
 
-ui.page_header("Compare", takeaways.accuracy(tables["accuracy"], view.models, view.units))
+ui.page_header("Compare", view.headline())
 label_order.show_for_study(view.store, view.jobs)
 tradeoff.show(view, rows, quantities)
 ui.how_to_read(

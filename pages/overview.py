@@ -49,15 +49,6 @@ def introduction() -> None:
                 st.markdown(f"**{title}**\n\n{text}")
 
 
-def headline() -> str:
-    """Return the takeaway of retrieval if it was measured, else that of accuracy."""
-    tables = {"retrieval": view.rows("retrieval")}
-    tables["retrieval_query"] = view.first_seed("retrieval_query")
-    takeaway = views.VIEWS["retrieval"].takeaway
-    retrieval = takeaway(tables, view.models) if takeaway and len(tables["retrieval"]) else ""
-    return retrieval or takeaways.accuracy(view.rows("accuracy"), view.models, view.units)
-
-
 def small_charts() -> None:
     """Draw retrieval, accuracy, accuracy under attack or error against sparsity, three of them."""
     names = ("retrieval", "accuracy", "attack", "reconstruction")
@@ -110,7 +101,7 @@ def page_takeaways() -> None:
 if not view.store.jobs():
     introduction()
     st.stop()
-ui.page_header("Overview", headline(), ABOUT)
+ui.page_header("Overview", view.headline(), ABOUT)
 label_order.show_for_study(view.store, view.jobs)
 if view.models:
     small_charts()

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.widgets import ui
+from prune_core import formatting
 from prune_core.analysis import cost_evidence, exported_files
 from prune_core.measures import MEASURES
 from prune_core.store.job import Job
@@ -13,7 +14,7 @@ from prune_core.store.store import Store
 from prune_core.tasks import METRICS
 
 number = st.column_config.NumberColumn
-DIFFERENCES = ("difference", "difference_low", "difference_high")
+POINTS = " points"  # unit of a column, not of its cells
 STATIC = ("ONNX int8 static", "OpenVINO int8")
 
 
@@ -42,7 +43,7 @@ def _formats(files: pd.DataFrame) -> None:
 
 
 def formats_table(files: pd.DataFrame) -> None:
-    """Show one row per exported file; a column `run` names the runs if there are several."""
+    """Show one row per exported file, and what was measured."""
     scaled = {"latency_p50": 1e3 * files["latency_p50"]}
     if "under_attack" in files:
         scaled["under_attack"] = 100 * files["under_attack"]
@@ -50,14 +51,13 @@ def formats_table(files: pd.DataFrame) -> None:
         files.assign(**scaled),
         "formats",
         {
-            "run": st.column_config.TextColumn("Run", pinned=True),
-            "model": "Model",
+            "model": st.column_config.TextColumn("Model", pinned=True),
             "format": "Format",
             **_score_columns(files),
-            "under_attack": number("Under DeepWordBug", format="%.1f%%"),
-            "latency_p50": number("Latency per batch (ms)", format="%.1f"),
             "speedup": number("Speed-up", format="%.2f"),
             "bytes": number("MB", format="%.1f"),
+            "latency_p50": number("Latency per batch (ms)", format="%.1f"),
+            "under_attack": number("Under DeepWordBug", format="%.1f%%"),
         },
         plain=files,
     )
@@ -136,9 +136,9 @@ def _score_columns(files: pd.DataFrame) -> dict[str, Any]:
     change, score, difference, agreement = "Change", "%.3f", "%+.3f", "%.3f"
     if metric.share:
         change, score, difference, agreement = "Points", "%.1f%%", "%+.1f", "%.1f%%"
-    overlap = "Percentage of predictions equal to those of the dense model in PyTorch fp32."
+    meaning = "Percentage of predictions equal to those of the dense model in PyTorch fp32."
     if exported_files.is_retrieval(files):
-        overlap = "Percentage of the first 10 documents that dense PyTorch fp32 finds, too."
+        meaning = "Percentage of the first 10 documents that dense PyTorch fp32 finds, too."
     return {
         "score": number(metric.title, format=score),
         "difference": number(
@@ -146,9 +146,8 @@ def _score_columns(files: pd.DataFrame) -> dict[str, Any]:
             format=difference,
             help="Difference from the dense model in PyTorch fp32.",
         ),
-        "difference_low": number("Lower 95% bound", format=difference),
-        "difference_high": number("Upper 95% bound", format=difference),
-        "agreement": number("Agreement", format=agreement, help=overlap),
+        "interval": "95% interval",
+        "agreement": number("Agreement", format=agreement, help=meaning),
     }
 
 
@@ -156,8 +155,15 @@ def _file_table(
     files: pd.DataFrame, key: str, columns: dict[str, Any], plain: pd.DataFrame
 ) -> None:
     scaled = {"bytes": files["bytes"] / 1e6}
-    if METRICS[files["metric"].iloc[0]].share:
-        fractions = ("score", *DIFFERENCES, "agreement")
-        scaled |= {name: 100 * files[name] for name in fractions if name in files}
+    is_fraction = METRICS[files["metric"].iloc[0]].share
+    if is_fraction:
+        scaled |= {name: 100 * files[name] for name in ("score", "difference", "agreement")}
+    if "difference_low" in files:
+        show = formatting.points if is_fraction else formatting.plain
+        ends = ([show(value) for value in files[f"difference_{end}"]] for end in ("low", "high"))
+        scaled["interval"] = [
+            f"{low.removesuffix(POINTS)} to {high.removesuffix(POINTS)}"
+            for low, high in zip(*ends, strict=True)
+        ]
     shown = files.assign(**scaled)
     ui.table(shown[[name for name in columns if name in shown]], key, columns, plain=plain)

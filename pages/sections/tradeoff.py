@@ -43,8 +43,9 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         default = next((each.key for each in quality(quantities)), None)
         x = quantities[ui.pick("x", titles, default, label="Horizontal axis")]
     with second:
-        default = "error" if "error" in titles else next(reversed(titles))
-        y = quantities[ui.pick("y", titles, attacked or default, label="Vertical axis")]
+        known = (key for key in (attacked, "error", "speedup", "nonzeros") if key in titles)
+        default = next(known, next(reversed(titles)))
+        y = quantities[ui.pick("y", titles, default, label="Vertical axis")]
     with third:
         size = quantities.get(ui.pick("size", {ONE_SIZE: ONE_SIZE, **titles}, label="Marker size"))
     note = f" Marker size shows {inline(size.title)}." if size else ""

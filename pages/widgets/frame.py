@@ -15,7 +15,7 @@ import streamlit as st
 
 from pages.widgets import navigation, ui
 from prune_core import formatting, views
-from prune_core.analysis import quantities, seeds
+from prune_core.analysis import quantities, seeds, takeaways
 from prune_core.analysis.compared_models import ComparedModel, models_of
 from prune_core.paths import ASSETS
 from prune_core.plots import palette
@@ -89,6 +89,14 @@ class View:
     def summary(self) -> pd.DataFrame:
         """Return all quantities, one row per selected model; see `quantities.summary`."""
         return _summary(str(self.store.home), self._stamped, self.models)
+
+    def headline(self) -> str:
+        """Return the takeaway of retrieval if it was measured, else that of accuracy."""
+        tables = {"retrieval": self.rows("retrieval")}
+        tables["retrieval_query"] = self.first_seed("retrieval_query")
+        takeaway = views.VIEWS["retrieval"].takeaway
+        retrieval = takeaway(tables, self.models) if takeaway and len(tables["retrieval"]) else ""
+        return retrieval or takeaways.accuracy(self.rows("accuracy"), self.models, self.units)
 
     @property
     def runs(self) -> list[int]:

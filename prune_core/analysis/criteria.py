@@ -198,5 +198,5 @@ class Verdict:
     def rules_out(self) -> str:
         """The same for a sentence: "an accuracy loss of more than 3.4 points"; "" if none."""
         title = self.inline_title
-        article = "an" if title[0] in "aeiou" or title.startswith("F1") else "a"
+        article = "an" if title.startswith((*"aeiou", "F1", "nDCG")) else "a"
         return f"{article} {title} of {self.excluded}" if self.excluded else ""

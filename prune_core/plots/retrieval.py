@@ -103,7 +103,7 @@ def _add(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -
         mode="markers",
         name=model.label,
         marker=marker(model, dark, size=10),
-        error_y=interval(values, low, high, color=palette.color(model, dark)),
+        error_y=interval(values, low, high, color=palette.color(model, dark), thickness=2),
         text=[
             f"{percent(a)} ({percent(b)} to {percent(c)})"
             for a, b, c in zip(values, low, high, strict=True)

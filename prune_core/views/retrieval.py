@@ -64,7 +64,7 @@ QUANTITIES = (
     Quantity(
         "ndcg_old_index",
         "nDCG@10, old index",
-        "nDCG@10 of pruned queries on the dense index",
+        "nDCG@10 on the dense index",
         table="retrieval",
         read=partial(_quality, cell=KEPT),
         show=f.percent,
@@ -76,7 +76,7 @@ QUANTITIES = (
     Quantity(
         "ndcg_reembedded",
         "nDCG@10, re-embedded",
-        "nDCG@10 of pruned queries and documents",
+        "nDCG@10 on the pruned index",
         table="retrieval",
         read=partial(_quality, cell=REEMBEDDED),
         show=f.percent,
