@@ -385,7 +385,7 @@ def add_rotation(model: Any, rotation: Tensor) -> None:
     modules = model.config.sentence_embedding["modules"]
     is_normalized = bool(modules) and modules[-1]["type"] == "Normalize"
     place = len(modules) - is_normalized
-    module = _module(description)
+    module = _Dense(description)
     module.linear.weight.copy_(rotation.T)
     modules.insert(place, description)
     model.after.insert(place, module.to(next(model.parameters())))
