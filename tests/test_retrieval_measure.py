@@ -18,6 +18,7 @@ import prune_core as pc
 from prune_core import PruneError, plots, views
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.cli.arguments import main
+from prune_core.cli.terminal import formats_table
 from prune_core.data import in_memory, retrieval_files
 from prune_core.data.examples import DataSource, Examples
 from prune_core.data.retrieval_metrics import ndcg_at
@@ -439,6 +440,34 @@ def test_exported_files_embed_a_sample_of_the_documents():
     assert rows["documents"].tolist() == [7, 7] and rows["n"].tolist() == [2, 2]
     assert rows.loc[0, ["difference", "agreement"]].tolist() == [0, 1]
     assert deployed_quality(pair, dense, documents=0)["documents"] == 12
+
+
+def test_exported_models_are_evaluated_on_scored_pairs():
+    dense = tiny.model(kind="embedding")
+    texts = tiny.SENTENCES
+    scores = [place / len(texts) for place in range(len(texts))]
+    found = Examples(list(texts), list(reversed(texts)), scores, "embedding")
+    task = task_data.Task("tiny", LABELS, found, evaluation=found, metric="spearman_cosine")
+    pair = dataclasses.replace(tiny.retrieval_pair(dense, dense), task=task)
+    accuracy = build(MEASURES, "accuracy").measure(pair, no_report)["accuracy"].iloc[0]
+    row = deployed_quality(pair, dense)
+    assert (row["metric"], row["n"], row["difference"]) == ("spearman_cosine", 12, 0)
+    assert row["score"] == accuracy["score"] and "documents" not in row
+
+
+def test_show_has_a_table_of_exported_files():
+    row = {"model": "pruned", "format": "ONNX int8", "metric": "ndcg_at_10", "n": 60}
+    row |= {"score": 0.609, "difference": -0.101, "difference_low": -0.152}
+    row |= {"difference_high": -0.048, "speedup": 1.389, "bytes": 20_600_000}
+    files = pd.DataFrame([row | {"documents": 5000, "collection_documents": 9000}])
+    _, sentence, header, line = formats_table(files)
+    assert "(60 queries, each file embeds queries and 5\u2009000 documents (the judged" in sentence
+    assert "of 9\u2009000; values are higher than on all)" in sentence
+    columns = "MODEL FORMAT nDCG@10 DIFFERENCE (POINTS) SPEED-UP SIZE"
+    assert header.split() == columns.split()
+    expected = "pruned ONNX int8 60.9% −10.1 (−15.2 to −4.8) 1.39 20.6 MB"
+    assert line.split() == expected.split()
+    assert formats_table(files.iloc[:0]) == []
 
 
 def test_exported_rerankers_are_evaluated_by_query():
