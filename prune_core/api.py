@@ -22,11 +22,13 @@ from .data.examples import BINARY, DataSource, Examples
 from .data.reading import ReadExamples
 from .data.retrieval import RetrievalCollection
 from .errors import Cancelled, PruneError
+from .experiments import trimming
 from .experiments.data_check import check_measures
 from .experiments.experiment import Experiment, check_reads, order_measures, stages
 from .experiments.run import StageRunner, prune_copy
 from .experiments.run import run as run_stages
 from .experiments.settings import RunSettings
+from .experiments.trimming import Trimmed
 from .measures import MEASURES
 from .measures.adversarial_augmentation import check_augmentation
 from .measures.base import Measure, Pair
@@ -52,11 +54,13 @@ __all__ = [
     "EncoderResult",
     "Experiment",
     "PruneError",
+    "Trimmed",
     "compare",
     "load",
     "prune",
     "prune_encoder",
     "run",
+    "trim",
 ]
 
 # a table, its file, a dict of columns, a datasets.Dataset, or tuples (text, label) or
@@ -294,6 +298,45 @@ def run(
             for stage in run_stages(experiment, results, Path(scratch), report)
             for name, rows in stage.rows.items()
         }
+
+
+def trim(
+    checkpoint: str | Path,
+    texts: Data,
+    out: str | Path | None = None,
+    *,
+    vocabulary: int = 0,
+    max_ratio: float = 1.01,
+    scripts: Sequence[str] = (),
+    positions: int = 0,
+    seed: int = 0,
+    report: Report = no_report,
+) -> Trimmed:
+    """Remove the tokens that the texts do not need from a checkpoint's vocabulary.
+
+    `texts` are like those that the model will read: a list, a table, a file, a known task or a
+    retrieval collection, as many as possible. Every fifth of them is held out, to measure what
+    vocabularies of several sizes cost (`.table`): tokens per text relative to the full vocabulary,
+    texts that are tokenized as before, parameters and bytes. Chosen is `vocabulary` tokens, or the
+    smallest number with which held-out texts have at most `max_ratio` times as many tokens as
+    before, at 95% confidence; `.warning` says if the texts are too few for that.
+
+    With `out`, the trimmed checkpoint is written to this new folder. It is an ordinary one, for
+    `load`, transformers and every command. Texts of kept tokens have the same outputs as before.
+    `scripts` are those whose single characters are kept, such as ["Latin"] (default: those of the
+    texts). `positions` also cuts learned position embeddings to texts of that many tokens.
+    """
+    return trimming.trim(
+        str(checkpoint),
+        trimming.texts_in(texts),
+        Path(out) if out else None,
+        size=vocabulary,
+        max_ratio=max_ratio,
+        scripts=scripts,
+        positions=positions,
+        seed=seed,
+        report=report,
+    )
 
 
 def _checked(model: Any, tokenizer: Any) -> tuple[Any, Any]:

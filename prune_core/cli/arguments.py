@@ -25,6 +25,7 @@ from .experiment_arguments import (
 from .serve import serve
 from .shrink_to import shrink_to
 from .training_arguments import add_finetune, add_soup
+from .trim_command import add_trim
 
 # of several commands
 ID = argument("id", type=int, metavar="ID", help="ID of a job, as listed by jobs")
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     add_finetune(commands)
     add_soup(commands)
+    add_trim(commands)
     # without help, so that it is not listed: only the queue starts it
     worker = commands.add_parser("worker")
     add_arguments(worker, argument("--device", default="auto"), argument("--lock", type=int))

@@ -22,7 +22,8 @@ from ..tasks.task_data import DEMO, RETRIEVAL_DEMO, RETRIEVAL_FOLDER
 # it costs a little time, while ignoring one that matters would return results of other weights.
 IGNORED = (
     *(".*", "*.md", "*.py", "*.log", "LICENSE*", "NOTICE*", "requirements.txt"),
-    *("finetune.json", "soup.json", "trainer_state.json", "*_results.json", "training_args.bin"),
+    *("finetune.json", "soup.json", "trim.json", "trainer_state.json", "*_results.json"),
+    "training_args.bin",
     *("optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "events.out.tfevents.*"),
     *("tf_model.h5", "flax_model.msgpack", "rust_model.ot", "*.onnx", "*.onnx_data"),
 )

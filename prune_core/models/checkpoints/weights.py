@@ -59,10 +59,12 @@ def load(
         )
         if renamed or _is_nested(folder):
             model = kind.from_config(config)
-            tensors = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
+            renamed_tensors = {
+                renamed.get(name, name): tensor for name, tensor in tensors(folder).items()
+            }
             fitting = {
                 name: tensor
-                for name, tensor in tensors.items()
+                for name, tensor in renamed_tensors.items()
                 if not _differs(name, tensor.shape, expected)
             }
             missing, unexpected = model.load_state_dict(fitting, strict=False)
@@ -246,7 +248,8 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Read a folder's weights by name; {} if there are none."""
     files = sorted(folder.glob("*.safetensors"))
     pickles = [] if files else sorted(folder.glob("pytorch_model*.bin"))
     states = [*map(load_file, files), *(_inner(_load_pickle(file, "cpu")) for file in pickles)]

@@ -1,0 +1,238 @@
+"""Choice of the tokens that a trimmed vocabulary keeps, by how it covers held-out texts."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..errors import PruneError
+from ..models.checkpoints.trimmed_checkpoint import TrimSource
+from ..models.checkpoints.trimmed_tokenizer import Vocabulary, script_of
+from ..plugins import Report, subrange
+from ..statistics import resampled_means, wilson
+
+HELD_OUT = 0.2  # fraction of the texts that estimates coverage
+MAX_HELD_OUT = 10_000
+MIN_TEXTS = 10
+SIZES = 10  # vocabularies in the table
+RESAMPLES = 1000
+RARE = 1e-3  # fraction of the letters below which a script is not kept as a whole
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ids in the order in which a vocabulary grows: every prefix from `base` on is valid."""
+
+    ids: list[int]
+    base: int  # number of ids that are always kept
+
+    def first(self, size: int) -> list[int]:
+        """The ids of a vocabulary of this size, ascending."""
+        return sorted(self.ids[:size])
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Held-out coverage of vocabularies of several sizes, and the ranking of all texts."""
+
+    table: pd.DataFrame
+    ranking: Ranking
+    fit: int  # number of texts that the vocabularies of the table were chosen on
+    held_out: int
+
+
+def scripts_of(texts: Sequence[str]) -> dict[str, int]:
+    """Count the letters of each script in the texts, the most frequent script first."""
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(text)
+    letters: Counter[str] = Counter()
+    for character, count in characters.items():
+        letters[script_of(character)] += count
+    del letters[""]
+    return dict(letters.most_common())
+
+
+def chosen_scripts(
+    vocabulary: Vocabulary, texts: Sequence[str], requested: Sequence[str]
+) -> set[str]:
+    """Scripts whose single characters are kept: the requested ones, else those of the texts.
+
+    Of the texts: with at least 0.1% of the letters.
+    """
+    if not requested:
+        counts = scripts_of(texts)
+        return {name for name, count in counts.items() if count >= RARE * sum(counts.values())}
+    if vocabulary.is_byte_level:
+        raise PruneError(
+            "The tokens of this tokenizer are bytes, which are always kept and can write every "
+            "script; leave scripts out."
+        )
+    known = {script_of(character) for character in vocabulary.characters.values()} - {""}
+    names = {name.strip().capitalize() for name in requested if name.strip()}
+    if unknown := sorted(names - known):
+        raise PruneError(
+            f"The vocabulary has no characters of the script {unknown[0]!r}; it has "
+            f"{', '.join(sorted(known))}."
+        )
+    return names
+
+
+def rank(source: TrimSource, encoded: Sequence[np.ndarray], scripts: Collection[str]) -> Ranking:
+    """Rank ids: the ones always kept, then those of the texts by frequency.
+
+    Always kept are those that the tokenizer and config.json require, single characters of the
+    scripts, and digits, punctuation and symbols. A token comes after the tokens of which merges
+    build it.
+    """
+    counts = np.bincount(np.concatenate(encoded))
+    kept_scripts = {*scripts, ""}
+    characters = source.vocabulary.characters.items()
+    always = source.required | {
+        id for id, character in characters if script_of(character) in kept_scripts
+    }
+    order: dict[int, None] = {}  # a dict keeps the order
+    for id in sorted(always):
+        order |= dict.fromkeys(source.vocabulary.with_parts(id))
+    base = len(order)
+    seen = np.flatnonzero(counts)
+    for id in seen[np.argsort(-counts[seen], kind="stable")].tolist():
+        order |= dict.fromkeys(source.vocabulary.with_parts(id))
+    return Ranking(list(order), base)
+
+
+def coverage(
+    source: TrimSource,
+    texts: Sequence[str],
+    scripts: Collection[str],
+    *,
+    size: int = 0,
+    seed: int = 0,
+    report: Report,
+) -> Coverage:
+    """Estimate on held-out texts what vocabularies of several sizes cost.
+
+    The texts must be distinct. A fifth of them, at most `MAX_HELD_OUT`, is held out; the
+    vocabularies of the table are the most frequent tokens of the others. `size`: a further size.
+
+    The table has one row per size: `vocabulary` (tokens); `tokens`, the mean number per held-out
+    text; `ratio` of it to the full tokenizer's, with 95% bootstrap bounds over texts (`ratio_low`,
+    `ratio_high`); `unchanged`, the fraction of texts that are tokenized as before, with its Wilson
+    interval; `parameters` of the model; `weight_bytes` and `tokenizer_bytes`. The last row is the
+    full vocabulary, with the rows of the embedding that no token has.
+    """
+    if len(texts) < MIN_TEXTS:
+        raise PruneError(
+            f"There are {len(texts)} distinct texts; give at least {MIN_TEXTS}, and thousands if "
+            "possible: tokens that they do not contain are removed."
+        )
+    report(0.0, f"counting the tokens of {len(texts):,} texts")
+    encoded = [np.asarray(ids, dtype=np.int32) for ids in source.vocabulary.encode(texts)]
+    order = random.Random(seed).sample(range(len(texts)), len(texts))
+    held_out = order[: min(MAX_HELD_OUT, max(2, round(HELD_OUT * len(texts))))]
+    fit = order[len(held_out) :]
+    ranking = rank(source, [encoded[i] for i in fit], scripts)
+    sizes = _sizes(ranking, size)
+    whole = [encoded[i] for i in held_out]
+    lengths = [np.array([len(ids) for ids in whole])]
+    rows = []
+    for place, each in enumerate(sizes):
+        done = subrange(
+            report, 0.3 + 0.7 * place / len(sizes), 0.3 + 0.7 * (place + 1) / len(sizes)
+        )
+        done(0.0, f"vocabulary of {each:,} tokens on {len(held_out):,} held-out texts")
+        kept = ranking.first(each)
+        trimmed = source.vocabulary.select(kept)
+        index = np.array(kept)
+        new = [index[ids] for ids in trimmed.encode([texts[i] for i in held_out])]
+        unchanged = sum(map(np.array_equal, new, whole))
+        lengths.append(np.array([len(ids) for ids in new]))
+        rows.append(_row(source, trimmed, each, unchanged=unchanged, held_out=len(held_out)))
+    full = source.config.vocab_size
+    rows.append(
+        _row(source, source.vocabulary, full, unchanged=len(held_out), held_out=len(held_out))
+    )
+    lengths.append(lengths[0])
+    table = pd.DataFrame(rows).join(_ratios(np.stack(lengths, axis=1), seed))
+    return Coverage(table, rank(source, encoded, scripts), fit=len(fit), held_out=len(held_out))
+
+
+def _sizes(ranking: Ranking, size: int) -> list[int]:
+    """Sizes of the table, ascending: geometric in the number of tokens from the texts."""
+    seen = len(ranking.ids) - ranking.base
+    fractions = np.geomspace(1 / 64, 1, SIZES)
+    grid = {ranking.base + round(float(fraction) * seen) for fraction in fractions}
+    requested = {size} if ranking.base <= size <= len(ranking.ids) else set()
+    return sorted(grid | requested)
+
+
+def _row(
+    source: TrimSource, vocabulary: Vocabulary, size: int, *, unchanged: int, held_out: int
+) -> dict[str, float]:
+    """Size and unchanged texts of a vocabulary; see `coverage`."""
+    low, high = wilson(unchanged, held_out)
+    per_token, dropped = source.per_token.values(), source.config.vocab_size - size
+    numbers = sum(tensor.numel() for tensor in source.tensors.values())
+    total = sum(tensor.nbytes for tensor in source.tensors.values())
+    return {
+        "vocabulary": size,
+        "unchanged": unchanged / held_out,
+        "unchanged_low": low,
+        "unchanged_high": high,
+        "parameters": numbers - dropped * sum(tensor[0].numel() for tensor in per_token),
+        "weight_bytes": total - dropped * sum(tensor[0].nbytes for tensor in per_token),
+        "tokenizer_bytes": len(vocabulary.serialized.encode()),
+    }
+
+
+def _ratios(lengths: np.ndarray, seed: int) -> pd.DataFrame:
+    """Mean tokens and ratios of each vocabulary; `lengths` (texts, 1 + vocabularies)."""
+    means = lengths.mean(0)
+    samples = resampled_means(lengths, RESAMPLES, seed)
+    low, high = np.quantile(samples[:, 1:] / samples[:, :1], (0.025, 0.975), axis=0)
+    return pd.DataFrame(
+        {"tokens": means[1:], "ratio": means[1:] / means[0], "ratio_low": low, "ratio_high": high}
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Size of a vocabulary, and a warning if the texts are too few to choose it."""
+
+    size: int
+    warning: str = ""
+
+
+def choose(found: Coverage, full: int, *, size: int = 0, max_ratio: float = 1.01) -> Choice:
+    """Choose the requested size, else the smallest whose ratio is at most `max_ratio`.
+
+    The upper bound of the ratio counts. If no size of the table has it, all tokens of the texts are
+    chosen, with a warning. `full`: size of the full vocabulary.
+    """
+    ranking = found.ranking
+    if size:
+        if not ranking.base <= size <= len(ranking.ids):
+            raise PruneError(
+                f"The vocabulary cannot have {size:,} tokens: {ranking.base:,} are always kept, "
+                f"and with those of the texts there are {len(ranking.ids):,} of {full:,}; choose "
+                "a size between, or give more texts."
+            )
+        return Choice(size)
+    candidates = found.table.iloc[:-1]
+    fitting = candidates[candidates["ratio_high"] <= max_ratio]
+    if len(fitting):
+        return Choice(int(fitting["vocabulary"].min()))
+    most = candidates.iloc[-1]
+    warning = (
+        f"The texts are too few to choose a vocabulary: with all tokens of {found.fit:,} texts, "
+        f"{found.held_out:,} others take {most['ratio']:.3f} times as many tokens as before (95% "
+        f"interval {most['ratio_low']:.3f} to {most['ratio_high']:.3f}), and the limit is "
+        f"{max_ratio:g}. All tokens of the texts are kept; other texts will be split into more "
+        "tokens, and the model will be less accurate on them. Give more texts of the same kind."
+    )
+    return Choice(len(ranking.ids), warning)
