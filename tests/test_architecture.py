@@ -343,7 +343,8 @@ def test_requirements_are_pinned_and_cover_what_is_imported():
     pinned = {line.split("==")[0].lower().replace("-", "_") for line in lines}
     pinned |= {"openvino", "nncf", "ray"}  # large and optional: pinned with the test requirements
     names = {"yaml": "pyyaml", "umap": "umap_learn", "sklearn": "scikit_learn"}
-    names |= {"onnx_ir": "onnxscript", "starlette": "streamlit"}  # their dependencies
+    # their dependencies
+    names |= {"onnx_ir": "onnxscript", "starlette": "streamlit", "tokenizers": "transformers"}
     # users install trackers themselves: the tests replace them; flair requires transformers below 5
     excluded = {
         "flair",
