@@ -124,7 +124,7 @@ def test_kept_tokens_have_the_merges_that_build_them(kind: str) -> None:
     longest = max(full.ids, key=len)
     parts = full.with_parts(full.ids[longest])
     names = [full.tokens[id] for id in parts]
-    assert parts[-1] == full.ids[longest] and len(set(parts)) == len(parts)
+    assert parts[-1] == full.ids[longest] and len(names) > 2
     assert all(any(a + b == name for a in names for b in names) for name in names if len(name) > 1)
     kept = full.select({*full.required, *parts})
     assert {"".join(merge) for merge in kept.model["merges"]} >= {
@@ -355,6 +355,7 @@ def test_coverage_counts_tokens_and_unchanged_texts(source: Any) -> None:
     assert (full["ratio"], full["unchanged"]) == (1, 1)
     assert full["parameters"] == sum(tensor.numel() for tensor in source.tensors.values())
     assert (table["ratio"].diff().dropna() <= 0).all() and table["ratio"].iloc[0] > 1
+    assert found.seen in table["vocabulary"].tolist()
     assert (table["ratio_low"] <= table["ratio"]).all()
     assert (table["ratio"] <= table["ratio_high"]).all()
     row = table.iloc[0]
@@ -390,7 +391,9 @@ def test_too_few_texts_are_warned_about(source: Any) -> None:
     found = vocabulary.coverage(source, tiny.SENTENCES, {"Latin"}, report=no_report)
     choice = vocabulary.choose(found, 300)
     assert "too few to choose a vocabulary: with all tokens of 10 texts, 2 others" in choice.warning
-    assert choice.size == len(found.ranking.ids)
+    assert choice.size == found.ranking.seen < len(found.ranking.ids)
+    larger = found.table[found.table["vocabulary"] > found.seen]
+    assert len(larger) >= 2 and larger["ratio"].iloc[-1] == 1
     with pytest.raises(PruneError, match="There are 3 distinct texts; give at least 10"):
         vocabulary.coverage(source, OTHER, {"Latin"}, report=no_report)
 
@@ -425,10 +428,12 @@ def test_command_line_writes_a_checkpoint_that_run_accepts(
     arguments = ["trim", str(folder), "--texts", *files]
     assert main([*arguments, "--out", str(out), "--json", str(record)]) == 0
     printed = capsys.readouterr()
-    assert "14 held-out texts of 72" in printed.out and "→" in printed.out
+    assert "14 held-out texts of 72" in printed.out and "→" not in printed.out
+    assert "Warning: The texts are too few" in printed.err
     written = json.loads(record.read_text())
     assert written["vocabulary"] == json.loads((out / "config.json").read_text())["vocab_size"]
     assert written["compared"] > 0 and json.loads((out / "trim.json").read_text())["seed"] == 0
+    assert main([*arguments, "--max-ratio", "3"]) == 0 and "→" in capsys.readouterr().out
     assert main([*arguments, "--out", str(out)]) == 2
     assert "exists and is not empty; name a new folder." in capsys.readouterr().err
     run = ["run", "--checkpoint", str(out), "--task", files[0], "--measure", "accuracy"]

@@ -1,4 +1,4 @@
-"""Choice of the tokens that a trimmed vocabulary keeps, by how it covers held-out texts."""
+"""VocabularyChoice of the tokens that a trimmed vocabulary keeps, by how it covers held-out texts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from ..statistics import resampled_means, wilson
 HELD_OUT = 0.2  # fraction of the texts that estimates coverage
 MAX_HELD_OUT = 10_000
 MIN_TEXTS = 10
-SIZES = 10  # vocabularies in the table
+SIZES = 10  # vocabularies in the table with tokens of the texts only
+LARGER = 3  # vocabularies in the table with other tokens too
 RESAMPLES = 1000
 RARE = 1e-3  # fraction of the letters below which a script is not kept as a whole
 
 
 @dataclass(frozen=True)
-class Ranking:
+class TokenRanking:
     """Ids in the order in which a vocabulary grows: every prefix from `base` on is valid."""
 
     ids: list[int]
     base: int  # number of ids that are always kept
+    seen: int  # number of ids up to the last one that occurs in the texts
 
     def first(self, size: int) -> list[int]:
         """The ids of a vocabulary of this size, ascending."""
@@ -41,8 +43,9 @@ class Coverage:
     """Held-out coverage of vocabularies of several sizes, and the ranking of all texts."""
 
     table: pd.DataFrame
-    ranking: Ranking
+    ranking: TokenRanking
     fit: int  # number of texts that the vocabularies of the table were chosen on
+    seen: int  # size of the vocabulary of all their tokens
     held_out: int
 
 
@@ -83,12 +86,15 @@ def chosen_scripts(
     return names
 
 
-def rank(source: TrimSource, encoded: Sequence[np.ndarray], scripts: Collection[str]) -> Ranking:
-    """Rank ids: the ones always kept, then those of the texts by frequency.
+def rank(
+    source: TrimSource, encoded: Sequence[np.ndarray], scripts: Collection[str]
+) -> TokenRanking:
+    """Rank ids: the ones always kept, then those of the texts by frequency, then others.
 
     Always kept are those that the tokenizer and config.json require, single characters of the
-    scripts, and digits, punctuation and symbols. A token comes after the tokens of which merges
-    build it.
+    scripts, and digits, punctuation and symbols. The others are tokens in the same scripts in the
+    order of their ids, which is by frequency in the training data of most tokenizers. A token comes
+    after the tokens of which merges build it.
     """
     counts = np.bincount(np.concatenate(encoded))
     kept_scripts = {*scripts, ""}
@@ -100,10 +106,14 @@ def rank(source: TrimSource, encoded: Sequence[np.ndarray], scripts: Collection[
     for id in sorted(always):
         order |= dict.fromkeys(source.vocabulary.with_parts(id))
     base = len(order)
-    seen = np.flatnonzero(counts)
-    for id in seen[np.argsort(-counts[seen], kind="stable")].tolist():
+    occurring = np.flatnonzero(counts)
+    for id in occurring[np.argsort(-counts[occurring], kind="stable")].tolist():
         order |= dict.fromkeys(source.vocabulary.with_parts(id))
-    return Ranking(list(order), base)
+    seen = len(order)
+    for id, token in source.vocabulary.tokens.items():
+        if source.vocabulary.is_byte_level or kept_scripts.issuperset(map(script_of, token)):
+            order |= dict.fromkeys(source.vocabulary.with_parts(id))
+    return TokenRanking(list(order), base, seen)
 
 
 def coverage(
@@ -159,16 +169,25 @@ def coverage(
     )
     lengths.append(lengths[0])
     table = pd.DataFrame(rows).join(_ratios(np.stack(lengths, axis=1), seed))
-    return Coverage(table, rank(source, encoded, scripts), fit=len(fit), held_out=len(held_out))
+    return Coverage(
+        table,
+        rank(source, encoded, scripts),
+        fit=len(fit),
+        seen=ranking.seen,
+        held_out=len(held_out),
+    )
 
 
-def _sizes(ranking: Ranking, size: int) -> list[int]:
-    """Sizes of the table, ascending: geometric in the number of tokens from the texts."""
-    seen = len(ranking.ids) - ranking.base
+def _sizes(ranking: TokenRanking, size: int) -> list[int]:
+    """Sizes of the table, ascending: geometric in the number of tokens from the texts, and some
+    larger ones.
+    """
+    occurring = ranking.seen - ranking.base
     fractions = np.geomspace(1 / 64, 1, SIZES)
-    grid = {ranking.base + round(float(fraction) * seen) for fraction in fractions}
+    sizes = {ranking.base + round(float(fraction) * occurring) for fraction in fractions}
+    larger = np.geomspace(ranking.seen, len(ranking.ids), LARGER + 2)[1:-1]
     requested = {size} if ranking.base <= size <= len(ranking.ids) else set()
-    return sorted(grid | requested)
+    return sorted(sizes | {round(float(each)) for each in larger} | requested)
 
 
 def _row(
@@ -201,38 +220,42 @@ def _ratios(lengths: np.ndarray, seed: int) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Choice:
+class VocabularyChoice:
     """Size of a vocabulary, and a warning if the texts are too few to choose it."""
 
     size: int
     warning: str = ""
 
 
-def choose(found: Coverage, full: int, *, size: int = 0, max_ratio: float = 1.01) -> Choice:
+def choose(
+    found: Coverage, full: int, *, size: int = 0, max_ratio: float = 1.01
+) -> VocabularyChoice:
     """Choose the requested size, else the smallest whose ratio is at most `max_ratio`.
 
-    The upper bound of the ratio counts. If no size of the table has it, all tokens of the texts are
-    chosen, with a warning. `full`: size of the full vocabulary.
+    The upper bound of the ratio counts, and only vocabularies of tokens of the texts. If none is
+    within the limit, all tokens of the texts are chosen, with a warning. `full`: size of the full
+    vocabulary.
     """
     ranking = found.ranking
     if size:
         if not ranking.base <= size <= len(ranking.ids):
             raise PruneError(
                 f"The vocabulary cannot have {size:,} tokens: {ranking.base:,} are always kept, "
-                f"and with those of the texts there are {len(ranking.ids):,} of {full:,}; choose "
-                "a size between, or give more texts."
+                f"and {len(ranking.ids):,} of {full:,} are in scripts of the texts; choose a size "
+                "between."
             )
-        return Choice(size)
-    candidates = found.table.iloc[:-1]
-    fitting = candidates[candidates["ratio_high"] <= max_ratio]
-    if len(fitting):
-        return Choice(int(fitting["vocabulary"].min()))
-    most = candidates.iloc[-1]
+        return VocabularyChoice(size)
+    is_within = found.table["ratio_high"] <= max_ratio
+    is_seen = found.table["vocabulary"] <= found.seen
+    if (is_within & is_seen).any():
+        return VocabularyChoice(int(found.table.loc[is_within & is_seen, "vocabulary"].min()))
+    most = found.table[is_seen].iloc[-1]
+    enough = found.table.loc[is_within, "vocabulary"].min()
     warning = (
         f"The texts are too few to choose a vocabulary: with all tokens of {found.fit:,} texts, "
         f"{found.held_out:,} others take {most['ratio']:.3f} times as many tokens as before (95% "
         f"interval {most['ratio_low']:.3f} to {most['ratio_high']:.3f}), and the limit is "
-        f"{max_ratio:g}. All tokens of the texts are kept; other texts will be split into more "
-        "tokens, and the model will be less accurate on them. Give more texts of the same kind."
+        f"{max_ratio:g}. Only the tokens of the texts are kept, so the model will be less accurate "
+        f"on texts with others; give more texts, or choose a vocabulary of {enough:,} tokens."
     )
-    return Choice(len(ranking.ids), warning)
+    return VocabularyChoice(ranking.seen, warning)

@@ -287,19 +287,21 @@ def compare_outputs(
     known, encoded = set(kept), source.vocabulary.encode(texts)
     of_kept = (text for text, ids in zip(texts, encoded, strict=True) if known.issuperset(ids))
     chosen = [*islice(of_kept, COMPARED)]
-    old_model, old_tokenizer = loading.load(source.checkpoint, pooling=source.pooling)
-    model, tokenizer = loading.load(str(folder), pooling=source.pooling)
-    index = torch.tensor(kept)
+    _, tokenizer, _ = loading.describe(str(folder), pooling=source.pooling)
+    old_tokenizer, index = source.tokenizer, torch.tensor(kept)
+    old_model, model = _model(source.checkpoint, source), _model(str(folder), source)
+    limit = min(tokenizer.model_max_length, old_tokenizer.model_max_length)
     for text in chosen:
-        limit = min(tokenizer.model_max_length, old_tokenizer.model_max_length)
         old, new = (
             each(text, truncation=True, max_length=limit, return_tensors="pt")
             for each in (old_tokenizer, tokenizer)
         )
-        same = torch.equal(index[new["input_ids"]], old["input_ids"])
-        deviation = _deviation(old_model, model, old, new) if same else float("inf")
-        if not deviation <= TOLERANCE:
-            problem = f"outputs that differ by {deviation:.1e}" if same else "other tokens"
+        problem = "" if torch.equal(index[new["input_ids"]], old["input_ids"]) else "other tokens"
+        if not problem:
+            before, after = _outputs(old_model, old, index), _outputs(model, new, index)
+            deviation = (after - before).abs().max() / before.abs().max().clamp_min(1)
+            problem = "" if deviation <= TOLERANCE else f"outputs that differ by {deviation:.1e}"
+        if problem:
             raise PruneError(
                 f"{source.checkpoint}: after trimming, {text[:60]!r} has {problem}, although all "
                 "its tokens are kept; nothing is written; please report this with the "
@@ -308,14 +310,30 @@ def compare_outputs(
     return len(chosen)
 
 
-def _deviation(old_model: Any, model: Any, old: Any, new: Any) -> float:
-    """Largest difference of outputs, relative to max(1, largest output)."""
-    before, after = _outputs(old_model, old), _outputs(model, new)
-    return float((after - before).abs().max() / before.abs().max().clamp_min(1))
+def _model(checkpoint: str, source: TrimSource) -> Any:
+    """Load a model; with plain transformers if it has no head, or that of a language model."""
+    import transformers
+
+    if not source.pooling:
+        return loading.load(checkpoint)[0]
+    folder = loading.resolve(checkpoint)
+    name = str((embedding.read_json(folder, "config.json", checkpoint)["architectures"] or [""])[0])
+    kind = getattr(transformers, name, transformers.AutoModel)
+    with weights.silence_load_report():
+        return kind.from_pretrained(folder, trust_remote_code=False).float().eval()
 
 
-def _outputs(model: Any, encoded: Any) -> Tensor:
-    """Logits or the embedding of one text, (values,)."""
+def _outputs(model: Any, encoded: Any, index: Tensor) -> Tensor:
+    """Logits, hidden states or the embedding of one text, (values,).
+
+    Logits of tokens that the trimmed vocabulary lacks are left out.
+    """
     output = model(**tokenizers.accepted_inputs(model, encoded))
     values = output.values() if isinstance(output, Mapping) else output
-    return torch.cat([value.flatten() for value in values])
+    full = model.config.vocab_size
+    return torch.cat(
+        [
+            (value[..., index] if value.shape[-1] == full > len(index) else value).flatten()
+            for value in values
+        ]
+    )
