@@ -124,12 +124,20 @@ def all_charts(
         "queries": plots.against_budget(
             examples, models, "DeepWordBug", spending="queries", dark=dark
         ),
+        "vocabulary": plots.vocabulary_sizes(vocabularies(), 20_000, 1.01, dark),
         "words": plots.against_budget(
             examples, models, "DeepWordBug", spending="share_changed", dark=dark
         ),
         "bars": plots.probability_bars(bars, models, NAMES, dark=dark, truth=1),
         "three labels": plots.probability_bars(three_labels, models, ["a", "b", "c"], dark=dark),
     }
+
+
+def vocabularies() -> pd.DataFrame:
+    """Return the table of a trimmed vocabulary."""
+    rows = [(10_000, 1.2, 1.15, 1.25, 5e7), (20_000, 1.0, 1.0, 1.0, 9e7)]
+    columns = ("vocabulary", "ratio", "ratio_low", "ratio_high", "weight_bytes")
+    return pd.DataFrame(rows, columns=columns).assign(tokenizer_bytes=1e6)
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -427,6 +435,12 @@ def test_soup_takeaway_compares_with_most_accurate_candidate():
         takeaways.soup(record)
         == "No average is better than plain, the most accurate of 3 fine-tunes."
     )
+
+
+def test_vocabulary_sizes_show_the_ratio_and_megabytes():
+    ratio, size = plots.vocabulary_sizes(vocabularies(), 20_000, 1.01).data
+    assert list(ratio.y) == [1.2, 1.0] and list(size.y) == [51, 91]
+    assert list(ratio.error_y.array) == pytest.approx([0.05, 0])
 
 
 def test_soup_path_connects_accepted_averages():

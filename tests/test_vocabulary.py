@@ -1,5 +1,7 @@
 """Trimmed vocabularies: tokenizers of every type, families, coverage, command line."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from streamlit.testing.v1 import AppTest
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -23,6 +26,7 @@ from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     AutoTokenizer,
+    BertModel,
     BertweetTokenizer,
     PreTrainedTokenizerFast,
 )
@@ -33,6 +37,7 @@ from prune_core.cli.arguments import main
 from prune_core.experiments import trimming
 from prune_core.models import compact
 from prune_core.models.checkpoints import loading, trimmed_checkpoint, trimmed_tokenizer
+from prune_core.paths import ROOT
 from prune_core.plugins import no_report
 from prune_core.pruning import vocabulary
 
@@ -247,6 +252,24 @@ def test_language_model_heads_keep_the_same_rows(family: str, tmp_path: Path) ->
     torch.testing.assert_close(logits[0][..., kept], logits[1], atol=1e-6, rtol=0)
 
 
+def test_encoders_without_head_and_pooler_are_trimmed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    words = tokenizer("WordPiece")
+    config = tiny.CONFIGS["bert"]()
+    config.vocab_size = len(words)
+    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "full")
+    words.save_pretrained(tmp_path / "full")
+    _, compared = write(tmp_path / "full", tmp_path / "small")
+    assert compared >= 6
+    model, small = pc.load(tmp_path / "small", pooling="mean")
+    full, words = pc.load(tmp_path / "full", pooling="mean")
+    before, after = (
+        each(**inputs(tiny.SENTENCES[0], return_tensors="pt")).embeddings
+        for each, inputs in ((full, words), (model, small))
+    )
+    torch.testing.assert_close(before, after, atol=1e-6, rtol=0)
+
+
 def test_ids_up_to_the_padding_id_are_kept_where_positions_depend_on_it(tmp_path: Path) -> None:
     """Otherwise the padding id, and with it every position, would change."""
     words = tokenizer("Unigram")
@@ -449,3 +472,41 @@ def test_python_interface_takes_texts_and_tables(tmp_path: Path) -> None:
     assert trimming.texts_in(["b c", "a"]) == ["b c", "a"]
     with pytest.raises(PruneError, match="ratio of tokens is 0.5; it must be at least 1"):
         pc.trim(folder, corpus(20), max_ratio=0.5)
+
+
+class RunsHere:
+    """Stands for a child process: runs the command line in this process, at once."""
+
+    def __init__(self, _: str, *arguments: str, timeout: float) -> None:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            self.status = main(arguments)
+        self.text, self.is_over, self.latest = out.getvalue().strip(), True, ""
+
+    def output(self) -> str:
+        assert self.status == 0
+        return self.text
+
+
+def test_the_page_measures_vocabularies_and_writes_a_checkpoint(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pages.widgets.child_process.ChildProcess", RunsHere)
+    folder = checkpoint(tmp_path / "full", "bert", "WordPiece")
+    (tmp_path / "texts.txt").write_text("\n".join(corpus(60)))
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    at.switch_page("pages/vocabulary.py").run()
+    assert at.button(key="vocabulary-measure").disabled
+    at.text_input(key="vocabulary-checkpoint").set_value(str(folder))
+    at.text_input(key="vocabulary-path").set_value(str(tmp_path / "texts.txt")).run()
+    at.number_input(key="vocabulary-ratio").set_value(2.0).run()
+    at.button(key="vocabulary-measure").click().run()
+    assert not at.exception and len(at.get("plotly_chart")) == 1
+    assert "tokens suffice" in at.get("html")[-1].proto.body + str(at)
+    at.button(key="vocabulary-write").click().run()
+    assert not at.exception
+    (written,) = (home / "trimmed").iterdir()
+    size = at.number_input(key="vocabulary-size").value
+    assert json.loads((written / "config.json").read_text())["vocab_size"] == size
+    at.button(key="vocabulary-prune").click().run()
+    assert at.text_input(key="checkpoint").value == str(written)
+    assert str(written) in at.selectbox(key="known-checkpoint").options

@@ -42,7 +42,8 @@ CALIBRATIONS = {
     "file": "Your own file",
 }
 KNOWN_CHECKPOINTS = (
-    "Checkpoints of earlier runs, in the Hub cache, and in the folders named by PRUNESCOPE_MODELS."
+    "Checkpoints of earlier runs, of the page Vocabulary, in the Hub cache, and in the folders "
+    "named by PRUNESCOPE_MODELS."
 )
 
 
@@ -101,7 +102,8 @@ def _checkpoint(store: Store) -> str:
         persist_state="session",
     ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
-    known = list(dict.fromkeys([*folders.BUNDLED, "minilm", *used, *_known()]))
+    trimmed = [str(file.parent) for file in sorted(store.home.glob("trimmed/*/trim.json"))]
+    known = list(dict.fromkeys([*folders.BUNDLED, "minilm", *used, *trimmed, *_known()]))
 
     def use() -> None:
         if selected := st.session_state["known-checkpoint"]:

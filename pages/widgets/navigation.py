@@ -38,6 +38,7 @@ def navigation(position: Literal["sidebar", "hidden"] = "sidebar") -> StreamlitP
             st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
             st.Page("pages/studies.py", title="Studies", icon=":material/folder_open:"),
             st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
+            st.Page("pages/vocabulary.py", title="Vocabulary", icon=":material/abc:"),
         ],
         position=position,
     )

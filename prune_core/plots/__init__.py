@@ -23,6 +23,7 @@ from .robustness import slices, transfer
 from .saliency import attention_maps
 from .soup import soup_path
 from .units import kept_units
+from .vocabulary import vocabulary_sizes
 from .whatif import contributions, predicted_vs_measured
 
 __all__ = [
@@ -64,4 +65,5 @@ __all__ = [
     "slices",
     "success",
     "transfer",
+    "vocabulary_sizes",
 ]

@@ -1,4 +1,4 @@
-"""VocabularyChoice of the tokens that a trimmed vocabulary keeps, by how it covers held-out texts."""
+"""Choice of the tokens that a trimmed vocabulary keeps, by how it covers held-out texts."""
 
 from __future__ import annotations
 

@@ -326,14 +326,16 @@ def _model(checkpoint: str, source: TrimSource) -> Any:
 def _outputs(model: Any, encoded: Any, index: Tensor) -> Tensor:
     """Logits, hidden states or the embedding of one text, (values,).
 
-    Logits of tokens that the trimmed vocabulary lacks are left out.
+    Logits of tokens that the trimmed vocabulary lacks are left out, and so is the pooler of the
+    pre-training, which many encoders are saved without.
     """
     output = model(**tokenizers.accepted_inputs(model, encoded))
-    values = output.values() if isinstance(output, Mapping) else output
+    named = output if isinstance(output, Mapping) else output._asdict()
     full = model.config.vocab_size
     return torch.cat(
         [
             (value[..., index] if value.shape[-1] == full > len(index) else value).flatten()
-            for value in values
+            for name, value in named.items()
+            if name != "pooler_output"
         ]
     )
