@@ -44,25 +44,7 @@ def form(view: View) -> list[str]:
         persist_state="session",
     ).strip()
     with left:
-        ratio, scripts = st.columns(2)
-    limit = ratio.number_input(
-        "Largest ratio of tokens",
-        1.0,
-        3.0,
-        1.01,
-        step=0.01,
-        key="vocabulary-ratio",
-        help="Tokens per held-out text, relative to the full vocabulary. The smallest vocabulary "
-        "whose 95% interval is below is chosen.",
-        persist_state="session",
-    )
-    names = scripts.text_input(
-        "Scripts",
-        key="vocabulary-scripts",
-        placeholder="those of the texts",
-        help="Scripts whose single characters are kept, such as Latin,Greek.",
-        persist_state="session",
-    ).strip()
+        limit, names = choice_options()
     if not texts or not checkpoint:
         st.info(
             "Upload texts like those that the model will read, or enter the path of a file: "
@@ -73,6 +55,30 @@ def form(view: View) -> list[str]:
     options = {"--text": column, "--scripts": names, "--max-ratio": f"{limit:g}"}
     flags = [part for flag, value in options.items() if value for part in (flag, value)]
     return [checkpoint, "--texts", texts, *flags]
+
+
+def choice_options() -> tuple[float, str]:
+    """Draw and return the largest ratio of tokens and the scripts."""
+    left, right = st.columns(2)
+    limit = left.number_input(
+        "Largest ratio of tokens",
+        1.0,
+        3.0,
+        1.01,
+        step=0.01,
+        key="vocabulary-ratio",
+        help="Tokens per held-out text, relative to the full vocabulary. The smallest vocabulary "
+        "whose 95% interval is below is chosen.",
+        persist_state="session",
+    )
+    names = right.text_input(
+        "Scripts",
+        key="vocabulary-scripts",
+        placeholder="those of the texts",
+        help="Scripts whose single characters are kept, such as Latin,Greek.",
+        persist_state="session",
+    ).strip()
+    return limit, names
 
 
 def results(view: View, arguments: list[str], result: dict[str, Any]) -> None:

@@ -20,61 +20,60 @@ if TYPE_CHECKING:
 NOT_READ = ("task", "label", "calibration", "metric", "labels")
 
 
+ARGUMENTS = (
+    argument("checkpoint", metavar="CHECKPOINT", help="folder, Hub id, demo or minilm"),
+    argument(
+        "--texts",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="texts like those that the model will read: what run --task takes, such as "
+        "tables, text files, folders, known tasks, demo",
+    ),
+    argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write the trimmed checkpoint to a new folder (only the table)",
+    ),
+    argument(
+        "--vocabulary",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of tokens to keep (the smallest within --max-ratio)",
+    ),
+    argument(
+        "--max-ratio",
+        type=float,
+        default=1.01,
+        metavar="RATIO",
+        help="maximum ratio of tokens per held-out text to the full vocabulary's, at 95%% "
+        "confidence (1.01)",
+    ),
+    argument(
+        "--scripts",
+        default="",
+        metavar="NAME,…",
+        help="scripts whose single characters are kept, such as Latin,Greek (those of the texts)",
+    ),
+    argument(
+        "--positions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also cut learned position embeddings to texts of N tokens (all are kept)",
+    ),
+    argument("--seed", type=int, default=0, help="seed of the held-out texts (0)"),
+    argument("--json", type=Path, metavar="FILE", help="write the table and choice as JSON"),
+    *arguments_of(DataSource, leave_out=NOT_READ),
+)
+
+
 def add_trim(commands: Any) -> None:
     """Add the command `trim`."""
-    add_command(
-        commands,
-        "trim",
-        trim,
-        argument("checkpoint", metavar="CHECKPOINT", help="folder, Hub id, demo or minilm"),
-        argument(
-            "--texts",
-            nargs="+",
-            required=True,
-            metavar="FILE",
-            help="texts like those that the model will read: what run --task takes, such as "
-            "tables, text files, folders, known tasks, demo",
-        ),
-        argument(
-            "--out",
-            type=Path,
-            metavar="FOLDER",
-            help="write the trimmed checkpoint to a new folder (only the table)",
-        ),
-        argument(
-            "--vocabulary",
-            type=int,
-            default=0,
-            metavar="N",
-            help="number of tokens to keep (the smallest within --max-ratio)",
-        ),
-        argument(
-            "--max-ratio",
-            type=float,
-            default=1.01,
-            metavar="RATIO",
-            help="maximum ratio of tokens per held-out text to the full vocabulary's, at 95%% "
-            "confidence (1.01)",
-        ),
-        argument(
-            "--scripts",
-            default="",
-            metavar="NAME,…",
-            help="scripts whose single characters are kept, such as Latin,Greek (those of the "
-            "texts)",
-        ),
-        argument(
-            "--positions",
-            type=int,
-            default=0,
-            metavar="N",
-            help="also cut learned position embeddings to texts of N tokens (all are kept)",
-        ),
-        argument("--seed", type=int, default=0, help="seed of the held-out texts (0)"),
-        argument("--json", type=Path, metavar="FILE", help="write the table and choice as JSON"),
-        *arguments_of(DataSource, leave_out=NOT_READ),
-        help="remove the tokens that texts do not need from a checkpoint's vocabulary",
-    )
+    about = "remove the tokens that texts do not need from a checkpoint's vocabulary"
+    add_command(commands, "trim", trim, *ARGUMENTS, help=about)
 
 
 def trim(options: argparse.Namespace) -> None:

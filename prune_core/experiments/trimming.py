@@ -93,9 +93,15 @@ def trim(
     kept = found.ranking.first(choice.size)
     compared = trimmed_checkpoint.write(source, kept, out, distinct, positions)
     result = replace(result, folder=out, compared=compared)
-    record = {"checkpoint": checkpoint, "seed": seed, "max_ratio": max_ratio, **result.as_json()}
-    (out / RECORD).write_text(f"{json.dumps(record, indent=2)}\n", encoding="utf-8")
+    _write_record(result, checkpoint=checkpoint, seed=seed, max_ratio=max_ratio)
     return result
+
+
+def _write_record(result: Trimmed, **settings: Any) -> None:
+    """Write how the checkpoint was made into its folder."""
+    assert result.folder, "the checkpoint is written"
+    text = json.dumps({**settings, **result.as_json()}, indent=2, ensure_ascii=False)
+    (result.folder / RECORD).write_text(f"{text}\n", encoding="utf-8")
 
 
 def texts_of(source: DataSource) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 from ..errors import PruneError
 from ..models.checkpoints.trimmed_checkpoint import TrimSource
 from ..models.checkpoints.trimmed_tokenizer import Vocabulary, script_of
-from ..plugins import Report, subrange
+from ..plugins import Report
 from ..statistics import resampled_means, wilson
 
 HELD_OUT = 0.2  # fraction of the texts that estimates coverage
@@ -145,36 +145,23 @@ def coverage(
     encoded = [np.asarray(ids, dtype=np.int32) for ids in source.vocabulary.encode(texts)]
     order = random.Random(seed).sample(range(len(texts)), len(texts))
     held_out = order[: min(MAX_HELD_OUT, max(2, round(HELD_OUT * len(texts))))]
-    fit = order[len(held_out) :]
-    ranking = rank(source, [encoded[i] for i in fit], scripts)
-    sizes = _sizes(ranking, size)
-    whole = [encoded[i] for i in held_out]
-    lengths = [np.array([len(ids) for ids in whole])]
-    rows = []
+    fit = [encoded[i] for i in order[len(held_out) :]]
+    ranking = rank(source, fit, scripts)
+    texts, whole = [texts[i] for i in held_out], [encoded[i] for i in held_out]
+    measured, sizes = [], _sizes(ranking, size)
     for place, each in enumerate(sizes):
-        done = subrange(
-            report, 0.3 + 0.7 * place / len(sizes), 0.3 + 0.7 * (place + 1) / len(sizes)
-        )
-        done(0.0, f"vocabulary of {each:,} tokens on {len(held_out):,} held-out texts")
-        kept = ranking.first(each)
-        trimmed = source.vocabulary.select(kept)
-        index = np.array(kept)
-        new = [index[ids] for ids in trimmed.encode([texts[i] for i in held_out])]
-        unchanged = sum(map(np.array_equal, new, whole))
-        lengths.append(np.array([len(ids) for ids in new]))
-        rows.append(_row(source, trimmed, each, unchanged=unchanged, held_out=len(held_out)))
-    full = source.config.vocab_size
-    rows.append(
-        _row(source, source.vocabulary, full, unchanged=len(held_out), held_out=len(held_out))
-    )
-    lengths.append(lengths[0])
-    table = pd.DataFrame(rows).join(_ratios(np.stack(lengths, axis=1), seed))
+        message = f"vocabulary of {each:,} tokens on {len(texts):,} held-out texts"
+        report(0.3 + 0.7 * place / len(sizes), message)
+        measured.append(_measure(source, ranking.first(each), texts, whole))
+    full = _row(source, source.vocabulary, source.config.vocab_size, [True] * len(texts))
+    lengths = [*(lengths for _, lengths in measured), [len(ids) for ids in whole]]
+    rows = pd.DataFrame([*(row for row, _ in measured), full])
     return Coverage(
-        table,
+        rows.join(_ratios(np.array(lengths).T, seed)),
         rank(source, encoded, scripts),
         fit=len(fit),
         seen=ranking.seen,
-        held_out=len(held_out),
+        held_out=len(texts),
     )
 
 
@@ -190,17 +177,30 @@ def _sizes(ranking: TokenRanking, size: int) -> list[int]:
     return sorted(sizes | {round(float(each)) for each in larger} | requested)
 
 
+def _measure(
+    source: TrimSource, kept: list[int], texts: Sequence[str], whole: Sequence[np.ndarray]
+) -> tuple[dict[str, float], list[int]]:
+    """Return (row of the table without ratios, tokens of each text).
+
+    `whole`: ids of the texts with the full vocabulary.
+    """
+    trimmed, index = source.vocabulary.select(kept), np.array(kept)
+    new = [index[np.asarray(ids, dtype=np.int32)] for ids in trimmed.encode(texts)]
+    unchanged = [*map(np.array_equal, new, whole)]
+    return _row(source, trimmed, len(kept), unchanged), [len(ids) for ids in new]
+
+
 def _row(
-    source: TrimSource, vocabulary: Vocabulary, size: int, *, unchanged: int, held_out: int
+    source: TrimSource, vocabulary: Vocabulary, size: int, unchanged: Sequence[bool]
 ) -> dict[str, float]:
     """Size and unchanged texts of a vocabulary; see `coverage`."""
-    low, high = wilson(unchanged, held_out)
+    low, high = wilson(sum(unchanged), len(unchanged))
     per_token, dropped = source.per_token.values(), source.config.vocab_size - size
     numbers = sum(tensor.numel() for tensor in source.tensors.values())
     total = sum(tensor.nbytes for tensor in source.tensors.values())
     return {
         "vocabulary": size,
-        "unchanged": unchanged / held_out,
+        "unchanged": sum(unchanged) / len(unchanged),
         "unchanged_low": low,
         "unchanged_high": high,
         "parameters": numbers - dropped * sum(tensor[0].numel() for tensor in per_token),
@@ -210,12 +210,12 @@ def _row(
 
 
 def _ratios(lengths: np.ndarray, seed: int) -> pd.DataFrame:
-    """Mean tokens and ratios of each vocabulary; `lengths` (texts, 1 + vocabularies)."""
+    """Mean tokens and ratios; `lengths` (texts, vocabularies), the full vocabulary last."""
     means = lengths.mean(0)
     samples = resampled_means(lengths, RESAMPLES, seed)
-    low, high = np.quantile(samples[:, 1:] / samples[:, :1], (0.025, 0.975), axis=0)
+    low, high = np.quantile(samples / samples[:, -1:], (0.025, 0.975), axis=0)
     return pd.DataFrame(
-        {"tokens": means[1:], "ratio": means[1:] / means[0], "ratio_low": low, "ratio_high": high}
+        {"tokens": means, "ratio": means / means[-1], "ratio_low": low, "ratio_high": high}
     )
 
 
