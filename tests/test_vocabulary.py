@@ -23,6 +23,7 @@ from tokenizers import (
     trainers,
 )
 from transformers import (
+    AddedToken,
     AutoModel,
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -110,6 +111,25 @@ def test_texts_of_kept_tokens_are_tokenized_as_before(kind: str, tmp_path: Path)
         assert [kept[getattr(each, name)] for name in names] == [
             getattr(words, name) for name in names
         ]
+
+
+def test_added_tokens_keep_their_settings() -> None:
+    words = tokenizer("byte-level BPE")
+    words.add_special_tokens(
+        {
+            "mask_token": AddedToken("<mask>", lstrip=True, special=True),
+            "additional_special_tokens": ["<e1>"],
+        }
+    )
+    words.add_tokens(["Covid-19"])
+    full = trimmed_tokenizer.read(words, "tiny")
+    small = trimmed_tokenizer.build(full.select(full.required), words, "tiny")
+    text = "a  <mask><e1> Covid-19."
+    kept = sorted(full.required)
+    expected = [id for id in words(text)["input_ids"] if id in full.required]
+    assert [kept[id] for id in small(text)["input_ids"]] == expected
+    assert small.all_special_tokens == words.all_special_tokens
+    assert small.decode(small(text)["input_ids"]) == words.decode(words(text)["input_ids"])
 
 
 @pytest.mark.parametrize("kind", TYPES)

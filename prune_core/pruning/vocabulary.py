@@ -170,7 +170,7 @@ def _sizes(ranking: TokenRanking, size: int) -> list[int]:
     larger ones.
     """
     occurring = ranking.seen - ranking.base
-    fractions = np.geomspace(1 / 64, 1, SIZES)
+    fractions = np.geomspace(1 / 16, 1, SIZES)
     sizes = {ranking.base + round(float(fraction) * occurring) for fraction in fractions}
     larger = np.geomspace(ranking.seen, len(ranking.ids), LARGER + 2)[1:-1]
     requested = {size} if ranking.base <= size <= len(ranking.ids) else set()

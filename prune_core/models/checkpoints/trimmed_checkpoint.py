@@ -229,7 +229,7 @@ def _copy_modules(source: TrimSource, root: Path) -> None:
     """Copy what a sentence-transformers folder has besides the encoder, and licenses."""
     root.mkdir()
     for pattern in COPIED:
-        for file in source.root.glob(pattern):
+        for file in filter(Path.is_file, source.root.glob(pattern)):
             shutil.copyfile(file, root / file.name)
     for name in subfolders(source.root):
         if name and source.root / name != source.folder and (source.root / name).is_dir():

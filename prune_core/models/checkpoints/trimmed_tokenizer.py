@@ -207,11 +207,18 @@ def build(vocabulary: Vocabulary, tokenizer: Any, checkpoint: str) -> Any:
         )
     names = ("model_max_length", "model_input_names", "padding_side", "truncation_side")
     settings = {name: getattr(tokenizer, name) for name in names}
+    special = {
+        role: token
+        for role, token in tokenizer.special_tokens_map.items()
+        if isinstance(token, str)
+    }
+    others = [token for token in tokenizer.all_special_tokens if token not in special.values()]
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
+        additional_special_tokens=others,
         **settings,
-        **tokenizer.special_tokens_map,
+        **special,
     )
 
 
