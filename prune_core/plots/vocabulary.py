@@ -47,4 +47,5 @@ def vocabulary_sizes(
     fig.add_vline(x=chosen, line={"color": INK[dark], "width": 1.2}, opacity=0.6)
     fig.update_yaxes(title="ratio", tickformat=".2~f", row=1, col=1)
     fig.update_yaxes(title="MB", rangemode="tozero", row=2, col=1)
-    return fig.update_xaxes(title="Vocabulary, tokens", tickformat=",", row=2, col=1)
+    fig.update_xaxes(type="log", dtick="D2", tickformat=",")
+    return fig.update_xaxes(title="Vocabulary, tokens (log scale)", row=2, col=1)
