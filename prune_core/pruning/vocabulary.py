@@ -250,12 +250,13 @@ def choose(
     if (is_within & is_seen).any():
         return VocabularyChoice(int(found.table.loc[is_within & is_seen, "vocabulary"].min()))
     most = found.table[is_seen].iloc[-1]
-    enough = found.table.loc[is_within, "vocabulary"].min()
+    larger = found.table.loc[is_within, "vocabulary"].iloc[:-1]  # without the full vocabulary
+    remedy = f"give more texts, or choose a vocabulary of {larger.min():,} tokens"
     warning = (
         f"The texts are too few to choose a vocabulary: with all tokens of {found.fit:,} texts, "
         f"{found.held_out:,} others take {most['ratio']:.3f} times as many tokens as before (95% "
         f"interval {most['ratio_low']:.3f} to {most['ratio_high']:.3f}), and the limit is "
         f"{max_ratio:g}. Only the tokens of the texts are kept, so the model will be less accurate "
-        f"on texts with others; give more texts, or choose a vocabulary of {enough:,} tokens."
+        f"on texts with others; {remedy if len(larger) else 'give more texts'}."
     )
     return VocabularyChoice(ranking.seen, warning)
