@@ -434,9 +434,14 @@ def test_too_few_texts_are_warned_about(source: Any) -> None:
     found = vocabulary.coverage(source, tiny.SENTENCES, {"Latin"}, report=no_report)
     choice = vocabulary.choose(found, 300)
     assert "too few to choose a vocabulary: with all tokens of 10 texts, 2 others" in choice.warning
-    assert choice.size == found.ranking.seen < len(found.ranking.ids)
     larger = found.table[found.table["vocabulary"] > found.seen]
     assert len(larger) >= 2 and larger["ratio"].iloc[-1] == 1
+    within = larger[larger["ratio_high"] <= 1.01]["vocabulary"].iloc[:-1]
+    largest = larger["vocabulary"].iloc[-2]
+    assert choice.size == (within.min() if len(within) else largest) > found.ranking.seen
+    assert f"Therefore {choice.size:,} tokens are kept" in choice.warning
+    assert vocabulary.choose(found, 300, max_ratio=1.0).size == largest
+    assert "upper bound is still" in vocabulary.choose(found, 300, max_ratio=0.9).warning
     with pytest.raises(PruneError, match="There are 3 distinct texts; give at least 10"):
         vocabulary.coverage(source, OTHER, {"Latin"}, report=no_report)
 
@@ -471,7 +476,7 @@ def test_command_line_writes_a_checkpoint_that_run_accepts(
     arguments = ["trim", str(folder), "--texts", *files]
     assert main([*arguments, "--out", str(out), "--json", str(record)]) == 0
     printed = capsys.readouterr()
-    assert "14 held-out texts of 72" in printed.out and "→" not in printed.out
+    assert "14 held-out texts of 72" in printed.out and "→" in printed.out
     assert "Warning: The texts are too few" in printed.err
     written = json.loads(record.read_text())
     assert written["vocabulary"] == json.loads((out / "config.json").read_text())["vocab_size"]

@@ -232,9 +232,9 @@ def choose(
 ) -> VocabularyChoice:
     """Choose the requested size, else the smallest whose ratio is at most `max_ratio`.
 
-    The upper bound of the ratio counts, and only vocabularies of tokens of the texts. If none is
-    within the limit, all tokens of the texts are chosen, with a warning. `full`: size of the full
-    vocabulary.
+    The upper bound of the ratio counts. If no vocabulary of tokens of the texts is within the
+    limit, a larger one is chosen, with a warning: the smallest within the limit, else the largest.
+    `full`: size of the full vocabulary.
     """
     ranking = found.ranking
     if size:
@@ -250,13 +250,22 @@ def choose(
     if (is_within & is_seen).any():
         return VocabularyChoice(int(found.table.loc[is_within & is_seen, "vocabulary"].min()))
     most = found.table[is_seen].iloc[-1]
-    larger = found.table.loc[is_within, "vocabulary"].iloc[:-1]  # without the full vocabulary
-    remedy = f"give more texts, or choose a vocabulary of {larger.min():,} tokens"
-    warning = (
+    larger = found.table[~is_seen].iloc[:-1]  # without the full vocabulary
+    within = larger[larger["ratio_high"] <= max_ratio]
+    if larger.empty:
+        return VocabularyChoice(ranking.seen, _too_few(found, most, max_ratio))
+    chosen = (within if len(within) else larger.iloc[-1:]).iloc[0]
+    kept = f"{int(chosen['vocabulary']):,} tokens are kept, also others of the same scripts"
+    if within.empty:
+        kept += f", and the upper bound is still {chosen['ratio_high']:.3f}"
+    warning = f"{_too_few(found, most, max_ratio)} Therefore {kept}."
+    return VocabularyChoice(int(chosen["vocabulary"]), warning)
+
+
+def _too_few(found: Coverage, most: pd.Series, max_ratio: float) -> str:
+    return (
         f"The texts are too few to choose a vocabulary: with all tokens of {found.fit:,} texts, "
         f"{found.held_out:,} others take {most['ratio']:.3f} times as many tokens as before (95% "
         f"interval {most['ratio_low']:.3f} to {most['ratio_high']:.3f}), and the limit is "
-        f"{max_ratio:g}. Only the tokens of the texts are kept, so the model will be less accurate "
-        f"on texts with others; {remedy if len(larger) else 'give more texts'}."
+        f"{max_ratio:g}; give more texts."
     )
-    return VocabularyChoice(ranking.seen, warning)
