@@ -110,9 +110,9 @@ def thresholded(name: str, **options: Any) -> Callable[[Sequence[float], Sequenc
     return lambda labels, predictions: compute(at_threshold(labels), at_threshold(predictions))
 
 
-def at_threshold(values: Sequence[float]) -> np.ndarray:
-    """Return (values,) 0 or 1; of classes 0 and 1, the classes."""
-    return (np.array(values) > THRESHOLD).astype(int)
+def at_threshold(values: Sequence[float]) -> list[int]:
+    """Return 0 or 1 per value; of classes 0 and 1, the classes."""
+    return list((np.array(values) > THRESHOLD).astype(int).tolist())
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
@@ -152,7 +152,7 @@ def label_counts(
 
 def positive_counts(labels: Sequence[float], predictions: Sequence[float]) -> np.ndarray:
     """Flag label 1 per example: (examples, 3), in both, in labels, in predictions."""
-    expected, predicted = at_threshold(labels), at_threshold(predictions)
+    expected, predicted = (np.array(at_threshold(each)) for each in (labels, predictions))
     return np.stack([expected & predicted, expected, predicted], axis=1).astype(float)
 
 
