@@ -315,11 +315,12 @@ def trim(
     """Remove the tokens that the texts do not need from a checkpoint's vocabulary.
 
     `texts` are like those that the model will read: a list, a table, a file, a known task or a
-    retrieval collection, as many as possible. Every fifth of them is held out, to measure what
+    retrieval collection, as many as possible. One text in five is held out, to measure what
     vocabularies of several sizes cost (`.table`): tokens per text relative to the full vocabulary,
-    texts that are tokenized as before, parameters and bytes. Chosen is `vocabulary` tokens, or the
-    smallest number with which held-out texts have at most `max_ratio` times as many tokens as
-    before, at 95% confidence; `.warning` says if the texts are too few for that.
+    texts that are tokenized as before, parameters and bytes. The trimmed vocabulary has
+    `vocabulary` tokens, or the smallest number with which held-out texts have at most `max_ratio`
+    times as many tokens as before, at 95% confidence. If the texts are too few for that, a larger
+    one is chosen, and `.warning` says so.
 
     With `out`, the trimmed checkpoint is written to this new folder. It is an ordinary one, for
     `load`, transformers and every command. Texts of kept tokens have the same outputs as before.

@@ -1,7 +1,6 @@
 """Export of a job's pruned checkpoint: full or compact, optionally with ONNX and int8."""
 
 import json
-import tempfile
 from pathlib import Path
 
 from ..errors import PruneError
@@ -84,18 +83,15 @@ def _write(
     from ..models.checkpoints import loading
     from ..models.export.onnx import write_compact
 
-    with tempfile.TemporaryDirectory() as parent:
-        notes = []
-        if rotation is not None:
-            model, tokenizer = loading.load(str(source))
-            embedding.add_rotation(model, torch.from_numpy(np.stack(rotation)).float())
-            source = Path(parent) / "rotated"
-            loading.save(model, tokenizer, source)
-            notes.append(
-                "Embeddings are rotated into the space of the dense model's index: embed queries "
-                "only, and do not embed documents with this model."
-            )
-        if shrunk:
-            return [*notes, write_compact(source, folder)]
-        loading.save(*loading.load(str(source)), folder)
-        return notes
+    model, tokenizer = loading.load(str(source))
+    notes = []
+    if rotation is not None:
+        embedding.add_rotation(model, torch.from_numpy(np.stack(rotation)).float())
+        notes.append(
+            "Embeddings are rotated into the space of the dense model's index: embed queries "
+            "only, and do not embed documents with this model."
+        )
+    if shrunk:
+        return [*notes, write_compact(model, tokenizer, folder)]
+    loading.save(model, tokenizer, folder)
+    return notes

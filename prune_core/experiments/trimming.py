@@ -39,7 +39,7 @@ class Trimmed:
     scripts: tuple[str, ...]  # whose single characters are kept
     folder: Path | None = None  # of the trimmed checkpoint
     compared: int = 0  # texts on which its outputs were compared with those of the original
-    warning: str = ""  # if the texts are too few to choose a vocabulary
+    warning: str = ""  # if the texts are too few to choose a vocabulary from their tokens
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""

@@ -148,7 +148,7 @@ def pruned_embeddings(pair: Pair, collection: RetrievalCollection, report: Repor
 
 
 def _key(pair: Pair, collection: RetrievalCollection) -> Any:
-    """Return the key of cached embeddings; a sample of the documents has one of its own."""
+    """Return the key of cached embeddings; a sample of the documents has its own key."""
     if collection is pair.task.collection:
         return "retrieval"
     return ("retrieval", len(collection.documents), pair.seed)

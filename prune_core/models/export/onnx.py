@@ -30,11 +30,8 @@ ONNX = "model.onnx"
 Outputs = list[np.ndarray]
 
 
-def write_compact(source: Path, folder: Path) -> str:
-    """Write the compact version of checkpoint `source` to `folder`; return a note on the
-    comparison.
-    """
-    model, tokenizer = load(str(source))
+def write_compact(model: Any, tokenizer: Any, folder: Path) -> str:
+    """Write the compact version of a model to `folder`; return a note on the comparison."""
     heads, neurons = dead_units(model)
     if not heads + neurons:
         raise PruneError(
