@@ -16,7 +16,10 @@ from pages.widgets import frame, ui
 from prune_core import formatting, plots, views
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared_models import models_of
+from prune_core.analysis.lineage import lineage as lineage_nodes
 from prune_core.analysis.quantities import quality, summary, task_metric
+from prune_core.methods import METHODS
+from prune_core.plugins import option_specs
 from prune_core.views import Chart, corpus_poisoning, query_attack, reranking, retrieval
 
 view = frame.view()
@@ -117,6 +120,28 @@ def exported_formats() -> None:
     view.caption_seed("The files are those of")
 
 
+def lineage() -> None:
+    """Draw what each model was made from; a click compares a model with the dense one."""
+    nodes = lineage_nodes(
+        view.jobs,
+        view.first_seed("formats"),
+        lambda method: {spec["name"]: spec["default"] for spec in option_specs(METHODS[method])},
+    )
+
+    def compare(marks: list[int]) -> None:
+        chosen = [model.job for model in view.models if model.is_dense or model.job in marks]
+        ui.set_choice("models", chosen)
+
+    ui.chart(
+        "What was each model made from?",
+        "One row per checkpoint, model and exported file, below what it was made from; an open "
+        "circle was not measured. Click a model to compare it with the dense one.",
+        plots.lineage(nodes, view.models, view.dark),
+        key="lineage",
+        selects=compare,
+    )
+
+
 def ablations() -> None:
     """Draw the contribution of each option of methods that ran with several settings."""
     options = {
@@ -209,6 +234,7 @@ VIEWS = {
     "retrieval": ("Retrieval", index_compatibility),
     "reranking": ("Reranking", rankings),
     "formats": ("Deployment formats", exported_formats),
+    "lineage": ("Lineage", lineage),
     "ablation": ("Ablation", ablations),
     "paper": ("Comparison with the paper", lambda: paper_comparison.section(view)),
     "values": ("All values", all_values),
@@ -222,6 +248,7 @@ available_views = {
     or len(tables["corpus_poisoning"]),
     "reranking": len(tables["reranking"]),
     "formats": len(view.first_seed("formats")),
+    "lineage": view.pruned,
     "ablation": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": metrics & {"answer_f1", "exact_match", "same_answer"} and view.pruned,
 }

@@ -17,6 +17,7 @@ from prune_core.deployment.policy import Policy
 from prune_core.queue import jobs
 from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
+from prune_core.views import CRITERIA
 
 view = frame.view()
 if not view.models:
@@ -53,6 +54,14 @@ def _check(
         prediction_evidence.slice_table(measured),
         prediction_evidence.flipped_predictions(measured),
     )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _default_limits(home: str, job: int, stamp: float) -> dict[str, float]:
+    """Return the default limits, relaxed to those that the job's sample can decide."""
+    store = Store(Path(home))
+    measured = evidence.evidence(store, store.job(job))
+    return {name: criterion.default_at(measured) for name, criterion in CRITERIA.items()}
 
 
 def tests(store: Store, job: Job, verdicts: list[Verdict], policy: Policy) -> None:
@@ -208,18 +217,16 @@ if seed_note := seeds.seed_note([model]):
     st.caption(f"This check uses {seed_note}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
 verdict_cell, limits_cell = grid.cell(), grid.cell()
+job = view.job(model)
+stamp = sum(sum(run.seconds.values()) for run in view.jobs)
 with limits_cell:
-    policy = ui.run_action(_policy.form, view.kind, evidence.metric_of(view.rows("accuracy")))
+    defaults = _default_limits(str(view.store.home), job.id, stamp)
+    metric = evidence.metric_of(view.rows("accuracy"))
+    policy = ui.run_action(_policy.form, view.kind, metric, defaults)
 if policy is None:
     st.stop()
-job = view.job(model)
 try:
-    verdicts, sentence, slices, flipped = _check(
-        str(view.store.home),
-        job.id,
-        sum(sum(run.seconds.values()) for run in view.jobs),
-        policy=policy,
-    )
+    verdicts, sentence, slices, flipped = _check(str(view.store.home), job.id, stamp, policy=policy)
 except PruneError as error:
     st.error(str(error))
     st.stop()
@@ -251,8 +258,10 @@ ui.how_to_read(
     "worse end of a one-sided interval is within it. A model exactly at a limit passes in at most "
     "5 of 100 samples at 95% confidence, and a model is only deployed if every limit is met. "
     "**Inconclusive** means that the sample is too small: the table shows what it rules out and "
-    "how many would decide. A limit is violated only if it still is after correction for "
-    "all tests (Bonferroni). Without labels, accuracy is bounded by the percentage of changed "
-    "predictions. Latency and speed-up are inconclusive if other processes used the processor "
+    "how many would decide. Limits start at the usual ones, or at those that this sample can "
+    "decide for a model that changes 3% of the predictions and loses nothing. A limit is violated "
+    "only if it still is after correction for all tests (Bonferroni). Without labels, accuracy is "
+    "bounded by the percentage of changed predictions. Latency and speed-up are inconclusive if "
+    "other processes used the processor "
     "during the timed passes."
 )

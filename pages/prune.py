@@ -11,6 +11,7 @@ from pages.sections import data_check as _data_check
 from pages.sections import data_source
 from pages.widgets import forms, frame, ui
 from prune_core import PruneError, formatting
+from prune_core.analysis import prediction_evidence
 from prune_core.experiments import data_check, experiment
 from prune_core.experiments.settings import RunSettings
 from prune_core.experiments.stage_keys import experiment_key
@@ -116,6 +117,15 @@ def preselect_retrieval(collection: str) -> None:
         st.session_state["use-measure-retrieval"] = bool(collection)
 
 
+def show_power(checked: dict[str, Any] | None, evaluation_size: int) -> None:
+    """State which loss the evaluation sample can rule out."""
+    if not checked or "error" in checked or not checked["labelled"]:
+        return
+    n = min(evaluation_size or checked["evaluation"], checked["evaluation"])
+    if sentence := prediction_evidence.power_sentence(n, checked["metric"]):
+        st.caption(sentence)
+
+
 def plan_table(plan: list[experiment.Experiment], recompute: bool) -> tuple[int, float, float]:
     """Show the runs with stages and estimates; return the new runs' number, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
@@ -206,6 +216,7 @@ try:
         "measure",
         tuple(name for name, measure in MEASURES.items() if measure.is_default),
     )
+    show_power(checked, int(source.get("evaluation_size") or 0))
     settings = expert_form()
     st.markdown("#### Plan")
     columns = st.columns([2, 1], vertical_alignment="bottom")

@@ -1,5 +1,7 @@
 """Widgets for a policy: its limits, confidence and slices."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from pages.widgets import ui
@@ -9,10 +11,11 @@ from prune_core.deployment.policy import Policy
 from prune_core.views import CRITERIA
 
 
-def form(kind: str, metric: str) -> Policy:
+def form(kind: str, metric: str, defaults: Mapping[str, float]) -> Policy:
     """Draw one row per limit for a task type and metric; return the limits that are on.
 
-    Raise PruneError if a value is invalid.
+    `defaults` are the initial limits, which the sample can decide. Raise PruneError if a value is
+    invalid.
     """
     st.markdown("#### Limits")
     rows = st.container()
@@ -41,11 +44,11 @@ def form(kind: str, metric: str) -> Policy:
             persist_state="session",
         )
     with rows:
-        limits = _limits(kind, metric)
+        limits = _limits(kind, metric, defaults)
     return Policy(limits, tuple(filter(None, map(str.strip, slices.split(",")))), confidence)
 
 
-def _limits(kind: str, metric: str) -> dict[str, float]:
+def _limits(kind: str, metric: str, defaults: Mapping[str, float]) -> dict[str, float]:
     limits = {}
     criteria = {
         name: criterion for name, criterion in CRITERIA.items() if criterion.applies(kind, metric)
@@ -64,7 +67,7 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
         # no limits here: Policy reports invalid values with a message
         limit = number.number_input(
             f"{title} ({unit})",
-            value=criterion.default,
+            value=defaults.get(name, criterion.default),
             step=5.0 if criterion.default >= 50 else 0.5,
             format="%g",
             key=f"limit-{name}",

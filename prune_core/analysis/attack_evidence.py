@@ -6,6 +6,9 @@ from ..store.job import Job
 from .attack_success import ATTACKED, join_dense
 from .bounded_metrics import BoundedMetric, paired_loss
 from .evidence import Evidence
+from .prediction_evidence import decidable_loss
+
+CHURN = 0.1  # outcomes of an attack that pruning changes, as many successes as failures: typical
 
 
 def attack_success(measured: Evidence) -> dict[str, BoundedMetric | str]:
@@ -34,6 +37,15 @@ def attack_success(measured: Evidence) -> dict[str, BoundedMetric | str]:
         gained, lost = int((~dense & pruned).sum()), int((dense & ~pruned).sum())
         found[str(recipe)] = paired_loss(gained, lost, len(both))
     return found
+
+
+def decidable_increase(measured: Evidence) -> float:
+    """Return the increase that the smallest sample rules out if CHURN of outcomes change."""
+    metrics = [
+        each for each in attack_success(measured).values() if isinstance(each, BoundedMetric)
+    ]
+    sizes = [metric.n for metric in metrics]
+    return decidable_loss(min(sizes), measured.alpha, CHURN) if sizes else 0.0
 
 
 def _attack_options(job: Job) -> dict[str, object] | None:

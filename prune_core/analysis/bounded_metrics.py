@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from ..statistics import paired_bounds, paired_resamples, proportion_bounds
 
 RESAMPLES = 1000
+RATIO_ALPHA = 0.1  # part of the error probability for the divisor of a ratio
 
 
 class BoundedMetric(NamedTuple):
@@ -42,6 +43,63 @@ def paired_loss(broken: int, fixed: int, n: int) -> BoundedMetric:
         bounds,
         at_size=lambda size: paired_loss(round(broken * size / n), round(fixed * size / n), size),
     )
+
+
+def relative_loss(broken: int, fixed: int, correct: int, n: int) -> BoundedMetric:
+    """Return 1 − pruned accuracy / dense accuracy on n examples; `correct` counts dense's.
+
+    A bound divides that of the difference by one of the dense accuracy. The first may be wrong with
+    nine tenths of the error probability and the second with one, so the quotient is with at most
+    their sum.
+    """
+    loss = paired_loss(broken, fixed, n)
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        smallest, largest = proportion_bounds(correct, n, RATIO_ALPHA * alpha)
+        low, high = loss.bounds((1 - RATIO_ALPHA) * alpha)
+        return (
+            _divided(low, largest if low > 0 else smallest),
+            _divided(high, smallest if high > 0 else largest),
+        )
+
+    return BoundedMetric(
+        _divided(loss.value, correct / n),
+        n,
+        bounds,
+        at_size=lambda size: relative_loss(
+            round(broken * size / n),
+            round(fixed * size / n),
+            correct=round(correct * size / n),
+            n=size,
+        ),
+    )
+
+
+def _divided(value: float, divisor: float) -> float:
+    if divisor:
+        return value / divisor
+    return float(np.copysign(np.inf, value)) if value else 0.0
+
+
+def weighted_mean(metrics: Sequence[BoundedMetric], weights: Sequence[float]) -> BoundedMetric:
+    """Return the weighted mean of costs that were measured on independent samples.
+
+    Bounds by the method of variance estimates recovery (Zou and Donner, Statistics in Medicine
+    2008): the distances of the bounds from the values add up like standard deviations.
+    """
+    shares = np.asarray(weights, dtype=float) / np.sum(weights)
+    values = np.array([metric.value for metric in metrics])
+    mean = float(shares @ values)
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        lows, highs = np.array([metric.bounds(alpha) for metric in metrics]).T
+        return (
+            mean - float(np.linalg.norm(shares * (values - lows))),
+            mean + float(np.linalg.norm(shares * (highs - values))),
+        )
+
+    detail = next((metric.detail for metric in metrics if metric.detail), "")
+    return BoundedMetric(mean, sum(metric.n for metric in metrics), bounds, detail)
 
 
 def proportion(hits: int, n: int) -> BoundedMetric:

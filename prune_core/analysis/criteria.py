@@ -100,6 +100,8 @@ class Criterion:
     supports: Callable[[TaskType, TaskType], bool] = any_task
     # from the task type and the name of its metric, for the default policy
     is_default_for: Callable[[TaskType, str], bool] = any_metric
+    # the smallest cost limit that a sample of this size can decide, for the default policy
+    decidable: Callable[[Evidence], float] | None = None
 
     @property
     def is_lower_limit(self) -> bool:
@@ -123,6 +125,18 @@ class Criterion:
         """Whether the default policy for a task type and metric has this limit."""
         is_included = self.in_default_policy and self.is_default_for(TASK_TYPES[kind], metric)
         return is_included and self.applies(kind, metric)
+
+    def default_at(self, measured: Evidence) -> float:
+        """Return the default limit, relaxed to one that a sample of this size can decide.
+
+        Rounded to half a unit.
+        """
+        if self.decidable is None or measured.tables[self.table].empty:
+            return self.default
+        limit = self.in_unit(self.decidable(measured))
+        if self.is_lower_limit:
+            return min(self.default, floor(2 * limit) / 2)
+        return max(self.default, ceil(2 * limit) / 2)
 
     def metrics(self, measured: Evidence) -> Mapping[str, Found]:
         """Return the cost of each attack or slice; the key is "" for the whole sample."""

@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .. import formatting as f
 from ..statistics import paired_bounds
 from ..tasks import METRICS, TASK_TYPES, units, values_for
 from . import slices
-from .bounded_metrics import BoundedMetric, bootstrapped, paired_loss, proportion, resample
+from .bounded_metrics import (
+    BoundedMetric,
+    bootstrapped,
+    paired_loss,
+    proportion,
+    relative_loss,
+    resample,
+)
 from .calibration import signed_root, squared_calibration_error
 from .evidence import Evidence
 
+CHURN = 0.03  # predictions that pruning changes at no loss, half broken and half fixed: typical
+CALIBRATION_SPREAD = 1.4  # times 1/n: upper bound of the change of the squared calibration error
 WIDENING = 1.15  # in simulations, bounds of the calibration error are about a tenth too narrow
 PROPORTIONS = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
 
@@ -34,9 +44,84 @@ def accuracy_loss(measured: Evidence) -> BoundedMetric | str:
         return paired_loss(int((dense & ~pruned).sum()), int((~dense & pruned).sum()), len(rows))
     resamples = _paired_metrics(measured.metric, rows)
     row = measured.tables["accuracy"].iloc[0]
-    n = rows["text"].nunique() if METRICS[measured.metric].by_query else len(rows)
     loss = float(row["dense_score"] - row["score"])
-    return bootstrapped(loss, resamples[:, 0] - resamples[:, 1], n)
+    return bootstrapped(loss, resamples[:, 0] - resamples[:, 1], _sample_size(measured))
+
+
+def relative_accuracy_loss(measured: Evidence) -> BoundedMetric | str:
+    """Return the loss of the task's metric as a fraction of the dense model's value."""
+    rows = measured.tables["prediction"]
+    if not measured.is_labelled:
+        return (
+            "a percentage of the dense metric needs labels; name a label column, or limit "
+            "agreement instead"
+        )
+    if measured.metric in PROPORTIONS:
+        dense, pruned = _correct(measured)
+        return relative_loss(
+            int((dense & ~pruned).sum()),
+            int((~dense & pruned).sum()),
+            correct=int(dense.sum()),
+            n=len(rows),
+        )
+    resamples = _paired_metrics(measured.metric, rows)
+    row = measured.tables["accuracy"].iloc[0]
+    if row["dense_score"] <= 0 or (resamples[:, 0] <= 0).any():
+        return "the dense model's metric is not clearly above 0; limit accuracy_loss instead"
+    return bootstrapped(
+        1 - float(row["score"] / row["dense_score"]),
+        1 - resamples[:, 1] / resamples[:, 0],
+        _sample_size(measured),
+    )
+
+
+def _sample_size(measured: Evidence) -> int:
+    """Return the number of queries or examples that the task's metric averages over."""
+    rows = measured.tables["prediction"]
+    return rows["text"].nunique() if METRICS[measured.metric].by_query else len(rows)
+
+
+def decidable_loss(n: int, alpha: float = 0.05, churn: float = CHURN) -> float:
+    """Return the accuracy loss that n examples rule out if as many are broken as fixed."""
+    changed = round(churn / 2 * n)
+    return paired_loss(changed, changed, n).bounds(alpha)[1]
+
+
+def power_sentence(n: int, metric: str) -> str:
+    """State which loss n examples can rule out; "" if that is unknown for the metric."""
+    if metric not in PROPORTIONS or not n:
+        return ""
+    points = f"{100 * decidable_loss(n):.1f} points"
+    return (
+        f"{f.plural(n, 'example')} can rule out a loss of more than {points} of "
+        f"{f.inline(METRICS[metric].title)} if pruning changes {CHURN:.0%} of the predictions and "
+        "breaks as many as it fixes."
+    )
+
+
+def decidable_accuracy_loss(measured: Evidence) -> float:
+    """Return `decidable_loss` for the evaluation examples."""
+    return decidable_loss(_sample_size(measured), measured.alpha)
+
+
+def decidable_disagreement(measured: Evidence) -> float:
+    """Return the fraction of changed predictions that the sample rules out if CHURN change."""
+    n = len(measured.tables["prediction"])
+    return proportion(round(CHURN * n), n).bounds(measured.alpha)[1]
+
+
+def decidable_slice_loss(measured: Evidence) -> float:
+    """Return `decidable_loss` for the smallest slice, with twice the changes: it is the worst."""
+    table = slice_table(measured)
+    return 0.0 if table.empty else decidable_loss(int(table["n"].min()), measured.alpha, 2 * CHURN)
+
+
+def decidable_calibration_error(measured: Evidence) -> float:
+    """Return the increase of the calibration error that the sample rules out if it is unchanged.
+
+    The standard error of its square falls as 1/n (measured in simulations).
+    """
+    return float(np.sqrt(CALIBRATION_SPREAD / len(measured.tables["prediction"])))
 
 
 def _paired_metrics(name: str, rows: pd.DataFrame) -> np.ndarray:

@@ -99,7 +99,9 @@ def check(options: argparse.Namespace) -> int:
     store = Store()
     results = evidence(store, store.job(options.id))
     file = options.policy
-    limits = policy.load(file) if file else policy.default_policy(results.kind, results.metric)
+    limits = (
+        policy.load(file) if file else policy.default_policy(results.kind, results.metric, results)
+    )
     verdicts = deployment_check.check(results, limits)
     print(terminal.check_report(results, verdicts, limits))
     if options.json:

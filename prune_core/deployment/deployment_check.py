@@ -7,6 +7,7 @@ divided by the number of tests (Bonferroni), so a false "do not ship" is equally
 """
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil, sqrt
 from typing import Any
@@ -36,18 +37,33 @@ def with_policy(measured: Evidence, policy: Policy) -> Evidence:
 
 def check(measured: Evidence, policy: Policy) -> list[Verdict]:
     """Return one verdict per limit, or per attack for attack limits, in the policy's order."""
+    return check_metrics(metrics(measured, policy), policy, metric_of(measured.tables["accuracy"]))
+
+
+def metrics(measured: Evidence, policy: Policy) -> dict[tuple[str, str], BoundedMetric | str]:
+    """Return the cost of every test, by criterion and attack or slice, in the policy's order."""
     measured = with_policy(measured, policy)
-    tests = [
-        (name, group, metric)
+    return {
+        (name, group): metric
         for name in policy.limits
         for group, metric in CRITERIA[name].metrics(measured).items()
-    ]
-    task_metric = metric_of(measured.tables["accuracy"])
+    }
+
+
+def check_metrics(
+    costs: Mapping[tuple[str, str], BoundedMetric | str],
+    policy: Policy,
+    task_metric: str,
+    tests: int = 0,
+) -> list[Verdict]:
+    """Return one verdict per cost.
+
+    `tests` is the number of all tests, for the correction of violations (0: as many as costs).
+    """
+    tests = tests or len(costs)
     return [
-        replace(
-            check_limit(name, group, metric, policy=policy, tests=len(tests)), metric=task_metric
-        )
-        for name, group, metric in tests
+        replace(check_limit(name, group, cost, policy=policy, tests=tests), metric=task_metric)
+        for (name, group), cost in costs.items()
     ]
 
 
@@ -187,12 +203,13 @@ def to_record(verdicts: list[Verdict], measured: Evidence, policy: Policy) -> di
         "summary": summary_sentence(verdicts, policy),
         "advice": advice(measured, policy),
         "confidence": policy.confidence,
-        "verdicts": [with_former_keys(_verdict_record(each), VERDICT_KEYS) for each in verdicts],
+        "verdicts": [with_former_keys(verdict_record(each), VERDICT_KEYS) for each in verdicts],
     }
     return with_former_keys(record, CHECK_KEYS)
 
 
-def _verdict_record(verdict: Verdict) -> dict[str, Any]:
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """Convert a verdict to plain data."""
     return {
         "criterion": verdict.criterion.key,
         "group": verdict.group,

@@ -3,44 +3,68 @@
 The module `deployment_check` tests them.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from ..analysis.evidence import CONFIDENCE, SLICES
+from ..analysis.evidence import CONFIDENCE, SLICES, Evidence
+from ..data.examples import DataSource
 from ..errors import PruneError
+from ..paths import ASSETS
 from ..plugins import closest_match
 from ..views import CRITERIA
+
+ALL, MEAN = "all", "mean"  # how the limits of several test sets combine, or "at most K fail"
+FOLDER = ASSETS / "policies"
+WEIGHT, LIMITS = "weight", "limits"  # keys of a test set that are not of its data
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Data that a policy tests a model on, with its weight and limits of its own.
+
+    `limits` replace those of the policy with the same name.
+    """
+
+    name: str
+    source: DataSource
+    limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+        if not is_number or not self.weight > 0:
+            raise PruneError(
+                f"policy: the weight of {self.name} is {self.weight!r}; it must be a number "
+                "above 0."
+            )
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Limits by criterion in the criteria's units; raise PruneError if a value is invalid."""
+    """Limits by criterion in the criteria's units; raise PruneError if a value is invalid.
+
+    With test sets, the limits hold for each of them, and `combine` is how their results make one
+    decision.
+    """
 
     limits: Mapping[str, float]
     slices: tuple[str, ...] = SLICES
     confidence: float = CONFIDENCE
+    test_sets: tuple[EvaluationSet, ...] = ()
+    combine: str = ALL
 
     def __post_init__(self) -> None:
-        if not self.limits:
+        if not self.limits and not all(each.limits for each in self.test_sets or [self]):
             raise PruneError(
                 f"The policy has no limit; name at least one of {', '.join(CRITERIA)}."
             )
-        for name, limit in self.limits.items():
-            if name not in CRITERIA:
-                raise PruneError(
-                    f"policy: {name!r} is not a criterion.{closest_match(name, CRITERIA)} The "
-                    f"criteria are: {', '.join(CRITERIA)}."
-                )
-            criterion = CRITERIA[name]
-            is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
-            if not is_number or not criterion.low <= limit <= criterion.high:
-                raise PruneError(
-                    f"policy: {name} is {limit!r}; it must be a number between "
-                    f"{criterion.low:g} and {criterion.high:g} ({criterion.unit})."
-                )
+        for limits in (self.limits, *(each.limits for each in self.test_sets)):
+            _check_limits(limits)
         for name in self.slices:
             if name not in SLICES and not name.startswith(("keyword:", "column:")):
                 raise PruneError(
@@ -52,6 +76,30 @@ class Policy:
                 f"policy: confidence is {self.confidence!r}; it must be a number between 50 and "
                 "100 (%)."
             )
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        allowed, sets = self.allowed_failures, len(self.test_sets)
+        if self.combine not in (ALL, MEAN) and not 0 < allowed < sets:
+            raise PruneError(
+                f"policy: combine is {self.combine!r}; write all, mean, or at most K fail, with K "
+                f"above 0 and below the number of test sets, which is {sets}."
+            )
+        if self.combine == MEAN and any(each.limits for each in self.test_sets):
+            raise PruneError(
+                "policy: a limit on the mean of all test sets cannot differ between them; name "
+                "limits at the top of the file only, or write combine: all."
+            )
+
+    @property
+    def allowed_failures(self) -> int:
+        """The number of test sets that may fail."""
+        found = re.fullmatch(r"at most (\d+) fails?", str(self.combine))
+        return int(found[1]) if found else 0
+
+    def of_set(self, test_set: EvaluationSet) -> "Policy":
+        """Return the policy of one test set, at this policy's confidence."""
+        return Policy({**self.limits, **test_set.limits}, self.slices, self.confidence)
 
     @property
     def alpha(self) -> float:
@@ -67,14 +115,49 @@ class Policy:
         slices = yaml.safe_dump(
             {"slices": list(self.slices)}, default_flow_style=True, allow_unicode=True, width=1000
         ).strip()[1:-1]
-        return "\n".join([*lines, slices, f"confidence: {self.confidence:g}  # %, one-sided", ""])
+        lines += [slices, f"confidence: {self.confidence:g}  # %, one-sided"]
+        if self.test_sets:
+            sets = {each.name: _set_values(each) for each in self.test_sets}
+            lines += [f"combine: {self.combine}"]
+            lines += yaml.safe_dump({"test_sets": sets}, sort_keys=False, allow_unicode=True).split(
+                "\n"
+            )[:-1]
+        return "\n".join([*lines, ""])
 
 
-def default_policy(kind: str, metric: str = "") -> Policy:
-    """Return the default policy for a task type and metric."""
+def _check_limits(limits: Mapping[str, float]) -> None:
+    for name, limit in limits.items():
+        if name not in CRITERIA:
+            raise PruneError(
+                f"policy: {name!r} is not a criterion.{closest_match(name, CRITERIA)} The "
+                f"criteria are: {', '.join(CRITERIA)}."
+            )
+        criterion = CRITERIA[name]
+        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if not is_number or not criterion.low <= limit <= criterion.high:
+            raise PruneError(
+                f"policy: {name} is {limit!r}; it must be a number between "
+                f"{criterion.low:g} and {criterion.high:g} ({criterion.unit})."
+            )
+
+
+def _set_values(test_set: EvaluationSet) -> dict[str, Any]:
+    """Return a test set as in a policy file."""
+    values: dict[str, Any] = {
+        name: value for name, value in asdict(test_set.source).items() if value
+    }
+    values |= {LIMITS: dict(test_set.limits)} if test_set.limits else {}
+    return values | ({WEIGHT: test_set.weight} if test_set.weight != 1 else {})
+
+
+def default_policy(kind: str, metric: str = "", measured: Evidence | None = None) -> Policy:
+    """Return the default policy for a task type and metric.
+
+    With evidence, limits that its sample is too small to decide start at those that it can.
+    """
     return Policy(
         {
-            name: criterion.default
+            name: criterion.default_at(measured) if measured else criterion.default
             for name, criterion in CRITERIA.items()
             if criterion.is_default(kind, metric)
         }
@@ -99,13 +182,64 @@ def parse(text: str, path: str) -> Policy:
             f"{path}: slices is {slices!r}; it must be a list, such as [length, label]."
         )
     confidence = values.pop("confidence", CONFIDENCE)
+    combine = values.pop("combine", ALL)
+    test_sets = _parse_sets(values.pop("test_sets", {}), path)
     return Policy(
-        {str(name): limit for name, limit in values.items()}, tuple(map(str, slices)), confidence
+        {str(name): limit for name, limit in values.items()},
+        slices=tuple(map(str, slices)),
+        confidence=confidence,
+        test_sets=test_sets,
+        combine=combine,
     )
 
 
+def _parse_sets(values: Any, path: str) -> tuple[EvaluationSet, ...]:
+    """Parse the test sets of a policy file: their names, each with its data, limits and weight."""
+    is_valid = isinstance(values, dict) and all(
+        isinstance(each, dict) and each.get("task") and isinstance(each.get(LIMITS, {}), dict)
+        for each in values.values()
+    )
+    if not is_valid:
+        raise PruneError(
+            f"{path}: each of test_sets must be a name with its data, such as "
+            "german: {task: german.csv}, and may have limits and a weight."
+        )
+    return tuple(
+        EvaluationSet(
+            str(name),
+            _data_of(str(name), each),
+            limits=each.get(LIMITS, {}),
+            weight=each.get(WEIGHT, 1.0),
+        )
+        for name, each in values.items()
+    )
+
+
+def _data_of(name: str, values: Mapping[str, Any]) -> DataSource:
+    """Return the data of a test set; PruneError for unknown keys."""
+    known = [*asdict(DataSource()), LIMITS, WEIGHT]
+    for key in values:
+        if key not in known:
+            raise PruneError(
+                f"policy: the test set {name} has no {key!r}.{closest_match(key, known)} Its keys "
+                f"are: {', '.join(known)}."
+            )
+    return DataSource.from_keys(values)
+
+
+def presets() -> list[str]:
+    """Return the names of the bundled policies."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def load(path: Path) -> Policy:
-    """Read a policy file; raise PruneError if it is missing or invalid."""
+    """Read a policy file or a preset; raise PruneError if it is missing or invalid."""
+    if not path.is_file() and str(path) in presets():
+        path = FOLDER / f"{path}.yaml"
+    if not path.exists():
+        raise PruneError(
+            f"{path}: there is no such file, and no preset of that name ({', '.join(presets())})."
+        )
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

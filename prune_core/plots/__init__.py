@@ -17,6 +17,7 @@ from .layers import (
     projection_titles,
 )
 from .lesson import averaging_errors, matrix
+from .lineage import lineage
 from .papers import published_comparison
 from .retrieval import INDEX_CELLS, INDEX_VECTORS, index_cells, index_vectors
 from .robustness import slices, transfer
@@ -49,6 +50,7 @@ __all__ = [
     "index_cells",
     "index_vectors",
     "kept_units",
+    "lineage",
     "matrix",
     "embedding_shifts",
     "ordered",

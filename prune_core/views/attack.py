@@ -29,6 +29,7 @@ SUCCESS = Criterion(
     measure="attack",
     table="attack_example",
     evidence=attack_evidence.attack_success,
+    decidable=attack_evidence.decidable_increase,
     default=3.0,
     high=100,
     supports=single_label,
