@@ -3,8 +3,8 @@
     python -m benchmarks.busy_machine [--spins 300000 10000 1000 0] [--busy 0 1 2]
 
 AKR at 70% on the demo, in a new process for each line, with as many threads as torch chooses.
-300,000 is the default of libgomp. The fair time next to k busy processes on c cores is the idle time multiplied by (c + k) / c. Run it on
-an otherwise idle machine.
+300,000 is the default of libgomp. The fair time next to k busy processes on c cores is the idle
+time multiplied by (c + k) / c. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
