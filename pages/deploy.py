@@ -6,11 +6,17 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import deployment_formats, export, size_search
+from pages.sections import candidate, deployment_formats, export, size_search
 from pages.sections import policy as _policy
 from pages.widgets import frame, ui
 from prune_core import PruneError, plots
-from prune_core.analysis import cost_evidence, evidence, prediction_evidence, seeds
+from prune_core.analysis import (
+    candidate_facts,
+    cost_evidence,
+    evidence,
+    prediction_evidence,
+    seeds,
+)
 from prune_core.analysis.criteria import INCONCLUSIVE, Verdict
 from prune_core.deployment import deployment_check
 from prune_core.deployment.policy import Policy
@@ -29,14 +35,15 @@ if not view.models:
         "sample rules out and the sample size that would decide.",
         key="deploy",
         is_active=view.is_active,
+        more=lambda: candidate.form(view),
     )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _check(
     home: str, job: int, stamp: float, policy: Policy
-) -> tuple[list[Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Return verdicts, their summary with advice, the table of slices and the changed predictions.
+) -> tuple[list[Verdict], str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return verdicts, summary with advice, slices, changed predictions and facts of a candidate.
 
     `stamp`, the seconds of all stages of the study, invalidates the cache when any rows change;
     the attacks on the dense model are read too.
@@ -53,6 +60,7 @@ def _check(
         " ".join(sentences),
         prediction_evidence.slice_table(measured),
         prediction_evidence.flipped_predictions(measured),
+        candidate_facts.candidate_facts(measured),
     )
 
 
@@ -129,10 +137,10 @@ def _remeasure(store: Store, job: Job) -> None:
 
 
 def changed_predictions(examples: pd.DataFrame, names: list[str]) -> None:
-    """Show the examples that pruning broke or fixed."""
+    """Show the examples that the model broke or fixed, compared with the dense one."""
     if examples.empty:
         st.info(
-            "Pruning broke no correct prediction and fixed no incorrect one.",
+            "No correct prediction was broken, and no incorrect one fixed.",
             icon=":material/check:",
         )
         return
@@ -190,12 +198,14 @@ def slice_table(slices: pd.DataFrame) -> None:
     )
 
 
-def in_ci(policy: Policy, job: int) -> None:
+def in_ci(policy: Policy, job: Job) -> None:
     """Show the command and the policy file that run the same check in CI."""
     st.markdown("Commit the policy file with your code and run the same check in CI:")
+    check = f"python -m prune_core check {job.id} --policy policy.yaml"
+    if job.is_candidate:
+        check = candidate.command(job)
     st.code(
-        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, "
-        "3: inconclusive",
+        f"{check}  # exit 0: ship, 1: do not ship, 3: inconclusive",
         language="bash",
     )
     st.code(policy.as_yaml(), language="yaml")
@@ -211,6 +221,8 @@ def in_ci(policy: Policy, job: int) -> None:
 
 st.title("Deploy", anchor=False)
 headline = st.empty()
+if not view.pruned:
+    candidate.form(view)
 ui.stop_without(view.pruned, view.is_active)
 model = ui.one_model(view.pruned, "deploy-model", "Model to check", dark=view.dark)
 if seed_note := seeds.seed_note([model]):
@@ -226,12 +238,15 @@ with limits_cell:
 if policy is None:
     st.stop()
 try:
-    verdicts, sentence, slices, flipped = _check(str(view.store.home), job.id, stamp, policy=policy)
+    verdicts, sentence, slices, flipped, facts = _check(
+        str(view.store.home), job.id, stamp, policy=policy
+    )
 except PruneError as error:
     st.error(str(error))
     st.stop()
 with headline:
     ui.takeaway(f"{model.label}. {sentence}")
+candidate.show_warnings(facts)
 with verdict_cell:
     ui.chart(
         "How much of each limit is used?",
@@ -249,10 +264,13 @@ SECTIONS = {
     "slices": ("Slices", lambda: slice_table(slices)),
     "formats": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
     "size-search": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
-    "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
+    "ci": ("Policy file and CI", lambda: in_ci(policy, job)),
     "export": ("Export", lambda: export.page(view)),
 }
+if len(facts):
+    SECTIONS = {"facts": ("The file", lambda: candidate.facts_table(facts)), **SECTIONS}
 ui.sections(SECTIONS, "deploy-section")
+candidate.form(view, policy)
 ui.how_to_read(
     "Each limit is a **non-inferiority test** on the same examples or queries: it is met if the "
     "worse end of a one-sided interval is within it. A model exactly at a limit passes in at most "

@@ -248,6 +248,9 @@ class Method(Options):
         raise NotImplementedError
 
 
+# name of the "method" of experiments that measure a model from elsewhere and prune nothing
+CANDIDATE = "candidate"
+
 Plugin = TypeVar("Plugin", bound=Options)
 
 

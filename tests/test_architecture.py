@@ -80,6 +80,7 @@ ORDER = (
     "models/checkpoints",
     "models/inference",
     "models/export",
+    "models/candidates",
     "pruning",
     "methods",
     "attacks",

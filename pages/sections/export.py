@@ -43,7 +43,8 @@ def page(view: View) -> None:
 
 def _model(view: View) -> None:
     """Draw the choice of model and format, write the export and show its deviation in logits."""
-    models = [model for model in view.pruned if "prune" in view.job(model).done]
+    jobs = {model: view.job(model) for model in view.pruned}
+    models = [model for model, job in jobs.items() if "prune" in job.done and not job.is_candidate]
     if not models:
         return
     st.markdown("#### Export a model")

@@ -13,7 +13,14 @@ TIMEOUT = 3600.0  # seconds
 
 
 def saved_models(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
-    """Return the models with saved weights; offer to prune the others again."""
+    """Return the models with saved weights; offer to prune the others again.
+
+    Candidates are left out: only their results are stored.
+    """
+    if candidates := [model for model in models if view.job(model).is_candidate]:
+        names = ", ".join(ui.escape(model.label) for model in candidates)
+        st.markdown(f":gray[Not available for models from elsewhere: {names}.]")
+        models = [model for model in models if model not in candidates]
     saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
     without_weights = [
         model for model in models if model not in saved and "prune" in view.job(model).done

@@ -15,6 +15,13 @@ OBJECTIVES = {"smallest": "Smallest model", "fastest": "Fastest model, measured 
 
 def page(home: Path, job: Job, policy: Policy) -> None:
     """Start, show and stop a search; a stopped search with the same limits can be resumed."""
+    if job.is_candidate:
+        st.info(
+            f"{ui.escape(job.label)} is from elsewhere: choose a pruned model to search "
+            "for a smaller one.",
+            icon=":material/info:",
+        )
+        return
     st.markdown(
         f"How much can the method of **{ui.escape(job.label)}** remove from its checkpoint while "
         "all limits on this page are met? The search bisects over sparsity; every trial is a run "

@@ -409,8 +409,15 @@ def _submit_demo(store: Store, embedding: bool = False) -> None:
     st.rerun()
 
 
-def empty(store: Store, title: str, promise: str, key: str, is_active: bool = False) -> None:
-    """Draw an empty page with what it will show and the demo button; stop the script."""
+def empty(
+    store: Store,
+    title: str,
+    promise: str,
+    key: str,
+    is_active: bool = False,
+    more: Callable[[], None] | None = None,
+) -> None:
+    """Draw an empty page with what it will show, the demo button and `more`; stop the script."""
     st.title(title, anchor=False)
     with st.container(border=True, key=f"empty-{key}"):
         st.markdown(promise)
@@ -421,6 +428,8 @@ def empty(store: Store, title: str, promise: str, key: str, is_active: bool = Fa
             )
         else:
             offer_demo(store, f"demo-{key}")
+    if more:
+        more()
     st.stop()
 
 

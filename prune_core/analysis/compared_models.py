@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..plugins import CANDIDATE
 from ..store.job import Job
 from .ablation import form_labels
 
@@ -28,6 +29,7 @@ ORDER = (
     "kwon",
     "kprune",
     "kprune_plus",
+    CANDIDATE,
 )  # of methods in all charts and tables
 
 
@@ -118,7 +120,8 @@ def models_of(jobs: Sequence[Job]) -> list[ComparedModel]:
     """
     plans: dict[str, dict[int, Any]] = {}
     for job in jobs:
-        if method := job.experiment.get("method"):
+        method = job.experiment.get("method")
+        if method and not job.is_candidate:
             plans.setdefault(method["name"], {})[job.id] = method["options"]
     form_of = {
         id: label

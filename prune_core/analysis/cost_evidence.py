@@ -93,6 +93,25 @@ def disturbance(timed: pd.DataFrame) -> str:
     return contention.disturbance(max(loads, default=None))
 
 
+def resident_memory(measured: Evidence) -> BoundedMetric | str:
+    """Return the peak resident memory of a fresh process, in bytes."""
+    return _of_fresh_process(measured, "resident_memory")
+
+
+def load_time(measured: Evidence) -> BoundedMetric | str:
+    """Return the time from the start of a process to the output of a batch, in seconds."""
+    return _of_fresh_process(measured, "load_time")
+
+
+def _of_fresh_process(measured: Evidence, column: str) -> BoundedMetric | str:
+    if column not in measured.tables["cost"]:
+        return (
+            "no fresh process was started; measure again (python -m prune_core remeasure "
+            f"{measured.job.id} cost --set cost.fresh_process=true)"
+        )
+    return exact(_cost(measured, column))
+
+
 def size(measured: Evidence) -> BoundedMetric:
     """Return the size of the weights file, in bytes."""
     return exact(_cost(measured, "bytes"))

@@ -4,8 +4,9 @@ The views of the measures declare the criteria.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +97,8 @@ class Criterion:
     in_default_policy: bool = True
     counts_examples: bool = True  # n is a number of evaluation examples
     units: str = "examples"  # what n counts in sentences
+    # options of the measure without which it does not measure this
+    measure_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     # from the task type and the type of its stored predictions
     supports: Callable[[TaskType, TaskType], bool] = any_task
     # from the task type and the name of its metric, for the default policy

@@ -181,6 +181,8 @@ def calibration_error(measured: Evidence) -> BoundedMetric | str:
     dense, pruned = (
         np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
     )
+    if np.isnan(pruned).any():
+        return "the predictions have no probabilities; remove this limit"
     value = squared_calibration_error(labels, pruned) - squared_calibration_error(labels, dense)
     resamples = resample(squared_calibration_error, labels, dense, pruned)
     changes = resamples[:, 1] - resamples[:, 0]

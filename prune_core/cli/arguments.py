@@ -14,7 +14,9 @@ from typing import Any
 from ..aliases import COMMANDS
 from ..errors import Cancelled, PruneError
 from . import job_commands, run_commands, shard_commands, store_commands
+from .check_command import check
 from .experiment_arguments import (
+    CANDIDATE,
     EXPERIMENT,
     add_arguments,
     add_command,
@@ -314,11 +316,11 @@ def _add_rerun(commands: Any) -> None:
 
 
 def _add_check(commands: Any) -> None:
-    add_command(
+    parser = add_command(
         commands,
         "check",
-        job_commands.check,
-        ID,
+        check,
+        argument("id", type=int, nargs="?", metavar="ID", help="ID of a job, as listed by jobs"),
         argument(
             "--policy",
             type=Path,
@@ -326,8 +328,11 @@ def _add_check(commands: Any) -> None:
             help="limits as YAML; the Deploy page can write one (the default limits)",
         ),
         argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON"),
-        help="test a job's model against limits; exit status 0: met, 1: violated, 3: inconclusive",
+        help="test a job's model, or a model from elsewhere, against limits; exit status 0: met, "
+        "1: violated, 3: inconclusive",
     )
+    add_arguments(parser.add_argument_group("a model from elsewhere"), *CANDIDATE)
+    parser.set_defaults(method=None, sparsity=None, pattern=None, keep="none")
 
 
 def _add_results(commands: Any) -> None:

@@ -71,3 +71,36 @@ EXPERIMENT = (
         "option of the method, or of a measure as measure.option=value; repeatable",
     ),
 )
+# for a model from elsewhere, which is compared with a dense one
+CANDIDATE = (
+    argument(
+        "--dense",
+        dest="checkpoint",
+        default=RunSettings.checkpoint,
+        metavar="CHECKPOINT",
+        help="the dense model: demo, a local folder, or a Hub id (demo)",
+    ),
+    argument(
+        "--candidate",
+        default="",
+        metavar="PATH",
+        help="the model: a checkpoint folder, an ONNX, OpenVINO (.xml), TorchScript or torch.export"
+        " file, or a table of predictions",
+    ),
+    argument(
+        "--tokenizer",
+        default="",
+        metavar="FOLDER",
+        help="tokenizer of a model file, if it is not in the file's folder or the one above",
+    ),
+    *arguments_of(RunSettings, leave_out=("checkpoint", "keep")),
+    *arguments_of(DataSource),
+    repeatable(
+        "--measure",
+        "NAME",
+        "measure to run besides those that the limits need; repeatable",
+    ),
+    repeatable("--set", "MEASURE.OPTION=VALUE", "option of a measure; repeatable"),
+    argument("--study", default="", help="study to save the results in (Candidates for A)"),
+    switch("--again", "recompute all stages, also finished ones"),
+)

@@ -88,28 +88,6 @@ def reprune(options: argparse.Namespace) -> None:
         print(message)
 
 
-def check(options: argparse.Namespace) -> int:
-    """Test a job against a policy: 0 if all limits are met, 1 if one is violated, 3 if unclear."""
-    import json
-
-    from ..analysis.evidence import evidence
-    from ..deployment import deployment_check, policy
-    from . import terminal
-
-    store = Store()
-    results = evidence(store, store.job(options.id))
-    file = options.policy
-    limits = (
-        policy.load(file) if file else policy.default_policy(results.kind, results.metric, results)
-    )
-    verdicts = deployment_check.check(results, limits)
-    print(terminal.check_report(results, verdicts, limits))
-    if options.json:
-        record = deployment_check.to_record(verdicts, results, limits)
-        options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False))
-    return deployment_check.CODES[deployment_check.decision(verdicts)]
-
-
 def report(options: argparse.Namespace) -> None:
     """Write the comparison report."""
     from .report import write_report

@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PruneError
+from ..plugins import CANDIDATE
 from ..store.store import Store
 from .run_commands import check_data, experiment_from_options, require_success, run_in_process
 
@@ -36,7 +37,7 @@ def shrink_to(options: argparse.Namespace) -> int:
     superlative = "fastest" if options.fastest else "smallest"
     checkpoint = Path(template.checkpoint).name
     study = options.study or f"{superlative.title()} {method.title} of {checkpoint}"
-    measures = _measures(template, limits)
+    measures = measures_of(template, limits)
     base = replace(template, method=None, measures=measures, study=study)
     check_data(base)
 
@@ -79,6 +80,10 @@ def _template(options: argparse.Namespace, store: Store) -> tuple[Experiment, Me
         raise PruneError(
             f"Job {options.job} is a dense model; give the ID of a pruned job, or --method."
         )
+    if template.method.name == CANDIDATE:
+        raise PruneError(
+            f"Job {options.job} measured a model from elsewhere; give the ID of a job that pruned."
+        )
     if options.fastest and template.method.removes != "units":
         raise PruneError(
             f"{template.method.title} removes single weights, which does not reduce the latency; "
@@ -88,15 +93,20 @@ def _template(options: argparse.Namespace, store: Store) -> tuple[Experiment, Me
     return template, template.method
 
 
-def _measures(template: Experiment, limits: Policy) -> tuple[Measure, ...]:
+def measures_of(template: Experiment, limits: Policy) -> tuple[Measure, ...]:
     """Return the measures that the limits need, with the template's options."""
     from ..measures import MEASURES
     from ..plugins import build
     from ..views import CRITERIA
 
     existing = {measure.name: measure for measure in template.measures}
-    names = dict.fromkeys(CRITERIA[name].measure for name in limits.limits)
-    return tuple(existing.get(name) or build(MEASURES, name, {}) for name in names)
+    needed: dict[str, dict[str, Any]] = {}
+    for name in limits.limits:
+        needed.setdefault(CRITERIA[name].measure, {}).update(CRITERIA[name].measure_options)
+    return tuple(
+        replace(existing.get(name) or build(MEASURES, name, {}), **options)
+        for name, options in needed.items()
+    )
 
 
 def _with_target(method: Method, fraction: float, fastest: bool) -> Method:

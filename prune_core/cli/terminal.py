@@ -258,6 +258,14 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
     return f"{head}\n\n{_aligned(rows)}"
 
 
+def facts_report(facts: pd.DataFrame) -> str:
+    """Format the facts of a candidate, one line each, and its warnings."""
+    width = max(map(len, facts["fact"]))
+    lines = [f"  {row.fact.ljust(width)}  {row.value}" for row in facts.itertuples()]
+    lines += [f"  Warning: {warning}" for warning in facts["warning"] if warning]
+    return "\n".join(["", *lines])
+
+
 def job_record(store: Store, job: Job) -> dict[str, Any]:
     """Return the content of the --json file."""
     return {

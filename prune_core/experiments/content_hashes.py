@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from ..data import retrieval_files
 from ..errors import PruneError
+from ..models.candidates import files, kinds
 from ..models.checkpoints import adapters, folders, loading
 from ..models.module_folders import root_folder, subfolders
 from ..paths import resolve_allowed
@@ -47,6 +49,17 @@ def hash_checkpoint(checkpoint: str) -> list[list[str]]:
     if (used[0] / adapters.CONFIG).is_file():
         used.append(Path(adapters.base_model(str(used[0]), checkpoint)))
     return [entry for folder in used for entry in _hash_files(folder, patterns, IGNORED)]
+
+
+def hash_candidate(path: str, tokenizer: str) -> Any:
+    """Return [name, hash] of a candidate's files and of its tokenizer; the name of a Hub model."""
+    if files.locate(path).kind == kinds.CHECKPOINT:
+        return hash_checkpoint(path) or path
+    used = [[file.name, _hash_file(file)] for file in files.content_files(path)]
+    if files.locate(path).kind == kinds.TABLE:
+        return used
+    folder = files.tokenizer_folder(path, tokenizer)
+    return used + _hash_files(folder, (*files.TOKENIZER, "*.json", "*.txt"))
 
 
 def hash_data(name: str) -> list[list[str]]:

@@ -22,6 +22,7 @@ from ..plugins import Method
 from ..tasks import TASK_TYPES, encoding, regression, task_data
 from ..tasks.task_data import Task
 from . import memory
+from .candidate import CandidateModel, check_kind
 from .experiment import Experiment
 
 LENGTH_SAMPLE = 256  # evaluation texts whose token lengths are measured
@@ -182,6 +183,8 @@ def check_requirements(
     the run is for another machine, whose device and memory are unknown here.
     """
     check_measures(experiment.measures, inspected["kind"], experiment.method)
+    if isinstance(experiment.method, CandidateModel):
+        check_kind(experiment.measures, experiment.method)
     if (
         experiment.method is not None
         and experiment.method.labelled

@@ -19,6 +19,7 @@ from ..measures.base import Measure
 from ..methods import METHODS
 from ..models.checkpoints import folders, loading
 from ..plugins import (
+    CANDIDATE,
     Method,
     Options,
     build,
@@ -26,6 +27,7 @@ from ..plugins import (
     second_stage_label,
 )
 from ..store.results import PRUNE
+from .candidate import CandidateModel
 from .settings import RunSettings
 
 PRUNE_SECONDS = 10.0  # default estimate for progress bars: the demo on two cores
@@ -53,6 +55,13 @@ class Experiment(RunSettings):
             calibration=_absolute(self.source.calibration),
         )
         object.__setattr__(self, "source", source)
+        if isinstance(self.method, CandidateModel):
+            method = replace(
+                self.method,
+                path=_absolute(self.method.path),
+                tokenizer=_absolute(self.method.tokenizer),
+            )
+            object.__setattr__(self, "method", method)
         object.__setattr__(self, "measures", tuple(self.measures))
         names = [measure.name for measure in self.measures]
         if duplicates := {name for name in names if names.count(name) > 1}:
@@ -95,7 +104,11 @@ class Experiment(RunSettings):
             raise PruneError(f"An experiment has no {unknown[0]!r}; it has {', '.join(known)}.")
         method = values.get("method")
         values["source"] = DataSource(**values.get("source") or {})
-        values["method"] = build(METHODS, method["name"], method["options"]) if method else None
+        values["method"] = (
+            build({**METHODS, CANDIDATE: CandidateModel}, method["name"], method["options"])
+            if method
+            else None
+        )
         values["measures"] = tuple(
             build(MEASURES, each["name"], each["options"]) for each in values.get("measures") or ()
         )

@@ -34,6 +34,11 @@ def export_checkpoint(
             f"Job {job.id} is a dense baseline and has no pruned checkpoint; its weights are "
             f"{job.experiment['checkpoint']}."
         )
+    if job.is_candidate:
+        raise PruneError(
+            f"Job {job.id} measured a model from elsewhere, which was not pruned here; its file is "
+            f"{job.experiment['method']['options']['path']}."
+        )
     if "prune" not in job.done:
         raise PruneError(
             f"Job {job.id} has not been pruned yet (it is {job.status}); resume it first."

@@ -21,6 +21,11 @@ def reprune_job(store: Store, job: Job, report: Report) -> str:
         raise PruneError(
             f"Job {job.id} is a dense baseline; its weights are {job.experiment['checkpoint']}."
         )
+    if job.is_candidate:
+        raise PruneError(
+            f"Job {job.id} measured a model from elsewhere, which was not pruned here; choose the "
+            "job of a pruned model."
+        )
     if PRUNE not in job.done or job.status == Status.RUNNING:
         raise PruneError(
             f"Job {job.id} has not finished pruning (it is {job.status}); resume it, or wait "

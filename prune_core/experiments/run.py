@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -23,16 +24,19 @@ from ..measures.adversarial_augmentation import AdversarialAugmentation
 from ..measures.base import Measure, Pair
 from ..methods import METHODS
 from ..models import devices, replay
+from ..models.candidates import loading as candidates
+from ..models.candidates.facts import Fact
 from ..models.checkpoints import difference, folders, loading, verification
 from ..models.compact import refuse_compact
 from ..models.devices import device_of, matrix_precision, seed_everything
-from ..plugins import Method, Report, Rows, subrange
+from ..plugins import CANDIDATE, Method, Report, Rows, subrange
 from ..pruning import pipeline
 from ..pruning.unitwise import UnitMethod
 from ..store.results import PRUNE, Results
 from ..tasks import regression
 from ..tasks.encoding import batches, encode
 from ..tasks.task_data import Task
+from .candidate import CandidateModel, check_kind, check_loaded
 from .content_hashes import hash_checkpoint, hash_data
 from .data_check import DataReader, check_measures
 from .dense_cache import DenseCache
@@ -91,6 +95,8 @@ def pending_stages(experiment: Experiment, results: Results) -> list[str]:
     If a measure needs pruned weights that were not saved, pruning is one of them.
     """
     pending = [name for name in stages(experiment) if not results.is_done(name)]
+    if isinstance(experiment.method, CandidateModel):
+        return pending  # its file is loaded again
     if pending and experiment.method and PRUNE not in pending and not results.checkpoint.is_dir():
         pending = [PRUNE, *pending]
     return pending
@@ -275,7 +281,7 @@ class _ExperimentRunner(StageRunner):
             raise PruneError(
                 f"{checkpoint} does not fit into the memory of {self.device}; use --device cpu."
             ) from None
-        if self.experiment.method:
+        if self.experiment.method and not isinstance(self.experiment.method, CandidateModel):
             refuse_compact(dense, checkpoint)
         return dense, tokenizer
 
@@ -300,8 +306,11 @@ class _ExperimentRunner(StageRunner):
             rows, seconds = self.run(name, lambda: self._prune(report), report)
             return Stage(name, rows, seconds, self._facts())
         if self.experiment.method and self.pair.is_dense:  # an earlier run has pruned it
-            pruned = loading.load(str(self.results.checkpoint))[0].to(self.device)
-            self.pair = replace(self.pair, pruned=pruned)
+            if isinstance(self.experiment.method, CandidateModel):
+                self._load_candidate(self.experiment.method)
+            else:
+                pruned = loading.load(str(self.results.checkpoint))[0].to(self.device)
+                self.pair = replace(self.pair, pruned=pruned)
         measure = next(each for each in self.experiment.measures if each.name == name)
         if measure.reads and measure.reads not in self.pair.rows:
             self.pair.rows.update(self.results.read(measure.reads))
@@ -311,6 +320,9 @@ class _ExperimentRunner(StageRunner):
     def _prune(self, report: Report) -> Rows:
         method = self.experiment.method
         assert method is not None, "only a run with a method has a prune stage"
+        if isinstance(method, CandidateModel):
+            report(0.0, f"loading {method.label}")
+            return {CANDIDATE: pd.DataFrame(self._load_candidate(method))}
         pair = self.pair
         pruned, rows = prune_copy(
             self._at_task_length(method),
@@ -345,6 +357,23 @@ class _ExperimentRunner(StageRunner):
         shutil.rmtree(folder, ignore_errors=True)
         partial_folder.rename(folder)  # atomic: a partial checkpoint never appears
         return rows
+
+    def _load_candidate(self, candidate: CandidateModel) -> list[Fact]:
+        """Load a candidate in the place of the pruned model; return what is known of it."""
+        pair, experiment = self.pair, self.experiment
+        check_kind(experiment.measures, candidate)
+        model, tokenizer, facts = candidates.load(
+            candidate.path,
+            candidate.tokenizer,
+            dense=pair.dense,
+            dense_tokenizer=pair.tokenizer,
+            task=pair.task,
+            source=experiment.source,
+            max_length=pair.max_length,
+        )
+        self.pair = replace(pair, pruned=model.to(self.device), pruned_tokenizer=tokenizer)
+        check_loaded(experiment.measures, candidate, self.pair)
+        return facts
 
     def _refuse_other_weights(self, partial_folder: Path) -> None:
         """Raise PruneError if re-pruned weights differ from those that were measured before."""

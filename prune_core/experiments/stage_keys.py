@@ -28,7 +28,8 @@ from ..plugins import (
 )
 from ..pruning.unitwise import UnitMethod
 from ..store.results import PRUNE
-from .content_hashes import hash_checkpoint, hash_data
+from .candidate import CandidateModel
+from .content_hashes import hash_candidate, hash_checkpoint, hash_data
 from .experiment import Experiment
 
 DATA_RULES = 5  # version of the rules that turn tables into examples
@@ -50,6 +51,8 @@ def stage_folders(experiment: Experiment, run: str = "") -> dict[str, str]:
     evaluation = {"size": experiment.evaluation_size, "metric": experiment.source.metric}
     if method := experiment.method:
         model = {"model": model, "data": data, "method": _plugin(method, _used_options(method))}
+        if isinstance(method, CandidateModel):  # a file is what it contains, wherever it is
+            model["method"]["options"] = hash_candidate(method.path, method.tokenizer)
         if isinstance(method, UnitMethod) and not method.length:
             # the FLOPs budget is for the mean length of the evaluation examples
             model["evaluation"] = experiment.evaluation_size

@@ -206,7 +206,7 @@ def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
     """Return the predictions of one model of the pair on the evaluation sample."""
     return predict(
         model,
-        pair.tokenizer,
+        pair.tokenizer_of(model),
         pair.task.evaluation,
         batch_size=pair.batch_size,
         max_length=pair.max_length,

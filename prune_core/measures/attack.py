@@ -156,9 +156,8 @@ class Attack(Measure):
         """Return the attacked model with TextAttack's interface."""
         from ..attacks.victim import Victim
 
-        return Victim(
-            pair.pruned, pair.tokenizer, on_progress, pair.batch_size, pair.max_length, dtype
-        )
+        tokenizer = pair.tokenizer_of(pair.pruned)
+        return Victim(pair.pruned, tokenizer, on_progress, pair.batch_size, pair.max_length, dtype)
 
     @property
     def goal(self) -> tuple[Any, ...]:

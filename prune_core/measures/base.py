@@ -39,6 +39,8 @@ class Pair:
     shared: Callable[[Any, Callable[[], Any]], Any] | None = None
     # (index, count): with count > 1, attack only that part of the examples and return no tables
     chunk: tuple[int, int] = (0, 1)
+    # of a candidate that has another than the dense model; see `tokenizer_of`
+    pruned_tokenizer: Any = None
     # results for the pruned model, dropped when any field is replaced
     pruned_memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -69,6 +71,10 @@ class Pair:
         if key not in self.pruned_memo:
             self.pruned_memo[key] = compute()
         return self.pruned_memo[key]
+
+    def tokenizer_of(self, model: nn.Module) -> Any:
+        """The tokenizer of the dense model, or of a candidate that has another."""
+        return self.tokenizer if model is self.dense else self.pruned_tokenizer or self.tokenizer
 
     @property
     def is_dense(self) -> bool:

@@ -16,8 +16,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from ..models.candidates import cold_start
+from ..models.candidates.external import ExternalModel
 from ..models.compact import alignment_neurons, compact_model, dead_units
 from ..models.devices import device_of
+from ..models.inference.queueing import response_times
 from ..models.inference.timing import (
     peak_memory,
     profile,
@@ -31,6 +34,7 @@ from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 
 BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
+REQUESTS = 400  # of a simulated load
 NEAR = 0.95  # a measured speed-up of this fraction of the theoretical one counts as reached
 ZEROS_ARE_NOT_FASTER = (
     "Dense matrix kernels multiply zeros like any other number, so unstructured sparsity brings no "
@@ -57,14 +61,28 @@ class Cost(Measure):
     length: int = option(64, "Sequence length when timing", low=2, high=512, unit="tokens")
     repeats: int = option(10, "Timed passes", low=3, high=10_000)
     grid: bool = option(False, "Also time batch sizes 1, 8 and 32 with 32, 128 and 384 tokens")
+    fresh_process: bool = option(
+        False,
+        "Also start each model in a fresh process, and measure load time and peak resident memory",
+    )
+    arrivals: float = option(
+        0.0,
+        "Also simulate a server of one text at a time with so many requests per second (Poisson), "
+        "from timed passes in the order of arrival; 0 = off",
+        low=0.0,
+        high=100_000.0,
+        unit="requests/s",
+    )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """Tables: `cost` (one row per model), `timing` (one per timed pass) and, with the grid,
         `latency` (one per model, batch size and length).
         """
         report(0.0, "timing both models in turn")
-        refuse_longer(pair.dense, self.length, "cost: length")
         models = [pair.dense, *([] if pair.is_dense else [as_deployed(pair.pruned)])]
+        for model in models:
+            if not isinstance(model, ExternalModel):
+                refuse_longer(model, self.length, "cost: length")
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
         timed, passes = zip(
             *(
@@ -82,6 +100,12 @@ class Cost(Measure):
             pruned |= {"shrunk": True, "note": _removal_note(pair.pruned)}
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
+        loads = self._under_load(models, pair.seed, report)
+        for row, model, load in (
+            (dense, models[0], loads[0]),
+            (pruned, models[-1], loads[-1]),
+        ):
+            row |= load | self._fresh_start(pair, model, report)
         report(1.0, "cost measured")
         single = [
             {"model": name, "turn": turn, "seconds": seconds}
@@ -101,13 +125,16 @@ class Cost(Measure):
         Times are NaN if the models do not accept that many tokens.
         """
         rows = _untimed_rows(models, batch, length)
-        longest = max_tokens(models[0])
+        longest = min(max_tokens(each) for each in models if not isinstance(each, ExternalModel))
         if length > longest:
             reason = f"Left out: the model accepts at most {longest} tokens."
             return [row | {"limit": reason} for row in rows], []
-        tokens = timing_batch(models[0], batch, length)
+        smallest = min(models, key=_vocabulary)
+        tokens = timing_batch(smallest, batch, length)
         times, other_load = time_interleaved(models, tokens, self.repeats, report=report)
-        profiles = [profile(model, tokens) for model in models]
+        profiles = [
+            None if isinstance(model, ExternalModel) else profile(model, tokens) for model in models
+        ]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
             row |= {
@@ -129,10 +156,54 @@ class Cost(Measure):
                 )
         return rows, times
 
+    def _fresh_start(self, pair: Pair, model: nn.Module, report: Report) -> dict[str, float]:
+        """Return load time and peak resident memory of a fresh process, if they are requested."""
+        if not self.fresh_process:
+            return {}
+        report(0.95, "starting a model in a fresh process")
+
+        def start() -> tuple[float, float]:
+            return cold_start.measure(model, pair.tokenizer_of(model), self.batch, self.length)
+
+        key = ("fresh process", self.batch, self.length)
+        is_dense = model is pair.dense
+        seconds, memory = pair.of_dense(key, start, plain=True) if is_dense else start()
+        return {"load_time": seconds, "resident_memory": memory}
+
+    def _under_load(
+        self, models: Sequence[nn.Module], seed: int, report: Report
+    ) -> list[dict[str, float]]:
+        """Return percentiles of the response time of each model at the rate of arrivals."""
+        if not self.arrivals:
+            return [{} for _ in models]
+        smallest = min(models, key=_vocabulary)
+        single = timing_batch(smallest, 1, self.length)
+        times, _ = time_interleaved(models, single, REQUESTS, subrange(report, 0.8, 0.95))
+        columns = []
+        for service in times:
+            responses = response_times(service, self.arrivals, seed)
+            percentiles = {
+                f"response_p{q}": float(np.percentile(responses, q)) for q in (50, 95, 99)
+            }
+            columns.append(
+                {
+                    "arrivals": self.arrivals,
+                    "requests": len(service),
+                    "utilization": self.arrivals * float(np.mean(service)),
+                    **percentiles,
+                }
+            )
+        return columns
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.config.vocab_size)
+
 
 def as_deployed(model: nn.Module) -> nn.Module:
     """Return the model without its dead heads and neurons; the model itself if it has none."""
-    return compact_model(model) if any(dead_units(model)) else model
+    is_external = isinstance(model, ExternalModel)
+    return model if is_external or not any(dead_units(model)) else compact_model(model)
 
 
 def _removal_note(pruned: nn.Module) -> str:
@@ -146,7 +217,8 @@ def _removal_note(pruned: nn.Module) -> str:
 
 def _untimed_rows(models: Sequence[nn.Module], batch: int, length: int) -> list[dict[str, Any]]:
     """Return one row per model, dense first, with its MACs; what must be timed is NaN."""
-    work = [macs(model, length) for model in models]
+    # multiply-accumulates inside a file are not known
+    work = [np.nan if isinstance(model, ExternalModel) else macs(model, length) for model in models]
     return [
         {
             "model": name,
@@ -170,7 +242,8 @@ def _untimed_rows(models: Sequence[nn.Module], batch: int, length: int) -> list[
 
 def _sizes(model: nn.Module) -> dict[str, Any]:
     """Return the columns that do not depend on batch size and length."""
-    return {**count(model), "bytes": size_on_disk(model), "shrunk": False, "note": ""}
+    size = getattr(model, "size", None) or size_on_disk(model)  # a candidate has a file
+    return {**count(model), "bytes": size, "shrunk": False, "note": ""}
 
 
 def count(model: nn.Module) -> dict[str, Any]:
@@ -178,6 +251,8 @@ def count(model: nn.Module) -> dict[str, Any]:
 
     Sparsity is the fraction of zeros in the encoder's weight matrices, 0 to 1.
     """
+    if isinstance(model, ExternalModel):
+        return {"parameters": model.parameter_count, "nonzeros": np.nan, "sparsity": np.nan}
     parameters = list(model.parameters())
     weights = [linear.weight for _, _, linear in linears(model)]
     zeros = sum(w.numel() - int(torch.count_nonzero(w)) for w in weights)

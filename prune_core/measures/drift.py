@@ -174,8 +174,9 @@ def embeddings(
     found: Tensor | None = None
     predictions: list[Any] = [None] * len(sample)
     done = 0
+    tokenizer = pair.tokenizer_of(model)
     for batch, indices in batches(
-        pair.tokenizer, sample, pair.batch_size, max_length=pair.max_length, device=device_of(model)
+        tokenizer, sample, pair.batch_size, max_length=pair.max_length, device=device_of(model)
     ):
         states = list(hidden_states(model, batch))[1:]
         pooled = torch.stack(

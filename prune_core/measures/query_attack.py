@@ -91,8 +91,9 @@ class QueryAttack(Attack):
     def _victim(self, pair: Pair, on_progress: Callable[[], None], dtype: torch.dtype) -> Any:
         from ..attacks.query_victim import QueryVictim
 
+        tokenizer = pair.tokenizer_of(pair.pruned)
         victim = QueryVictim(
-            pair.pruned, pair.tokenizer, on_progress, pair.batch_size, pair.max_length, dtype
+            pair.pruned, tokenizer, on_progress, pair.batch_size, pair.max_length, dtype
         )
         judged = collection_of(pair, self.name).judged
         victim.use_index(

@@ -184,9 +184,10 @@ def embed(
     pair: Pair, model: nn.Module, texts: Sequence[str], *, prompt: str, noun: str, report: Report
 ) -> Tensor:
     """Embed texts after a prompt, in batches sorted by length: (texts, dimensions) on the CPU."""
-    limit = min(pair.max_length, pair.tokenizer.model_max_length)
-    features = encode_texts(pair.tokenizer, Examples([prompt + text for text in texts]), limit)
-    return embeddings(model, pair.tokenizer, features, pair.batch_size, report=report, noun=noun)
+    tokenizer = pair.tokenizer_of(model)
+    limit = min(pair.max_length, tokenizer.model_max_length)
+    features = encode_texts(tokenizer, Examples([prompt + text for text in texts]), limit)
+    return embeddings(model, tokenizer, features, pair.batch_size, report=report, noun=noun)
 
 
 def _settings(model: Any) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ HUES = {
     "ziplm": "#4C9A8A",
     "osscar": "#7A8F2D",
     "block_drop": "#8A8D99",
+    "candidate": "#C44E52",
 }
 SPARE_HUES = ("#5D8AA8", "#B5739D")  # for methods without an entry, chosen by name
 DIVERGING = [

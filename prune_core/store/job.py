@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..aliases import current_experiment
-from ..plugins import target_label
+from ..plugins import CANDIDATE, target_label
 
 
 class Status:
@@ -53,6 +53,11 @@ class Job:
     def units(self) -> str:
         """What the evaluation consists of: examples, or queries of a retrieval collection."""
         return "queries" if "retrieval" in self.done else "examples"
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether the model is from elsewhere, and was not pruned here."""
+        return (self.experiment.get("method") or {}).get("name") == CANDIDATE
 
     @property
     def identity(self) -> dict[str, Any]:

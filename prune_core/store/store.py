@@ -291,6 +291,11 @@ class Store:
         """Return the checkpoint of a job: its weights if pruned, the original one if dense."""
         if not job.experiment.get("method"):
             return job.experiment["checkpoint"]
+        if job.is_candidate:
+            raise PruneError(
+                f"The model of job {job.id} ({job.label}) is from elsewhere, and only its results "
+                "are stored; choose a dense or pruned model."
+            )
         if not self.has_weights(job.id):
             raise PruneError(
                 f"The pruned weights of job {job.id} ({job.label}) are not here: they were not "

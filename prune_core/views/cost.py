@@ -103,6 +103,46 @@ QUANTITIES = (
         tick=".0f",
     ),
     Quantity(
+        "resident_memory",
+        "Resident memory",
+        "Peak resident memory of a fresh process (MB)",
+        table="cost",
+        read=partial(_cost, column="resident_memory"),
+        show=f.size,
+        better="lower",
+        gloss="Largest resident memory of a process that loads the model and runs one batch, with "
+        "the interpreter and the libraries.",
+        scale=1e-6,
+        tick=".0f",
+    ),
+    Quantity(
+        "load_time",
+        "Load time",
+        "Load time in a fresh process (s)",
+        table="cost",
+        read=partial(_cost, column="load_time"),
+        show=f.seconds,
+        better="lower",
+        gloss="Time from the start of a process to the output of its first batch.",
+        tick=".1f",
+    ),
+    *(
+        Quantity(
+            f"response_p{q}",
+            f"Response time p{q}",
+            f"Response time under load, p{q} (ms)",
+            table="cost",
+            read=partial(_cost, column=f"response_p{q}"),
+            show=f.milliseconds,
+            better="lower",
+            gloss="Waiting plus service time of a text, with one server and Poisson arrivals at "
+            "the rate of the option arrivals.",
+            scale=1e3,
+            tick=".0f",
+        )
+        for q in (50, 95, 99)
+    ),
+    Quantity(
         "other_load",
         "Load by other processes",
         "Load by other processes (fraction of a core)",
@@ -115,6 +155,12 @@ QUANTITIES = (
         tick=".0%",
     ),
 )
+# keys of quantities and their columns, which not every table has
+OPTIONAL = (
+    *("resident_memory", "load_time", "response_p50", "response_p95", "response_p99"),
+    "other_load",
+)
+FRESH = {"fresh_process": True}
 _cost_criterion = partial(
     Criterion, measure="cost", table="cost", in_default_policy=False, counts_examples=False
 )
@@ -147,14 +193,37 @@ CRITERIA = (
         default=100.0,
         scale=1e-6,
     ),
+    _cost_criterion(
+        "resident_memory",
+        "Peak resident memory",
+        "Largest resident memory of a fresh process that loads the model and runs one batch",
+        "MB",
+        evidence=cost_evidence.resident_memory,
+        default=1000.0,
+        scale=1e-6,
+        measure_options=FRESH,
+    ),
+    _cost_criterion(
+        "load_time",
+        "Load time",
+        "Longest time from the start of a process to the output of its first batch",
+        "s",
+        evidence=cost_evidence.load_time,
+        default=10.0,
+        scale=1.0,
+        measure_options=FRESH,
+    ),
 )
 
 
 def _quantities(tables: Tables) -> list[Quantity]:
     rows = tables["cost"]
-    # older studies, or passes that are too short, have no measured load
-    has_load = "other_load" in rows and not rows["other_load"].isna().all()
-    return [each for each in QUANTITIES if each.key != "other_load" or has_load]
+    # older studies, passes that are too short, and runs without these options lack some columns
+    return [
+        each
+        for each in QUANTITIES
+        if each.key not in OPTIONAL or (each.key in rows and not rows[each.key].isna().all())
+    ]
 
 
 def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:

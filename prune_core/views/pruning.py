@@ -10,5 +10,6 @@ VIEW = MeasureView(
         "unit": ONE_SEED,  # which heads and neurons a model keeps
         "distil": ONE_SEED,  # single evaluations
         "timing": ONE_SEED,  # single passes
+        "candidate": ONE_SEED,  # facts of a file
     }
 )

@@ -106,7 +106,7 @@ def _load_weights(
     """Return (model, notes); see `load`."""
     import transformers
 
-    loading = partial(_from_pretrained, source=source, checkpoint=checkpoint)
+    loading = partial(from_pretrained, source=source, checkpoint=checkpoint)
     if embedding.is_embedding(config):
         encoder, notes = weights.load(
             embedding.EncoderLoader, config, source, checkpoint, new_head=False, loading=loading
@@ -167,7 +167,7 @@ def describe(
             "check its config.json, or use a larger machine."
         )
     with tokenizers.captured_messages() as messages:
-        tokenizer = _from_pretrained(
+        tokenizer = from_pretrained(
             AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint=checkpoint
         )
     weights.check_files(Path(source), checkpoint)
@@ -236,7 +236,7 @@ def _load_config(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     if (Path(source) / adapters.CONFIG).is_file():
         config = adapters.load_config(source, checkpoint)
     else:
-        config = _from_pretrained(AutoConfig, "configuration", source, checkpoint=checkpoint)
+        config = from_pretrained(AutoConfig, "configuration", source, checkpoint=checkpoint)
     notes = []
     if not config.architectures and (head := weights.head_of(Path(source))):
         config.architectures = [_class_name(config, head)]
@@ -413,7 +413,7 @@ def check(config: Any, checkpoint: str, class_name: str = "", setfit: bool = Fal
         )
 
 
-def _from_pretrained(
+def from_pretrained(
     auto_class: Any, component: str, source: str, checkpoint: str, **options: Any
 ) -> Any:
     """Call from_pretrained without remote code; convert its errors to PruneError with a remedy."""

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +93,9 @@ class ExportSource:
         with warnings.catch_warnings():
             # the tracer warns about values that it assumes constant; outputs are compared below
             warnings.simplefilter("ignore")
-            converted = _runtime().convert_model(wrapper, example_input=tuple(sample.values()))
+            converted = openvino_runtime().convert_model(
+                wrapper, example_input=tuple(sample.values())
+            )
         for port, name in zip(converted.inputs, wrapper.inputs, strict=True):
             port.get_tensor().set_names({name})
         largest_difference(
@@ -106,8 +108,8 @@ class ExportSource:
         return DeployedModel([file], self.model, self.tokenizer, run=onnx_runtime(file))
 
 
-def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Outputs]:
-    """Function that runs an ONNX file, or its content, with as many threads as torch."""
+def onnx_session(file: Path | bytes) -> Any:
+    """Open an ONNX file, or its content, with ONNX Runtime and as many threads as torch."""
     require("onnxruntime", "onnx")
     from onnxruntime import InferenceSession, SessionOptions
 
@@ -118,12 +120,17 @@ def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Outputs]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # a layer norm fused with the preceding sum takes five times as long as both separately
     # (ONNX Runtime 1.31, 8 x 64 tokens)
-    session = InferenceSession(
+    return InferenceSession(
         file if isinstance(file, bytes) else str(file),
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=["SkipLayerNormFusion"],
     )
+
+
+def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Outputs]:
+    """Function that runs an ONNX file, or its content; see `onnx_session`."""
+    session = onnx_session(file)
     return lambda batch: session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})
 
 
@@ -256,7 +263,7 @@ def _openvino_int8(source: ExportSource) -> DeployedModel:
     examples is used.
     """
     require("nncf", "openvino")
-    _runtime()
+    openvino_runtime()
     import nncf
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
@@ -292,31 +299,39 @@ def _openvino_int8(source: ExportSource) -> DeployedModel:
 
 
 def _in_openvino(source: ExportSource, model: Any, name: str) -> DeployedModel:
-    _runtime().save_model(model, file := source.folder / f"{name}.xml", compress_to_fp16=False)
+    openvino_runtime().save_model(
+        model, file := source.folder / f"{name}.xml", compress_to_fp16=False
+    )
     return DeployedModel(
         [file, file.with_suffix(".bin")],
         source.model,
         source.tokenizer,
-        run=_compiled(_runtime().Core().read_model(file)),
+        run=_compiled(openvino_runtime().Core().read_model(file)),
     )
 
 
-def _compiled(model: Any) -> Callable[[Batch], Outputs]:
+def openvino_function(model: Any) -> Callable[[Mapping[str, np.ndarray]], Outputs]:
+    """Function that runs an OpenVINO model on arrays, with as many threads as torch."""
     options = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = _runtime().Core().compile_model(model, "CPU", options).create_infer_request()
+    request = openvino_runtime().Core().compile_model(model, "CPU", options).create_infer_request()
 
-    def run(batch: Batch) -> Outputs:
-        outputs = request.infer({name: tensor.numpy() for name, tensor in batch.items()})
-        return [outputs[index] for index in range(len(outputs))]
+    def run(arrays: Mapping[str, np.ndarray]) -> Outputs:
+        outputs = request.infer(dict(arrays))
+        return [np.array(outputs[index]) for index in range(len(outputs))]
 
     return run
 
 
-def _runtime() -> Any:
+def _compiled(model: Any) -> Callable[[Batch], Outputs]:
+    run = openvino_function(model)
+    return lambda batch: run({name: tensor.numpy() for name, tensor in batch.items()})
+
+
+def openvino_runtime() -> Any:
     """Import OpenVINO without telemetry: the package with which it and NNCF report usage is
     blocked.
     """

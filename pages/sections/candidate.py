@@ -1,0 +1,172 @@
+"""A model from elsewhere: the form that measures it, and what is known of its file."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.sections import data_source
+from pages.sections.data_check import data_experiment
+from pages.widgets import frame, ui
+from pages.widgets.frame import View
+from prune_core import PruneError
+from prune_core.deployment.policy import Policy, default_policy
+from prune_core.experiments import data_check
+from prune_core.experiments.candidate import supported_measures
+from prune_core.experiments.experiment import Experiment
+from prune_core.measures import MEASURES
+from prune_core.plugins import CANDIDATE
+from prune_core.processes.data_check_client import DataCheck
+from prune_core.queue import jobs
+from prune_core.store.job import Job
+from prune_core.tasks import DEFAULT
+from prune_core.views import CRITERIA
+
+TITLE = "Check a model from elsewhere"
+STUDY = "Candidates"  # of the first candidate of a store
+
+
+def form(view: View, policy: Policy | None = None) -> None:
+    """Draw the form: file, tokenizer, dense model and data, measures, and the button.
+
+    Dense model and data are those of the selected study, if there is one.
+    """
+    if view.jobs:
+        place: Any = st.expander(
+            TITLE, not view.pruned, icon=":material/upload_file:", key="candidate-form"
+        )
+    else:  # the form of the data has expanders, which cannot be nested
+        place = st.container(border=True, key="candidate-form")
+        place.markdown(f"#### {TITLE}")
+    with place:
+        _form(view, policy)
+
+
+def _form(view: View, policy: Policy | None) -> None:
+    st.markdown(
+        "Compare any file with the dense model, without pruning anything: a checkpoint folder, "
+        "an ONNX, OpenVINO, TorchScript or torch.export file, or a table of predictions. "
+        "TorchScript and torch.export files are programs: check only files that you trust."
+    )
+    left, right = st.columns(2)
+    path = left.text_input(
+        "File or folder",
+        key="candidate-path",
+        placeholder="/models/model.onnx",
+        help="On the machine that serves this page, or the Hub id of a checkpoint.",
+        persist_state="session",
+    ).strip()
+    tokenizer = right.text_input(
+        "Tokenizer folder",
+        key="candidate-tokenizer",
+        placeholder="next to the file",
+        help="For model files whose tokenizer is in another folder.",
+        persist_state="session",
+    ).strip()
+    plan, kind = _plan_of_study(view) if view.jobs else _new_plan(view)
+    frame.show_stopped([job for job in view.jobs if job.is_candidate])
+    if not path or not plan:
+        return
+    limits = (policy or default_policy(kind)).limits
+    options = _measures(plan, limits)
+    supported = ui.run_action(supported_measures, path) or ()
+    names = st.multiselect(
+        "Measures",
+        [name for name in supported if kind in MEASURES[name].kinds],
+        [name for name in supported if name in options],
+        format_func=lambda name: MEASURES[name].title,
+        key=f"candidate-measures-{'-'.join(supported)}-{'-'.join(options)}",
+        help="By default those that the limits need, if the file supports them.",
+    )
+    if names and st.button(
+        "Measure and check", key="candidate-queue", type="primary", icon=":material/play_arrow:"
+    ):
+        plan |= {
+            "method": {"name": CANDIDATE, "options": {"path": path, "tokenizer": tokenizer}},
+            "measures": [{"name": name, "options": options.get(name, {})} for name in names],
+        }
+        with st.spinner("Reading the file, the checkpoint and the data …"):
+            ui.run_action(_submit, view, plan)
+
+
+def _plan_of_study(view: View) -> tuple[dict[str, Any], str]:
+    """Return the experiment of the study's dense model and its task type; describe it."""
+    dense = next((job for job in view.jobs if not job.experiment["method"]), view.jobs[0])
+    plan = dict(dense.experiment)
+    st.caption(
+        f"Compared with the dense model {ui.escape(plan['checkpoint'])} on "
+        f"{ui.escape(plan['source']['task'])}, in the study {ui.escape(dense.study)}."
+    )
+    return plan, view.kind
+
+
+def _new_plan(view: View) -> tuple[dict[str, Any], str]:
+    """Draw the choice of dense model and data; return an experiment, {} without data, and type."""
+    st.markdown("##### Dense model and data")
+    source = data_source.data_source_form(view.store)
+    checked, kind = source.pop("check"), source.pop("kind") or DEFAULT
+    if not source["task"] or (checked and "error" in checked):
+        return {}, kind
+    return {**data_experiment(source).to_dict(), "study": STUDY, "measures": []}, kind
+
+
+def _measures(plan: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Return the measures that the limits need, with the options of the study's dense model."""
+    known = {each["name"]: each["options"] for each in plan["measures"]}
+    needed: dict[str, dict[str, Any]] = {"accuracy": {}}
+    for name in limits:
+        criterion = CRITERIA[name]
+        options = needed.setdefault(criterion.measure, dict(known.get(criterion.measure, {})))
+        options |= criterion.measure_options
+    return needed
+
+
+def _submit(view: View, plan: Mapping[str, Any]) -> None:
+    """Check the plan in a child process, queue both models and open the study."""
+    experiment = Experiment.from_dict(dict(plan))
+    result = DataCheck(experiment).result()
+    if "error" in result:
+        raise PruneError(result["error"])
+    data_check.check_requirements(experiment, result)
+    # the candidate first: what cannot be measured on it fails before the dense model runs
+    id, new = jobs.submit(view.store, experiment)
+    jobs.submit(view.store, Experiment.from_dict({**plan, "method": None}))
+    if not new:
+        ui.show_message(f"This file was measured before, as job {id}; its results are reused.")
+    ui.set_choice("study", experiment.study)
+    st.rerun()
+
+
+def show_warnings(facts: pd.DataFrame) -> None:
+    """Show the warnings about a candidate."""
+    if found := [ui.escape(warning) for warning in facts["warning"] if warning]:
+        st.warning("\n".join(f"- {warning}" for warning in found), icon=":material/warning:")
+
+
+def facts_table(facts: pd.DataFrame) -> None:
+    """Show what is known of a candidate, one row per fact."""
+    columns = {
+        "fact": st.column_config.TextColumn("Fact", width=170),
+        "value": st.column_config.TextColumn("Value", width="large"),
+        "warning": st.column_config.TextColumn("Warning", width="large"),
+    }
+    ui.table(facts, "candidate-facts", columns)
+    st.caption(
+        "Read from the file and its tokenizer, and from its predictions on the evaluation "
+        "examples. *Batching*: the same texts alone and in a padded batch."
+    )
+
+
+def command(job: Job) -> str:
+    """Return the command that measures and checks the same file."""
+    plan, options = job.experiment, job.experiment["method"]["options"]
+    flags = {"dense": plan["checkpoint"], "candidate": options["path"], **plan["source"]}
+    flags["tokenizer"] = options["tokenizer"]
+    words = (
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in flags.items()
+        if value
+    )
+    return f"python -m prune_core check {' '.join(words)} --policy policy.yaml"
