@@ -8,6 +8,7 @@ import streamlit as st
 from pages.sections import (
     deployment_formats,
     label_order,
+    noise,
     paper_comparison,
     question_answers,
     tradeoff,
@@ -42,7 +43,10 @@ def against_sparsity() -> None:
     """Draw one panel per chosen quantity."""
     keys = list(quantities)
     attacks = [key for key in keys if key.startswith("success")][:2]
-    usual = (*(each.key for each in quality(quantities)), *attacks, "error", "cka", "agreement")
+    usual = (
+        *(each.key for each in quality(quantities)),
+        *("under_noise", *attacks, "error", "cka", "agreement"),
+    )
     st.markdown("#### How does each quantity change with sparsity?")
     chosen = ui.choice_widget(
         st.pills,
@@ -230,6 +234,7 @@ def all_values() -> None:
 
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
+    "robustness": ("Robustness", lambda: noise.show(view, tables)),
     "cost": ("Cost", savings),
     "retrieval": ("Retrieval", index_compatibility),
     "reranking": ("Reranking", rankings),
@@ -242,6 +247,7 @@ VIEWS = {
 }
 metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
+    "robustness": len(tables["noise"]),
     "cost": len(tables["cost"]) and view.pruned,
     "retrieval": (len(tables["retrieval"]) and view.pruned)
     or len(tables["query_attack"])

@@ -55,7 +55,7 @@ def proportion_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=4096)
-def paired_bounds(broken: int, fixed: int, n: int, alpha: float) -> tuple[float, float]:
+def paired_bounds(broken: float, fixed: float, n: int, alpha: float) -> tuple[float, float]:
     """One-sided bounds of the difference of two proportions over the same n examples.
 
     For non-inferiority tests: the wider of the score bound of Tango (1998) and the bound of Bonett
@@ -67,7 +67,7 @@ def paired_bounds(broken: int, fixed: int, n: int, alpha: float) -> tuple[float,
     return max(-1.0, low - 0.5 / n), min(1.0, high + 0.5 / n)
 
 
-def _paired_low(broken: int, fixed: int, n: int, alpha: float) -> float:
+def _paired_low(broken: float, fixed: float, n: int, alpha: float) -> float:
     from scipy.optimize import brentq
     from scipy.stats import norm
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from prune_core.analysis import noise as noise_rates
+from prune_core.measures.noise import IN_EXAMPLES, PREDICTED
 from prune_core.models.families import FAMILIES
 
 PROJECTIONS = [projection for group in FAMILIES["bert"].groups for projection in group]
@@ -286,6 +288,47 @@ def cost(method: str, sparsity: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def noise(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
+    """Return the noise tables of 40 examples, computed from copies that fail at random."""
+    shared_rng = np.random.default_rng(7)
+    copies = pd.DataFrame(
+        [
+            {
+                "perturbation": name,
+                "strength": strength,
+                "example": i,
+                "text": TEXTS[i % len(TEXTS)],
+                "pair": None,
+                "noisy": TEXTS[i % len(TEXTS)].upper(),
+                "noisy_pair": None,
+                "directional": name == "negated praise",
+            }
+            for name in ("keyboard typos", "casing", "OCR errors", "negated praise")
+            for strength in ("light", "medium", "heavy")
+            for i in range(40)
+        ]
+    )
+    rates = copies["strength"].map({"light": 0.03, "medium": 0.08, "heavy": 0.2})
+    more = (0.5 + shared_rng.random(len(copies))) * error_scale(method, sparsity) / 5
+    luck, labels = shared_rng.random(len(copies)), copies["example"] % 2
+    clean = shared_rng.random(40)[copies["example"]]
+    copies["dense_failed"], copies["failed"] = luck < rates, luck < rates + more
+    for prefix, accuracy in (
+        ("dense_", ACCURACY[("dense", 0.0)]),
+        ("", ACCURACY[(method, sparsity)]),
+    ):
+        before = labels.where(clean < accuracy, 1 - labels)
+        after = before.where(~copies[f"{prefix}failed"], 1 - before)
+        copies[f"{prefix}clean"], copies[f"{prefix}correct"] = before == labels, after == labels
+        for column, values in (("before", before), ("after", after)):
+            copies[f"{prefix}{column}"] = np.array(["negative", "positive"])[values]
+    return {
+        "noise": noise_rates.rates(copies, resamples=200, seed=0),
+        "noise_count": noise_rates.by_example(copies, TEXTS * 5),
+        "noise_example": copies[[*IN_EXAMPLES, *PREDICTED]],
+    }
+
+
 def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
     """Return the attack tables of two recipes, which succeed more often on larger errors."""
     summary, examples = [], []
@@ -440,6 +483,7 @@ def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]
         **drift(method, sparsity, n),
         "cost": cost(method, sparsity),
         **attack(method, sparsity),
+        **noise(method, sparsity),
     }
     return out if method == "dense" else {"prune": prune(sparsity), **out}
 
@@ -473,6 +517,7 @@ STAGES = {
     "drift": ["drift", "drift_map", "drift_example"],
     "cost": ["cost"],
     "attack": ["attack", "attack_example"],
+    "noise": ["noise", "noise_count", "noise_example"],
 }
 
 

@@ -17,6 +17,7 @@ from test_seeds import assert_declared
 
 from benchmarks.quantization import add_outlier_heads, add_outlier_neurons
 from prune_core import Cancelled, PruneError
+from prune_core.analysis.noise import VALUES
 from prune_core.data.retrieval_metrics import RETRIEVAL_METRICS
 from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import summary
@@ -44,6 +45,7 @@ SMALL = {
     "reranking": {"documents": 3, "repeats": 3, "resamples": 500},
     "query_attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30, "k": 2},
     "corpus_poisoning": {"k": 2, "words": 4, "steps": 2, "candidates": 2},
+    "noise": {"resamples": 100},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 KINDS = {
@@ -76,6 +78,11 @@ COLUMNS = {
     + " ".join(f"{name}{end}" for name in AVERAGED for end in ("", "_low", "_high")),
     "reranking_query": "query candidates tau ndcg_at_10 mrr_at_10 first_stage_ndcg_at_10 "
     "first_stage_mrr_at_10",
+    "noise": "perturbation strength directional n copies "
+    + " ".join(f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")),
+    "noise_count": "example text copies failed dense_failed correct dense_correct",
+    "noise_example": "perturbation strength example text pair noisy noisy_pair dense_failed failed "
+    "dense_before before dense_after after",
     "reconstruction": "block projection own inherited total cosine sparsity",
     "sensitivity": "block weights sparsity error all_blocks_error",
     "sensitivity_example": "label dense_outputs block_outputs pruned_outputs",

@@ -30,7 +30,7 @@ def exact(value: float) -> BoundedMetric:
     return BoundedMetric(value, 1, lambda alpha: (value, value))
 
 
-def paired_loss(broken: int, fixed: int, n: int) -> BoundedMetric:
+def paired_loss(broken: float, fixed: float, n: int) -> BoundedMetric:
     """Return an accuracy loss: dense minus pruned accuracy on n examples."""
 
     def bounds(alpha: float) -> tuple[float, float]:
@@ -100,6 +100,34 @@ def weighted_mean(metrics: Sequence[BoundedMetric], weights: Sequence[float]) ->
 
     detail = next((metric.detail for metric in metrics if metric.detail), "")
     return BoundedMetric(mean, sum(metric.n for metric in metrics), bounds, detail)
+
+
+def clustered_loss(losses: np.ndarray) -> BoundedMetric:
+    """Return a mean loss over examples, each the mean of several copies, (examples,) in −1..1.
+
+    The bounds are those of `paired_loss` for examples that all differ by the same size
+    s = Σx²/Σ|x|, in a number that gives the observed mean and mean square. One example more, which
+    differs by 1, is counted in s: a sample with few differing examples does not show their sizes.
+    """
+    gained, lost = float(-losses.clip(max=0).sum()), float(losses.clip(min=0).sum())
+    size = (float(np.square(losses).sum()) + 1) / (gained + lost + 1)
+    return _scaled(paired_loss(lost / size, gained / size, len(losses)), size)
+
+
+def _scaled(loss: BoundedMetric, factor: float) -> BoundedMetric:
+    """Return a loss multiplied by a factor."""
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        low, high = loss.bounds(alpha)
+        return factor * low, factor * high
+
+    at_size = loss.at_size
+    return BoundedMetric(
+        factor * loss.value,
+        loss.n,
+        bounds,
+        at_size=at_size and (lambda size: _scaled(at_size(size), factor)),
+    )
 
 
 def proportion(hits: int, n: int) -> BoundedMetric:

@@ -7,6 +7,7 @@ from .corpus_poisoning import CorpusPoisoning
 from .cost import Cost
 from .deployment_formats import DeploymentFormats
 from .drift import Drift
+from .noise import Noise
 from .quantization_sensitivity import QuantizationSensitivity
 from .query_attack import QueryAttack
 from .reconstruction import Reconstruction
@@ -26,6 +27,7 @@ MEASURES: dict[str, type[Measure]] = {
         Cost,
         DeploymentFormats,
         QuantizationSensitivity,
+        Noise,
         Attack,
         QueryAttack,
         CorpusPoisoning,

@@ -18,6 +18,7 @@ from .layers import (
 )
 from .lesson import averaging_errors, matrix
 from .lineage import lineage
+from .noise import noise_by_strength, noise_failures, robustness_faces
 from .papers import published_comparison
 from .retrieval import INDEX_CELLS, INDEX_VECTORS, index_cells, index_vectors
 from .robustness import slices, transfer
@@ -52,6 +53,8 @@ __all__ = [
     "kept_units",
     "lineage",
     "matrix",
+    "noise_by_strength",
+    "noise_failures",
     "embedding_shifts",
     "ordered",
     "local_and_inherited_error",
@@ -64,6 +67,7 @@ __all__ = [
     "cost_savings",
     "scatter",
     "soup_path",
+    "robustness_faces",
     "slices",
     "success",
     "transfer",

@@ -67,6 +67,7 @@ class TaskType:
     display = "probabilities"
     ranks_candidates = False  # whether pairs may be candidates of queries, ranked by their score
     asks_question = False  # whether the inputs are a question and a context
+    labels_words = False  # whether there is a label for each word of a text
     not_explained = ""  # why no single output can be explained by saliency
 
     # -- the model -------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class TokenClassification(TaskType):
     hub_task = "token-classification"
     reads_all_tokens = True
     outputs_per_token = True
+    labels_words = True
     usual_columns = (
         ("tokens", "words"),
         (),
