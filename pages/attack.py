@@ -14,6 +14,7 @@ from pages.sections import (
 from pages.widgets import frame, ui
 from prune_core import plots
 from prune_core.analysis import takeaways
+from prune_core.attacks.catalogue import EVASION, GROUPS, changes_of
 from prune_core.views.attack import recipes
 
 view = frame.view()
@@ -104,6 +105,7 @@ def show_examples(marks: list[str]) -> None:
     job, name = marks[0].split("|")
     for choice, value in (
         ("attack-model", int(job)),
+        ("attack-changes", changes_of(name)),
         ("recipe", name),
         ("attack-section", "examples"),
         ("attack-group", "all"),
@@ -115,7 +117,12 @@ ui.page_header("Attack", takeaways.attack(rows, examples, view.models))
 unable = takeaways.unable_to_attack(examples)
 mean = view.means()
 interval = "interval over seeds and examples" if mean else "Wilson interval"
-if len(attacks := rows[~rows["recipe"].isin(unable)]):
+shown_rows, measured = rows, {changes_of(name) for name in rows["recipe"]}
+if EVASION in measured and len(measured) > 1:
+    titles = {changes: title for changes, title in GROUPS.items() if changes in measured}
+    chosen = ui.segments("attack-changes", titles, label="Attacks by what they change")
+    shown_rows = rows[rows["recipe"].map(changes_of) == chosen]
+if len(attacks := shown_rows[~shown_rows["recipe"].isin(unable)]):
     ui.chart(
         "On which model do attacks succeed?",
         f"One dot per model with its 95% {interval}: the fraction of correctly classified examples "
@@ -128,7 +135,7 @@ if len(attacks := rows[~rows["recipe"].isin(unable)]):
 for sentence in unable.values():
     st.info(sentence, icon=":material/info:")
 recipe = ui.segments_if_several(
-    "recipe", {name: name for name in recipes(rows)}, label="Attack shown below"
+    "recipe", {name: name for name in recipes(shown_rows)}, label="Attack shown below"
 )
 attacked = examples[examples["recipe"] == recipe]
 

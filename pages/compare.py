@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages.sections import (
     deployment_formats,
+    detection,
     label_order,
     noise,
     paper_comparison,
@@ -236,6 +237,7 @@ VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "robustness": ("Robustness", lambda: noise.show(view, tables)),
     "cost": ("Cost", savings),
+    "detection": ("Threshold", lambda: detection.show(view)),
     "retrieval": ("Retrieval", index_compatibility),
     "reranking": ("Reranking", rankings),
     "formats": ("Deployment formats", exported_formats),
@@ -249,6 +251,7 @@ metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
     "robustness": len(tables["noise"]),
     "cost": len(tables["cost"]) and view.pruned,
+    "detection": len(tables["threshold"]),
     "retrieval": (len(tables["retrieval"]) and view.pruned)
     or len(tables["query_attack"])
     or len(tables["corpus_poisoning"]),

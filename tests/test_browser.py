@@ -188,6 +188,46 @@ def test_lasso_selection_is_compared_and_stored_in_url(server, home):
         assert problems(page) == 0 and "examples=" not in page.url
 
 
+GUARD = "text,label,language\n" + "".join(
+    f"Film {i} is {'a quiet delight' if i % 50 == 0 else 'a noisy, clumsy chore'} throughout,"
+    f"{('negative', 'positive')[i % 50 == 0]},{('en', 'de')[i % 3 > 0]}\n"
+    for i in range(500)
+)
+
+
+def test_a_guard_file_of_2_percent_positives_reaches_thresholds_and_a_decision(server, home):
+    with open_page(server, "Prune") as page:
+        pick(page, "task", "Your own file")
+        upload(page, {"name": "guard.csv", "mimeType": "text/csv", "buffer": GUARD.encode()})
+        names = ["method-sparsegpt", "method-akr", "measure-reconstruction", "measure-drift"]
+        for name in (*names, "measure-cost", "measure-attack", "measure-threshold"):
+            page.locator(f".st-key-use-{name} label").first.click()
+        fill(page, "calibration_size", "8")
+        page.get_by_role("button", name="Queue 3 runs").click()
+        page.get_by_role("heading", name="Overview", exact=True).wait_for()
+        wait_until_done(page, home, 3)
+        go_to(page, "Compare")
+        page.get_by_text("Threshold", exact=True).click()
+        page.get_by_text("What does each model detect at this threshold?").wait_for()
+        wait_for_charts(page, 2)
+        matrices = page.locator(".st-key-chart-confusion")
+        before = matrices.inner_text()
+        page.get_by_role("slider", name="Threshold").press("End")
+        page.wait_for_function(
+            "before => document.querySelector('.st-key-chart-confusion').innerText !== before",
+            arg=before,
+        )
+        assert matrices.inner_text().count("threshold 0.999") == 3
+        fill(page, "detection-slices", "column:language")
+        page.get_by_text("Decisions that changed").wait_for()
+        assert problems(page) == 0
+        go_to(page, "Deploy")
+        page.locator(".st-key-use-limit-recall_loss label").first.click()
+        page.get_by_text("Recall loss at the threshold").first.wait_for()
+        page.get_by_text("rules out a recall loss").first.wait_for()
+        assert problems(page) == 0
+
+
 def apply_label_order(page, home: Path) -> None:
     """Apply the suggested label mapping, run again, and check that the warning is gone."""
     page.get_by_role("button", name="Use this mapping").click()

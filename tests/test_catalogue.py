@@ -13,8 +13,15 @@ import torch
 
 from prune_core import PruneError
 from prune_core.attacks import requirements
-from prune_core.attacks.catalogue import CATALOGUE, FEW_WORDS, missing
+from prune_core.attacks.catalogue import CATALOGUE, EVASION, FEW_WORDS, missing
 from prune_core.attacks.flair_stand_in import flair_or_stand_in
+from prune_core.attacks.rewritings import (
+    LOOK_ALIKES,
+    MAX_PADDING,
+    PADDING_WORDS,
+    REWRITINGS,
+    ZERO_WIDTH_SPACE,
+)
 from prune_core.models.devices import seed_everything
 
 PUBLISHED = {
@@ -38,13 +45,15 @@ PUBLISHED = {
     "BadCharacters",
     "LEAP",
 }
+EVASIONS = {*REWRITINGS, "Obfuscation", "Padding words"}
 USE = requirements.USE.what
 
 
 def test_every_published_attack_is_listed_with_a_recipe_or_a_reason():
     from prune_core.attacks.recipes import RECIPES
 
-    assert {name.split(" (")[0] for name in CATALOGUE} == PUBLISHED
+    published = [name for name, entry in CATALOGUE.items() if entry.changes != EVASION]
+    assert {name.split(" (")[0] for name in published} == PUBLISHED
     assert set(RECIPES) == {name for name, entry in CATALOGUE.items() if not entry.cannot}
     for name, entry in CATALOGUE.items():
         assert bool(entry.replaces) == ("(" in name), "a replaced component is named in parentheses"
@@ -62,7 +71,8 @@ def test_recipes_available_without_downloads(monkeypatch, tmp_path):
         dict.fromkeys(requirements.CHECKS, lambda _: False),
     )
     available = {name for name, entry in CATALOGUE.items() if not missing(entry)}
-    assert available == {
+    assert {name for name in available if CATALOGUE[name].changes == EVASION} == EVASIONS
+    assert available - EVASIONS == {
         "DeepWordBug",
         "Pruthi",
         "Checklist (word lists)",
@@ -290,3 +300,77 @@ def test_listed_names_and_locations_are_swapped_and_other_words_kept(victim):
         for new in locations
     )
     assert swapped(Numbers(), "5² is " + "9" * 25) == [] and len(swapped(Numbers(), text)) == 3
+
+
+def test_rewritings_are_exact():
+    text = "Bad film, go!"
+    assert {name: rewrite(text) for name, rewrite in REWRITINGS.items()} == {
+        "Line breaks": "Bad\nfilm,\ngo!",
+        "Two turns": "User: Bad film,\nAssistant: Please go on.\nUser: go!",
+        "Repeated punctuation": "Bad... film,,, go!!!",
+        "Zero-width spaces": " ".join(map(ZERO_WIDTH_SPACE.join, ("Bad", "film,", "go!"))),
+        "Homoglyphs": "".join(LOOK_ALIKES.get(letter, letter) for letter in text),
+        "Leetspeak": "B4d f1lm, g0!",
+        "Spaced letters": "B a d   f i l m ,   g o !",
+        "ROT13": "Decode this ROT13 text: Onq svyz, tb!",
+        "Base64": "Decode this Base64 text: QmFkIGZpbG0sIGdvIQ==",
+    }
+    assert REWRITINGS["Base64"]("half a surrogate \ud83d").isascii()
+
+
+@pytest.mark.parametrize("recipe", [*REWRITINGS, "Obfuscation"])
+def test_a_rewriting_is_one_query_of_the_whole_text(victim, recipe):
+    used = REWRITINGS if recipe == "Obfuscation" else {recipe: REWRITINGS[recipe]}
+    for outcome in outcomes(victim, recipe, 64):
+        tried = {rewrite(outcome.text) for rewrite in used.values()} - {outcome.text}
+        assert outcome.queries == 1 + len(tried), "the text itself, and each rewriting"
+        assert outcome.perturbed in (tried or {outcome.text})
+        changed = victim([outcome.perturbed]).argmax(-1).item()
+        assert outcome.perturbed_prediction == changed
+        assert (outcome.outcome == "success") == (changed != outcome.label)
+
+
+def test_obfuscation_succeeds_if_any_rewriting_does(victim):
+    succeeded = [
+        {row.example for row in outcomes(victim, name, 64) if row.outcome == "success"}
+        for name in REWRITINGS
+    ]
+    best = {row.example for row in outcomes(victim, "Obfuscation", 64) if row.outcome == "success"}
+    assert best == set().union(*succeeded) and best, "two labels: the lowest probability succeeds"
+
+
+def test_padding_words_surround_the_complete_text(victim):
+    rows = outcomes(victim, "Padding words", 64, queries=300)
+    for outcome in rows:
+        bare = outcome.text.rstrip(".")
+        before, after = outcome.perturbed.split(bare)
+        added = [*before.split(), *after.rstrip(".").split()]
+        assert 1 <= len(added) <= MAX_PADDING and set(added) <= set(PADDING_WORDS)
+        assert outcome.words_changed == len(added) and outcome.queries <= 300
+        assert outcome.queries >= 1 + 2 * len(PADDING_WORDS) * (len(added) - 1)
+
+
+def test_only_the_chosen_text_of_a_pair_is_rewritten(victim):
+    from prune_core.attacks import engine
+    from prune_core.attacks.budget import AttackBudget, ProgressReporter
+    from prune_core.data.examples import Examples
+
+    texts, pairs = tiny.SENTENCES[:3], tiny.SENTENCES[3:6]
+    labels = victim([*zip(texts, pairs, strict=True)]).argmax(-1).tolist()
+    expected = {
+        "first": lambda row: (row.text.replace(" ", "\n"), row.pair),
+        "second": lambda row: (row.text, row.pair.replace(" ", "\n")),
+        "both": lambda row: (row.text.replace(" ", "\n"), row.pair.replace(" ", "\n")),
+    }
+    for column, texts_of in expected.items():
+        rows = engine.run(
+            "Line breaks",
+            victim,
+            ProgressReporter(lambda *_: None),
+            examples=Examples(texts, pairs, labels),
+            indices=range(3),
+            budget=AttackBudget(column=column),
+            seed=3,
+        )
+        for row in rows:
+            assert row.note or (row.perturbed, row.perturbed_pair) == texts_of(row), row

@@ -41,6 +41,7 @@ SMALL = {
         "attack_examples": 3,
     },
     "quantization": {"examples": 4},
+    "threshold": {"resamples": 500},
     "retrieval": {"resamples": 500},
     "reranking": {"documents": 3, "repeats": 3, "resamples": 500},
     "query_attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30, "k": 2},

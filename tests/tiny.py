@@ -68,8 +68,8 @@ EMBEDDING = {  # modules after the encoder of a sentence-embedding model
     "transformer": {"max_seq_length": 64},
     "settings": {},
 }
-# measures that need a collection or candidates
-OWN_DATA = {"retrieval", "reranking", "query_attack", "corpus_poisoning"}
+# measures that need a collection, candidates, or a label to detect
+OWN_DATA = {"retrieval", "reranking", "query_attack", "corpus_poisoning", "threshold"}
 SIZES = {"num_labels": 2, "vocab_size": 30522, "pad_token_id": 0}
 WIDE = {
     "hidden_size": 32,

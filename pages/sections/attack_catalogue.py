@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from prune_core.attacks.catalogue import CATALOGUE, CatalogueEntry, missing
+from prune_core.attacks.catalogue import CATALOGUE, GROUPS, CatalogueEntry, missing
 from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 
@@ -24,10 +24,13 @@ def panel() -> None:
         st.markdown(
             f"**{available} of {len(CATALOGUE)} attacks can run on this machine.** Choose them on "
             "the Prune page, in the options of the measure Attack success. An attack under its "
-            "published name is TextAttack's recipe; brackets name what is replaced. An attack "
+            "published name is TextAttack's recipe; brackets name what is replaced. "
+            "Recipes under Evasion are PruneScope's own. An attack "
             f"succeeds when {CatalogueEntry.goal}; {others}.{note}"
         )
-        _catalogue()
+        for changes, title in GROUPS.items():
+            st.markdown(f"**{title}**")
+            _catalogue(changes)
         st.markdown("**Required resources** and how to download them:")
         resources = [
             {
@@ -44,29 +47,31 @@ def panel() -> None:
         st.caption(f"`{FETCH} NAME` downloads all missing resources of the attack NAME.")
 
 
-def _catalogue() -> None:
+def _catalogue(changes: str) -> None:
     attacks = [
         {
             "attack": entry.name,
             "can run": _state(entry),
-            "changes": entry.changes,
             "needs": f"It {entry.cannot}." if entry.cannot else _needs(entry),
             "replaced": None if entry.cannot else entry.replaces or "nothing",
             "paper": entry.paper,
+            "caution": entry.caution or None,
         }
         for entry in CATALOGUE.values()
+        if entry.changes == changes
     ]
     st.dataframe(
         attacks,
         hide_index=True,
         width="stretch",
         height="content",
-        key="catalogue",
+        key=f"catalogue-{changes}",
         placeholder="–",
         column_config={
             "attack": st.column_config.TextColumn(pinned=True),
             **dict.fromkeys(
-                ("needs", "replaced", "paper"), st.column_config.TextColumn(width="large")
+                ("needs", "replaced", "paper", "caution"),
+                st.column_config.TextColumn(width="large"),
             ),
         },
     )

@@ -89,9 +89,10 @@ def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
             )
     entry = catalogue.CATALOGUE[recipe]
     place = " of the first sentence" if subject.pair else ""
+    changes = "the whole text" if entry.changes == catalogue.EVASION else entry.changes
     st.caption(
-        f"{entry.paper}. Changes {entry.changes}{place}; at most 500 queries and 30 s per model. "
-        f"{entry.replaces}"
+        f"{entry.paper}. Changes {changes}{place}; at most 500 queries and 30 s per model. "
+        f"{entry.replaces}{entry.caution}"
     )
 
 

@@ -50,9 +50,16 @@ def option_widget(
         # no limits here: the plug-in reports an invalid value with a message, and a widget's limit
         # would hide the value
         step = 0.1
-        if size := abs(spec["default"]):
+        if size := abs(spec["default"] or 0.0):
             step = 10.0 ** (floor(log10(size)) - (size < 1))
-        return st.number_input(label, value=spec["default"], step=step, format="%g", **common)
+        return st.number_input(
+            label,
+            value=spec["default"],
+            step=step,
+            format="%g",
+            placeholder=spec["none"] or None,
+            **common,
+        )
     return st.text_input(label, value=spec["default"], **common)
 
 

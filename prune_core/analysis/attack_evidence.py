@@ -53,6 +53,6 @@ def _attack_options(job: Job) -> dict[str, object] | None:
     for measure in job.experiment.get("measures", ()):
         if measure["name"] == "attack":
             # recipes and examples are paired one by one
-            paired = ("recipes", "examples", "word_examples")
+            paired = ("recipes", "examples", "word_examples", "only_label")
             return {name: value for name, value in measure["options"].items() if name not in paired}
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import compress, count
 from operator import ne
@@ -152,3 +152,14 @@ def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> 
         positions[positions == index] += change * (
             attributes["previous_attacked_text"].words[index] != split_words(new)[0]
         )
+
+
+def rewritten(text: AttackedText, columns: Mapping[str, str]) -> AttackedText:
+    """Return a text with new columns, in which all words count as modified."""
+    content = OrderedDict({**text._text_input, **columns})
+    is_fast = isinstance(text, FastAttackedText)
+    new = FastAttackedText(content, text._clock) if is_fast else AttackedText(content)
+    new.attack_attrs["previous_attacked_text"] = text
+    for name in ("modified_indices", "newly_modified_indices"):
+        new.attack_attrs[name] = set(range(len(new.words)))
+    return new

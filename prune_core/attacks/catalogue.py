@@ -12,7 +12,9 @@ from shlex import quote
 from . import requirements as needs
 from .requirements import Resource
 
-LETTERS, WORDS = "letters", "words"
+LETTERS, WORDS, EVASION = "letters", "words", "evasion"
+# titles of the groups in which the page Attack shows recipes
+GROUPS = {LETTERS: "Letters", WORDS: "Words", EVASION: "Evasion"}
 FEW_WORDS = 3  # Input reduction succeeds with at most this many words besides stop words
 
 
@@ -22,10 +24,11 @@ class CatalogueEntry:
 
     name: str
     paper: str
-    changes: str  # LETTERS or WORDS
+    changes: str  # LETTERS, WORDS or EVASION
     replaces: str = ""  # replaced components, a sentence; "" for the published recipe
     needs: tuple[Resource, ...] = ()  # resources that may be missing
     cannot: str = ""  # why it cannot run on any machine, as the end of a sentence
+    caution: str = ""  # why a success may not be a valid text, a sentence
     success: str = "attack succeeded"  # short name of a success
     goal: str = "the prediction becomes wrong"  # exact definition of a success
     skipped: str = "already wrong"  # why an example is not attacked
@@ -42,6 +45,12 @@ _CHECKLIST = (
     "Ribeiro, Wu, Guestrin and Singh 2020, Beyond accuracy: behavioral testing of NLP models with "
     "CheckList, arXiv 2005.04118"
 )
+_JAILBROKEN = (
+    "Wei, Haghtalab and Steinhardt 2023, Jailbroken: how does LLM safety training fail?, "
+    "arXiv 2307.02483"
+)
+_LLAMA = "github.com/meta-llama/llama"
+_ENCODED = "People cannot read the encoded text; a language model behind the detector may."
 _TAGGER = (needs.TAGGER, needs.TAGSET)
 _USE = (needs.TENSORFLOW_HUB, needs.USE)
 CATALOGUE = {
@@ -232,8 +241,36 @@ CATALOGUE = {
             "success, so a success is not a changed prediction; TextAttack 0.3.11 also does not "
             "include its look-alike letters",
         ),
+        *(
+            CatalogueEntry(name, paper, EVASION, caution=caution, seconds=0.02)
+            for name, paper, caution in (
+                ("Line breaks", "Every word on a line of its own", ""),
+                ("Two turns", "The text split into two turns of a conversation", ""),
+                ("Repeated punctuation", "Three periods after every word", ""),
+                ("Zero-width spaces", f"Between all letters of a word: {_LLAMA} #1382", ""),
+                ("Homoglyphs", f"All letters replaced by look-alikes: {_LLAMA} #1382", ""),
+                ("Leetspeak", f"Digits for letters: {_JAILBROKEN}", ""),
+                ("Spaced letters", f"Spaces between all characters: {_LLAMA}-models #50", ""),
+                ("ROT13", _JAILBROKEN, _ENCODED),
+                ("Base64", _JAILBROKEN, _ENCODED),
+                ("Obfuscation", "The best of the nine attacks above", _ENCODED),
+            )
+        ),
+        CatalogueEntry(
+            "Padding words",
+            "Harmless words before and after the text, found by query: "
+            "github.com/vllm-project/semantic-router #3174",
+            EVASION,
+            caution="The text remains complete, with up to 8 unrelated words around it.",
+            seconds=1.0,
+        ),
     )
 }
+
+
+def changes_of(recipe: str) -> str:
+    """Return what a stored recipe changes; WORDS if it is no longer in the catalogue."""
+    return CATALOGUE[recipe].changes if recipe in CATALOGUE else WORDS
 
 
 def outcome_words(recipe: str) -> dict[str, str]:

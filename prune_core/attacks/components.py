@@ -8,6 +8,7 @@ from functools import cache
 
 from .neighbours import Neighbours, load
 from .resources import load_textattack, provide_wordnet, stopwords
+from .rewritings import LOOK_ALIKES
 
 load_textattack()
 from textattack.constraints import Constraint  # noqa: E402
@@ -20,12 +21,6 @@ from textattack.transformations import (  # noqa: E402
     WordSwapWordNet,
 )
 from textattack.transformations.word_swaps import WordSwap  # noqa: E402
-
-# letters of other scripts that look like Latin ones in most typefaces
-_LATIN, _OTHER = "aceijopsxyhkbdlmntuvwABCEHIKMOPTXYZ", "асеіјорѕхуһкЬԁӏмпtᴜѵԝАВСЕНІКМОРТХҮΖ"
-LOOK_ALIKES = {
-    letter: other for letter, other in zip(_LATIN, _OTHER, strict=True) if letter != other
-}
 
 
 class NeighbourVectors(AbstractWordEmbedding):

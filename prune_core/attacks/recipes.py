@@ -20,8 +20,10 @@ from .components import (
     WordNetSynonyms,
 )
 from .constraints import add_constraints
+from .evasion import PaddingWords, Rewriting
 from .neighbours import load
 from .resources import load_textattack, stopwords
+from .rewritings import MAX_PADDING, PADDING_WORDS, REWRITINGS
 from .sentence_similarity import Encoder, SentenceSimilarity
 
 load_textattack()
@@ -148,6 +150,19 @@ def _as_published(recipe: type[published.AttackRecipe]) -> Build:
     return lambda victim, _: recipe.build(victim)
 
 
+def _rewriting(*rewritings: Callable[[str], str]) -> Build:
+    """Rewrite the whole text; of several ways, the one that lowers the probability most."""
+    return lambda victim, _: Attack(
+        UntargetedClassification(victim), [], Rewriting(rewritings), GreedySearch()
+    )
+
+
+def _padding_words(victim: ModelWrapper, _: Encoder) -> Attack:
+    """Add the word that lowers the probability most, again and again."""
+    padding = PaddingWords(PADDING_WORDS, MAX_PADDING)
+    return Attack(UntargetedClassification(victim), [], padding, GreedySearch())
+
+
 PUBLISHED: dict[str, type[published.AttackRecipe]] = {
     "DeepWordBug": published.DeepWordBugGao2018,
     "Pruthi": published.Pruthi2019,
@@ -173,6 +188,9 @@ RECIPES: dict[str, Build] = {
     "A2T (MiniLM)": _a2t_minilm,
     "Checklist (word lists)": _checklist_lists,
     "LEAP": _leap,
+    **{name: _rewriting(rewrite) for name, rewrite in REWRITINGS.items()},
+    "Obfuscation": _rewriting(*REWRITINGS.values()),
+    "Padding words": _padding_words,
 }
 
 

@@ -14,11 +14,13 @@ from .reconstruction import Reconstruction
 from .reranking import Reranking
 from .retrieval import Retrieval
 from .sensitivity import Sensitivity
+from .threshold import Threshold
 
 MEASURES: dict[str, type[Measure]] = {
     kind.name: kind
     for kind in (
         Accuracy,
+        Threshold,
         Retrieval,
         Reranking,
         Reconstruction,

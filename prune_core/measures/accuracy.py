@@ -39,9 +39,7 @@ class Accuracy(Measure):
     def measure(self, pair: Pair, report: Report) -> Rows:
         """Tables: `accuracy` (one row) and `prediction` (one row per example)."""
         dense = dense_predictions(pair, subrange(report, 0.0, 0.5))
-        pruned = (
-            dense if pair.is_dense else predictions(pair, pair.pruned, subrange(report, 0.5, 1.0))
-        )
+        pruned = pruned_predictions(pair, subrange(report, 0.5, 1.0))
         examples, names = pair.task.evaluation, pair.task.label_names
         # without labels, the dense predictions are the reference
         task_type = TASK_TYPES[examples.kind]
@@ -221,3 +219,10 @@ def dense_predictions(pair: Pair, report: Report) -> Predictions:
             "predictions", lambda: tuple(predictions(pair, pair.dense, report)), plain=True
         )
     )
+
+
+def pruned_predictions(pair: Pair, report: Report) -> Predictions:
+    """Return the pruned model's predictions, computed once for all measures of a run."""
+    if pair.is_dense:
+        return dense_predictions(pair, report)
+    return pair.of_pruned("predictions", lambda: predictions(pair, pair.pruned, report))

@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 from ..analysis.attack_success import summarize
 from ..attacks import languages
-from ..attacks.catalogue import CATALOGUE, LETTERS, CatalogueEntry, missing
+from ..attacks.catalogue import CATALOGUE, EVASION, WORDS, CatalogueEntry, missing
 from ..attacks.outcome import AttackOutcome
 from ..data.examples import Examples
 from ..errors import PruneError, require
@@ -38,8 +38,8 @@ class Attack(Measure):
     name = "attack"
     title = "Attack success"
     summary = (
-        "How often small changes of letters or words change the prediction: TextAttack recipes on "
-        "one seeded sample"
+        "How often changes of letters or words, or evasion of a detector, change the prediction: "
+        "TextAttack recipes and rewritings on one seeded sample"
     )
     version = STOP_WORDS
     slow = True
@@ -53,7 +53,11 @@ class Attack(Measure):
         several=True,
     )
     examples: int = option(
-        50, "Examples for attacks that change letters", low=1, high=100_000, unit="examples"
+        50,
+        "Examples for attacks that change letters or evade",
+        low=1,
+        high=100_000,
+        unit="examples",
     )
     word_examples: int = option(
         25,
@@ -97,14 +101,20 @@ class Attack(Measure):
         choices=("first", "second", "both"),
         expert=True,
     )
+    only_label: str = option(
+        "",
+        "Attack only examples with this label, such as those that a detector must find; by default "
+        "all",
+        title="Only label",
+    )
 
     @property
     def largest(self) -> int:
         """The largest number of examples of any selected attack."""
-        return max(
-            self.examples if CATALOGUE[name].changes == LETTERS else self.word_examples
-            for name in self.recipes.split(", ")
-        )
+        return max(self._sample_size(CATALOGUE[name]) for name in self.recipes.split(", "))
+
+    def _sample_size(self, entry: CatalogueEntry) -> int:
+        return self.word_examples if entry.changes == WORDS else self.examples
 
     @staticmethod
     def unavailable_choices() -> dict[str, str]:
@@ -115,7 +125,8 @@ class Attack(Measure):
         """Tables: `attack` (one row per recipe), `attack_example` (one per recipe and example)."""
         examples = self._attacked(pair)
         selected = [CATALOGUE[name] for name in self.recipes.split(", ")]
-        self._check(selected, examples, pair.seed)
+        order = self._order(examples, pair)
+        self._check(selected, examples, order)
         report(0.0, "loading TextAttack")
         from ..attacks.validity import add_validity
 
@@ -125,7 +136,7 @@ class Attack(Measure):
         precision = self.precision
         if precision == "auto":  # the dense model is timed once per study
             precision = pair.of_dense("attack precision", lambda: faster_precision(pair.dense))
-        for name, sample, part in self._plan(selected, pair, report):
+        for name, sample, part in self._plan(selected, order, report):
             outcomes = self._run(name, pair, examples, sample[index::chunks], precision, part)
             totals.append(
                 {
@@ -206,21 +217,43 @@ class Attack(Measure):
         by_example = {outcome.example: outcome for outcome in outcomes}
         return [by_example[example] for example in indices]
 
-    def _check(self, selected: Sequence[CatalogueEntry], examples: Examples, seed: int) -> None:
+    def _order(self, examples: Examples, pair: Pair) -> list[int]:
+        """Evaluation indices in the order in which they are attacked."""
+        order = list(range(len(examples)))
+        random.Random(pair.seed).shuffle(order)
+        if not self.only_label:
+            return order
+        names, labels = dict(enumerate(pair.task.label_names)), examples.labels or ()
+        chosen = [index for index in order if names.get(labels[index]) == self.only_label]
+        if not chosen:
+            raise PruneError(
+                f"{self.name}: only_label is {self.only_label!r}, which none of {len(examples)} "
+                f"evaluation examples has; the labels of the model are {', '.join(names.values())}."
+            )
+        return chosen
+
+    def _check(
+        self, selected: Sequence[CatalogueEntry], examples: Examples, order: Sequence[int]
+    ) -> None:
         if self.column != "first" and examples.pairs is None:
             raise PruneError(
                 f"{self.name}: column is {self.column!r}, but this task has no text pairs; "
                 "leave it at 'first'."
             )
+        rewriting = [entry.name for entry in selected if entry.changes == EVASION]
+        if rewriting and self.max_changed < 1:
+            raise PruneError(
+                f"{self.name}: max_changed is {self.max_changed:g}, but {rewriting[0]} changes "
+                "whole texts; leave it at 1."
+            )
         for reason in filter(None, map(missing, selected)):
             raise PruneError(reason)
         require("textattack", "attacks")
-        if any(entry.changes == LETTERS for entry in selected):
+        if any(entry.changes != WORDS for entry in selected):
             return
-        # the other attacks are for English only
+        # attacks on words are for English only
         detected = [
-            languages.foreign_language(examples.texts[i])
-            for i in _order(len(examples), seed)[: self.word_examples]
+            languages.foreign_language(examples.texts[i]) for i in order[: self.word_examples]
         ]
         if all(detected):
             raise PruneError(
@@ -230,18 +263,14 @@ class Attack(Measure):
             )
 
     def _plan(
-        self, selected: Sequence[CatalogueEntry], pair: Pair, report: Report
+        self, selected: Sequence[CatalogueEntry], order: list[int], report: Report
     ) -> list[tuple[str, list[int], Report]]:
         """(recipe, indices into the evaluation sample, its part of the progress) for each recipe.
 
         The order depends on the seed only: a smaller sample is the start of a larger one, and every
         model is attacked on the same examples.
         """
-        order = _order(len(pair.task.evaluation), pair.seed)
-        samples = [
-            order[: self.examples if entry.changes == LETTERS else self.word_examples]
-            for entry in selected
-        ]
+        samples = [order[: self._sample_size(entry)] for entry in selected]
         costs = [
             len(sample) * entry.seconds for sample, entry in zip(samples, selected, strict=True)
         ]
@@ -251,13 +280,6 @@ class Attack(Measure):
             (entry.name, sample, part)
             for entry, sample, part in zip(selected, samples, parts, strict=True)
         ]
-
-
-def _order(count: int, seed: int) -> list[int]:
-    """Evaluation indices in the order in which they are attacked."""
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
-    return order
 
 
 def faster_precision(model: Any) -> str:

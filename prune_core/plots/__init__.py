@@ -8,6 +8,7 @@ from .chart_data import to_table
 from .cost import cost_savings
 from .curves import against_sparsity, scatter
 from .deploy import limit_usage
+from .detection import CURVES, confusion_matrices, detection_curves
 from .drift import SIMILARITIES, Similarity, by_block, embedding_shifts, prediction_changed
 from .layers import (
     by_depth,
@@ -30,6 +31,7 @@ from .whatif import contributions, predicted_vs_measured
 
 __all__ = [
     "AXES",
+    "CURVES",
     "DENSE",
     "INDEX_CELLS",
     "INDEX_VECTORS",
@@ -41,6 +43,8 @@ __all__ = [
     "limit_usage",
     "attack_steps",
     "attention_maps",
+    "confusion_matrices",
+    "detection_curves",
     "averaging_errors",
     "published_comparison",
     "by_block",

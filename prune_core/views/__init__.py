@@ -24,6 +24,7 @@ from . import (
     reranking,
     retrieval,
     sensitivity,
+    threshold,
 )
 from .base import Chart, MeasureView, Tables
 
@@ -45,6 +46,7 @@ __all__ = [
 VIEWS: dict[str, MeasureView] = {
     "prune": pruning.VIEW,
     "accuracy": accuracy.VIEW,
+    "threshold": threshold.VIEW,
     "retrieval": retrieval.VIEW,
     "reranking": reranking.VIEW,
     "noise": noise.VIEW,

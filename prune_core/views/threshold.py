@@ -1,0 +1,242 @@
+"""Detection at a threshold: recall, false positives and metrics of rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from .. import formatting as f
+from ..analysis import detection, slices
+from ..analysis.compared_models import ComparedModel
+from ..analysis.criteria import Criterion
+from ..analysis.detection import RANKING, false_positive_increase, recall_loss
+from ..analysis.evidence import Evidence
+from ..analysis.quantities import Quantity, Value, summary, with_interval
+from ..analysis.seeds import ONE_SEED, Averaging
+from ..analysis.takeaways import (
+    capital,
+    difference_words,
+    most_pruned,
+    pruned_models,
+    rows_of,
+    sentence_name,
+)
+from ..statistics import paired_bounds
+from ..tasks import TaskType
+from ..tasks.multilabel import Multilabel
+from .base import Chart, MeasureView, Tables, has_pruned
+
+RATES = ("recall", "false_positive_rate", "precision")
+DIFFERENCES = ("recall", "false_positive_rate", *RANKING)
+AVERAGED = (
+    *(f"{prefix}{name}" for name in (*RATES, *RANKING) for prefix in ("", "dense_")),
+    *(f"{name}_difference" for name in DIFFERENCES),
+)
+ALPHA = 0.05  # of the losses that a takeaway rules out, one-sided
+
+
+def _mean_over_labels(rows: pd.DataFrame, column: str, n: str) -> Value:
+    """Return the value of a single label with its interval, or the mean over several labels."""
+    if len(rows) == 1:
+        return with_interval(rows, column, f"{column}_low", f"{column}_high", n=n)
+    return float(rows[column].mean()), np.nan, np.nan, float(rows[n].sum())
+
+
+def _quantity(
+    key: str, column: str, title: str, gloss: str, n: str = "n", better: str = "higher"
+) -> Quantity:
+    return Quantity(
+        key,
+        title,
+        title,
+        table="threshold",
+        read=partial(_mean_over_labels, column=column, n=n),
+        show=f.percent,
+        better=better,
+        gloss=gloss,
+        tick=".0%",
+    )
+
+
+QUANTITIES = (
+    _quantity(
+        "recall",
+        "recall",
+        "Recall at the threshold",
+        "Percentage of examples with the label that are detected; mean over labels if several.",
+        n="positives",
+    ),
+    _quantity(
+        "false_positive_rate",
+        "false_positive_rate",
+        "False-positive rate",
+        "Percentage of examples without the label that are detected; mean over labels if several.",
+        n="negatives",
+        better="lower",
+    ),
+    _quantity(
+        "precision",
+        "precision",
+        "Precision at the threshold",
+        "Percentage of detected examples that have the label; it depends on how rare the label is.",
+    ),
+    _quantity(
+        "detection_ap",
+        "average_precision",
+        "Average precision (detection)",
+        "Area under the precision-recall curve over all thresholds.",
+    ),
+    _quantity(
+        "roc_auc",
+        "roc_auc",
+        "ROC AUC",
+        "Probability that an example with the label has a higher score than one without it.",
+    ),
+    _quantity(
+        "tpr_at_fpr_1",
+        "tpr_at_fpr_1",
+        "Recall at 1% false positives",
+        "Highest recall of any threshold with a false-positive rate of at most 1%.",
+        n="positives",
+    ),
+    _quantity(
+        "tpr_at_fpr_01",
+        "tpr_at_fpr_01",
+        "Recall at 0.1% false positives",
+        "Highest recall of any threshold with a false-positive rate of at most 0.1%; with fewer "
+        "than 1,000 examples without the label, that of no false positive.",
+        n="positives",
+    ),
+)
+
+
+def detects(task_type: TaskType, predictions: TaskType) -> bool:
+    """Support classifiers and multi-label models."""
+    return predictions.is_single_label or task_type.name == Multilabel.name
+
+
+_criterion = partial(
+    Criterion,
+    measure="threshold",
+    table="threshold_example",
+    unit="points",
+    high=100,
+    in_default_policy=False,
+    supports=detects,
+)
+CRITERIA = (
+    _criterion(
+        "recall_loss",
+        "Recall loss at the threshold",
+        "Largest drop of recall below the dense model, of each label, at the threshold",
+        evidence=recall_loss,
+        default=5.0,
+        units="examples with the label",
+    ),
+    _criterion(
+        "false_positive_increase",
+        "False-positive rate increase",
+        "Largest increase of the false-positive rate over the dense model's, of each label, at "
+        "the threshold",
+        evidence=false_positive_increase,
+        default=1.0,
+        units="examples without the label",
+    ),
+)
+
+
+def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
+    """State recall and false positives of the first of the most pruned models, and what n shows."""
+    rows = tables["threshold"]
+    shown = most_pruned(pruned_models(rows, models))
+    model = next(iter(shown), None) or next(
+        (model for model in models if len(rows_of(rows, model))), None
+    )
+    if model is None:
+        return ""
+    labels = rows_of(rows, model)
+    # of several labels the one that lost most
+    row = labels.loc[labels["recall_difference"].fillna(np.inf).idxmin()]
+    if not row["positives"]:
+        return f"No evaluation example has the label {row['positive']!r}."
+    interval = f"95% interval {f.percent(row['recall_low'])} to {f.percent(row['recall_high'])}"
+    sentence = (
+        f"{capital(sentence_name(model))} detects {f.mean_count(row['true_positives'])} of "
+        f"{f.mean_count(row['positives'])} examples of {row['positive']!r} "
+        f"({f.percent(row['recall'])}, {interval}) at a false-positive rate of "
+        f"{f.percent(row['false_positive_rate'])} "
+        f"({f.percent(row['false_positive_rate_low'])} to "
+        f"{f.percent(row['false_positive_rate_high'])}, n = {row['negatives']:.0f})"
+    )
+    if model.is_dense:
+        return sentence + "."
+    difference, low, high = (row[f"recall_difference{end}"] for end in ("", "_low", "_high"))
+    change = difference_words(difference, low, high, n=row["positives"])
+    n = round(row["positives"])
+    excluded = 100 * -paired_bounds(0, 0, n, alpha=ALPHA)[0]
+    return (
+        f"{sentence}; its recall is {change}. {n} such examples can rule out only losses of more "
+        f"than {excluded:.1f} points."
+    )
+
+
+def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
+    """Name the slice of the policy in which the pruned model loses most recall."""
+    table = slice_rates(measured, measured.slices)
+    table = table[table["positives"] > 0] if len(table) else table
+    if table.empty:
+        return ""
+    worst = table.loc[(table["recall"] - table["dense_recall"]).idxmin()]
+    if worst["recall"] >= worst["dense_recall"]:
+        return ""
+    return (
+        f"Recall of {worst['positive']!r} drops most in the slice “{worst['slice']}”: "
+        f"{worst['true_positives']} of {worst['positives']} detected, by the dense model "
+        f"{worst['dense_true_positives']} (95% interval {f.percent(worst['recall_low'])} to "
+        f"{f.percent(worst['recall_high'])})."
+    )
+
+
+def slice_rates(measured: Evidence, requested: Sequence[str]) -> pd.DataFrame:
+    """Return the rates of both models in each slice and for each label; see `slices`."""
+    rows = detection.evaluated(measured.tables["threshold_example"], measured.tables["threshold"])
+    parts = []
+    for positive, group in rows.groupby("positive", sort=False):
+        masks = slices.slice_masks(
+            group,
+            [name for name in requested if name != "label"],  # of which every row has one side
+            measured.prediction_type,
+            names=measured.label_names,
+            source=measured.job.experiment["source"],
+        )
+        parts.append(detection.slice_table(group, masks).assign(positive=positive))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
+    from .. import plots
+
+    if has_pruned(models):
+        quantity = QUANTITIES[0]
+        figure = plots.against_sparsity(summary(tables, models, [quantity]), models, quantity, dark)
+        gloss = f"{quantity.gloss} Bars are exact 95% intervals."
+        yield Chart(f"{quantity.title} against sparsity", gloss, figure)
+
+
+VIEW = MeasureView(
+    tables={
+        "threshold": Averaging(
+            ("positive",),
+            intervals=tuple((name, f"{name}_low", f"{name}_high") for name in AVERAGED),
+        ),
+        "threshold_example": ONE_SEED,
+    },
+    quantities=lambda tables: QUANTITIES,
+    takeaway=takeaway,
+    advice=_advice,
+    charts=_charts,
+    criteria=CRITERIA,
+)
