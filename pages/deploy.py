@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import candidate, deployment_formats, export, size_search
+from pages.sections import candidate, deployment_formats, export, size_search, test_sets
 from pages.sections import policy as _policy
 from pages.widgets import frame, ui
 from prune_core import PruneError, plots
@@ -263,6 +263,7 @@ SECTIONS = {
     ),
     "slices": ("Slices", lambda: slice_table(slices)),
     "formats": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
+    "test-sets": ("Several test sets", lambda: test_sets.page(view.store.home, job, policy)),
     "size-search": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job)),
     "export": ("Export", lambda: export.page(view)),

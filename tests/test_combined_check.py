@@ -1,5 +1,6 @@
 """Policies with several test sets, presets, relative limits, and what a sample can decide."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from prune_core import PruneError
 from prune_core.analysis import bounded_metrics, prediction_evidence
 from prune_core.analysis.bounded_metrics import exact, paired_loss, relative_loss, weighted_mean
 from prune_core.analysis.criteria import INCONCLUSIVE, MET
+from prune_core.cli.arguments import main
 from prune_core.data.examples import DataSource
 from prune_core.deployment import combined_check, deployment_check, policy
 from prune_core.deployment.deployment_check import SHIP, STOP
 from prune_core.deployment.policy import EvaluationSet, Policy
+from prune_core.store.store import Store
 
 REPETITIONS = 1000
 NAMES = ("german", "french", "polish")
@@ -209,3 +212,33 @@ def test_power_sentence():
     sentence = prediction_evidence.power_sentence(440, "accuracy")
     assert sentence.startswith("440 examples can rule out a loss of more than 1.6 points")
     assert not prediction_evidence.power_sentence(440, "spearman")
+
+
+def test_check_measures_a_job_on_several_test_sets(home, tmp_path, capsys):
+    """The same pruned weights on two files, from the command to the exit status."""
+    run = ["run", "--method", "magnitude", "--sparsity", "0.3", "--measure", "accuracy"]
+    assert main([*run, "--evaluation-size", "40"]) == 0
+    for name, text in (("good", "a wonderful film"), ("bad", "a dull and boring film")):
+        rows = [
+            f"{text} number {i},{'positive' if name == 'good' else 'negative'}" for i in range(60)
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        f"accuracy_loss: 30\ntest_sets:\n  good: {{task: {tmp_path / 'good.csv'}}}\n"
+        f"  bad: {{task: {tmp_path / 'bad.csv'}}}\n"
+    )
+    capsys.readouterr()
+    assert main(["check", "1", "--policy", str(file), "--json", str(tmp_path / "out.json")]) == 0
+    output = capsys.readouterr().out
+    assert "Ship: both limits are met with 95% confidence" in output
+    assert "Accuracy loss · good" in output
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert set(record["test_sets"]) == {"good", "bad"}
+    jobs = Store().jobs("Command line · good")
+    assert sorted(job.label for job in jobs) == ["Dense", "Magnitude 30%"]
+    # the same weights: nothing is measured again
+    main(["check", "1", "--policy", str(file)])
+    assert len(Store().jobs("Command line · good")) == 2
+    file.write_text(file.read_text().replace("accuracy_loss: 30", "accuracy_loss: 0.01"))
+    assert main(["check", "1", "--policy", str(file)]) == 3

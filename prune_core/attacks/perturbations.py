@@ -219,6 +219,7 @@ _SHORTER, _LONGER = (
 
 def _contractions(text: str, rng: Random, language: str) -> list[Change]:
     """Contract words or write contracted ones out: "is not", "isn't"."""
+
     def contracted(found: str) -> str:
         return _like(found, _SHORTER[found.lower()])
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PruneError
+from ..plugins import no_report
 from ..store.store import Store
 from .run_commands import check_data, experiment_from_options, require_success, run_in_process
-from .shrink_to import measures_of
 
 if TYPE_CHECKING:
     from ..deployment.policy import Policy
@@ -41,8 +41,10 @@ def check(options: argparse.Namespace) -> int:
         limits = limits or _default_policy(job, store)
     else:
         job = store.job(options.id)
+    if limits and limits.test_sets:
+        return _check_sets(options, store, job, limits)
     results = evidence(store, job)
-    limits = limits or policy.default_policy(results.kind, results.metric)
+    limits = limits or policy.default_policy(results.kind, results.metric, results)
     verdicts = deployment_check.check(results, limits)
     facts = candidate_facts(results)
     print(terminal.check_report(results, verdicts, limits))
@@ -56,6 +58,30 @@ def check(options: argparse.Namespace) -> int:
     return deployment_check.CODES[deployment_check.decision(verdicts)]
 
 
+def _check_sets(options: argparse.Namespace, store: Store, job: Job, limits: Policy) -> int:
+    """Measure the model on every test set of the policy, and make one decision."""
+    from ..analysis.evidence import evidence
+    from ..deployment import combined_check, deployment_check
+    from ..deployment.test_sets import set_experiments
+    from ..experiments.reprune import reprune_job
+    from . import terminal
+
+    if not job.is_candidate and not store.has_weights(job.id):
+        print(reprune_job(store, job, no_report))
+    measured = {}
+    for name, (candidate, dense) in set_experiments(store, job, limits).items():
+        check_data(dense)
+        of_set = require_success(store, run_in_process(store, candidate))
+        require_success(store, run_in_process(store, dense))
+        measured[name] = evidence(store, store.job(of_set.id))
+    result = combined_check.check_sets(measured, limits)
+    print(terminal.combined_report(job, result))
+    if options.json:
+        record = combined_check.to_record(result, measured)
+        options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False))
+    return deployment_check.CODES[result.decision]
+
+
 def _default_policy(job: Job, store: Store) -> Policy:
     """Return the default limits that were measured: not every file can be attacked."""
     from ..analysis.evidence import evidence
@@ -63,7 +89,7 @@ def _default_policy(job: Job, store: Store) -> Policy:
     from ..views import CRITERIA
 
     results = evidence(store, job)
-    limits = policy.default_policy(results.kind, results.metric)
+    limits = policy.default_policy(results.kind, results.metric, results)
     measured = {
         name: limit for name, limit in limits.limits.items() if CRITERIA[name].measure in job.done
     }
@@ -90,20 +116,21 @@ def _measure(options: argparse.Namespace, store: Store, limits: Policy | None) -
 def _with_measures(experiment: Experiment, limits: Policy | None) -> Experiment:
     """Add the measures that the limits need, or those of the default limits if supported."""
     from ..deployment import policy
+    from ..deployment.test_sets import needed_measures
     from ..experiments.candidate import CandidateModel, supported_measures
     from ..experiments.data_check import inspect_data
 
     assert isinstance(experiment.method, CandidateModel)
     needed = {measure.name: measure for measure in experiment.measures}
     if limits is not None:
-        needed |= {each.name: each for each in measures_of(experiment, limits)}
+        needed |= {each.name: each for each in needed_measures(experiment, limits)}
     else:
         inspected = inspect_data(experiment)
         if "error" in inspected:
             raise PruneError(inspected["error"])
         default = policy.default_policy(inspected["kind"], inspected["metric"])
         supported = supported_measures(experiment.method.path)
-        for each in measures_of(experiment, default):
+        for each in needed_measures(experiment, default):
             if each.name in supported:
                 needed.setdefault(each.name, each)
     return replace(experiment, measures=tuple(needed.values()))

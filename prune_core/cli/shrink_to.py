@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import PruneError
 from ..plugins import CANDIDATE
@@ -16,9 +16,7 @@ from ..store.store import Store
 from .run_commands import check_data, experiment_from_options, require_success, run_in_process
 
 if TYPE_CHECKING:
-    from ..deployment.policy import Policy
     from ..experiments.experiment import Experiment
-    from ..measures.base import Measure
     from ..plugins import Method
     from ..store.job import Job
 
@@ -29,6 +27,7 @@ def shrink_to(options: argparse.Namespace) -> int:
     Trials that were measured before are read from the store.
     """
     from ..deployment import deployment_check, policy, size_search
+    from ..deployment.test_sets import needed_measures
 
     store = Store()
     template, method = _template(options, store)
@@ -37,7 +36,7 @@ def shrink_to(options: argparse.Namespace) -> int:
     superlative = "fastest" if options.fastest else "smallest"
     checkpoint = Path(template.checkpoint).name
     study = options.study or f"{superlative.title()} {method.title} of {checkpoint}"
-    measures = measures_of(template, limits)
+    measures = needed_measures(template, limits)
     base = replace(template, method=None, measures=measures, study=study)
     check_data(base)
 
@@ -91,22 +90,6 @@ def _template(options: argparse.Namespace, store: Store) -> tuple[Experiment, Me
             "--method kprune."
         )
     return template, template.method
-
-
-def measures_of(template: Experiment, limits: Policy) -> tuple[Measure, ...]:
-    """Return the measures that the limits need, with the template's options."""
-    from ..measures import MEASURES
-    from ..plugins import build
-    from ..views import CRITERIA
-
-    existing = {measure.name: measure for measure in template.measures}
-    needed: dict[str, dict[str, Any]] = {}
-    for name in limits.limits:
-        needed.setdefault(CRITERIA[name].measure, {}).update(CRITERIA[name].measure_options)
-    return tuple(
-        replace(existing.get(name) or build(MEASURES, name, {}), **options)
-        for name, options in needed.items()
-    )
 
 
 def _with_target(method: Method, fraction: float, fastest: bool) -> Method:

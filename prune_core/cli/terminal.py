@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..analysis.criteria import Verdict
     from ..analysis.evidence import Evidence
     from ..analysis.label_order import LabelOrder
+    from ..deployment.combined_check import CombinedCheck
     from ..deployment.policy import Policy
 
 
@@ -239,6 +240,19 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
     """Format the decision, then one line per test."""
     from ..deployment.deployment_check import advice, summary_sentence
 
+    sentences = [summary_sentence(list(verdicts), policy), *advice(results, policy)]
+    head = "\n".join([f"Job {results.job.id}: {results.job.label}", *sentences])
+    return f"{head}\n\n{_verdict_table(verdicts, policy)}"
+
+
+def combined_report(job: Job, result: CombinedCheck) -> str:
+    """Format the decision over several test sets, then one line per test."""
+    verdicts = [verdict for of_set in result.verdicts.values() for verdict in of_set]
+    head = f"Job {job.id}: {job.label}\n{result.summary}"
+    return f"{head}\n\n{_verdict_table(verdicts, result.policy)}"
+
+
+def _verdict_table(verdicts: Sequence[Verdict], policy: Policy) -> str:
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for verdict in verdicts:
         measured = f"{verdict.value:.2f}" if math.isfinite(verdict.value) else f.MISSING
@@ -253,9 +267,7 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
                 verdict.detail,
             )
         )
-    sentences = [summary_sentence(list(verdicts), policy), *advice(results, policy)]
-    head = "\n".join([f"Job {results.job.id}: {results.job.label}", *sentences])
-    return f"{head}\n\n{_aligned(rows)}"
+    return _aligned(rows)
 
 
 def facts_report(facts: pd.DataFrame) -> str:

@@ -40,9 +40,13 @@ class CandidateModel(Method):
         "", "folder of a model file's tokenizer; empty: the folder of the file, or the one above"
     )
 
+    shown_as: str = option("", "name in charts; empty: that of the file or folder")
+
     @property
     def label(self) -> str:
-        """The name of the file or folder, after its folder's if it is generic."""
+        """The given name, or that of the file or folder, after its folder's if it is generic."""
+        if self.shown_as:
+            return self.shown_as
         path = Path(self.path)
         return f"{path.parent.name}/{path.name}" if path.stem in GENERIC_NAMES else path.name
 
