@@ -98,5 +98,6 @@ def _read_file() -> None:
             "policy-slices": ", ".join(loaded.slices),
             "policy-confidence": float(loaded.confidence),
             "policy-seen": file.file_id,
+            "policy-test-sets": (loaded.test_sets, loaded.combine),
         }
     )

@@ -31,7 +31,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         f"Is **{ui.escape(job.label)}** within the limits of this page on the data of several "
         "languages, domains or customers? Each row is a file or another data set."
     )
-    chosen = ui.run_action(_form, policy)
+    chosen = _loaded(policy) or ui.run_action(_form, policy)
     if chosen is None:
         return
     digest = hashlib.sha256(chosen.as_yaml().encode()).hexdigest()[:8]
@@ -47,6 +47,19 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     with st.expander("Policy file", icon=":material/description:", key="sets-policy"):
         st.code(chosen.as_yaml(), language="yaml")
         st.code(f"python -m prune_core check {job.id} --policy policy.yaml", language="bash")
+
+
+def _loaded(policy: Policy) -> Policy | None:
+    """Return the policy with the test sets of the loaded policy file, if it has any."""
+    test_sets, combine = st.session_state.get("policy-test-sets", ((), ALL))
+    if not test_sets:
+        return None
+    names = ", ".join(f"{each.name} ({each.source.task})" for each in test_sets)
+    st.markdown(f"From the loaded policy file, {combine}: {ui.escape(names)}.")
+    if st.button("Choose other test sets", key="other-sets", type="tertiary"):
+        del st.session_state["policy-test-sets"]
+        st.rerun()
+    return replace(policy, test_sets=test_sets, combine=combine)
 
 
 def _form(policy: Policy) -> Policy | None:

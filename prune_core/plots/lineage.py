@@ -63,4 +63,5 @@ def lineage(
 
 
 def _label(node: LineageNode) -> str:
-    return f"{node.title} ({node.operation})" if node.operation else node.title
+    is_named = node.operation in node.title  # by the label of a run
+    return node.title if is_named else f"{node.title} ({node.operation})"
