@@ -51,13 +51,13 @@ def load(
     texts = texts_of(examples)
     column, keys = _text_of_rows(rows, texts, source, file)
     _check_complete(keys, texts, column, file)
-    places = [place for place, key in enumerate(keys) if key in {*texts}]
-    used = rows.iloc[places]
-    is_class = task_type.is_single_label
-    predictions, form = _classes(used, names, file) if is_class else _scores(used, file)
-    by_text: dict[Texts | None, Any] = {}
-    for place, prediction in zip(places, zip(*predictions, strict=True), strict=True):
-        if by_text.setdefault(keys[place], prediction) != prediction:
+    wanted = {*texts}
+    used = {place: key for place, key in enumerate(keys) if key is not None and key in wanted}
+    read = _classes if task_type.is_single_label else _scores
+    predictions, form = read(rows.iloc[list(used)], names, file)
+    by_text: dict[Texts, Any] = {}
+    for (place, key), prediction in zip(used.items(), zip(*predictions, strict=True), strict=True):
+        if by_text.setdefault(key, prediction) != prediction:
             raise PruneError(
                 f"{file}: several rows are for the same example and predict differently, one of "
                 f"them row {place + 1}; keep one row for each example."
@@ -159,7 +159,7 @@ def _probabilities(values: np.ndarray, file: Path) -> Predictions:
     return Predictions(values.argmax(1).tolist(), values.tolist())
 
 
-def _scores(rows: pd.DataFrame, file: Path) -> tuple[Predictions, str]:
+def _scores(rows: pd.DataFrame, names: Sequence[str], file: Path) -> tuple[Predictions, str]:
     column = _predicted_column(rows, file, "with the scores")
     values = pd.to_numeric(rows[column], errors="coerce")
     if values.isna().any():

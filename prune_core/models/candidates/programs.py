@@ -20,6 +20,8 @@ from ..export.onnx import INPUTS
 from . import kinds
 from .facts import Fact
 
+# names that exporters make up
+GENERATED = re.compile(r"(input|inputs|tensors?|args?|x|onnx::\w+)[._]?\d*")
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -188,15 +190,16 @@ LOADERS: dict[str, Callable[[Path], Program]] = {
 def input_roles(program: Program, path: Path) -> dict[str, str]:
     """Return the tokenizer's output that each input takes: input_ids, attention_mask, ….
 
-    If the first input has another name, all are taken in the order of INPUTS. PruneError for an
-    input that a tokenizer does not provide.
+    Inputs whose name was generated, such as `input.1`, are taken to be the remaining ones in the
+    order of INPUTS. PruneError for an input that a tokenizer does not provide.
     """
-    names = list(program.inputs)
-    if set(names) <= set(INPUTS):
-        return {name: name for name in names}
-    unknown = next(name for name in names if name not in INPUTS)
-    if len(names) <= len(INPUTS) and INPUTS[0] not in names and unknown == names[0]:
-        return dict(zip(names, INPUTS, strict=False))
+    others = [name for name in program.inputs if name not in INPUTS]
+    remaining = [role for role in INPUTS if role not in program.inputs]
+    unknown = next((name for name in others if not GENERATED.fullmatch(name)), "")
+    if not unknown and len(others) <= len(remaining):
+        roles = dict(zip(others, remaining, strict=False))
+        return {name: roles.get(name, name) for name in program.inputs}
+    unknown = unknown or others[0]
     raise PruneError(
         f"{path} needs the input {unknown!r}, which a tokenizer does not provide; export it with "
         f"the inputs {', '.join(INPUTS)}."
