@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from transformers import AutoTokenizer
+from transformers import (
+    AutoTokenizer,
+    ErnieConfig,
+    ErnieForSequenceClassification,
+)
 
 from prune_core import PruneError
 from prune_core.analysis.candidate_facts import candidate_facts, warnings
@@ -27,6 +31,7 @@ from prune_core.models.candidates import files, kinds
 from prune_core.models.checkpoints import loading
 from prune_core.models.export import formats
 from prune_core.models.export.onnx import OnnxWrapper, to_onnx
+from prune_core.models.inference.queueing import response_times
 from prune_core.plugins import build
 from prune_core.store.job import Status
 from prune_core.store.store import Store
@@ -520,3 +525,68 @@ def test_default_policy_of_a_table_has_no_attacks(folders, service, tmp_path, ca
     )
     out = capsys.readouterr().out
     assert status in (1, 3) and "attack" not in out.lower()
+
+
+# -- families that cannot be pruned, fresh processes, load -----------------------------------------
+
+
+def test_checkpoint_of_another_family(folders, tmp_path):
+    """A family without accessible blocks is measured by its outputs."""
+    torch.manual_seed(0)
+    config = ErnieConfig(**tiny.SIZES, **tiny.WIDE, id2label=dict(enumerate(LABELS)))
+    model = ErnieForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "other")
+    tiny.tokenizer().save_pretrained(tmp_path / "other")
+    store, job = measure(folders, tmp_path / "other", ("accuracy", "cost"), cost={"repeats": 3})
+    assert "Ernie" in facts_of(store, job)["architecture"]
+    cost = store.rows("cost", [job.id]).set_index("model").loc["pruned"]
+    assert cost["parameters"] == sum(each.numel() for each in model.parameters())
+    with pytest.raises(PruneError, match="the blocks of other are not accessible"):
+        measure(folders, tmp_path / "other", ("drift",), drift={"umap": False, "neighbors": 3})
+
+
+def test_quantized_checkpoint_names_what_is_missing(folders, tmp_path):
+    shutil.copytree(folders[kinds.CHECKPOINT], tmp_path / "quantized")
+    file = tmp_path / "quantized" / "config.json"
+    quantization = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"quantization_config": quantization})
+    )
+    with pytest.raises(PruneError, match="cannot be run on this machine .*bitsandbytes"):
+        measure(folders, tmp_path / "quantized")
+
+
+def test_load_time_and_memory_of_fresh_processes(folders, tmp_path, capsys):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("resident_memory: 4000\nload_time: 300\n")
+    command = ["check", "--dense", str(folders["dense"]), "--candidate", str(folders[kinds.ONNX])]
+    small = ["--evaluation-size", "20", "--calibration-size", "8", "--device", "cpu"]
+    assert main([*command, *small, "--policy", str(policy), "--set", "cost.repeats=3"]) == 0
+    job = next(job for job in Store().jobs() if job.is_candidate)
+    cost = Store().rows("cost", [job.id]).set_index("model")
+    assert (cost["load_time"] > 0.1).all()
+    # a process that runs the ONNX file has neither torch nor transformers in memory
+    assert 2e7 < cost["resident_memory"]["pruned"] < cost["resident_memory"]["dense"] / 1.5
+    policy.write_text("resident_memory: 20\n")
+    assert main(["check", str(job.id), "--policy", str(policy)]) == 1
+
+
+def test_response_times_of_a_queue():
+    """Waiting times follow from the arrivals: none wait when idle, all do when overloaded."""
+    service = [0.1] * 2000
+    idle = response_times(service, 0.01, seed=0)
+    assert idle.min() == pytest.approx(0.1) and np.median(idle) == pytest.approx(0.1)
+    # mean waiting time of M/D/1: u s / (2 (1 - u)), with utilization u and service time s
+    busy = response_times([0.1] * 200_000, 5.0, seed=0)
+    assert busy.mean() == pytest.approx(0.1 + 0.5 * 0.1 / (2 * 0.5), rel=0.03)
+    overloaded = response_times(service, 20.0, seed=0)
+    assert overloaded[-1] > 50 and (response_times(service, 20.0, seed=0) == overloaded).all()
+
+
+def test_cost_under_load(folders):
+    options = {"repeats": 3, "arrivals": 10.0, "length": 16}
+    store, job = measure(folders, folders[kinds.ONNX], ("cost",), cost=options)
+    cost = store.rows("cost", [job.id])
+    assert (cost["response_p50"] <= cost["response_p95"]).all()
+    assert (cost["response_p95"] <= cost["response_p99"]).all()
+    assert (cost["utilization"] > 0).all() and (cost["requests"] >= 3).all()

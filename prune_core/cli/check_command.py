@@ -15,7 +15,7 @@ from .run_commands import check_data, experiment_from_options, require_success, 
 
 if TYPE_CHECKING:
     from ..deployment.policy import Policy
-    from ..experiments.experiment import Experiment
+    from ..experiments.candidate import CandidateModel
     from ..store.job import Job
 
 
@@ -29,20 +29,19 @@ def check(options: argparse.Namespace) -> int:
     from ..deployment import deployment_check, policy
     from . import terminal
 
-    store = Store()
     if (options.id is None) == (not options.candidate):
         raise PruneError(
             "check needs either the ID of a job or a model: write check ID, or check --dense A "
             "--candidate B."
         )
+    store = Store()
     limits = policy.load(options.policy) if options.policy else None
+    if limits and limits.test_sets:
+        return _check_sets(options, store, limits)
     if options.candidate:
-        job = _measure(options, store, limits)
-        limits = limits or _default_policy(job, store)
+        job, limits = _measure(options, store, limits)
     else:
         job = store.job(options.id)
-    if limits and limits.test_sets:
-        return _check_sets(options, store, job, limits)
     results = evidence(store, job)
     limits = limits or policy.default_policy(results.kind, results.metric, results)
     verdicts = deployment_check.check(results, limits)
@@ -58,79 +57,88 @@ def check(options: argparse.Namespace) -> int:
     return deployment_check.CODES[deployment_check.decision(verdicts)]
 
 
-def _check_sets(options: argparse.Namespace, store: Store, job: Job, limits: Policy) -> int:
-    """Measure the model on every test set of the policy, and make one decision."""
+def _check_sets(options: argparse.Namespace, store: Store, limits: Policy) -> int:
+    """Measure a model on every test set of the policy, and make one decision."""
     from ..analysis.evidence import evidence
     from ..deployment import combined_check, deployment_check
-    from ..deployment.test_sets import set_experiments
+    from ..deployment.test_sets import model_of, set_experiments
+    from ..experiments.candidate import CandidateModel
+    from ..experiments.experiment import Experiment
     from ..experiments.reprune import reprune_job
     from . import terminal
 
-    if not job.is_candidate and not store.has_weights(job.id):
-        print(reprune_job(store, job, no_report))
+    if options.candidate:
+        model = CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
+        study = options.study or f"Candidates for {Path(options.checkpoint).name}"
+        options.measure = options.measure or ["accuracy"]
+        base = replace(experiment_from_options(options, store), study=study)
+    else:
+        job = store.job(options.id)
+        model, base = model_of(store, job), Experiment.from_dict(job.experiment)
+        if not job.is_candidate and not store.has_weights(job.id):
+            print(reprune_job(store, job, no_report))
     measured = {}
-    for name, (candidate, dense) in set_experiments(store, job, limits).items():
+    for name, (candidate, dense) in set_experiments(base, model, limits).items():
         check_data(dense)
         of_set = require_success(store, run_in_process(store, candidate))
         require_success(store, run_in_process(store, dense))
         measured[name] = evidence(store, store.job(of_set.id))
     result = combined_check.check_sets(measured, limits)
-    print(terminal.combined_report(job, result))
+    print(terminal.combined_report(model.label, result))
     if options.json:
         record = combined_check.to_record(result, measured)
         options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False))
     return deployment_check.CODES[result.decision]
 
 
-def _default_policy(job: Job, store: Store) -> Policy:
-    """Return the default limits that were measured: not every file can be attacked."""
-    from ..analysis.evidence import evidence
-    from ..deployment import policy
-    from ..views import CRITERIA
-
-    results = evidence(store, job)
-    limits = policy.default_policy(results.kind, results.metric, results)
-    measured = {
-        name: limit for name, limit in limits.limits.items() if CRITERIA[name].measure in job.done
-    }
-    return replace(limits, limits=measured)
-
-
-def _measure(options: argparse.Namespace, store: Store, limits: Policy | None) -> Job:
-    """Measure the candidate and the dense model; return the candidate's job."""
+def _measure(
+    options: argparse.Namespace, store: Store, limits: Policy | None
+) -> tuple[Job, Policy]:
+    """Measure the candidate and the dense model; return the candidate's job and the limits."""
     from ..experiments.candidate import CandidateModel, check_kind
+    from ..views import CRITERIA
 
     candidate = CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
     options.study = options.study or f"Candidates for {Path(options.checkpoint).name}"
-    options.measure = options.measure or ["accuracy"]
+    limits = limits or _default_policy(options, store, candidate)
+    criteria = [CRITERIA[name] for name in limits.limits]
+    # options that a limit needs come first, so that the user's own override them
+    options.set = [
+        *(
+            f"{criterion.measure}.{name}={value}"
+            for criterion in criteria
+            for name, value in criterion.measure_options.items()
+        ),
+        *options.set,
+    ]
+    options.measure = [*options.measure, *(criterion.measure for criterion in criteria)]
     experiment = replace(experiment_from_options(options, store), method=candidate)
-    experiment = _with_measures(experiment, limits)
     check_kind(experiment.measures, candidate)
     check_data(experiment)
     # the candidate first: what cannot be measured on it is refused at once
     job = require_success(store, run_in_process(store, experiment, options.again))
     require_success(store, run_in_process(store, replace(experiment, method=None), options.again))
-    return store.job(job.id)
+    return store.job(job.id), limits
 
 
-def _with_measures(experiment: Experiment, limits: Policy | None) -> Experiment:
-    """Add the measures that the limits need, or those of the default limits if supported."""
+def _default_policy(options: argparse.Namespace, store: Store, candidate: CandidateModel) -> Policy:
+    """Return the default limits for the dense model and the data, as far as the file allows."""
     from ..deployment import policy
-    from ..deployment.test_sets import needed_measures
-    from ..experiments.candidate import CandidateModel, supported_measures
+    from ..experiments.candidate import supported_measures
     from ..experiments.data_check import inspect_data
+    from ..views import CRITERIA
 
-    assert isinstance(experiment.method, CandidateModel)
-    needed = {measure.name: measure for measure in experiment.measures}
-    if limits is not None:
-        needed |= {each.name: each for each in needed_measures(experiment, limits)}
-    else:
-        inspected = inspect_data(experiment)
-        if "error" in inspected:
-            raise PruneError(inspected["error"])
-        default = policy.default_policy(inspected["kind"], inspected["metric"])
-        supported = supported_measures(experiment.method.path)
-        for each in needed_measures(experiment, default):
-            if each.name in supported:
-                needed.setdefault(each.name, each)
-    return replace(experiment, measures=tuple(needed.values()))
+    plain = argparse.Namespace(**{**vars(options), "measure": ["accuracy"], "set": []})
+    inspected = inspect_data(experiment_from_options(plain, store))
+    if "error" in inspected:
+        raise PruneError(inspected["error"])
+    limits = policy.default_policy(inspected["kind"], inspected["metric"])
+    supported = supported_measures(candidate.path)
+    return replace(
+        limits,
+        limits={
+            name: limit
+            for name, limit in limits.limits.items()
+            if CRITERIA[name].measure in supported
+        },
+    )

@@ -245,10 +245,10 @@ def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy)
     return f"{head}\n\n{_verdict_table(verdicts, policy)}"
 
 
-def combined_report(job: Job, result: CombinedCheck) -> str:
+def combined_report(label: str, result: CombinedCheck) -> str:
     """Format the decision over several test sets, then one line per test."""
     verdicts = [verdict for of_set in result.verdicts.values() for verdict in of_set]
-    head = f"Job {job.id}: {job.label}\n{result.summary}"
+    head = f"{label}\n{result.summary}"
     return f"{head}\n\n{_verdict_table(verdicts, result.policy)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..errors import PruneError
 from ..experiments.candidate import CandidateModel
 from ..experiments.experiment import Experiment
 from ..measures import MEASURES
@@ -15,27 +16,35 @@ from ..store.store import Store
 from ..views import CRITERIA
 from .policy import Policy
 
+UNUSED = "demo"  # calibration data that fits every model
+
+
+def model_of(store: Store, job: Job) -> CandidateModel:
+    """Return the model of a job: its saved weights, which are the same on every test set."""
+    method = Experiment.from_dict(job.experiment).method
+    if isinstance(method, CandidateModel):
+        return method
+    if method is None:
+        raise PruneError(f"Job {job.id} is the dense model; choose the job of a pruned model.")
+    return CandidateModel(path=str(store.weights(job)), shown_as=job.label)
+
 
 def set_experiments(
-    store: Store, job: Job, policy: Policy
+    base: Experiment, model: CandidateModel, policy: Policy
 ) -> dict[str, tuple[Experiment, Experiment]]:
-    """Return for each test set the experiments of the job's model and of the dense model.
+    """Return for each test set the experiments of a model and of the dense model.
 
-    The model is read from the job's saved weights, so it is the same on every test set. Each set
-    is a study of its own.
+    Each set is a study of its own. No example is set aside for calibration, as nothing is pruned.
     """
-    base = Experiment.from_dict(job.experiment)
-    model = base.method
-    if not job.is_candidate:
-        model = CandidateModel(path=str(store.weights(job)), shown_as=job.label)
     experiments = {}
     for test_set in policy.test_sets:
+        source = test_set.source
         experiment = replace(
             base,
-            source=test_set.source,
+            source=replace(source, calibration=source.calibration or UNUSED),
             method=model,
             measures=needed_measures(base, policy.of_set(test_set)),
-            study=f"{job.study} · {test_set.name}",
+            study=f"{base.study} · {test_set.name}",
         )
         experiments[test_set.name] = (experiment, replace(experiment, method=None))
     return experiments
