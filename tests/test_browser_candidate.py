@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from test_browser import open_page, problems, pytestmark, server, settle, wait_for_charts  # noqa: F401
+from test_browser import fill, open_page, problems, pytestmark, server, settle, wait_for_charts  # noqa: F401
 from test_walks import open_section, screenshot
 
 from prune_core.models.checkpoints import loading
@@ -21,13 +21,13 @@ def test_engineer_checks_an_onnx_file(server, home, tmp_path):  # noqa: F811
     to_onnx(model, tokenizer, file)
     (tmp_path / "robust" / "model.safetensors").unlink()
     with open_page(server, "Deploy") as page:
-        page.get_by_label("File or folder").fill(str(file))
-        page.keyboard.press("Enter")
-        page.get_by_label("Evaluation examples (0 = all)").fill("60")
-        page.keyboard.press("Enter")
+        fill(page, "candidate-path", str(file))
+        fill(page, "evaluation_size", "60")
         measures = page.locator("[class*=st-key-candidate-measures]")
         measures.get_by_text("Accuracy", exact=True).wait_for()
-        measures.locator("span[data-baseweb=tag]", has_text="Attack").get_by_role("img").click()
+        measures.locator("input").click()
+        page.keyboard.press("Backspace")  # without the attack, the last of the default
+        page.keyboard.press("Escape")
         settle(page)
         screenshot(page, "candidate-1-form")
         page.get_by_role("button", name="Measure and check").click()

@@ -39,7 +39,7 @@ def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
         return
     if not measured.prediction_type.is_discrete:
         if rows["pruned"].nunique() == 1:
-            yield "predictions", "one value", "It predicts the same value for every example."
+            yield "predicted values", "one", "It predicts the same value for every example."
         return
     if not measured.prediction_type.is_single_label:
         return
@@ -56,7 +56,7 @@ def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
             f"It predicts {names[most]!r} for {percent(counts[most] / n)} of the examples, the "
             f"dense model for {percent(reference[most] / n)}: its outputs are practically constant."
         )
-    yield "predictions", shares, warning
+    yield "predicted labels", shares, warning
     yield _agreement_by_label(dense, own, names)
     yield from _other_order(dense, own, names)
 

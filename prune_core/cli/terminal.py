@@ -143,6 +143,7 @@ def summary(store: Store, job: Job) -> str:
         ]
     lines += [line for sentence in _advice(store, job) for line in ("", f"  {sentence}")]
     lines += formats_table(store.rows("formats", [job.id]))
+    lines += _facts(store, job)
     counts = {name: len(rows) for name, rows in store.records(job.id).items()}
     if counts:
         tables = (f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())
@@ -160,6 +161,15 @@ def _advice(store: Store, job: Job) -> list[str]:
         return views.advice(evidence(store, job), {})
     rows = store.rows("reranking", [job.id])
     return views.reranking.warnings({"reranking": rows}, models_of([job])) if len(rows) else []
+
+
+def _facts(store: Store, job: Job) -> list[str]:
+    """Return what is known of a candidate; nothing for other jobs."""
+    from ..analysis.candidate_facts import candidate_facts
+    from ..analysis.evidence import evidence
+
+    facts = candidate_facts(evidence(store, job)) if job.is_candidate else []
+    return [facts_report(facts)] if len(facts) else []
 
 
 def _not_attacked(store: Store, job: Job) -> Sequence[str]:

@@ -48,7 +48,8 @@ class CandidateModel(Method):
         if self.shown_as:
             return self.shown_as
         path = Path(self.path)
-        return f"{path.parent.name}/{path.name}" if path.stem in GENERIC_NAMES else path.name
+        is_generic = path.name.split(".")[0] in GENERIC_NAMES
+        return f"{path.parent.name}/{path.name}" if is_generic else path.name
 
 
 def supported_measures(path: str) -> tuple[str, ...]:

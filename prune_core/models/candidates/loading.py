@@ -13,12 +13,13 @@ from safetensors import safe_open
 
 from ...data.examples import DataSource, Examples
 from ...errors import PruneError
-from ...tasks import TaskType
+from ...tasks import TaskType, of_head
 from ...tasks.encoding import encode
 from ...tasks.task_data import Task
 from ..checkpoints import folders, verification
 from ..checkpoints import loading as checkpoints
 from ..checkpoints.tokenizers import prepare_tokenizer
+from ..checkpoints.weights import list_names
 from ..families import FAMILIES
 from ..replay import head_linears, task_type_of
 from . import files, kinds, prediction_table
@@ -156,7 +157,7 @@ def _load_transformers(
         transformers.AutoConfig, "configuration", str(folder), checkpoint=path
     )
     class_name = str((config.architectures or [""])[0])
-    if "For" not in class_name or not class_name.endswith(task_type.head_class):
+    if "For" not in class_name or of_head(class_name, config) is not task_type:
         raise PruneError(
             f"{path} is a {class_name or config.model_type}, which does not predict "
             f"{task_type.output} as the dense model does; choose models of one task."
@@ -166,17 +167,19 @@ def _load_transformers(
     )
     auto_class = getattr(transformers, f"AutoModel{task_type.head_class}")
     try:
-        model = auto_class.from_pretrained(str(folder), trust_remote_code=False)
+        model, info = auto_class.from_pretrained(
+            str(folder), trust_remote_code=False, output_loading_info=True
+        )
     except Exception as error:  # of transformers, and of any package for quantized weights
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PruneError(
             f"{path} cannot be run on this machine ({reason}); install the package that it names, "
             "or give an ONNX export of the model."
         ) from None
-    if task_type.fits_head(class_name, config) is False:
+    if missing := sorted(info["missing_keys"]):
         raise PruneError(
-            f"{path} does not predict {task_type.output} as the dense model does; choose models of "
-            "one task."
+            f"{path} lacks weights that its configuration requires: {list_names(missing)}. They "
+            "would be random; save the whole model again with save_pretrained."
         )
     if config.model_type in FAMILIES:
         tokenizer = prepare_tokenizer(tokenizer, config)
