@@ -23,6 +23,7 @@ from prune_core.plots.annotations import (
 )
 from prune_core.plots.palette import HUES, hue_of
 from prune_core.views.attack import recipes
+from prune_core.views.noise import faces
 
 MODELS = [
     ComparedModel(job, sample_rows.label(method, sparsity), method, sparsity=sparsity)
@@ -124,6 +125,11 @@ def all_charts(
         "queries": plots.against_budget(
             examples, models, "DeepWordBug", spending="queries", dark=dark
         ),
+        "noise": plots.noise_failures(study["noise"], models, dark),
+        "noise by strength": plots.noise_by_strength(study["noise"], models, dark),
+        "robustness": plots.robustness_faces(
+            summary(study, models, list(faces(study).values())), models, faces(study), dark
+        ),
         "vocabulary": plots.vocabulary_sizes(vocabularies(), 20_000, 1.01, dark),
         "words": plots.against_budget(
             examples, models, "DeepWordBug", spending="share_changed", dark=dark
@@ -156,7 +162,7 @@ def test_every_chart_has_data_and_axis_titles(study, dark):
         assert across or name in ("heat", "sparsity map"), (
             f"{name}: the x axis names neither parts nor a quantity"
         )
-        assert upwards or name in ("saved", "block", "bars", "three labels"), (
+        assert upwards or name in ("saved", "block", "bars", "three labels", "noise"), (
             f"{name}: no models or labels upwards"
         )
 

@@ -5,6 +5,7 @@ import streamlit as st
 
 from pages.widgets import ui
 from pages.widgets.frame import View
+from prune_core.analysis.noise import ALL
 from prune_core.views import Tables, noise
 
 GROUPS = {
@@ -14,6 +15,9 @@ GROUPS = {
     "neither": "neither",
     "all": "all stored texts",
 }
+
+
+WIDTHS = dict.fromkeys(("text", "noisy", "pair", "noisy_pair"), 260) | {"perturbation": 130}
 
 
 def show(view: View, tables: Tables) -> None:
@@ -44,8 +48,11 @@ def _values(view: View, rows: pd.DataFrame) -> None:
     shown = rows.assign(
         run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in known}
     )
+    first = shown["perturbation"] != ALL  # all perturbations together come first
     ui.table(
-        shown[["run", "perturbation", "strength", "n", "copies", *known]],
+        shown.loc[first.sort_values(kind="stable").index][
+            ["run", "perturbation", "strength", "n", "copies", *known]
+        ],
         "noise",
         {name: ui.percent_bar(title) for name, title in known.items()},
         plain=rows,
@@ -90,6 +97,9 @@ def _texts(view: View) -> None:
     ui.table(
         shown[list(columns)],
         "noise-examples",
-        {name: st.column_config.TextColumn(title) for name, title in columns.items()},
+        {
+            name: st.column_config.TextColumn(title, width=WIDTHS.get(name, "small"))
+            for name, title in columns.items()
+        },
         plain=shown,
     )

@@ -79,6 +79,7 @@ def noise_by_strength(
 ) -> go.Figure:
     """Draw accuracy by strength from the original texts on; without labels, the failure rate."""
     value = "accuracy" if rows["accuracy"].notna().any() else "failure_rate"
+    known = ("accuracy", "clean_accuracy") if value == "accuracy" else (value,)
     fig = figure(
         dark,
         height,
@@ -107,9 +108,10 @@ def noise_by_strength(
             hovertemplate=f"<b>{model.label}</b><br>%{{x}}: %{{customdata}}<extra></extra>",
         )
     is_accuracy = value == "accuracy"
+    ends = shown[[each for name in known for each in columns_of(name)]].to_numpy().ravel()
     title = "Accuracy · higher is better" if is_accuracy else "Failure rate · lower is better"
     fig.update_xaxes(title="Strength of the noise", showgrid=False, showline=True)
-    return fig.update_yaxes(title=title, tickformat=".0%")
+    return fig.update_yaxes(title=title, tickformat=".0%", range=padded(ends, low=0.0, high=1.0))
 
 
 def robustness_faces(
@@ -126,7 +128,7 @@ def robustness_faces(
     fig = figure(
         dark,
         height,
-        margin={"l": 60, "r": 20, "t": 40, "b": 40},
+        margin={"l": 60, "r": 20, "t": 40, "b": 48},
         showlegend=True,
         scattermode="group",
     )
@@ -153,6 +155,10 @@ def robustness_faces(
     ends = [values[f"{each.key}{end}"] for each in faces.values() for end in ("_low", "_high")]
     limits = padded(pd.concat(ends), low=0.0, high=1.0)
     fig.update_xaxes(
-        showgrid=False, showline=True, categoryorder="array", categoryarray=list(faces)
+        title="Evaluated text",
+        showgrid=False,
+        showline=True,
+        categoryorder="array",
+        categoryarray=list(faces),
     )
     return fig.update_yaxes(title="Accuracy · higher is better", tickformat=".0%", range=limits)
