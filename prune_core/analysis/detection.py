@@ -78,7 +78,7 @@ def fitting_rows(truth: np.ndarray, fraction: float, seed: int, with_positives: 
 # -- metrics ---------------------------------------------------------------------------------------
 
 
-class Curve(NamedTuple):
+class DetectionCurve(NamedTuple):
     """Detections at each distinct score, from the highest, as the threshold; (thresholds,)."""
 
     threshold: np.ndarray
@@ -86,7 +86,9 @@ class Curve(NamedTuple):
     false_alarms: np.ndarray  # false positives
 
 
-def curve(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Curve:
+def curve(
+    truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> DetectionCurve:
     """Count detections at every threshold.
 
     `weights` (resamples, examples) counts how often a resample has each example; the counts are
@@ -99,7 +101,7 @@ def curve(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = No
     hits, false_alarms = (
         np.cumsum((counts * side)[..., order], axis=-1)[..., ends] for side in (truth, ~truth)
     )
-    return Curve(ordered[ends], hits, false_alarms)
+    return DetectionCurve(ordered[ends], hits, false_alarms)
 
 
 def ranking_metrics(

@@ -12,6 +12,7 @@ from ..analysis import detection
 from ..data.examples import Examples
 from ..errors import PruneError
 from ..plugins import Report, Rows, option, subrange
+from ..tasks import TASK_TYPES, TaskType
 from .accuracy import dense_predictions, pruned_predictions
 from .base import Measure, Pair
 
@@ -80,15 +81,15 @@ class Threshold(Measure):
     def measure(self, pair: Pair, report: Report) -> Rows:
         """Tables: `threshold` (one row per label), `threshold_example` (and per example)."""
         examples, names = pair.task.evaluation, list(pair.task.label_names)
-        self._check(examples)
-        positives = self._positives(examples.kind, names)
+        task_type = TASK_TYPES[examples.kind]
+        self._check(examples, task_type)
+        positives = self._positives(task_type, names)
         dense = dense_predictions(pair, subrange(report, 0.0, 0.4)).probabilities
         pruned = pruned_predictions(pair, subrange(report, 0.4, 0.8)).probabilities
         sides = {"dense": np.array(dense), "pruned": np.array(pruned)}
-        labels = np.array(examples.labels)
         totals, rows = [], []
         for place, label in enumerate(positives):
-            truth = (labels[:, label] == 1) if examples.kind == "multilabel" else labels == label
+            truth = task_type.has_label(examples.labels, label)
             scores = {side: values[:, label] for side, values in sides.items()}
             if len(positives) == 1 and (truth.all() or not truth.any()):
                 raise PruneError(
@@ -116,19 +117,19 @@ class Threshold(Measure):
             "threshold_example": pd.concat(rows, ignore_index=True),
         }
 
-    def _check(self, examples: Examples) -> None:
+    def _check(self, examples: Examples, task_type: TaskType) -> None:
         if examples.labels is None:
             raise PruneError(
                 "threshold: the evaluation examples have no labels, so detections cannot be "
                 "counted; name the label column, or leave the measure threshold out."
             )
-        if examples.kind == "regression" and not examples.binary:
+        if not (task_type.is_single_label or task_type.has_several_labels or examples.binary):
             raise PruneError(
                 "threshold: the model predicts a score and the labels are not 0 and 1, so nothing "
                 "is detected; leave the measure threshold out."
             )
 
-    def _positives(self, kind: str, names: list[str]) -> list[int]:
+    def _positives(self, task_type: TaskType, names: list[str]) -> list[int]:
         """Return the labels to detect."""
         if self.positive:
             if self.positive not in names:
@@ -137,7 +138,7 @@ class Threshold(Measure):
                     f"{', '.join(names)}."
                 )
             return [names.index(self.positive)]
-        if kind == "multilabel":
+        if task_type.has_several_labels:
             return list(range(len(names)))
         if len(names) > 2:
             raise PruneError(

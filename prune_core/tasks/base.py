@@ -50,6 +50,7 @@ class TaskType:
     attackable = False  # whether attacks can change the predicted label
     is_discrete = True  # whether predictions are equal or different, rather than close
     is_single_label = False  # whether one of several labels holds, with a probability for each
+    has_several_labels = False  # whether each of several labels may hold, with a probability
     has_label_names = True  # whether the model's labels have names
     has_windows = False  # whether long texts are split into windows, not truncated
     has_loss = True  # whether labels define a loss per row, which some methods need
@@ -213,6 +214,10 @@ class TaskType:
         """Return whether each prediction is correct, as a Boolean array (examples,)."""
         pairs = zip(labels, predictions, strict=True)
         return np.array([label == prediction for label, prediction in pairs], dtype=bool)
+
+    def has_label(self, labels: Sequence[Any], label: int) -> np.ndarray:
+        """Return whether the examples have a label, as a Boolean array (examples,)."""
+        return np.asarray(labels) == label
 
     def is_same(self, first: Sequence[Any], second: Sequence[Any]) -> np.ndarray:
         """Return whether predictions of two models are equal, as a Boolean array (examples,)."""

@@ -34,6 +34,7 @@ class Multilabel(TaskType):
 
     name = "multilabel"
     output = "any number of labels"
+    has_several_labels = True
     several_label_columns = True
     takes_demo_labels = True
     order_metric = "micro_f1"
@@ -116,6 +117,10 @@ class Multilabel(TaskType):
     def text_prediction(self, text: str, prediction: Any, names: Sequence[str]) -> dict[str, Any]:
         """Return the names of the predicted labels."""
         return {"prediction": _list_names(names, prediction)}
+
+    def has_label(self, labels: Sequence[Any], label: int) -> np.ndarray:
+        """Return the flags of the label."""
+        return np.asarray(labels)[:, label] == 1
 
     def label_divergence(self, dense: Any, pruned: Any) -> float | None:
         """Return the mean KL divergence, summed over labels."""

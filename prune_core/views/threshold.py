@@ -26,7 +26,6 @@ from ..analysis.takeaways import (
 )
 from ..statistics import paired_bounds
 from ..tasks import TaskType
-from ..tasks.multilabel import Multilabel
 from .base import Chart, MeasureView, Tables, has_pruned
 
 RATES = ("recall", "false_positive_rate", "precision")
@@ -115,7 +114,7 @@ QUANTITIES = (
 
 def detects(task_type: TaskType, predictions: TaskType) -> bool:
     """Support classifiers and multi-label models."""
-    return predictions.is_single_label or task_type.name == Multilabel.name
+    return predictions.is_single_label or task_type.has_several_labels
 
 
 _criterion = partial(
