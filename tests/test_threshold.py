@@ -11,6 +11,7 @@ import tiny
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn
 from test_deploy import REPETITIONS, count_decisions, evidence
+from test_pages import open_page
 
 from prune_core import PruneError
 from prune_core.analysis import detection
@@ -339,6 +340,27 @@ def test_from_a_file_of_2_percent_positives_to_an_exit_code(guard_file, tmp_path
     assert main([*command, "--method", "magnitude", "--sparsity", "0.95"]) == 0
     policy.write_text("recall_loss: 5\n")
     assert main(["check", "3", "--policy", str(policy)]) in (1, 3)
+    page = open_page("compare", **{"compare-section": "detection"})
+    assert any("detects" in each.value and "of 10 examples" in each.value for each in page.markdown)
+    measured = matrices(page)
+    page.select_slider(key="choice-detection-threshold").set_value(0.001).run()
+    assert not page.exception and len(measured) == 3
+    moved = matrices(page)
+    assert moved[:2] != measured[:2] and all(each[0] == [10, 0] for each in moved)
+    page.text_input(key="detection-slices").set_value("column:language").run()
+    assert not page.exception and not page.error
+    page.text_input(key="detection-slices").set_value("column:lingo").run()
+    assert "there is no column 'lingo'" in page.error[0].value
+
+
+def matrices(page) -> list[list[list[int]]]:
+    """The counts of every confusion matrix on the page."""
+    (chart,) = (each for each in page.get("plotly_chart") if "chart-confusion" in each.proto.id)
+    heat_maps = json.loads(chart.proto.spec)["data"]
+    return [
+        [[int(cell.split("<br>")[0].replace("\u2009", "")) for cell in row] for row in each["text"]]
+        for each in heat_maps
+    ]
 
 
 def test_slices_by_column_have_their_own_counts(guard_file):

@@ -77,19 +77,16 @@ def _truth(group: pd.DataFrame) -> np.ndarray:
 
 def _limits(by_job: dict[int, pd.DataFrame], thresholds: pd.DataFrame) -> dict[int, float]:
     """Draw the sliders; return the threshold of each job."""
-    left, right = st.columns([2, 5], vertical_alignment="bottom")
-    with left:
-        scale = ui.segments("detection-scale", SCALES, label="For all models")
+    scale = ui.segments("detection-scale", SCALES, label="For all models")
     options = detection.THRESHOLDS if scale == "threshold" else RATES
-    with right:
-        value = ui.choice_widget(
-            st.select_slider,
-            f"detection-{scale}",
-            [MEASURED, *options],
-            default=MEASURED,
-            label="Threshold" if scale == "threshold" else "False-positive rate at most",
-            format_func=lambda each: each if each == MEASURED else _number(each, scale),
-        )
+    value = ui.choice_widget(
+        st.select_slider,
+        f"detection-{scale}",
+        [MEASURED, *options],
+        default=MEASURED,
+        label="Threshold" if scale == "threshold" else "False-positive rate at most",
+        format_func=lambda each: each if each == MEASURED else _number(each, scale),
+    )
     if value == MEASURED:
         return {job: float(thresholds.loc[job, "threshold"]) for job in by_job}
     if scale == "threshold":

@@ -178,19 +178,35 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     excluded = 100 * -paired_bounds(0, 0, n, alpha=ALPHA)[0]
     return (
         f"{sentence}; its recall is {change}. {n} such examples can rule out only losses of more "
-        f"than {excluded:.1f} points."
-    )
+        f"than {excluded:.1f} points. {_refit_sentence(row)}"
+    ).rstrip()
 
 
 def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
-    """Name the slice of the policy in which the pruned model loses most recall."""
+    """Propose a new threshold if scores moved; name the slice that loses most recall."""
+    sentences = [_refit_sentence(row) for _, row in measured.tables["threshold"].iterrows()]
     table = slice_rates(measured, measured.slices)
     table = table[table["positives"] > 0] if len(table) else table
-    if table.empty:
+    table = table[table["recall"] < table["dense_recall"]] if len(table) else table
+    if len(table):
+        sentences.append(_slice_sentence(table))
+    return " ".join(filter(None, sentences))
+
+
+def _refit_sentence(row: pd.Series) -> str:
+    """Propose a threshold of its own for a pruned model whose scores moved; "" if they did not."""
+    own = row["tpr_at_fpr_1"]
+    if row["threshold"] != row["dense_threshold"] or not own > row["recall_high"]:
         return ""
+    return (
+        f"The scores of {row['positive']!r} moved: a threshold of its own would detect "
+        f"{f.percent(own)} at a false-positive rate of 1%, the dense model's detects "
+        f"{f.percent(row['recall'])} (measure again with threshold.refit=true)."
+    )
+
+
+def _slice_sentence(table: pd.DataFrame) -> str:
     worst = table.loc[(table["recall"] - table["dense_recall"]).idxmin()]
-    if worst["recall"] >= worst["dense_recall"]:
-        return ""
     return (
         f"Recall of {worst['positive']!r} drops most in the slice “{worst['slice']}”: "
         f"{worst['true_positives']} of {worst['positives']} detected, by the dense model "
