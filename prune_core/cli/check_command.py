@@ -95,11 +95,14 @@ def _measure(
     options: argparse.Namespace, store: Store, limits: Policy | None
 ) -> tuple[Job, Policy]:
     """Measure the candidate and the dense model; return the candidate's job and the limits."""
+    from ..deployment.test_sets import UNUSED
     from ..experiments.candidate import CandidateModel, check_kind
     from ..views import CRITERIA
 
     candidate = CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
     options.study = options.study or f"Candidates for {Path(options.checkpoint).name}"
+    # no example of the file is set aside for calibration, as nothing is pruned
+    options.calibration = options.calibration or UNUSED
     limits = limits or _default_policy(options, store, candidate)
     criteria = [CRITERIA[name] for name in limits.limits]
     # options that a limit needs come first, so that the user's own override them
