@@ -10,6 +10,7 @@ from pages.sections import (
     document_search,
     inspect_attack,
     missing_weights,
+    text_set,
     word_importance,
 )
 from pages.widgets import frame, ui
@@ -325,6 +326,8 @@ if original:
 ui.takeaway(" ".join(sentences))
 if original:
     st.html(ui.marked_words(original, changed))
+if view.task_type.is_single_label:
+    text_set.offer(view.store, text, pair, view.label_names, source="typed on Inspect", key="typed")
 subject = word_importance.Subject(
     client, {model: checkpoints[model] for model in outputs}, text, pair=pair, pooling=pooling
 )

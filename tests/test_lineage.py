@@ -65,7 +65,7 @@ def test_records_of_folders_lead_back_to_the_first_checkpoint(tmp_path):
     tuned, trimmed = tmp_path / "tuned", tmp_path / "trimmed"
     for folder, name, record in (
         (tuned, "finetune.json", {"recipe": {"checkpoint": "minilm"}}),
-        (trimmed, "trim.json", {"checkpoint": str(tuned), "tokens": 9000}),
+        (trimmed, "trim.json", {"checkpoint": str(tuned), "vocabulary": 9000}),
     ):
         folder.mkdir()
         (folder / name).write_text(json.dumps(record))
@@ -78,7 +78,7 @@ def test_records_of_folders_lead_back_to_the_first_checkpoint(tmp_path):
 
 
 def test_a_circle_of_records_and_a_foreign_record_end(tmp_path):
-    (tmp_path / "trim.json").write_text(json.dumps({"checkpoint": str(tmp_path), "tokens": 5}))
+    (tmp_path / "trim.json").write_text(json.dumps({"checkpoint": str(tmp_path), "vocabulary": 5}))
     (tmp_path / "finetune.json").write_text("{}")
     assert tree(model(2, "AKR 50%", "akr", str(tmp_path)))
 

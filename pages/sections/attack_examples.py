@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import adversarial_pool, selected_examples
+from pages.sections import adversarial_pool, selected_examples, text_set
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
@@ -101,7 +101,17 @@ def _read(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
                 if isinstance(row.get(text), str):
                     st.html(ui.marked_words(row[text], row[changed] if is_edited else row[text]))
             if row["outcome"] == "success":
-                adversarial_pool.offer(view, row, model)
+                with st.container(horizontal=True, key=f"keep-{model.job}-{row['example']}"):
+                    adversarial_pool.offer(view, row, model)
+                    text_set.offer(
+                        view.store,
+                        row["perturbed"],
+                        row.get("perturbed_pair"),
+                        view.label_names,
+                        label=view.label_names[int(row["label"])],
+                        source=f"{row['recipe']} on {model.label}",
+                        key=f"{row['recipe']}-{model.job}-{row['example']}",
+                    )
     states = []
     for model in view.models:
         for row in rows[rows["job"] == model.job].to_dict("records"):

@@ -14,6 +14,7 @@ from prune_core.data.delimited import SEPARATORS, Dialect
 from prune_core.data.examples import DataSource
 from prune_core.data.retrieval import RetrievalCollection
 from prune_core.plugins import option_specs
+from prune_core.store import text_sets
 from prune_core.store.store import Store
 from prune_core.tasks import DEFAULT, TASK_TYPES, of_table
 from prune_core.tasks.regression import Regression
@@ -64,6 +65,18 @@ def file(store: Store, prefix: str) -> str:
         on_change=clear,
         persist_state="session",
     ).strip()
+    if known := text_sets.names(store):
+        kept = st.selectbox(
+            "or a set of kept texts",
+            known,
+            None,
+            key=f"{prefix}text-set",
+            placeholder="choose",
+            help="Texts that were kept on the pages Attack and Inspect.",
+            persist_state="session",
+        )
+        if kept:
+            return str(text_sets.file_of(store, kept))
     uploaded = str(st.session_state.get(stored_key, ""))
     if uploaded:
         st.caption(f"The upload {Path(uploaded).name} is used; a path entered here replaces it.")

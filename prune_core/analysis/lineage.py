@@ -135,7 +135,7 @@ def _origin(folder: Path) -> tuple[str, str]:
         ),
         "trim.json": lambda record: (
             record["checkpoint"],
-            f"trimmed to {f.count(record['tokens'])} tokens",
+            f"trimmed to {f.count(record['vocabulary'])} tokens",
         ),
     }
     for name, read in readers.items():

@@ -36,7 +36,6 @@ PER_TOKEN = re.compile(
 PER_POSITION = re.compile(r"position_embeddings\.weight$")
 WRITTEN = ("config.json", embedding.TRANSFORMER)  # of the encoder's folder
 COPIED = (MODULES, embedding.SETTINGS, "README.md", "LICENSE*", "NOTICE*")  # of the root folder
-RECORD = "trim.json"  # of what a checkpoint was trimmed from
 HUB_FILES = ("*.json", "*.md", "LICENSE*", "NOTICE*", "*.safetensors")
 TOLERANCE = 1e-6  # of outputs, relative to max(1, largest output)
 COMPARED = 64  # texts whose outputs are compared
@@ -181,8 +180,6 @@ def write(
         save_file(
             dict(_selected(source, index, rows)), folder / "model.safetensors", {"format": "pt"}
         )
-        record = {"checkpoint": source.checkpoint, "tokens": len(kept)}
-        (root / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
         compared = compare_outputs(source, root, kept, texts)
         if target.exists():
             target.rmdir()

@@ -1,0 +1,43 @@
+"""Keep a text in a named set, which later runs measure like a data set."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages.widgets import ui
+from prune_core.formatting import plural
+from prune_core.store import text_sets
+from prune_core.store.store import Store
+
+
+def offer(
+    store: Store,
+    text: str,
+    pair: str | None,
+    labels: Sequence[str],
+    *,
+    label: str = "",
+    source: str,
+    key: str,
+) -> None:
+    """Draw a popover that keeps a text with its correct label, which is `label` if it is known."""
+    with st.popover(
+        "Keep as test text", icon=":material/playlist_add:", key=f"keep-{key}", type="tertiary"
+    ):
+        known = text_sets.names(store)
+        name = st.selectbox(
+            "Set",
+            known or ["regression"],
+            key=f"keep-set-{key}",
+            accept_new_options=True,
+            help="A set is a CSV file that runs, policies and Compare use like any other data.",
+        )
+        correct = label or st.selectbox("Correct label", list(labels), key=f"keep-label-{key}")
+        if st.button("Keep", key=f"keep-save-{key}", type="primary") and name:
+            count = ui.run_action(
+                lambda: text_sets.add(
+                    store, name, text=text, pair=pair, label=str(correct), source=source
+                )
+            )
+            if count:
+                st.toast(f"{name}: {plural(count, 'text')}.", icon=":material/playlist_add_check:")
