@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from test_golden_values import NAMES, evaluation_sample
 from transformers import (
     AutoTokenizer,
     ErnieConfig,
@@ -26,15 +27,19 @@ from prune_core.experiments.candidate import CandidateModel
 from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.stage_keys import stage_folders
 from prune_core.measures import MEASURES
+from prune_core.measures.base import Pair
 from prune_core.models import replay
 from prune_core.models.candidates import files, kinds
+from prune_core.models.candidates import loading as candidates
 from prune_core.models.checkpoints import loading
 from prune_core.models.export import formats
 from prune_core.models.export.onnx import OnnxWrapper, to_onnx
 from prune_core.models.inference.queueing import response_times
-from prune_core.plugins import build
+from prune_core.plugins import build, no_report
 from prune_core.store.job import Status
 from prune_core.store.store import Store
+from prune_core.tasks import TASK_TYPES, metric_for
+from prune_core.tasks.task_data import Task
 
 LABELS = ("negative", "positive")
 EXAMPLES = 24
@@ -379,6 +384,42 @@ def test_key_depends_on_the_content_of_the_file(folders, tmp_path):
 def test_experiment_of_a_candidate_is_read_from_json(folders):
     plan = experiment(folders, folders[kinds.ONNX])
     assert Experiment.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+@pytest.mark.parametrize("kind", TASK_TYPES)
+def test_every_task_type(tmp_path, kind):
+    """A checkpoint and its ONNX file predict the same."""
+    dense, model = (tiny.model(kind=kind, seed=seed) for seed in (0, 1))
+    loading.save(model, tiny.tokenizer(), tmp_path)
+    to_onnx(model, tiny.tokenizer(), tmp_path / "file.onnx")
+    examples = evaluation_sample(kind)
+    names = NAMES.get(kind, LABELS)
+    task = Task("tiny", names, examples, evaluation=examples, metric=metric_for(kind, len(names)))
+    predictions = []
+    for path in (tmp_path, tmp_path / "file.onnx"):
+        loaded = candidates.load(
+            str(path),
+            "",
+            dense=dense,
+            dense_tokenizer=tiny.tokenizer(),
+            task=task,
+            source=DataSource(),
+            max_length=64,
+        )
+        pair = Pair(
+            dense,
+            loaded.model,
+            tiny.tokenizer(),
+            task=task,
+            max_length=64,
+            pruned_tokenizer=loaded.tokenizer,
+        )
+        predictions.append(MEASURES["accuracy"](resamples=100).measure(pair, no_report))
+    actual, expected = (each["prediction"]["pruned"] for each in predictions)
+    if TASK_TYPES[kind].is_discrete:
+        assert list(actual) == list(expected)
+    else:
+        assert np.allclose(np.stack(actual), np.stack(expected), atol=1e-4)
 
 
 # -- tables of predictions -------------------------------------------------------------------------

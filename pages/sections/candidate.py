@@ -141,18 +141,15 @@ def _submit(view: View, plan: Mapping[str, Any]) -> None:
 
 def show_warnings(facts: pd.DataFrame) -> None:
     """Show the warnings about a candidate."""
-    if found := [ui.escape(warning) for warning in facts["warning"] if warning]:
-        st.warning("\n".join(f"- {warning}" for warning in found), icon=":material/warning:")
+    for warning in filter(None, facts["warning"]):
+        st.warning(ui.escape(warning), icon=":material/warning:")
 
 
 def facts_table(facts: pd.DataFrame) -> None:
     """Show what is known of a candidate, one row per fact."""
-    columns = {
-        "fact": st.column_config.TextColumn("Fact", width=170),
-        "value": st.column_config.TextColumn("Value", width="large"),
-        "warning": st.column_config.TextColumn("Warning", width="large"),
-    }
-    ui.table(facts, "candidate-facts", columns)
+    shown = facts[["fact", "value"]].assign(fact=facts["fact"].str.capitalize())
+    columns = {"fact": st.column_config.TextColumn("Fact", width=170), "value": "Value"}
+    ui.table(shown, "candidate-facts", columns, plain=facts)
     st.caption(
         "Read from the file and its tokenizer, and from its predictions on the evaluation "
         "examples. *Batching*: the same texts alone and in a padded batch."
