@@ -18,7 +18,9 @@ from transformers import (
 )
 
 from prune_core import PruneError
+from prune_core.analysis import takeaways
 from prune_core.analysis.candidate_facts import candidate_facts, warnings
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.evidence import evidence
 from prune_core.cli.arguments import main
 from prune_core.cli.run_commands import run_in_process
@@ -631,3 +633,5 @@ def test_cost_under_load(folders):
     assert (cost["response_p50"] <= cost["response_p95"]).all()
     assert (cost["response_p95"] <= cost["response_p99"]).all()
     assert (cost["utilization"] > 0).all() and (cost["requests"] >= 3).all()
+    sentence = takeaways.cost(cost, models_of([job]))  # without what is not known of a file
+    assert sentence.startswith("small.onnx has ") and "–" not in sentence

@@ -21,6 +21,7 @@ from ..formatting import (
     seconds,
     signed,
 )
+from ..plugins import CANDIDATE
 from ..tasks import METRICS
 from .attack_success import PairedRates, success_rate
 from .compared_models import ComparedModel, ordered
@@ -107,13 +108,13 @@ def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel], units: str = "
         row["difference"], row["difference_low"], row["difference_high"], n=row["n"]
     )
     score = f"{quantity.show(row['score'])} {inline(quantity.title)}"
-    sentence = f"{capital(sentence_name(best))} has {score}, {change}"
+    sentence = f"{sentence_name(best)} has {score}, {change}"
     if len(candidates) > 1:
         worst = min(candidates, key=lambda model: rows_of(rows, model).iloc[0]["score"])
         last = rows_of(rows, worst).iloc[0]
         other = (
             sentence_name(worst)
-            if worst.family == best.family
+            if worst.family == best.family or worst.method == CANDIDATE
             else f"{worst.family} at the same sparsity"
         )
         ends = f"{quantity.show(last['low'])} to {quantity.show(last['high'])}"
@@ -346,14 +347,18 @@ def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     costs = rows_of(rows, shown[-1]).set_index("model")
     dense, pruned_costs = costs.loc["dense"], costs.loc["pruned"]
 
-    def left(column: str) -> str:
-        return percent(pruned_costs[column] / dense[column])
-
+    titles = {"nonzeros": "weights", "bytes": "file size", "macs": "FLOPs"}
+    # of a model file, some are not known
+    known = [column for column in titles if not missing(pruned_costs[column])]
+    owners = ("the dense model's", "its", "its")
+    left = [
+        f"{percent(pruned_costs[column] / dense[column])} of {owner} {titles[column]}"
+        for owner, column in zip(owners, known, strict=False)
+    ]
+    kept = " and ".join(filter(None, (", ".join(left[:-1]), left[-1])))
     note = "" if missing(pruned_costs.get("note")) else f" {pruned_costs['note']}"
     return (
-        f"{capital(sentence_name(shown[-1]))} has {left('nonzeros')} of the dense model's "
-        "weights, "
-        f"{left('bytes')} of its file size and {left('macs')} of its FLOPs; a batch of "
+        f"{sentence_name(shown[-1])} has {kept}; a batch of "
         f"{pruned_costs['batch']:.0f} examples takes {milliseconds(pruned_costs['latency_p50'])}, "
         f"compared with {milliseconds(dense['latency_p50'])} for dense.{note}"
     ).strip()
