@@ -148,6 +148,11 @@ def test_the_right_text_of_a_pair_changes() -> None:
         for text, place in zip(noisy("names swapped", (0,)), (3, 2), strict=True)
     ]
     assert names[0] == names[1] != "Emma"
+    places = ("Emma is in Rome, Italy.", "It is Italian.")
+    swapped = perturb_texts(
+        PERTURBATIONS["names swapped"], places, (0,), rng=Random(0), strength=1.0
+    )
+    assert swapped[0].endswith(" is in Rome, Italy.") and swapped != places
     assert noisy("negated statement", (0,)) == (
         texts[0],
         "It is not true that it is Emma who sings.",
@@ -345,7 +350,7 @@ def noisy_counts(rng: np.random.Generator, case: str, limit: float, n: int) -> p
 
 
 @pytest.mark.parametrize("case", ["whole examples", "few examples", "many examples", "mixed"])
-@pytest.mark.parametrize(("limit", "n"), [(2, 200), (5, 100)])
+@pytest.mark.parametrize(("limit", "n"), [(2, 200), (5, 100), (2, 440)])
 def test_false_ship_rate_of_the_noise_limit_is_at_most_alpha(case: str, limit: int, n: int) -> None:
     rng = np.random.default_rng(0)
     items = [

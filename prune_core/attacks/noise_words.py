@@ -78,7 +78,7 @@ EXPANSIONS = {
     for mark in "'’"
 } | {f"{short[:-3]} n't": long for long, short in CONTRACTIONS.items() if short.endswith("n't")}
 
-# without names that are also common words or names of another list
+# female and male first names, cities, countries; without those that are also common words
 NAMES = (
     "Emma Olivia Sophia Emily Laura Sarah Jessica Rachel Anna Julia Karen Linda Susan Barbara "
     "Margaret Helen Nancy Maria Alice Hannah",

@@ -272,17 +272,23 @@ def _number(number: str, is_english: bool) -> str:
 
 
 _GROUPS = [group.split() for group in NAMES]
+_PERSONS = _GROUPS[:2]
 _NAME = re.compile(rf"\b(?:{'|'.join(name for group in _GROUPS for name in group)})\b")
 
 
 def _names(text: str, rng: Random, language: str) -> list[Change]:
-    """Replace a person, city or country by another one in all its mentions."""
+    """Replace a person, city or country by another one in all its mentions.
+
+    In pairs only persons: an Austrian town of the first text is not in another country.
+    """
     mentions: dict[str, list[re.Match[str]]] = {}
     for match in _NAME.finditer(text):
         mentions.setdefault(match[0], []).append(match)
     changes: list[Change] = []
     for name, matches in mentions.items():
         group = next(group for group in _GROUPS if name in group)
+        if JOINT in text and group not in _PERSONS:
+            continue
         if others := [other for other in group if other not in mentions]:
             new = rng.choice(others)
             changes.append(tuple(Replacement(*match.span(), new) for match in matches))
