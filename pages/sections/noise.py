@@ -94,12 +94,26 @@ def _texts(view: View) -> None:
         "after": "pruned, noisy",
     }
     columns = {name: title for name, title in columns.items() if changed or "pair" not in name}
-    ui.table(
+    selection = ui.table(
         shown[list(columns)],
         "noise-examples",
         {
-            name: st.column_config.TextColumn(title, width=WIDTHS.get(name, "small"))
+            name: st.column_config.TextColumn(title, width=WIDTHS.get(name, 115))
             for name, title in columns.items()
         },
         plain=shown,
+        on_select="rerun",
+        selection_mode="single-row",
+    )
+    st.caption("Select a row to see its changed words and predictions.")
+    chosen = selection["selection"]["rows"] if selection else []
+    row = shown.iloc[chosen[0] if chosen and chosen[0] < len(shown) else 0]
+    for text, noisy in (("text", "noisy"), ("pair", "noisy_pair")):
+        if isinstance(row[text], str):
+            st.html(ui.marked_words(row[text], row[noisy]))
+    st.caption(
+        ui.escape(
+            f"Dense: {row['dense_before']}, with noise {row['dense_after']}. "
+            f"{model.label}: {row['before']}, with noise {row['after']}."
+        )
     )

@@ -14,6 +14,8 @@ RESAMPLES = 1000
 RATIO_ALPHA = 0.1  # part of the error probability for the divisor of a ratio
 # Examples that differ in all copies and that a sample may lack by chance. With 1 instead of 3, a loss
 # of few whole examples and of small parts of many others is bounded wrongly in 7 of 100 samples.
+# Examples that differ in all copies and that a sample may lack by chance. With 1 instead of 3, the
+# bound of a loss of few whole examples and of small parts of many is wrong in 7 of 100 samples.
 UNSEEN = 3
 
 
@@ -109,8 +111,8 @@ def clustered_loss(losses: np.ndarray) -> BoundedMetric:
     """Return a mean loss over examples, each the mean of several copies, (examples,) in −1..1.
 
     The bounds are those of `paired_loss` for examples that all differ by the same size
-    s = Σx²/Σ|x|, in a number that gives the observed mean and mean square. UNSEEN examples that differ by 1 are
-    added to s.
+    s = Σx²/Σ|x|, in a number that gives the observed mean and mean square. UNSEEN examples that
+    differ by 1 are added to the sums in s.
     """
     gained, lost = float(-losses.clip(max=0).sum()), float(losses.clip(min=0).sum())
     size = (float(np.square(losses).sum()) + UNSEEN) / (gained + lost + UNSEEN)

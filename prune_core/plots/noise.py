@@ -55,8 +55,12 @@ def noise_failures(
     fig.update_yaxes(
         tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.4, -0.6]
     )
+    top = max(float(rows["failure_rate_high"].max()), 0.05)
     return fig.update_xaxes(
-        title="Failure rate · lower is better", tickformat=".0%", rangemode="tozero", showline=True
+        title="Failure rate · lower is better",
+        tickformat=".0%",
+        range=[-0.015 * top, 1.02 * top],  # markers at 0 must not cover the labels
+        showline=True,
     )
 
 
