@@ -189,7 +189,7 @@ def test_lasso_selection_is_compared_and_stored_in_url(server, home):
 
 
 GUARD = "text,label,language\n" + "".join(
-    f"Film {i} is {'a quiet delight' if i % 50 == 0 else 'a noisy, clumsy chore'} throughout,"
+    f"Film {i} is {'a quiet delight' if i % 50 == 0 else 'a noisy and clumsy chore'} throughout,"
     f"{('negative', 'positive')[i % 50 == 0]},{('en', 'de')[i % 3 > 0]}\n"
     for i in range(500)
 )

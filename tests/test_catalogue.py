@@ -7,9 +7,12 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import sample_rows
 import tiny
 import torch
+from test_pages import open_page
 
 from prune_core import PruneError
 from prune_core.attacks import requirements
@@ -23,6 +26,7 @@ from prune_core.attacks.rewritings import (
     ZERO_WIDTH_SPACE,
 )
 from prune_core.models.devices import seed_everything
+from prune_core.store.store import Store
 
 PUBLISHED = {
     "TextFooler",
@@ -374,3 +378,24 @@ def test_only_the_chosen_text_of_a_pair_is_rewritten(victim):
         )
         for row in rows:
             assert row.note or (row.perturbed, row.perturbed_pair) == texts_of(row), row
+
+
+def test_attack_page_groups_recipes_by_what_they_change(home):
+    store = Store(home)
+    for id, (method, sparsity) in zip(
+        sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2]), sample_rows.RUNS, strict=False
+    ):
+        tables = sample_rows.attack(method, sparsity)
+        renamed = {
+            name: pd.concat([rows, rows.replace("DeepWordBug", "Leetspeak")])
+            for name, rows in tables.items()
+        }
+        store.add_rows(id, renamed, "attack", seconds=1.0, facts={})
+    page = open_page("attack", **{"attack-changes": "evasion"})
+    groups = next(each for each in page.segmented_control if "change" in each.label)
+    assert groups.options == ["Letters", "Words", "Evasion"]
+    (chart,) = (each for each in page.get("plotly_chart") if "chart-success" in each.proto.id)
+    assert "Leetspeak" in chart.proto.spec and "DeepWordBug" not in chart.proto.spec
+    groups.set_value("letters").run()
+    (chart,) = (each for each in page.get("plotly_chart") if "chart-success" in each.proto.id)
+    assert "DeepWordBug" in chart.proto.spec and "Leetspeak" not in chart.proto.spec
