@@ -210,21 +210,15 @@ def test_a_guard_file_of_2_percent_positives_reaches_thresholds_and_a_decision(s
         page.get_by_text("Threshold", exact=True).click()
         page.get_by_text("What does each model detect at this threshold?").wait_for()
         wait_for_charts(page, 2)
-        matrices = page.locator(".st-key-chart-confusion")
-        before = matrices.inner_text()
         page.get_by_role("slider", name="Threshold").press("End")
-        page.wait_for_function(
-            "before => document.querySelector('.st-key-chart-confusion').innerText !== before",
-            arg=before,
-        )
-        assert matrices.inner_text().count("threshold 0.999") == 3
+        page.get_by_text("threshold 0.999").nth(1).wait_for()  # one in each matrix
+        settle(page)
         fill(page, "detection-slices", "column:language")
-        page.get_by_text("Decisions that changed").wait_for()
+        settle(page)
         assert problems(page) == 0
         go_to(page, "Deploy")
         page.locator(".st-key-use-limit-recall_loss label").first.click()
-        page.get_by_text("Recall loss at the threshold").first.wait_for()
-        page.get_by_text("rules out a recall loss").first.wait_for()
+        page.get_by_text("Recall loss at the threshold").nth(1).wait_for()  # in the chart, too
         assert problems(page) == 0
 
 
