@@ -12,8 +12,6 @@ from ..statistics import paired_bounds, paired_resamples, proportion_bounds
 
 RESAMPLES = 1000
 RATIO_ALPHA = 0.1  # part of the error probability for the divisor of a ratio
-# Examples that differ in all copies and that a sample may lack by chance. With 1 instead of 3, a loss
-# of few whole examples and of small parts of many others is bounded wrongly in 7 of 100 samples.
 # Examples that differ in all copies and that a sample may lack by chance. With 1 instead of 3, the
 # bound of a loss of few whole examples and of small parts of many is wrong in 7 of 100 samples.
 UNSEEN = 3
