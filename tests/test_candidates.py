@@ -1,7 +1,9 @@
 """Models from elsewhere: every kind of file gives the results of the model it was written from."""
 
 import json
+import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ from prune_core.experiments.stage_keys import stage_folders
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.models import replay
-from prune_core.models.candidates import files, kinds
+from prune_core.models.candidates import files, kinds, programs
 from prune_core.models.candidates import loading as candidates
 from prune_core.models.checkpoints import loading
 from prune_core.models.export import formats
@@ -386,6 +388,54 @@ def test_key_depends_on_the_content_of_the_file(folders, tmp_path):
 def test_experiment_of_a_candidate_is_read_from_json(folders):
     plan = experiment(folders, folders[kinds.ONNX])
     assert Experiment.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_pickles_in_torch_export_files_are_read_as_data(folders, monkeypatch):
+    load, calls = torch.load, []
+
+    def recorded(*arguments, **options):
+        calls.append(options.get("weights_only"))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", recorded)
+    programs.load_program(kinds.EXPORTED, folders[kinds.EXPORTED])
+    assert calls and all(calls) and torch.load is recorded
+
+
+def test_pickled_objects_and_compiled_code_are_refused(folders, tmp_path):
+    """An archive whose constants are rewritten as a pickle that writes a file when it is opened."""
+
+    class Payload:
+        def __reduce__(self):
+            return open, (str(tmp_path / "executed"), "w")
+
+    malicious, compiled = tmp_path / "malicious.pt2", tmp_path / "compiled.pt2"
+    with (
+        zipfile.ZipFile(folders[kinds.EXPORTED]) as source,
+        zipfile.ZipFile(malicious, "w") as one,
+        zipfile.ZipFile(compiled, "w") as two,
+    ):
+        for name in source.namelist():
+            content = source.read(name)
+            two.writestr(name, content)
+            if name.endswith("model_constants_config.json"):
+                root = name.rpartition("/")[0]
+                config = json.loads(content)
+                config["config"]["payload"] = {
+                    "path_name": "opaque_obj_0",
+                    "is_param": False,
+                    "use_pickle": True,
+                    "tensor_meta": None,
+                }
+                content = json.dumps(config)
+                one.writestr(f"{root}/opaque_obj_0", pickle.dumps(Payload()))
+            one.writestr(name, content)
+        two.writestr("small/data/aotinductor/model/model.so", b"")
+    with pytest.raises(PruneError, match="contains pickled objects"):
+        programs.load_program(kinds.EXPORTED, malicious)
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(PruneError, match="contains compiled code"):
+        programs.load_program(kinds.EXPORTED, compiled)
 
 
 @pytest.mark.parametrize("kind", TASK_TYPES)

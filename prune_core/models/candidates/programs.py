@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -114,7 +116,13 @@ def _load_torchscript(file: Path) -> Program:
 
 
 def _load_exported(file: Path) -> Program:
-    with _weights_only():
+    with zipfile.ZipFile(file) as archive:
+        if any("aotinductor" in name for name in archive.namelist()):
+            raise PruneError(
+                f"{file} contains compiled code (AOTInductor), which is never run; give the file "
+                "that torch.export.save wrote."
+            )
+    with _pickles_as_data():
         program = torch.export.load(str(file))
     names = list(program.graph_signature.user_inputs)
     values = {
@@ -134,18 +142,26 @@ def _load_exported(file: Path) -> Program:
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
-    """Read pickles inside an archive as data: torch.export.load would run code in them."""
-    load = torch.load
+def _pickles_as_data() -> Iterator[None]:
+    """Read pickles inside an archive as tensors only: torch.export.load would run code in them."""
+    from torch.export.pt2_archive import _package
+
+    load, pickle = torch.load, getattr(_package, "pickle", None)
 
     def load_data(*arguments: Any, **options: Any) -> Any:
         return load(*arguments, **{**options, "weights_only": True})
 
-    torch.load = load_data
+    def refuse(_: bytes) -> NoReturn:
+        raise PruneError(
+            "The torch.export file contains pickled objects, which can run code and are never "
+            "opened; export the model without custom objects."
+        )
+
+    torch.load, _package.pickle = load_data, SimpleNamespace(loads=refuse)  # type: ignore[assignment]
     try:
         yield
     finally:
-        torch.load = load
+        torch.load, _package.pickle = load, pickle  # type: ignore[assignment]
 
 
 def _torch_program(module: Any, names: Sequence[str], tensors: Any) -> Program:
