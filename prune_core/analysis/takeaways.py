@@ -266,6 +266,8 @@ def _settings(settings: Mapping[str, Any]) -> str:
         parts.append(f"similarity of at least {similarity:g} to the original")
     if protected:
         parts.append(f"without changes to {protected}")
+    if settings.get("only_label"):
+        parts.append(f"only examples of {settings['only_label']!r}")
     if column not in (None, "first"):
         parts.append(f"column {column} of a pair")
     return f"{', '.join(parts)}. Precision: {settings.get('precision', 'fp32')}."

@@ -89,7 +89,7 @@ class Threshold(Measure):
         sides = {"dense": np.array(dense), "pruned": np.array(pruned)}
         totals, rows = [], []
         for place, label in enumerate(positives):
-            truth = task_type.has_label(examples.labels or [], label)
+            truth = task_type.has_label(examples.labels or (), label)
             scores = {side: values[:, label] for side, values in sides.items()}
             if len(positives) == 1 and (truth.all() or not truth.any()):
                 raise PruneError(
