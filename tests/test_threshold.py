@@ -230,6 +230,7 @@ def detections(truth: np.ndarray, dense: np.ndarray, pruned: np.ndarray) -> dict
     """The tables of one label, in which scores are 0 or 1."""
     rows = {"positive": "attack", "truth": truth, "fitted": False, "dense": dense, "pruned": pruned}
     limits = {"positive": ["attack"], "threshold": [0.5], "dense_threshold": [0.5]}
+    limits |= {"tpr_at_fpr_1": [1.0], "recall": [0.3], "recall_high": [0.6]}
     return {
         "threshold": pd.DataFrame(limits),
         "threshold_example": pd.DataFrame(rows),
@@ -375,7 +376,11 @@ def test_slices_by_column_have_their_own_counts(guard_file):
     table = view.slice_rates(measured, measured.slices).set_index("slice")
     assert table.loc["language de", "recall"] == 0 and table.loc["language en", "recall"] == 1
     assert table["positives"].sum() == 10 and table["negatives"].sum() == 490
-    (sentence,) = deployment_check.advice(
-        measured, Policy({"recall_loss": 5}, ("column:language",))
-    )
+    policy = Policy({"recall_loss": 5}, measured.slices)
+    (sentence,) = deployment_check.advice(measured, policy)
     assert "drops most in the slice “language de”: 0 of " in sentence
+    moved = "a threshold of its own would detect 100.0% at a false-positive rate of 1%"
+    assert sentence.startswith(f"The scores of 'attack' moved: {moved}")
+    refitted = tables["threshold"].assign(threshold=0.4)
+    measured = replace(measured, tables=measured.tables | {"threshold": refitted})
+    assert "moved" not in deployment_check.advice(measured, policy)[0]

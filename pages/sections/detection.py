@@ -28,7 +28,9 @@ def show(view: View) -> None:
     by_job = {job: group.reset_index(drop=True) for job, group in rows.groupby("job", sort=False)}
     limits = _limits(by_job, thresholds)
     weights = thresholds["negative_weight"]
-    rates = {job: _rates(group, limits[job], weights[job]) for job, group in by_job.items()}
+    rates = {
+        job: _rates(group, limits[job]["pruned"], weights[job]) for job, group in by_job.items()
+    }
     first = thresholds.iloc[0]
     sample = f"{first['positives']} examples of {positive!r}, {first['negatives']} others."
     ui.chart(
@@ -54,8 +56,10 @@ def show(view: View) -> None:
     )
     detected = {
         job: group.assign(
-            truth=_truth(group), detected=group["pruned"].to_numpy() >= limits[job]
-        ).assign(dense_detected=lambda each, job=job: _dense_detected(view, each, limits))
+            truth=_truth(group),
+            dense_detected=group["dense"] >= limits[job]["dense"],
+            detected=group["pruned"] >= limits[job]["pruned"],
+        )
         for job, group in by_job.items()
     }
     _slices(view, detected)
@@ -75,8 +79,10 @@ def _truth(group: pd.DataFrame) -> np.ndarray:
     return group["truth"].to_numpy(bool)
 
 
-def _limits(by_job: dict[int, pd.DataFrame], thresholds: pd.DataFrame) -> dict[int, float]:
-    """Draw the sliders; return the threshold of each job."""
+def _limits(
+    by_job: dict[int, pd.DataFrame], thresholds: pd.DataFrame
+) -> dict[int, dict[str, float]]:
+    """Draw the sliders; return the thresholds of the dense and the pruned model of each job."""
     scale = ui.segments("detection-scale", SCALES, label="For all models")
     options = detection.THRESHOLDS if scale == "threshold" else RATES
     value = ui.choice_widget(
@@ -87,14 +93,17 @@ def _limits(by_job: dict[int, pd.DataFrame], thresholds: pd.DataFrame) -> dict[i
         label="Threshold" if scale == "threshold" else "False-positive rate at most",
         format_func=lambda each: each if each == MEASURED else _number(each, scale),
     )
-    if value == MEASURED:
-        return {job: float(thresholds.loc[job, "threshold"]) for job in by_job}
-    if scale == "threshold":
-        return dict.fromkeys(by_job, float(value))
-    return {
-        job: detection.threshold_at_rate(group["pruned"].to_numpy()[~_truth(group)], value)
-        for job, group in by_job.items()
-    }
+    columns = {"dense": "dense_threshold", "pruned": "threshold"}
+
+    def limit(job: int, side: str) -> float:
+        if value == MEASURED:
+            return float(thresholds.loc[job, columns[side]])
+        if scale == "threshold":
+            return float(value)
+        group = by_job[job]
+        return detection.threshold_at_rate(group[side].to_numpy()[~_truth(group)], value)
+
+    return {job: {side: limit(job, side) for side in columns} for job in by_job}
 
 
 def _number(value: float, scale: str) -> str:
@@ -104,14 +113,6 @@ def _number(value: float, scale: str) -> str:
 def _rates(group: pd.DataFrame, limit: float, weight: float) -> dict[str, float]:
     found = detection.rates(_truth(group), group["pruned"].to_numpy() >= limit, weight)
     return {**found, "threshold": limit, "negative_weight": weight}
-
-
-def _dense_detected(view: View, group: pd.DataFrame, limits: dict[int, float]) -> np.ndarray:
-    """Return what the dense model detects, at its own chosen threshold if it is selected."""
-    own = int(group["job"].iloc[0])
-    dense = next((model.job for model in view.models if model.is_dense), own)
-    limit = limits.get(dense, limits[own])
-    return group["dense"].to_numpy() >= limit
 
 
 def _slices(view: View, detected: dict[int, pd.DataFrame]) -> None:
