@@ -651,7 +651,7 @@ def test_quantized_checkpoint_names_what_is_missing(folders, tmp_path):
 
 def test_load_time_and_memory_of_fresh_processes(folders, tmp_path, capsys):
     policy = tmp_path / "policy.yaml"
-    policy.write_text("resident_memory: 4000\nload_time: 300\n")
+    policy.write_text("resident_memory: 4000\n")
     command = ["check", "--dense", str(folders["dense"]), "--candidate", str(folders[kinds.ONNX])]
     small = ["--evaluation-size", "20", "--calibration-size", "8", "--device", "cpu"]
     assert main([*command, *small, "--policy", str(policy), "--set", "cost.repeats=3"]) == 0

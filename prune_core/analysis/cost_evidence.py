@@ -100,7 +100,8 @@ def resident_memory(measured: Evidence) -> BoundedMetric | str:
 
 def load_time(measured: Evidence) -> BoundedMetric | str:
     """Return the time from the start of a process to the output of a batch, in seconds."""
-    return _of_fresh_process(measured, "load_time")
+    found = _of_fresh_process(measured, "load_time")
+    return found if isinstance(found, str) else _undisturbed(measured, found)
 
 
 def _of_fresh_process(measured: Evidence, column: str) -> BoundedMetric | str:
