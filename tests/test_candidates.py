@@ -27,7 +27,7 @@ from prune_core.analysis.evidence import evidence
 from prune_core.cli.arguments import main
 from prune_core.cli.run_commands import run_in_process
 from prune_core.data.examples import DataSource
-from prune_core.experiments.candidate import CandidateModel
+from prune_core.experiments.candidate import BY_BLOCK, QUERYING, REWRITING, CandidateModel
 from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.stage_keys import stage_folders
 from prune_core.measures import MEASURES
@@ -685,3 +685,9 @@ def test_cost_under_load(folders):
     assert (cost["utilization"] > 0).all() and (cost["requests"] >= 3).all()
     sentence = takeaways.cost(cost, models_of([job]))  # without what is not known of a file
     assert sentence.startswith("small.onnx has ") and "–" not in sentence
+
+
+def test_every_measure_says_what_it_needs_of_a_candidate():
+    """A new measure must be listed, or it would be refused with a wrong reason."""
+    known = {*QUERYING, *BY_BLOCK, *REWRITING, "corpus_poisoning"}
+    assert set(MEASURES) == known

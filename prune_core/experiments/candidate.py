@@ -13,7 +13,12 @@ from ..models.candidates import files, kinds
 from ..plugins import CANDIDATE, Method, option, preset
 
 # measures that only need outputs, which every model file has
-QUERYING = ("accuracy", "retrieval", "reranking", "attack", "query_attack", "cost")
+OF_PREDICTIONS = ("accuracy", "threshold")  # measures that a table of predictions suffices for
+QUERYING = (
+    *OF_PREDICTIONS,
+    *("retrieval", "reranking", "attack", "query_attack", "noise", "cost"),
+)
+REWRITING = ("formats", "quantization")  # measures that write other files from a model
 # measures that compare hidden states block by block, or each weight matrix
 BY_BLOCK = ("drift", "reconstruction", "sensitivity")
 BY_MATRIX = ("reconstruction", "sensitivity")
@@ -57,7 +62,7 @@ def supported_measures(path: str) -> tuple[str, ...]:
     kind = files.locate(path).kind
     if kind == kinds.CHECKPOINT:
         return (*QUERYING, *BY_BLOCK, "corpus_poisoning")
-    return ("accuracy",) if kind == kinds.TABLE else QUERYING
+    return OF_PREDICTIONS if kind == kinds.TABLE else QUERYING
 
 
 def check_kind(measures: Iterable[Measure], candidate: CandidateModel) -> None:
@@ -67,7 +72,7 @@ def check_kind(measures: Iterable[Measure], candidate: CandidateModel) -> None:
         if measure.name in supported:
             continue
         reason = f"{candidate.label} is {kinds.TITLES[kind]} and has no accessible hidden states"
-        if measure.name in ("formats", "quantization"):
+        if measure.name in REWRITING:
             reason = "a candidate is measured as it is, and no other files are written from it"
         elif kind == kinds.TABLE:
             reason = f"{candidate.label} is a table of predictions, so there is no model to run"

@@ -38,7 +38,7 @@ class TaskOutputs:
         """Predict the examples."""
         return predict(
             model,
-            self.pair.tokenizer,
+            self.pair.tokenizer_of(model),
             examples,
             batch_size=self.pair.batch_size,
             max_length=self.pair.max_length,

@@ -164,7 +164,8 @@ class StoredPredictions(ExternalModel):
     def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raise PruneError: there is nothing to run."""
         raise PruneError(
-            "A table of predictions has no model to run: only the measure accuracy supports it."
+            "A table of predictions has no model to run: only the measures accuracy and threshold "
+            "support it."
         )
 
 
