@@ -1,10 +1,10 @@
-"""Pruning time next to busy processes, by how long OpenMP threads spin at barriers.
+"""Pruning time on a busy machine, by spin count of OpenMP threads at barriers.
 
     python -m benchmarks.busy_machine [--spins 300000 10000 1000 0] [--busy 0 1 2]
 
-AKR at 70% on the demo, in a new process for each line, with as many threads as torch chooses.
-300,000 is the default of libgomp. The fair time next to k busy processes on c cores is the idle
-time multiplied by (c + k) / c. Run it on an otherwise idle machine.
+AKR at 70% on the demo, in a new process per line, with torch's default number of threads. The
+default of libgomp is 300,000. With k busy processes on c cores, the fair time is the idle time
+multiplied by (c + k) / c. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _in_new_process(spins: str, repeats: int) -> float:
-    """Seconds of the fastest pruning in a process with this spin count."""
+    """Return the seconds of the fastest run in a new process with this spin count."""
     environment = {**os.environ, "GOMP_SPINCOUNT": spins}
     command = [sys.executable, "-m", "benchmarks.busy_machine", "--prune", "--repeats"]
     output = subprocess.run(
@@ -55,7 +55,7 @@ def _in_new_process(spins: str, repeats: int) -> float:
 
 
 def _seconds(repeats: int) -> float:
-    """Seconds of the fastest of several prunings in this process."""
+    """Return the seconds of the fastest of several runs in this process."""
     from benchmarks.pruning_task import PruningTask
 
     task = PruningTask("demo", "", "demo")

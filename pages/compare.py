@@ -126,7 +126,7 @@ def exported_formats() -> None:
 
 
 def lineage() -> None:
-    """Draw what each model was made from; a click compares a model with the dense one."""
+    """Draw the origin of each model; a click compares a model with the dense one."""
     nodes = lineage_nodes(
         view.jobs,
         view.first_seed("formats"),
@@ -139,8 +139,8 @@ def lineage() -> None:
 
     ui.chart(
         "What was each model made from?",
-        "One row per checkpoint, model and exported file, below what it was made from; an open "
-        "circle was not measured. Click a model to compare it with the dense one.",
+        "One row per checkpoint, model and exported file, below the one it was made from. An open "
+        "circle means not measured. Click a model to compare it with the dense one.",
         plots.lineage(nodes, view.models, view.dark),
         key="lineage",
         selects=compare,

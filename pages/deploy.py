@@ -43,7 +43,7 @@ if not view.models:
 def _check(
     home: str, job: int, stamp: float, policy: Policy
 ) -> tuple[list[Verdict], str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return verdicts, summary with advice, slices, changed predictions and facts of a candidate.
+    """Return verdicts, summary with advice, slices, changed predictions and candidate facts.
 
     `stamp`, the seconds of all stages of the study, invalidates the cache when any rows change;
     the attacks on the dense model are read too.
@@ -137,10 +137,10 @@ def _remeasure(store: Store, job: Job) -> None:
 
 
 def changed_predictions(examples: pd.DataFrame, names: list[str]) -> None:
-    """Show the examples that the model broke or fixed, compared with the dense one."""
+    """Show the examples whose prediction the model broke or fixed, compared with dense."""
     if examples.empty:
         st.info(
-            "No correct prediction was broken, and no incorrect one fixed.",
+            "No correct prediction was broken, and no incorrect prediction was fixed.",
             icon=":material/check:",
         )
         return
@@ -277,8 +277,8 @@ ui.how_to_read(
     "worse end of a one-sided interval is within it. A model exactly at a limit passes in at most "
     "5 of 100 samples at 95% confidence, and a model is only deployed if every limit is met. "
     "**Inconclusive** means that the sample is too small: the table shows what it rules out and "
-    "how many would decide. Limits start at the usual ones, or at those that this sample can "
-    "decide for a model that changes 3% of the predictions and loses nothing. A limit is violated "
+    "how many would decide. Default limits are relaxed where this sample is too small to show that "
+    "a model meets them if it changes 3% of the predictions and loses nothing. A limit is violated "
     "only if it still is after correction for all tests (Bonferroni). Without labels, accuracy is "
     "bounded by the percentage of changed predictions. Latency and speed-up are inconclusive if "
     "other processes used the processor "

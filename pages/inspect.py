@@ -327,7 +327,9 @@ ui.takeaway(" ".join(sentences))
 if original:
     st.html(ui.marked_words(original, changed))
 if view.task_type.is_single_label:
-    text_set.offer(view.store, text, pair, view.label_names, source="typed on Inspect", key="typed")
+    text_set.offer(
+        view.store, text, pair, view.label_names, source="entered on Inspect", key="typed"
+    )
 subject = word_importance.Subject(
     client, {model: checkpoints[model] for model in outputs}, text, pair=pair, pooling=pooling
 )

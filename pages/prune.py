@@ -118,7 +118,7 @@ def preselect_retrieval(collection: str) -> None:
 
 
 def show_power(checked: dict[str, Any] | None, evaluation_size: int) -> None:
-    """State which loss the evaluation sample can rule out."""
+    """State the smallest loss that the evaluation sample can rule out."""
     if not checked or "error" in checked or not checked["labelled"]:
         return
     n = min(evaluation_size or checked["evaluation"], checked["evaluation"])

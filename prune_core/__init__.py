@@ -17,10 +17,10 @@ from .errors import Cancelled, PruneError
 # experiment give the same rows and costs 2 to 4% of the time. A value set by the user is not
 # overwritten.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-# OpenMP threads spin for milliseconds at every barrier, which takes the processor from threads that
-# have work if other processes run. With 1,000 rounds AKR is as fast on an idle machine, and twice
-# as fast beside one or two busy processes (benchmarks/busy_machine.py). libgomp reads it when torch
-# is imported; a value set by the user is not overwritten.
+# OpenMP threads spin for milliseconds at every barrier, which takes the processor from threads with
+# work if other processes run. With a spin count of 1,000, AKR is as fast on an idle machine, and up
+# to twice as fast next to busy processes (benchmarks/busy_machine.py). libgomp reads the variable
+# when torch is imported; a value set by the user is not overwritten.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"

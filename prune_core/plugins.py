@@ -248,7 +248,7 @@ class Method(Options):
         raise NotImplementedError
 
 
-# name of the "method" of experiments that measure a model from elsewhere and prune nothing
+# name of the pseudo-method of experiments that measure a model from elsewhere
 CANDIDATE = "candidate"
 
 Plugin = TypeVar("Plugin", bound=Options)

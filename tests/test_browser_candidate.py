@@ -1,4 +1,4 @@
-"""An engineer with an ONNX file from elsewhere gets to a page that explains whether it may ship."""
+"""From an empty store, check an ONNX file from elsewhere in a browser, up to the verdict."""
 
 import os
 import subprocess

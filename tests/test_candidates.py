@@ -1,4 +1,4 @@
-"""Models from elsewhere: every kind of file gives the results of the model it was written from."""
+"""Models from elsewhere: every file format gives the results of the model it was exported from."""
 
 import json
 import pickle
@@ -559,7 +559,7 @@ def _no_probabilities(answers):
         (_missing_rows, "2 of 24 evaluation examples have no row by the column 'text'"),
         (_no_identity, "no column identifies the examples"),
         (_no_prediction, "no column holds predictions"),
-        (_no_probabilities, "no probabilities with a sum of 1"),
+        (_no_probabilities, "not probabilities with a sum of 1"),
     ],
 )
 def test_tables_that_cannot_be_used(folders, service, tmp_path, change, message):

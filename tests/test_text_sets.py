@@ -1,4 +1,4 @@
-"""Named sets of kept texts: written by pages, measured like any file."""
+"""Named sets of saved test examples: written by pages, used like any other data."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""A model from elsewhere: the form that measures it, and what is known of its file."""
+"""A model from elsewhere: the form that measures it, and the facts about its file."""
 
 import shlex
 from collections.abc import Mapping
@@ -25,13 +25,13 @@ from prune_core.tasks import DEFAULT
 from prune_core.views import CRITERIA
 
 TITLE = "Check a model from elsewhere"
-STUDY = "Candidates"  # of the first candidate of a store
+STUDY = "Candidates"  # if no study is selected
 
 
 def form(view: View, policy: Policy | None = None) -> None:
-    """Draw the form: file, tokenizer, dense model and data, measures, and the button.
+    """Draw the form: file, tokenizer, dense model, data, measures and the button.
 
-    Dense model and data are those of the selected study, if there is one.
+    The dense model and the data are those of the selected study, if there is one.
     """
     if view.jobs:
         place: Any = st.expander(
@@ -46,23 +46,23 @@ def form(view: View, policy: Policy | None = None) -> None:
 
 def _form(view: View, policy: Policy | None) -> None:
     st.markdown(
-        "Compare any file with the dense model, without pruning anything: a checkpoint folder, "
+        "Compare a model that was not pruned here with the dense model: a checkpoint folder, "
         "an ONNX, OpenVINO, TorchScript or torch.export file, or a table of predictions. "
-        "TorchScript and torch.export files are programs: check only files that you trust."
+        "TorchScript and torch.export files can run code: check only files that you trust."
     )
     left, right = st.columns(2)
     path = left.text_input(
         "File or folder",
         key="candidate-path",
         placeholder="/models/model.onnx",
-        help="On the machine that serves this page, or the Hub id of a checkpoint.",
+        help="A path on the server, or the Hub id of a checkpoint.",
         persist_state="session",
     ).strip()
     tokenizer = right.text_input(
         "Tokenizer folder",
         key="candidate-tokenizer",
         placeholder="next to the file",
-        help="For model files whose tokenizer is in another folder.",
+        help="Only for model files whose tokenizer is in another folder.",
         persist_state="session",
     ).strip()
     plan, kind = _plan_of_study(view) if view.jobs else _new_plan(view)
@@ -78,7 +78,7 @@ def _form(view: View, policy: Policy | None) -> None:
         [name for name in supported if name in options],
         format_func=lambda name: MEASURES[name].title,
         key=f"candidate-measures-{'-'.join(supported)}-{'-'.join(options)}",
-        help="By default those that the limits need, if the file supports them.",
+        help="By default the measures that the limits need, if the file supports them.",
     )
     if names and st.button(
         "Measure and check", key="candidate-queue", type="primary", icon=":material/play_arrow:"
@@ -92,7 +92,7 @@ def _form(view: View, policy: Policy | None) -> None:
 
 
 def _plan_of_study(view: View) -> tuple[dict[str, Any], str]:
-    """Return the experiment of the study's dense model and its task type; describe it."""
+    """Return the experiment of the study's dense model and its task type; show a caption."""
     dense = next((job for job in view.jobs if not job.experiment["method"]), view.jobs[0])
     plan = dict(dense.experiment)
     st.caption(
@@ -103,7 +103,7 @@ def _plan_of_study(view: View) -> tuple[dict[str, Any], str]:
 
 
 def _new_plan(view: View) -> tuple[dict[str, Any], str]:
-    """Draw the choice of dense model and data; return an experiment, {} without data, and type."""
+    """Draw the form of dense model and data; return (experiment or {}, task type)."""
     st.markdown("##### Dense model and data")
     source = data_source.data_source_form(view.store)
     checked, kind = source.pop("check"), source.pop("kind") or DEFAULT
@@ -130,11 +130,11 @@ def _submit(view: View, plan: Mapping[str, Any]) -> None:
     if "error" in result:
         raise PruneError(result["error"])
     data_check.check_requirements(experiment, result)
-    # the candidate first: what cannot be measured on it fails before the dense model runs
+    # the candidate first: unsupported measures fail before the dense model runs
     id, new = jobs.submit(view.store, experiment)
     jobs.submit(view.store, Experiment.from_dict({**plan, "method": None}))
     if not new:
-        ui.show_message(f"This file was measured before, as job {id}; its results are reused.")
+        ui.show_message(f"This file was already measured as job {id}; its results are reused.")
     ui.set_choice("study", experiment.study)
     st.rerun()
 
@@ -146,18 +146,18 @@ def show_warnings(facts: pd.DataFrame) -> None:
 
 
 def facts_table(facts: pd.DataFrame) -> None:
-    """Show what is known of a candidate, one row per fact."""
+    """Show the facts about a candidate, one row per fact."""
     shown = facts[["fact", "value"]].assign(fact=facts["fact"].str.capitalize())
     columns = {"fact": st.column_config.TextColumn("Fact", width=170), "value": "Value"}
     ui.table(shown, "candidate-facts", columns, plain=facts)
     st.caption(
         "Read from the file and its tokenizer, and from its predictions on the evaluation "
-        "examples. *Batching*: the same texts alone and in a padded batch."
+        "examples. *Batching* compares the outputs for texts alone and in a padded batch."
     )
 
 
 def command(job: Job) -> str:
-    """Return the command that measures and checks the same file."""
+    """Return the command that checks the same file."""
     plan, options = job.experiment, job.experiment["method"]["options"]
     flags = {"dense": plan["checkpoint"], "candidate": options["path"], **plan["source"]}
     flags["tokenizer"] = options["tokenizer"]

@@ -16,7 +16,7 @@ RATES = (*detection.STEPS, 0.1, 0.2, 0.5)
 
 
 def show(view: View) -> None:
-    """Draw the choice of label and threshold, and what each model then detects."""
+    """Draw the choice of label and threshold, and the detections of each model."""
     thresholds = view.first_seed("threshold")
     rows = view.first_seed("threshold_example")
     names = dict.fromkeys(thresholds["positive"])
@@ -35,16 +35,16 @@ def show(view: View) -> None:
     sample = f"{first['positives']} examples of {positive!r}, {first['negatives']} others."
     ui.chart(
         "What does each model detect at this threshold?",
-        f"One matrix per model: true and false positives, false negatives and true negatives, "
-        f"with percentages of a row. {sample}",
+        "One matrix per model: true positives and false negatives, false positives and true "
+        f"negatives, with percentages per row. {sample}",
         plots.confusion_matrices(rates, view.models, positive, dark=view.dark),
         key="confusion",
     )
     kind = ui.segments("detection-curve", plots.CURVES, label="Curve")
     ui.chart(
         "What do other thresholds achieve?",
-        "One line per model over all thresholds; marks are the chosen ones with exact 95% "
-        f"intervals. {sample}",
+        "One line per model over all thresholds; markers show the selected threshold with exact "
+        f"95% intervals. {sample}",
         plots.detection_curves(
             {job: (_truth(group), group["pruned"].to_numpy()) for job, group in by_job.items()},
             rates,
@@ -66,12 +66,12 @@ def show(view: View) -> None:
     _changed(view, detected)
     ui.how_to_read(
         "An example is detected if the probability of the label is at least the threshold. "
-        "**As measured** is the threshold of the run: given, or fitted to the dense model on "
-        "held-out examples, which are not counted here. Moving the slider sets one threshold for "
-        "all models, or for each model the lowest threshold with at most that false-positive rate "
-        "on these examples, which makes the rate look slightly better than on new examples. "
-        "Limits on recall and false positives are tested on the page Deploy, at the measured "
-        "threshold."
+        "**As measured** is the threshold of the run: a given one, or one fitted on held-out "
+        "examples, which are not counted here. The slider sets one threshold for all models, or "
+        "for each model the lowest threshold with at most that false-positive rate on these "
+        "examples. A threshold selected on these examples looks slightly better than it is on new "
+        "ones. Limits on recall and false positives are tested on the page Deploy, at the "
+        "threshold of the run."
     )
 
 
@@ -90,7 +90,7 @@ def _limits(
         f"detection-{scale}",
         [MEASURED, *options],
         default=MEASURED,
-        label="Threshold" if scale == "threshold" else "False-positive rate at most",
+        label="Threshold" if scale == "threshold" else "Maximum false-positive rate",
         format_func=lambda each: each if each == MEASURED else _number(each, scale),
     )
     columns = {"dense": "dense_threshold", "pruned": "threshold"}
@@ -116,14 +116,14 @@ def _rates(group: pd.DataFrame, limit: float, weight: float) -> dict[str, float]
 
 
 def _slices(view: View, detected: dict[int, pd.DataFrame]) -> None:
-    """Show recall and false positives by length, keyword, or a column of the user's file."""
+    """Show recall and false positives by length, keyword or a column of the user's file."""
     st.markdown("#### Which texts does each model miss?")
     requested = st.text_input(
         "Slices",
         "length",
         key="detection-slices",
-        help="length, keyword:WORD for texts that contain a word, column:NAME for a column of "
-        "your file, such as a language or a source; separated by commas.",
+        help="Separated by commas: length, keyword:WORD for texts that contain a word, or "
+        "column:NAME for a column of your file, such as a language or a source.",
         persist_state="session",
     )
     names = [name.strip() for name in requested.split(",") if name.strip()]
@@ -159,10 +159,10 @@ def _slices(view: View, detected: dict[int, pd.DataFrame]) -> None:
         {
             "slice": st.column_config.TextColumn("Slice", pinned=True),
             "run": "Run",
-            "positives": "With the label",
+            "positives": "Positives",
             "true_positives": "Detected",
             "recall": ui.percent_bar("Recall"),
-            "negatives": "Others",
+            "negatives": "Negatives",
             "false_positives": "False positives",
             "rate": st.column_config.NumberColumn("False-positive rate", format="%.2f%%"),
         },
@@ -171,7 +171,7 @@ def _slices(view: View, detected: dict[int, pd.DataFrame]) -> None:
 
 
 def _changed(view: View, detected: dict[int, pd.DataFrame]) -> None:
-    """Show the examples that a pruned model decides differently than the dense one."""
+    """Show the examples on which the decisions of a pruned and the dense model differ."""
     rows = pd.concat(
         [
             detected[model.job].assign(run=model.label)
@@ -186,9 +186,9 @@ def _changed(view: View, detected: dict[int, pd.DataFrame]) -> None:
     what = np.where(
         rows["truth"],
         np.where(rows["detected"], "newly detected", "newly missed"),
-        np.where(rows["detected"], "new false positive", "false positive no more"),
+        np.where(rows["detected"], "new false positive", "false positive fixed"),
     )
-    with st.expander("Decisions that changed", icon=":material/rule:", key="changed-decisions"):
+    with st.expander("Changed decisions", icon=":material/rule:", key="changed-decisions"):
         ui.table(
             rows.assign(what=what)[["run", "what", "text", "dense", "pruned"]],
             "changed-decisions",

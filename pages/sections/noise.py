@@ -21,17 +21,17 @@ WIDTHS = dict.fromkeys(("text", "noisy", "pair", "noisy_pair"), 260) | {"perturb
 
 
 def show(view: View, tables: Tables) -> None:
-    """Draw accuracy on clean, noisy and attacked text, failures, and single noisy texts."""
+    """Draw accuracy on clean, noisy and attacked text, failure rates and examples."""
     st.markdown(f":small[{ui.escape(noise.takeaway(tables, view.models))}]")
     for place, chart in enumerate(noise.charts(tables, view.models, view.dark)):
         ui.chart(chart.title, chart.gloss, chart.figure, key=f"noise-{place}")
     ui.how_to_read(
-        "Every model reads the same noisy texts. A **failure** is a prediction that differs from "
-        "the model's own for the original text, whether or not that was correct; a directional "
-        "test states its expectation instead (CheckList, Ribeiro et al. 2020). Text that a "
+        "All models get the same noisy texts. A **failure** is a prediction that differs from the "
+        "same model's prediction for the original text, whether or not that was correct; a "
+        "directional test has another expectation (CheckList, Ribeiro et al. 2020). A text that a "
         "perturbation cannot change, such as one without digits, is not counted for it. Several "
-        "noisy copies of one example depend on each other, so intervals resample examples; for a "
-        "single strength they are Wilson's."
+        "noisy copies of one example are dependent, so intervals are a bootstrap over examples; "
+        "for one perturbation at one strength, they are Wilson intervals."
     )
     _values(view, tables["noise"])
     _texts(view)
@@ -60,7 +60,7 @@ def _values(view: View, rows: pd.DataFrame) -> None:
 
 
 def _texts(view: View) -> None:
-    """Show noisy texts with the predictions of the dense and of one pruned model."""
+    """Show noisy texts with the predictions of the dense model and of one pruned model."""
     examples = view.first_seed("noise_example")
     models = [model for model in view.pruned if (examples["job"] == model.job).any()]
     if not models:
@@ -82,7 +82,7 @@ def _texts(view: View) -> None:
     shown = rows[masks[group]]
     changed = ["pair", "noisy_pair"] if shown["pair"].notna().any() else []
     columns = {
-        "perturbation": "noise",
+        "perturbation": "perturbation",
         "strength": "strength",
         "text": "original",
         "noisy": "noisy",

@@ -14,7 +14,7 @@ from prune_core.views import CRITERIA
 def form(kind: str, metric: str, defaults: Mapping[str, float]) -> Policy:
     """Draw one row per limit for a task type and metric; return the limits that are on.
 
-    `defaults` are the initial limits, which the sample can decide. Raise PruneError if a value is
+    `defaults` are the initial limits. Raise PruneError if a value is
     invalid.
     """
     st.markdown("#### Limits")

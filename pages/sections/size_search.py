@@ -17,7 +17,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     """Start, show and stop a search; a stopped search with the same limits can be resumed."""
     if job.is_candidate:
         st.info(
-            f"{ui.escape(job.label)} is from elsewhere: choose a pruned model to search "
+            f"{ui.escape(job.label)} was not pruned here: choose a pruned model to search "
             "for a smaller one.",
             icon=":material/info:",
         )

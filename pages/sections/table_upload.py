@@ -67,12 +67,12 @@ def file(store: Store, prefix: str) -> str:
     ).strip()
     if known := text_sets.names(store):
         kept = st.selectbox(
-            "or a set of kept texts",
+            "or a set of saved test examples",
             known,
             None,
             key=f"{prefix}text-set",
-            placeholder="choose",
-            help="Texts that were kept on the pages Attack and Inspect.",
+            placeholder="Choose a set",
+            help="Saved on the pages Attack and Inspect.",
             persist_state="session",
         )
         if kept:

@@ -1,4 +1,4 @@
-"""Test sets of a policy: data of several languages, domains or customers, and one decision."""
+"""Test sets of a policy, such as one per language, domain or customer, and one decision."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from prune_core.store.job import Job
 
 FAILURES = "at most K fail"
 COMBINATIONS = {
-    ALL: "All must hold",
-    MEAN: "The weighted mean must hold",
+    ALL: "All must pass",
+    MEAN: "Weighted mean must pass",
     FAILURES: "Some may fail",
 }
 EMPTY = pd.DataFrame({"name": [""], "data": [""], "label": [""], "weight": [1.0]})
@@ -26,10 +26,10 @@ RESULT = "result.json"
 
 
 def page(home: Path, job: Job, policy: Policy) -> None:
-    """Let the user name test sets, measure the model on them, and show the decision."""
+    """Let the user choose test sets, measure the model on them and show the decision."""
     st.markdown(
-        f"Is **{ui.escape(job.label)}** within the limits of this page on the data of several "
-        "languages, domains or customers? Each row is a file or another data set."
+        f"Does **{ui.escape(job.label)}** meet the limits of this page on several test sets, such "
+        "as one per language, domain or customer? Each row is one test set."
     )
     chosen = _loaded(policy) or ui.run_action(_form, policy)
     if chosen is None:
@@ -55,7 +55,7 @@ def _loaded(policy: Policy) -> Policy | None:
     if not test_sets:
         return None
     names = ", ".join(f"{each.name} ({each.source.task})" for each in test_sets)
-    st.markdown(f"From the loaded policy file, {combine}: {ui.escape(names)}.")
+    st.markdown(f"Test sets of the loaded policy file (combine: {combine}): {ui.escape(names)}.")
     if st.button("Choose other test sets", key="other-sets", type="tertiary"):
         del st.session_state["policy-test-sets"]
         st.rerun()
@@ -63,30 +63,32 @@ def _loaded(policy: Policy) -> Policy | None:
 
 
 def _form(policy: Policy) -> Policy | None:
-    """Return the policy with the test sets of the table; None before there are two."""
+    """Return the policy with the test sets of the table; None if there are fewer than two."""
     rows = st.data_editor(
         EMPTY,
         num_rows="dynamic",
         key="test-sets",
         hide_index=True,
         column_config={
-            "name": st.column_config.TextColumn("Name", help="such as german"),
+            "name": st.column_config.TextColumn("Name", help="For example german"),
             "data": st.column_config.TextColumn(
-                "Data", help="a file on this machine, a known task or a Hub id", width="large"
+                "Data", help="A file on the server, a known task or a Hub id", width="large"
             ),
-            "label": st.column_config.TextColumn("Label column", help="empty: detected"),
+            "label": st.column_config.TextColumn("Label column", help="Detected if empty"),
             "weight": st.column_config.NumberColumn("Weight", default=1.0, min_value=0.01),
         },
     ).fillna({"name": "", "data": "", "label": "", "weight": 1.0})
     rows = rows[rows["data"].str.strip() != ""]
     if len(rows) < 2:
-        st.caption("Name at least two test sets.")
+        st.caption("Enter at least two test sets.")
         return None
     columns = st.columns([2, 1], vertical_alignment="bottom")
     with columns[0]:
         combine = ui.segments("combine-sets", COMBINATIONS, ALL, label="Decision")
     if combine == FAILURES:
-        allowed = columns[1].number_input("May fail", 1, len(rows) - 1, key="allowed-failures")
+        allowed = columns[1].number_input(
+            "Maximum failures", 1, len(rows) - 1, key="allowed-failures"
+        )
         combine = f"at most {allowed} fail"
     test_sets = tuple(
         EvaluationSet(
@@ -108,7 +110,7 @@ def _begin(folder: Path, job: Job, policy: Policy) -> None:
 
 
 def _watch(folder: Path) -> None:
-    """Show the progress of the measurements, then the decision with all tests."""
+    """Show the progress of the measurements, then the decision and all tests."""
     state = background.state(folder)
     if state is None:
         return
@@ -123,7 +125,7 @@ def _watch(folder: Path) -> None:
     if not (folder / RESULT).is_file():
         log = folder / background.LOG
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-        st.error(lines[-1] if lines else "The check did not finish; start it again.")
+        st.error(lines[-1] if lines else "The check did not finish; run it again.")
         return
     _show(json.loads((folder / RESULT).read_text(encoding="utf-8")))
 
@@ -133,7 +135,7 @@ def _show(result: dict[str, Any]) -> None:
     rows = pd.DataFrame(result["verdicts"])
     names = {
         "test_set": "Test set",
-        "criterion": "Limit of",
+        "criterion": "Criterion",
         "limit": "Limit",
         "value": st.column_config.NumberColumn("Measured", format="%.2f"),
         "result": "Result",

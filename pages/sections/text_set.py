@@ -1,4 +1,4 @@
-"""Keep a text in a named set, which later runs measure like a data set."""
+"""Save a text as a test example in a named set, which runs accept as data."""
 
 from collections.abc import Sequence
 
@@ -20,9 +20,9 @@ def offer(
     source: str,
     key: str,
 ) -> None:
-    """Draw a popover that keeps a text with its correct label, which is `label` if it is known."""
+    """Draw a popover that saves a text with its correct label; `label` is "" if unknown."""
     with st.popover(
-        "Keep as test text", icon=":material/playlist_add:", key=f"keep-{key}", type="tertiary"
+        "Save as test example", icon=":material/playlist_add:", key=f"keep-{key}", type="tertiary"
     ):
         known = text_sets.names(store)
         name = st.selectbox(
@@ -30,14 +30,16 @@ def offer(
             known or ["regression"],
             key=f"keep-set-{key}",
             accept_new_options=True,
-            help="A set is a CSV file that runs, policies and Compare use like any other data.",
+            help="A CSV file that runs and policies can use like any other data.",
         )
         correct = label or st.selectbox("Correct label", list(labels), key=f"keep-label-{key}")
-        if st.button("Keep", key=f"keep-save-{key}", type="primary") and name:
+        if st.button("Save", key=f"keep-save-{key}", type="primary") and name:
             count = ui.run_action(
                 lambda: text_sets.add(
                     store, name, text=text, pair=pair, label=str(correct), source=source
                 )
             )
             if count:
-                st.toast(f"{name}: {plural(count, 'text')}.", icon=":material/playlist_add_check:")
+                st.toast(
+                    f"{name}: {plural(count, 'example')}.", icon=":material/playlist_add_check:"
+                )

@@ -417,7 +417,7 @@ def empty(
     is_active: bool = False,
     more: Callable[[], None] | None = None,
 ) -> None:
-    """Draw an empty page with what it will show, the demo button and `more`; stop the script."""
+    """Draw an empty page: what it will show, the demo button and `more`; stop the script."""
     st.title(title, anchor=False)
     with st.container(border=True, key=f"empty-{key}"):
         st.markdown(promise)

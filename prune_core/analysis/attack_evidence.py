@@ -8,7 +8,7 @@ from .bounded_metrics import BoundedMetric, paired_loss
 from .evidence import Evidence
 from .prediction_evidence import decidable_loss
 
-CHURN = 0.1  # outcomes of an attack that pruning changes, as many successes as failures: typical
+CHURN = 0.1  # typical fraction of attack outcomes that pruning changes, half in each direction
 
 
 def attack_success(measured: Evidence) -> dict[str, BoundedMetric | str]:

@@ -11,9 +11,9 @@ import numpy as np
 from ..statistics import paired_bounds, paired_resamples, proportion_bounds
 
 RESAMPLES = 1000
-RATIO_ALPHA = 0.1  # part of the error probability for the divisor of a ratio
-# Examples that differ in all copies and that a sample may lack by chance. With 1 instead of 3, the
-# bound of a loss of few whole examples and of small parts of many is wrong in 7 of 100 samples.
+RATIO_ALPHA = 0.1  # fraction of the error probability that the divisor of a ratio gets
+# Pseudo-examples that differ in all copies, which a sample may lack by chance. With 1 instead of 3,
+# the bound is wrong in 7 of 100 samples if few examples differ in all copies and many in a few.
 UNSEEN = 3
 
 
@@ -49,11 +49,11 @@ def paired_loss(broken: float, fixed: float, n: int) -> BoundedMetric:
 
 
 def relative_loss(broken: int, fixed: int, correct: int, n: int) -> BoundedMetric:
-    """Return 1 − pruned accuracy / dense accuracy on n examples; `correct` counts dense's.
+    """Return 1 − pruned accuracy / dense accuracy on n examples.
 
-    A bound divides that of the difference by one of the dense accuracy. The first may be wrong with
-    nine tenths of the error probability and the second with one, so the quotient is with at most
-    their sum.
+    `correct` is the number of correct predictions of the dense model. Each bound is a bound of the
+    difference, at nine tenths of the error probability, divided by a bound of the dense accuracy,
+    at one tenth. By the union bound, the error probability of the quotient is at most their sum.
     """
     loss = paired_loss(broken, fixed, n)
 
@@ -85,10 +85,10 @@ def _divided(value: float, divisor: float) -> float:
 
 
 def weighted_mean(metrics: Sequence[BoundedMetric], weights: Sequence[float]) -> BoundedMetric:
-    """Return the weighted mean of costs that were measured on independent samples.
+    """Return the weighted mean of costs measured on independent samples.
 
     Bounds by the method of variance estimates recovery (Zou and Donner, Statistics in Medicine
-    2008): the distances of the bounds from the values add up like standard deviations.
+    2008): distances between bounds and values add up like standard deviations.
     """
     shares = np.asarray(weights, dtype=float) / np.sum(weights)
     values = np.array([metric.value for metric in metrics])
@@ -106,11 +106,11 @@ def weighted_mean(metrics: Sequence[BoundedMetric], weights: Sequence[float]) ->
 
 
 def clustered_loss(losses: np.ndarray) -> BoundedMetric:
-    """Return a mean loss over examples, each the mean of several copies, (examples,) in −1..1.
+    """Return the mean of losses (examples,) in −1..1, each the mean over copies of an example.
 
-    The bounds are those of `paired_loss` for examples that all differ by the same size
-    s = Σx²/Σ|x|, in a number that gives the observed mean and mean square. UNSEEN examples that
-    differ by 1 are added to the sums in s.
+    The bounds are those of `paired_loss` with an effective number of differing examples, all of the
+    same size s = Σx²/Σ|x|, which reproduces the observed mean and mean square. UNSEEN examples of
+    size 1 are added to both sums.
     """
     gained, lost = float(-losses.clip(max=0).sum()), float(losses.clip(min=0).sum())
     size = (float(np.square(losses).sum()) + UNSEEN) / (gained + lost + UNSEEN)

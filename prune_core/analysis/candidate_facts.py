@@ -1,4 +1,4 @@
-"""Facts and warnings about a candidate: those of its file, and those of its predictions."""
+"""Facts and warnings about a candidate: about its file and about its predictions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..plugins import CANDIDATE
 from .evidence import Evidence
 
 COLUMNS = ["fact", "value", "warning"]
-CONSTANT = 0.99  # fraction of equal predictions that counts as constant
-MIN_GAIN = 0.2  # of agreement by another label order that is worth a warning
-LOW_AGREEMENT = 0.5  # with the dense model's predictions of one label
-MIN_EXAMPLES = 5  # of a label
+CONSTANT = 0.99  # fraction of identical predictions that counts as constant
+MIN_GAIN = 0.2  # increase of agreement with another label order that causes a warning
+LOW_AGREEMENT = 0.5  # agreement on one label below which a warning is given
+MIN_EXAMPLES = 5  # per label, for this warning
 
 
 def candidate_facts(measured: Evidence) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def warnings(facts: pd.DataFrame) -> list[str]:
 
 
 def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
-    """Yield facts of the predictions: constant ones, agreement per label, label order."""
+    """Yield facts about the predictions: constant outputs, agreement per label, label order."""
     rows, names = measured.tables["prediction"], measured.label_names
     if rows.empty:
         return
@@ -54,7 +54,7 @@ def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
     if counts[most] >= CONSTANT * n > reference[most]:
         warning = (
             f"It predicts {names[most]!r} for {percent(counts[most] / n)} of the examples, the "
-            f"dense model for {percent(reference[most] / n)}: its outputs are practically constant."
+            f"dense model for {percent(reference[most] / n)}; its outputs are almost constant."
         )
     yield "predicted labels", shares, warning
     yield _agreement_by_label(dense, own, names)
@@ -64,7 +64,7 @@ def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
 def _agreement_by_label(
     dense: np.ndarray, own: np.ndarray, names: list[str]
 ) -> tuple[str, str, str]:
-    """Describe the agreement on the examples of each label that the dense model predicts."""
+    """Describe the agreement with the dense model, by label that the dense model predicts."""
     parts, low = [], []
     for label, name in enumerate(names):
         chosen = dense == label
@@ -83,7 +83,7 @@ def _agreement_by_label(
 def _other_order(
     dense: np.ndarray, own: np.ndarray, names: list[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield a warning if another order of the candidate's labels agrees much better with dense."""
+    """Yield a warning if another order of the labels agrees much better with the dense model."""
     from scipy.optimize import linear_sum_assignment
 
     counts = np.zeros((len(names), len(names)))

@@ -107,7 +107,7 @@ def load_time(measured: Evidence) -> BoundedMetric | str:
 def _of_fresh_process(measured: Evidence, column: str) -> BoundedMetric | str:
     if column not in measured.tables["cost"]:
         return (
-            "no fresh process was started; measure again (python -m prune_core remeasure "
+            "it was not measured in a fresh process; measure again (python -m prune_core remeasure "
             f"{measured.job.id} cost --set cost.fresh_process=true)"
         )
     return exact(_cost(measured, column))

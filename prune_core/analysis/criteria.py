@@ -97,13 +97,13 @@ class Criterion:
     in_default_policy: bool = True
     counts_examples: bool = True  # n is a number of evaluation examples
     units: str = "examples"  # what n counts in sentences
-    # options of the measure without which it does not measure this
+    # options that the measure needs for this criterion
     measure_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     # from the task type and the type of its stored predictions
     supports: Callable[[TaskType, TaskType], bool] = any_task
     # from the task type and the name of its metric, for the default policy
     is_default_for: Callable[[TaskType, str], bool] = any_metric
-    # the smallest cost limit that a sample of this size can decide, for the default policy
+    # smallest limit (as a cost) that a sample of this size can decide, for the default policy
     decidable: Callable[[Evidence], float] | None = None
 
     @property
@@ -130,9 +130,9 @@ class Criterion:
         return is_included and self.applies(kind, metric)
 
     def default_at(self, measured: Evidence) -> float:
-        """Return the default limit, relaxed to one that a sample of this size can decide.
+        """Return the default limit, relaxed if a sample of this size cannot decide it.
 
-        Rounded to half a unit.
+        A relaxed limit is rounded to half a unit.
         """
         if self.decidable is None or measured.tables[self.table].empty:
             return self.default

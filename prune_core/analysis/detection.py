@@ -25,13 +25,13 @@ NEGATIONS = ("not ", "non ", "no ", "un")  # not toxic, non-toxic, no injection,
 FALSE_POSITIVE_RATES = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_01": 0.001}
 RANKING = ("average_precision", "roc_auc", *FALSE_POSITIVE_RATES)
 TAIL = 0.025  # of a 95% interval
-# smallest false-positive rate of a logarithmic axis, and thresholds of the slider
+# false-positive rates on a logarithmic axis, and thresholds of the slider
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 THRESHOLDS = (*STEPS, *(step / 10 for step in range(1, 10)), *(1 - step for step in STEPS[::-1]))
 
 
 def default_positive(names: Sequence[str]) -> int:
-    """Return the label to detect of two: the one that is not a negative name, else label 1."""
+    """Return which of two labels to detect: the one without a negative name, else label 1."""
     plain = [name.lower().replace("_", " ").replace("-", " ") for name in names]
     is_negative = [name in NEGATIVE_NAMES or name.startswith(NEGATIONS) for name in plain]
     return 0 if is_negative == [False, True] else 1
@@ -41,7 +41,7 @@ def default_positive(names: Sequence[str]) -> int:
 
 
 def threshold_at_rate(negatives: np.ndarray, rate: float) -> float:
-    """Return the lowest threshold that detects at most a fraction of the negatives, by scores."""
+    """Return the lowest threshold that detects at most a fraction `rate` of negative scores."""
     ordered = np.sort(negatives)[::-1]
     allowed = int(rate * len(ordered) + 1e-9)
     if allowed >= len(ordered):
@@ -64,9 +64,10 @@ def _between(low: float, high: float) -> float:
 
 
 def fitting_rows(truth: np.ndarray, fraction: float, seed: int, with_positives: bool) -> np.ndarray:
-    """Return (examples,) whether a row fits the threshold: a seeded fraction, not all, of a class.
+    """Return a Boolean mask (examples,) of the held-out rows that fit the threshold.
 
-    A false-positive rate depends on negatives only, so all positives are left to evaluate.
+    It selects a seeded fraction of each class, but never the whole class. A false-positive rate
+    depends on negatives only, so no positives are held out for it.
     """
     rng, chosen = np.random.default_rng(seed), np.zeros(len(truth), dtype=bool)
     for is_positive in (False, True) if with_positives else (False,):
@@ -79,7 +80,7 @@ def fitting_rows(truth: np.ndarray, fraction: float, seed: int, with_positives: 
 
 
 class DetectionCurve(NamedTuple):
-    """Detections at each distinct score, from the highest, as the threshold; (thresholds,)."""
+    """Detections with each distinct score as the threshold, highest first; (thresholds,)."""
 
     threshold: np.ndarray
     hits: np.ndarray  # true positives
@@ -91,8 +92,8 @@ def curve(
 ) -> DetectionCurve:
     """Count detections at every threshold.
 
-    `weights` (resamples, examples) counts how often a resample has each example; the counts are
-    then (resamples, thresholds).
+    `weights` (resamples, examples) is the number of times that each resample contains an example;
+    the counts are then (resamples, thresholds).
     """
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
@@ -109,7 +110,7 @@ def ranking_metrics(
 ) -> dict[str, np.ndarray]:
     """Return the metrics of RANKING from the counts of a curve, (..., thresholds).
 
-    `weight`: how many examples without the label one of them stands for, see `compare`.
+    `weight` is the weight of each negative, see `compare`.
     """
     recall, rate = hits / hits[..., -1:], false_alarms / false_alarms[..., -1:]
     steps = np.diff(recall, prepend=0.0)
@@ -129,7 +130,7 @@ def precision(hits: Any, false_alarms: Any, weight: float = 1.0) -> Any:
 
 
 def f_beta(hits: Any, false_alarms: Any, missed: Any, beta: float) -> Any:
-    """Return F-beta of counts, in which recall counts `beta` times as much as precision."""
+    """Return F-beta from counts; recall is weighted `beta` times as much as precision."""
     weighted = (1 + beta**2) * hits
     return weighted / np.maximum(1e-12, weighted + beta**2 * missed + false_alarms)
 
@@ -148,10 +149,10 @@ def compare(
 
     `scores` and `thresholds` have the keys "dense" and "pruned"; columns of the dense model begin
     with `dense_`. Recall, false-positive rate and precision have exact intervals (Clopper and
-    Pearson 1934), metrics of rankings those of a bootstrap within positives and within negatives,
-    and differences those of Bonett and Price (2012) or of the bootstrap; all 95%. NaN if there
-    are no examples to count. Each example without the label stands for `weight` of them in
-    precision, F-beta and average precision, so that held-out negatives do not raise these.
+    Pearson 1934), ranking metrics stratified bootstrap intervals, and differences intervals of
+    Bonett and Price (2012) or of the bootstrap; all 95%. NaN if there are no examples to count.
+    Each negative has the weight `weight` in precision, F-beta and average precision, so that
+    holding out negatives does not raise them.
     """
     detected = {side: scores[side] >= thresholds[side] for side in scores}
     row: dict[str, float] = {
@@ -213,7 +214,7 @@ def _ranking(
     resamples: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return the metrics of RANKING of both models with their differences; NaN for one class."""
+    """Return the metrics of RANKING of both models and their differences; NaN for one class."""
     names = [f"{prefix}{name}" for name in RANKING for prefix in ("dense_", "")]
     names += [f"{name}_difference" for name in RANKING]
     if truth.all() or not truth.any():
@@ -250,7 +251,7 @@ def _ranking_values(
 
 
 def _stratified_weights(truth: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield batches of (resamples, examples) counts; classes keep their sizes."""
+    """Yield batches of counts (resamples, examples), with each class resampled on its own."""
     rng, batch = np.random.default_rng(seed), max(1, BATCH // len(truth))
     for start in range(0, resamples, batch):
         weights = np.empty((min(batch, resamples - start), len(truth)), dtype=np.int32)
@@ -264,10 +265,10 @@ def _stratified_weights(truth: np.ndarray, resamples: int, seed: int) -> Iterato
 
 
 def evaluated(rows: pd.DataFrame, thresholds: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of `threshold_example` that did not fit the threshold, with what is detected.
+    """Return the evaluated rows of `threshold_example`, with Boolean columns of the detections.
 
-    `thresholds` has the rows of the table `threshold` of the same job. New Boolean columns:
-    dense_detected, detected.
+    Rows that fit the threshold are left out. `thresholds` has the rows of the table `threshold` of
+    the same job. New columns: dense_detected, detected.
     """
     rows = rows[~rows["fitted"].astype(bool)]
     at = thresholds.set_index("positive")[["dense_threshold", "threshold"]]
@@ -280,7 +281,7 @@ def evaluated(rows: pd.DataFrame, thresholds: pd.DataFrame) -> pd.DataFrame:
 
 
 def recall_loss(measured: Evidence) -> dict[str, BoundedMetric | str]:
-    """Return the loss of recall of each label, paired over the positives."""
+    """Return the recall loss of each label, paired over the positives."""
     return _costs(measured, of_positives=True)
 
 
@@ -309,7 +310,7 @@ def _costs(measured: Evidence, of_positives: bool) -> dict[str, BoundedMetric | 
 
 
 def slice_table(rows: pd.DataFrame, masks: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return the rates of both models in each slice, from rows of `evaluated` of one label."""
+    """Return the rates of both models in each slice, from the `evaluated` rows of one label."""
     truth, dense, pruned = (
         rows[name].to_numpy(bool) for name in ("truth", "dense_detected", "detected")
     )

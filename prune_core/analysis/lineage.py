@@ -1,4 +1,4 @@
-"""Lineage: what each model of a study was made from, and by which operation."""
+"""Lineage: the parent of each model of a study, and the operation that made it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ class LineageNode:
     key: str
     parent: str  # key of the model it was made from, "" if unknown
     title: str
-    operation: str = ""  # that made it from its parent, with the options that are not default
+    operation: str = ""  # that made it from its parent, with non-default options
     job: int = 0  # 0 if it was not measured
 
 
@@ -40,7 +40,7 @@ def lineage(
     """Return the nodes of a study, parents first.
 
     `files` are the rows of the table `formats`; `defaults` returns the default options of a method.
-    Checkpoints that this product wrote name what they were made from in a file of their folder.
+    Checkpoint folders written by PruneScope have a file that names their parent.
     """
     nodes: dict[str, LineageNode] = {}
     for job in jobs:
@@ -79,7 +79,7 @@ def lineage(
 
 
 def _identity(job: Job, first_stage: bool = False) -> str:
-    """Return what a model was pruned by; with `first_stage`, without the stages after the first."""
+    """Return a key of how a model was pruned; with `first_stage`, by the first stage only."""
     method = job.experiment["method"]
     options = {
         name: value
@@ -108,12 +108,12 @@ def _options(job: Job, defaults: Callable[[str], Mapping[str, Any]]) -> str:
 
 
 def _ancestors(checkpoint: str) -> list[LineageNode]:
-    """Return a checkpoint and what the records of its folder say that it was made from."""
+    """Return a checkpoint and its ancestors, from the records in checkpoint folders."""
     nodes: list[LineageNode] = []
     seen = {checkpoint}
     while checkpoint:
         parent, operation = _origin(Path(checkpoint))
-        parent = "" if parent in seen else parent  # records that name each other in a circle
+        parent = "" if parent in seen else parent  # records that form a cycle
         seen.add(parent)
         title = Path(checkpoint).name or checkpoint
         nodes.append(LineageNode(checkpoint, parent, title, operation))
@@ -122,7 +122,7 @@ def _ancestors(checkpoint: str) -> list[LineageNode]:
 
 
 def _origin(folder: Path) -> tuple[str, str]:
-    """Return (checkpoint, operation) that a folder was made by; "" if no record says so."""
+    """Return the (checkpoint, operation) that a folder was made from; ("", "") if unknown."""
     readers: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
         "prunescope.json": lambda record: (
             record["experiment"]["checkpoint"],
@@ -142,12 +142,12 @@ def _origin(folder: Path) -> tuple[str, str]:
         try:
             return read(json.loads((folder / name).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # no record of this type, or one of another program
+            continue  # no such record, or one of another program
     return "", ""
 
 
 def _parents_first(nodes: Mapping[str, LineageNode]) -> list[LineageNode]:
-    """Sort depth first, so that the descendants of a node follow it."""
+    """Sort nodes depth first: descendants follow their ancestor."""
     children: dict[str, list[LineageNode]] = {}
     for node in nodes.values():
         parent = node.parent if node.parent in nodes else ""

@@ -1,6 +1,6 @@
-"""Failure rates and accuracy on noisy copies of examples, dense and pruned on the same copies.
+"""Failure rates and accuracy of the dense and the pruned model on the same noisy copies.
 
-Several copies of an example depend on each other, so examples are resampled, with all their copies.
+Copies of one example are dependent, so the bootstrap resamples examples with all their copies.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ..statistics import paired_difference, resampled_means, wilson
 from .bounded_metrics import BoundedMetric, clustered_loss
 from .evidence import Evidence
 
-ALL = "all"  # perturbations that should not change the prediction, and strengths, together
-# value -> columns of the copies whose mean difference it is; the second may be missing
+ALL = "all"  # all perturbations that should not change the prediction, or all strengths
+# value -> column whose mean it is, or two columns whose mean difference it is
 RATES = {
     "failure_rate": ("failed",),
     "dense_failure_rate": ("dense_failed",),
@@ -37,17 +37,17 @@ COUNTS = ("text", "copies", "failed", "dense_failed", "correct", "dense_correct"
 
 
 def columns_of(value: str) -> tuple[str, str, str]:
-    """Return the columns with a value and the ends of its interval."""
+    """Return the columns of a value and of the ends of its interval."""
     return value, f"{value}_low", f"{value}_high"
 
 
 def rates(copies: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Return one row for each perturbation and strength, and for all of each.
+    """Return one row per perturbation and strength, and rows over all of them.
 
-    `copies` has one row per noisy text: perturbation, strength, example, directional, failed and
-    dense_failed; with labels correct and dense_correct, for the original text clean and
-    dense_clean. Directional perturbations change labels, so they have no accuracy and are not in
-    the rows of all perturbations.
+    `copies` has one row per noisy text with the columns perturbation, strength, example,
+    directional, failed and dense_failed; with labels also correct and dense_correct, and clean and
+    dense_clean for the original text. Directional perturbations change labels, so they have no
+    accuracy and are not in the rows of all perturbations.
     """
     perturbations = list(dict.fromkeys(copies["perturbation"]))
     strengths = list(dict.fromkeys(copies["strength"]))
@@ -84,7 +84,7 @@ def _row(group: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
         if np.isnan(row[value]):
             observed = float(of_copies[value].mean())
             low, high = np.quantile(samples[:, place] / samples[:, -1], (0.025, 0.975))
-            if low == high:  # no example differs from another: as wide as for one copy per example
+            if low == high:  # no variance between examples: use the interval of one copy each
                 low, high = _without_spread(observed, n, is_rate=not value.endswith("difference"))
             row |= dict(zip(columns_of(value), (observed, float(low), float(high)), strict=True))
     return row
@@ -96,7 +96,7 @@ def _difference(group: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def _exact(group: pd.DataFrame, columns: Sequence[str]) -> tuple[float, float, float]:
-    """Return a rate, or a paired difference of two, of one copy per example."""
+    """Return a rate or a paired difference of two rates, for one copy per example."""
     first, *rest = (group[column].to_numpy(bool) for column in columns)
     n = len(group)
     if not rest:
@@ -123,7 +123,7 @@ def by_example(copies: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
 
 
 def noise_loss(measured: Evidence) -> BoundedMetric:
-    """Return the accuracy lost on noisy texts; without it, the increase of the failure rate."""
+    """Return the accuracy lost on noisy texts, or without labels the increase in failure rate."""
     rows = measured.tables["noise_count"]
     loss = rows["dense_correct"] - rows["correct"]
     if loss.isna().any():
@@ -132,7 +132,7 @@ def noise_loss(measured: Evidence) -> BoundedMetric:
 
 
 def examples_to_show(copies: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """Return at most `limit` copies: first those on which one model fails, then other failures."""
+    """Return at most `limit` copies: first those on which only one model fails, then both."""
     failures = copies["failed"].astype(int) + copies["dense_failed"].astype(int)
     priority = failures.map({1: 0, 2: 1, 0: 2})
     return copies.loc[priority.sort_values(kind="stable").index[:limit]].sort_index()
@@ -142,4 +142,4 @@ def overall(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the table `noise` over all perturbations and strengths."""
     rows = rows[rows["perturbation"] == ALL]
     together = rows[rows["strength"] == ALL]
-    return together if len(together) else rows  # a single strength has no row of all
+    return together if len(together) else rows  # a single strength has no row over all strengths

@@ -20,8 +20,8 @@ from .bounded_metrics import (
 from .calibration import signed_root, squared_calibration_error
 from .evidence import Evidence
 
-CHURN = 0.03  # predictions that pruning changes at no loss, half broken and half fixed: typical
-CALIBRATION_SPREAD = 1.4  # times 1/n: upper bound of the change of the squared calibration error
+CHURN = 0.03  # typical fraction of changed predictions at no loss, half broken and half fixed
+CALIBRATION_SPREAD = 1.4  # divided by n: bound of the change of the squared calibration error
 WIDENING = 1.15  # in simulations, bounds of the calibration error are about a tenth too narrow
 PROPORTIONS = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
 
@@ -53,7 +53,7 @@ def relative_accuracy_loss(measured: Evidence) -> BoundedMetric | str:
     rows = measured.tables["prediction"]
     if not measured.is_labelled:
         return (
-            "a percentage of the dense metric needs labels; name a label column, or limit "
+            "a percentage of the dense metric needs labels; set a label column, or limit "
             "agreement instead"
         )
     if measured.metric in PROPORTIONS:
@@ -82,13 +82,13 @@ def _sample_size(measured: Evidence) -> int:
 
 
 def decidable_loss(n: int, alpha: float = 0.05, churn: float = CHURN) -> float:
-    """Return the accuracy loss that n examples rule out if as many are broken as fixed."""
+    """Return the loss that n examples rule out if as many predictions are broken as fixed."""
     changed = round(churn / 2 * n)
     return paired_loss(changed, changed, n).bounds(alpha)[1]
 
 
 def power_sentence(n: int, metric: str) -> str:
-    """State which loss n examples can rule out; "" if that is unknown for the metric."""
+    """State the smallest loss that n examples can rule out; "" if unknown for the metric."""
     if metric not in PROPORTIONS or not n:
         return ""
     points = f"{100 * decidable_loss(n):.1f} points"
@@ -111,13 +111,13 @@ def decidable_disagreement(measured: Evidence) -> float:
 
 
 def decidable_slice_loss(measured: Evidence) -> float:
-    """Return `decidable_loss` for the smallest slice, with twice the changes: it is the worst."""
+    """Return `decidable_loss` of the smallest slice, with twice the churn, as for a worst slice."""
     table = slice_table(measured)
     return 0.0 if table.empty else decidable_loss(int(table["n"].min()), measured.alpha, 2 * CHURN)
 
 
 def decidable_calibration_error(measured: Evidence) -> float:
-    """Return the increase of the calibration error that the sample rules out if it is unchanged.
+    """Return the increase of the calibration error that is ruled out if there is none.
 
     The standard error of its square falls as 1/n (measured in simulations).
     """

@@ -155,7 +155,7 @@ def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> 
 
 
 def rewritten(text: AttackedText, columns: Mapping[str, str]) -> AttackedText:
-    """Return a text with new columns, in which all words count as modified."""
+    """Return a text with new columns, with all words marked as modified."""
     content = OrderedDict({**text._text_input, **columns})
     is_fast = isinstance(text, FastAttackedText)
     new = FastAttackedText(content, text._clock) if is_fast else AttackedText(content)

@@ -50,7 +50,9 @@ _JAILBROKEN = (
     "arXiv 2307.02483"
 )
 _LLAMA = "github.com/meta-llama/llama"
-_ENCODED = "People cannot read the encoded text; a language model behind the detector may."
+_ENCODED = (
+    "People cannot read the encoded text; a language model behind the detector may decode it."
+)
 _TAGGER = (needs.TAGGER, needs.TAGSET)
 _USE = (needs.TENSORFLOW_HUB, needs.USE)
 CATALOGUE = {
@@ -245,10 +247,10 @@ CATALOGUE = {
             CatalogueEntry(name, paper, EVASION, caution=caution, seconds=0.02)
             for name, paper, caution in (
                 ("Line breaks", "Every word on a line of its own", ""),
-                ("Two turns", "The text split into two turns of a conversation", ""),
+                ("Two turns", "The text is split into two turns of a conversation", ""),
                 ("Repeated punctuation", "Three periods after every word", ""),
                 ("Zero-width spaces", f"Between all letters of a word: {_LLAMA} #1382", ""),
-                ("Homoglyphs", f"All letters replaced by look-alikes: {_LLAMA} #1382", ""),
+                ("Homoglyphs", f"All letters are replaced by look-alikes: {_LLAMA} #1382", ""),
                 ("Leetspeak", f"Digits for letters: {_JAILBROKEN}", ""),
                 ("Spaced letters", f"Spaces between all characters: {_LLAMA}-models #50", ""),
                 ("ROT13", _JAILBROKEN, _ENCODED),
@@ -258,10 +260,10 @@ CATALOGUE = {
         ),
         CatalogueEntry(
             "Padding words",
-            "Harmless words before and after the text, found by query: "
+            "Harmless words before and after the text, selected by querying the model: "
             "github.com/vllm-project/semantic-router #3174",
             EVASION,
-            caution="The text remains complete, with up to 8 unrelated words around it.",
+            caution="The text is complete, but has up to 8 unrelated words around it.",
             seconds=1.0,
         ),
     )
@@ -269,7 +271,7 @@ CATALOGUE = {
 
 
 def changes_of(recipe: str) -> str:
-    """Return what a stored recipe changes; WORDS if it is no longer in the catalogue."""
+    """Return the group of a stored recipe; WORDS if it is no longer in the catalogue."""
     return CATALOGUE[recipe].changes if recipe in CATALOGUE else WORDS
 
 

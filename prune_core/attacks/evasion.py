@@ -1,4 +1,4 @@
-"""Transformations of evasion attacks: whole texts rewritten, and harmless words added."""
+"""Transformations of evasion attacks: rewriting whole texts and adding harmless words."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from textattack.transformations import Transformation  # noqa: E402
 
 
 class Rewriting(Transformation):
-    """Rewrite the whole text by each of several functions; a rewritten text is not rewritten again.
+    """Rewrite the whole text once, with each of several functions.
 
     A text of a pair is rewritten only if all its words may change.
     """

@@ -1,4 +1,4 @@
-"""Tables of the perturbations: keyboards, look-alike letters, contractions, names and templates."""
+"""Tables for perturbations: keyboards, look-alike letters, contractions, names and templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEYBOARDS = {
     "AZERTY": ("azertyuiop", "qsdfghjklm", "wxcvbn"),
     "ЙЦУКЕН": ("йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю"),
 }
-# keyboards by language as detected; QWERTY for all others
+# keyboard layout by detected language; QWERTY for all others
 LAYOUTS = {
     "German": "QWERTZ",
     "Czech": "QWERTZ",
@@ -78,7 +78,7 @@ EXPANSIONS = {
     for mark in "'’"
 } | {f"{short[:-3]} n't": long for long, short in CONTRACTIONS.items() if short.endswith("n't")}
 
-# female and male first names, cities, countries; without those that are also common words
+# female and male first names, cities, countries; none of them is also a common word
 NAMES = (
     "Emma Olivia Sophia Emily Laura Sarah Jessica Rachel Anna Julia Karen Linda Susan Barbara "
     "Margaret Helen Nancy Maria Alice Hannah",
@@ -90,9 +90,9 @@ NAMES = (
     "India Australia Egypt Kenya Ireland Austria Belgium",
 )
 NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
-EMOJI = "📌📎📅📷🕒🔹💬📝"  # without a feeling
+EMOJI = "📌📎📅📷🕒🔹💬📝"  # neutral: no sentiment
 TIME_PHRASES = ("These days", "As of today", "At the moment", "Right now")
-# words that begin a sentence with a capital only because they begin it
+# words with a capital letter only at the start of a sentence
 FUNCTION_WORDS = (
     "a an the this that these those it its there he she they we you his her their our your my some "
     "all every each no not if when while as in on at of to for with from by but and or so what who "

@@ -1,9 +1,8 @@
 """Everyday noise: typos, OCR errors, spellings and templates that a model should tolerate.
 
-Nothing is searched and no model is needed. A perturbation lists the changes that a text allows, and
-`perturb` makes a seeded sample of them. The tests of behavior are those of CheckList (Ribeiro et
-al. 2020): under most perturbations the prediction should stay the same; a directional one defines
-another expectation.
+There is no search and no model. A perturbation lists the possible changes of a text, and `perturb`
+applies a seeded sample of them. The behavioral tests follow CheckList (Ribeiro et al. 2020): most
+perturbations should not change the prediction; a directional one has another expectation.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ STRENGTHS = {"light": 0.1, "medium": 0.25, "heavy": 0.5}
 SAME, LESS_POSITIVE, NOT_ENTAILED = "same prediction", "not more positive", "not entailed"
 EMOJI_COUNT = 6  # at most half of them are appended
 WORD = re.compile("[A-Za-zÀ-ɏͰ-ϿЀ-ӿḀ-ỿ\u0300-\u036f]+")  # Latin, Greek and Cyrillic
-JOINT = "\n\x1f\n"  # between two texts in which a name is replaced together
+JOINT = "\n\x1f\n"  # separates two texts in which a name is replaced consistently
 
 
 class Replacement(NamedTuple):
@@ -53,7 +52,7 @@ Change = tuple[Replacement, ...]  # made together
 
 @dataclass(frozen=True)
 class Perturbation:
-    """The changes that a text allows, from (text, generator, language), "" for English."""
+    """A kind of noise; `changes` maps (text, rng, language) to the possible changes of a text."""
 
     name: str
     changes: Callable[[str, Random, str], list[Change]]
@@ -68,7 +67,7 @@ def perturb(
 ) -> str:
     """Return the text with a fraction `strength` of the possible changes, at least one.
 
-    The text itself if it allows none. `language`: its name, "" for English.
+    Return the text unchanged if no change is possible. `language` is its name, "" for English.
     """
     if not text.strip() or (perturbation.only_english and language):
         return text
@@ -99,7 +98,7 @@ def perturb_texts(
 ) -> tuple[str, ...]:
     """Return the texts of an example, with those at `places` perturbed.
 
-    Names are replaced in all of them, and of a pair the second text is the negated statement.
+    Names are replaced in all texts; a negated statement replaces the last text of a pair.
     """
     if perturbation.changes_both:
         noisy = perturb(perturbation, JOINT.join(texts), rng, strength=strength, language=language)
@@ -238,7 +237,7 @@ def _spacing(text: str, rng: Random, language: str) -> list[Change]:
 
 
 def _emoji(text: str, rng: Random, language: str) -> list[Change]:
-    """Append emoji that express no feeling."""
+    """Append neutral emoji."""
     end = len(text)
     return [(Replacement(end, end, f" {rng.choice(EMOJI)}"),) for _ in range(EMOJI_COUNT)]
 
@@ -279,7 +278,7 @@ _NAME = re.compile(rf"\b(?:{'|'.join(name for group in _GROUPS for name in group
 def _names(text: str, rng: Random, language: str) -> list[Change]:
     """Replace a person, city or country by another one in all its mentions.
 
-    In pairs only persons: an Austrian town of the first text is not in another country.
+    In pairs only persons: the second text may say in which country the city of the first one is.
     """
     mentions: dict[str, list[re.Match[str]]] = {}
     for match in _NAME.finditer(text):
@@ -299,7 +298,7 @@ _SENTENCE = re.compile(r"(?:^|(?<=[.!?])\s+)(\w+)")
 
 
 def _time(text: str, rng: Random, language: str) -> list[Change]:
-    """Begin a sentence with a phrase of time: "These days, ..."."""
+    """Begin a sentence with a time phrase: "These days, ..."."""
     return [
         (
             Replacement(
@@ -314,7 +313,7 @@ _FUNCTION_WORDS = frozenset(FUNCTION_WORDS.split())
 
 
 def _inside(word: str) -> str:
-    """Return the first word of a sentence as it is written inside one."""
+    """Return the first word of a sentence as it is written inside a sentence."""
     return word.lower() if word.lower() in _FUNCTION_WORDS else word
 
 

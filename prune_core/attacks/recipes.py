@@ -151,14 +151,14 @@ def _as_published(recipe: type[published.AttackRecipe]) -> Build:
 
 
 def _rewriting(*rewritings: Callable[[str], str]) -> Build:
-    """Rewrite the whole text; of several ways, the one that lowers the probability most."""
+    """Rewrite the whole text, in the way that lowers the probability of the label most."""
     return lambda victim, _: Attack(
         UntargetedClassification(victim), [], Rewriting(rewritings), GreedySearch()
     )
 
 
 def _padding_words(victim: ModelWrapper, _: Encoder) -> Attack:
-    """Add the word that lowers the probability most, again and again."""
+    """Repeatedly add the word that lowers the probability of the label most."""
     padding = PaddingWords(PADDING_WORDS, MAX_PADDING)
     return Attack(UntargetedClassification(victim), [], padding, GreedySearch())
 

@@ -46,7 +46,7 @@ def zero_width(text: str) -> str:
 
 
 def homoglyphs(text: str) -> str:
-    """Replace all letters by look-alikes of other scripts, if there are any."""
+    """Replace letters by look-alikes of other scripts, where they exist."""
     return "".join(LOOK_ALIKES.get(letter, letter) for letter in text)
 
 

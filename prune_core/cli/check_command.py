@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Return 0 if all limits are met, 1 if one is violated, 3 if it cannot be decided.
+    """Return 0 if all limits are met, 1 if one is violated, 3 if the result is inconclusive.
 
     With `--candidate`, the model is measured first.
     """
@@ -31,7 +31,7 @@ def check(options: argparse.Namespace) -> int:
 
     if (options.id is None) == (not options.candidate):
         raise PruneError(
-            "check needs either the ID of a job or a model: write check ID, or check --dense A "
+            "check needs either the ID of a job or a candidate: use check ID, or check --dense A "
             "--candidate B."
         )
     store = Store()
@@ -101,11 +101,11 @@ def _measure(
 
     candidate = CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
     options.study = options.study or f"Candidates for {Path(options.checkpoint).name}"
-    # no example of the file is set aside for calibration, as nothing is pruned
+    # nothing is pruned, so no examples of the file are reserved for calibration
     options.calibration = options.calibration or UNUSED
     limits = limits or _default_policy(options, store, candidate)
     criteria = [CRITERIA[name] for name in limits.limits]
-    # options that a limit needs come first, so that the user's own override them
+    # options that a limit needs come first, so that the user's options override them
     options.set = [
         *(
             f"{criterion.measure}.{name}={value}"
@@ -118,14 +118,14 @@ def _measure(
     experiment = replace(experiment_from_options(options, store), method=candidate)
     check_kind(experiment.measures, candidate)
     check_data(experiment)
-    # the candidate first: what cannot be measured on it is refused at once
+    # the candidate first: unsupported measures fail before the dense model runs
     job = require_success(store, run_in_process(store, experiment, options.again))
     require_success(store, run_in_process(store, replace(experiment, method=None), options.again))
     return store.job(job.id), limits
 
 
 def _default_policy(options: argparse.Namespace, store: Store, candidate: CandidateModel) -> Policy:
-    """Return the default limits for the dense model and the data, as far as the file allows."""
+    """Return the default limits for the task that the candidate's file supports."""
     from ..deployment import policy
     from ..experiments.candidate import supported_measures
     from ..experiments.data_check import inspect_data

@@ -84,23 +84,23 @@ CANDIDATE = (
         "--candidate",
         default="",
         metavar="PATH",
-        help="the model: a checkpoint folder, an ONNX, OpenVINO (.xml), TorchScript or torch.export"
-        " file, or a table of predictions",
+        help="the model to test: a checkpoint folder, an ONNX, OpenVINO (.xml), TorchScript or "
+        "torch.export file, or a table of predictions",
     ),
     argument(
         "--tokenizer",
         default="",
         metavar="FOLDER",
-        help="tokenizer of a model file, if it is not in the file's folder or the one above",
+        help="tokenizer of a model file, if it is neither in the file's folder nor in its parent",
     ),
     *arguments_of(RunSettings, leave_out=("checkpoint", "keep")),
     *arguments_of(DataSource),
     repeatable(
         "--measure",
         "NAME",
-        "measure to run besides those that the limits need; repeatable",
+        "additional measure to run, besides those that the limits need; repeatable",
     ),
     repeatable("--set", "MEASURE.OPTION=VALUE", "option of a measure; repeatable"),
     argument("--study", default="", help="study to save the results in (Candidates for A)"),
-    switch("--again", "recompute all stages, also finished ones"),
+    switch("--again", "recompute all stages, including finished ones"),
 )

@@ -81,7 +81,7 @@ def _template(options: argparse.Namespace, store: Store) -> tuple[Experiment, Me
         )
     if template.method.name == CANDIDATE:
         raise PruneError(
-            f"Job {options.job} measured a model from elsewhere; give the ID of a job that pruned."
+            f"Job {options.job} measured a model from elsewhere; give the job of a pruned model."
         )
     if options.fastest and template.method.removes != "units":
         raise PruneError(

@@ -164,7 +164,7 @@ def _advice(store: Store, job: Job) -> list[str]:
 
 
 def _facts(store: Store, job: Job) -> list[str]:
-    """Return what is known of a candidate; nothing for other jobs."""
+    """Return the facts about a candidate; [] for other jobs."""
     from ..analysis.candidate_facts import candidate_facts
     from ..analysis.evidence import evidence
 
@@ -281,7 +281,7 @@ def _verdict_table(verdicts: Sequence[Verdict], policy: Policy) -> str:
 
 
 def facts_report(facts: pd.DataFrame) -> str:
-    """Format the facts of a candidate, one line each, and its warnings."""
+    """Format the facts about a candidate, one line each, and its warnings."""
     width = max(map(len, facts["fact"]))
     lines = [f"  {row.fact.ljust(width)}  {row.value}" for row in facts.itertuples()]
     lines += [f"  Warning: {warning}" for warning in facts["warning"] if warning]

@@ -1,10 +1,10 @@
-"""One decision over several test sets, wrong with the probability that it has for one.
+"""One decision over several test sets, with the error probability of a single test set.
 
-All must hold: the model ships if it does on every set (an intersection-union test, Berger 1982).
-At most k fail: every set is tested at alpha / (k + 1), and m − k of m must hold (a partial
-conjunction test, Benjamini and Heller 2008). Mean: the weighted mean of each cost is tested, whose
-bounds combine those of the sets. A set counts as violated only after correction for all tests of
-all sets (Bonferroni).
+All: the model ships if every test set passes (an intersection-union test, Berger 1982). At most k
+fail: every test set is tested at alpha / (k + 1), and m − k of m must pass (a partial conjunction
+test, Benjamini and Heller 2008). Mean: the weighted mean of each cost is tested; its bounds combine
+those of the test sets. A limit counts as violated only after correction for all tests of all test
+sets (Bonferroni).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from .policy import MEAN, Policy
 
 @dataclass(frozen=True)
 class CombinedCheck:
-    """The tests of a model on several test sets, and the decision that they make together."""
+    """The verdicts of a model on several test sets, and the combined decision."""
 
     policy: Policy
     verdicts: Mapping[str, list[Verdict]]  # by test set; one entry for their mean
@@ -37,15 +37,15 @@ class CombinedCheck:
 
     @property
     def summary(self) -> str:
-        """Describe the decision and what decides it."""
+        """Describe the decision and the reason for it."""
         flat = [verdict for verdicts in self.verdicts.values() for verdict in verdicts]
         if not self.policy.allowed_failures:
             return summary_sentence(flat, self.policy)
         results = [decision(verdicts) for verdicts in self.verdicts.values()]
         allowed, m = self.policy.allowed_failures, len(results)
         return (
-            f"{self.decision.capitalize()}: {results.count(SHIP)} of {m} test sets are within all "
-            f"limits and {results.count(STOP)} beyond one with {self.policy.confidence:.4g}% "
+            f"{self.decision.capitalize()}: {results.count(SHIP)} of {m} test sets meet all limits "
+            f"and {results.count(STOP)} violate a limit with {self.policy.confidence:.4g}% "
             f"confidence; at most {allowed} may fail."
         )
 
@@ -82,7 +82,7 @@ def _joined(name: str, group: str) -> str:
 
 
 def _combined(verdicts: Mapping[str, list[Verdict]], allowed_failures: int) -> str:
-    """Return SHIP if enough test sets hold, STOP if too many fail, else INCONCLUSIVE."""
+    """Return SHIP if enough test sets pass, STOP if too many fail, else INCONCLUSIVE."""
     results = [decision(each) for each in verdicts.values()]
     if results.count(SHIP) >= len(results) - allowed_failures:
         return SHIP
@@ -92,7 +92,7 @@ def _combined(verdicts: Mapping[str, list[Verdict]], allowed_failures: int) -> s
 def _means(
     costs: Mapping[str, Mapping[tuple[str, str], BoundedMetric | str]], weights: Sequence[float]
 ) -> dict[tuple[str, str], BoundedMetric | str]:
-    """Return the weighted mean of every cost, or why it is unknown on one of the test sets."""
+    """Return the weighted mean of every cost, or the reason that a test set lacks it."""
     means: dict[tuple[str, str], BoundedMetric | str] = {}
     for name, group in dict.fromkeys(key for each in costs.values() for key in each):
         found = [each.get((name, group), "not measured") for each in costs.values()]

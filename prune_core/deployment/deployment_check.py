@@ -58,7 +58,7 @@ def check_metrics(
 ) -> list[Verdict]:
     """Return one verdict per cost.
 
-    `tests` is the number of all tests, for the correction of violations (0: as many as costs).
+    `tests` is the number of tests that violations are corrected for (0: the number of costs).
     """
     tests = tests or len(costs)
     return [

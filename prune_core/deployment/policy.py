@@ -18,16 +18,16 @@ from ..paths import ASSETS
 from ..plugins import closest_match
 from ..views import CRITERIA
 
-ALL, MEAN = "all", "mean"  # how the limits of several test sets combine, or "at most K fail"
+ALL, MEAN = "all", "mean"  # how test sets are combined; also "at most K fail"
 FOLDER = ASSETS / "policies"
-WEIGHT, LIMITS = "weight", "limits"  # keys of a test set that are not of its data
+WEIGHT, LIMITS = "weight", "limits"  # keys of a test set besides those of its data
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Data that a policy tests a model on, with its weight and limits of its own.
+    """A test set of a policy, with its weight and its own limits.
 
-    `limits` replace those of the policy with the same name.
+    `limits` override limits of the policy with the same name.
     """
 
     name: str
@@ -48,8 +48,8 @@ class EvaluationSet:
 class Policy:
     """Limits by criterion in the criteria's units; raise PruneError if a value is invalid.
 
-    With test sets, the limits hold for each of them, and `combine` is how their results make one
-    decision.
+    With test sets, the limits apply to each of them, and `combine` defines how their results are
+    combined into one decision.
     """
 
     limits: Mapping[str, float]
@@ -87,8 +87,8 @@ class Policy:
             )
         if self.combine == MEAN and any(each.limits for each in self.test_sets):
             raise PruneError(
-                "policy: a limit on the mean of all test sets cannot differ between them; name "
-                "limits at the top of the file only, or write combine: all."
+                "policy: with combine: mean, limits cannot differ between test sets; set limits "
+                "only at the top level of the file, or write combine: all."
             )
 
     @property
@@ -153,7 +153,7 @@ def _set_values(test_set: EvaluationSet) -> dict[str, Any]:
 def default_policy(kind: str, metric: str = "", measured: Evidence | None = None) -> Policy:
     """Return the default policy for a task type and metric.
 
-    With evidence, limits that its sample is too small to decide start at those that it can.
+    With evidence, limits that its sample is too small to decide are relaxed.
     """
     return Policy(
         {
@@ -194,7 +194,7 @@ def parse(text: str, path: str) -> Policy:
 
 
 def _parse_sets(values: Any, path: str) -> tuple[EvaluationSet, ...]:
-    """Parse the test sets of a policy file: their names, each with its data, limits and weight."""
+    """Parse the test sets of a policy file: each name with its data, limits and weight."""
     is_valid = isinstance(values, dict) and all(
         isinstance(each, dict) and each.get("task") and isinstance(each.get(LIMITS, {}), dict)
         for each in values.values()
@@ -216,7 +216,7 @@ def _parse_sets(values: Any, path: str) -> tuple[EvaluationSet, ...]:
 
 
 def _data_of(name: str, values: Mapping[str, Any]) -> DataSource:
-    """Return the data of a test set; PruneError for unknown keys."""
+    """Return the data of a test set; raise PruneError for unknown keys."""
     known = [*asdict(DataSource()), LIMITS, WEIGHT]
     for key in values:
         if key not in known:
@@ -238,7 +238,8 @@ def load(path: Path) -> Policy:
         path = FOLDER / f"{path}.yaml"
     if not path.exists():
         raise PruneError(
-            f"{path}: there is no such file, and no preset of that name ({', '.join(presets())})."
+            f"{path}: no such file or preset; give the path of a policy file, or one of "
+            f"{', '.join(presets())}."
         )
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))

@@ -16,11 +16,11 @@ from ..store.store import Store
 from ..views import CRITERIA
 from .policy import Policy
 
-UNUSED = "demo"  # calibration data that fits every model
+UNUSED = "demo"  # placeholder: nothing is calibrated
 
 
 def model_of(store: Store, job: Job) -> CandidateModel:
-    """Return the model of a job: its saved weights, which are the same on every test set."""
+    """Return the model of a job as a candidate: the same saved weights on every test set."""
     method = Experiment.from_dict(job.experiment).method
     if isinstance(method, CandidateModel):
         return method
@@ -32,9 +32,10 @@ def model_of(store: Store, job: Job) -> CandidateModel:
 def set_experiments(
     base: Experiment, model: CandidateModel, policy: Policy
 ) -> dict[str, tuple[Experiment, Experiment]]:
-    """Return for each test set the experiments of a model and of the dense model.
+    """Return (experiment of the model, experiment of the dense model) for each test set.
 
-    Each set is a study of its own. No example is set aside for calibration, as nothing is pruned.
+    Each test set is a study of its own. Nothing is pruned, so no examples are reserved for
+    calibration.
     """
     experiments = {}
     for test_set in policy.test_sets:

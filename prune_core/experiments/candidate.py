@@ -1,4 +1,4 @@
-"""A candidate: a model from elsewhere in the place of the pruned one, and what can be measured."""
+"""A candidate: a model from elsewhere instead of a pruned one, and the measures it supports."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ GENERIC_NAMES = ("model", "pytorch_model", "openvino_model", "checkpoint", "pred
 class CandidateModel(Method):
     """A model from elsewhere: a checkpoint, a model file or a table of predictions.
 
-    It is not in the registry of methods, as it prunes nothing: the stage `prune` loads the file and
-    returns what is known of it.
+    It prunes nothing, so it is not in the registry of methods: the stage `prune` loads the file and
+    returns facts about it.
     """
 
     name = CANDIDATE
@@ -42,14 +42,14 @@ class CandidateModel(Method):
     sparsity: float = preset(Method, "sparsity", 0.0)
     path: str = option("", "checkpoint folder, model file or table of predictions")
     tokenizer: str = option(
-        "", "folder of a model file's tokenizer; empty: the folder of the file, or the one above"
+        "", "folder of a model file's tokenizer; empty: the folder of the file, or its parent"
     )
 
-    shown_as: str = option("", "name in charts; empty: that of the file or folder")
+    shown_as: str = option("", "name in charts; empty: the name of the file or folder")
 
     @property
     def label(self) -> str:
-        """The given name, or that of the file or folder, after its folder's if it is generic."""
+        """The given name, else the file or folder name, with its parent if it is generic."""
         if self.shown_as:
             return self.shown_as
         path = Path(self.path)
@@ -58,7 +58,7 @@ class CandidateModel(Method):
 
 
 def supported_measures(path: str) -> tuple[str, ...]:
-    """Return the names of the measures that a candidate may support, by the kind of its file."""
+    """Return the names of the measures that this kind of file may support."""
     kind = files.locate(path).kind
     if kind == kinds.CHECKPOINT:
         return (*QUERYING, *BY_BLOCK, "corpus_poisoning")
@@ -66,7 +66,7 @@ def supported_measures(path: str) -> tuple[str, ...]:
 
 
 def check_kind(measures: Iterable[Measure], candidate: CandidateModel) -> None:
-    """Raise PruneError for a measure that the candidate cannot support; reads no weights."""
+    """Raise PruneError for a measure that the candidate cannot support, without loading it."""
     kind, supported = files.locate(candidate.path).kind, supported_measures(candidate.path)
     for measure in measures:
         if measure.name in supported:
@@ -98,7 +98,7 @@ def check_loaded(measures: Iterable[Measure], candidate: CandidateModel, pair: P
                 "precision to 'fp32'."
             )
         if measure.name == "cost" and is_external and device_of(pair.dense).type != "cpu":
-            _refuse(measure, f"{candidate.label} runs on the CPU, and the dense model does not")
+            _refuse(measure, f"{candidate.label} runs on the CPU, but the dense model does not")
         if measure.name in BY_BLOCK and shapes[0][0] != shapes[1][0]:
             depths = "{} layers of width {}".format
             _refuse(
@@ -107,9 +107,9 @@ def check_loaded(measures: Iterable[Measure], candidate: CandidateModel, pair: P
                 f"{depths(*shapes[0][0])} and {candidate.label} {depths(*shapes[1][0])}",
             )
         if measure.name in BY_MATRIX and shapes[0][1] != shapes[1][1]:
-            _refuse(measure, f"the weight matrices of {candidate.label} have other shapes")
+            _refuse(measure, f"the weight matrices of {candidate.label} have different shapes")
         if measure.name in SAME_TOKENS and vocabularies[0] != vocabularies[1]:
-            _refuse(measure, f"{candidate.label} has another vocabulary than the dense model")
+            _refuse(measure, f"{candidate.label} has a different vocabulary than the dense model")
 
 
 def _refuse(measure: Measure, reason: str) -> None:

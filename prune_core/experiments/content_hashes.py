@@ -52,7 +52,7 @@ def hash_checkpoint(checkpoint: str) -> list[list[str]]:
 
 
 def hash_candidate(path: str, tokenizer: str) -> Any:
-    """Return [name, hash] of a candidate's files and of its tokenizer; the name of a Hub model."""
+    """Return [name, hash] of a candidate's files and tokenizer, or the id of a Hub model."""
     if files.locate(path).kind == kinds.CHECKPOINT:
         return hash_checkpoint(path) or path
     used = [[file.name, _hash_file(file)] for file in files.content_files(path)]

@@ -359,7 +359,7 @@ class _ExperimentRunner(StageRunner):
         return rows
 
     def _load_candidate(self, candidate: CandidateModel) -> list[Fact]:
-        """Load a candidate in the place of the pruned model; return what is known of it."""
+        """Load a candidate as the pruned model; return facts about it."""
         pair, experiment = self.pair, self.experiment
         check_kind(experiment.measures, candidate)
         model, tokenizer, facts = candidates.load(

@@ -51,7 +51,7 @@ def stage_folders(experiment: Experiment, run: str = "") -> dict[str, str]:
     evaluation = {"size": experiment.evaluation_size, "metric": experiment.source.metric}
     if method := experiment.method:
         model = {"model": model, "data": data, "method": _plugin(method, _used_options(method))}
-        if isinstance(method, CandidateModel):  # a file is what it contains, wherever it is
+        if isinstance(method, CandidateModel):  # by content, not by path
             model["method"]["options"] = hash_candidate(method.path, method.tokenizer)
         if isinstance(method, UnitMethod) and not method.length:
             # the FLOPs budget is for the mean length of the evaluation examples

@@ -38,8 +38,8 @@ class Attack(Measure):
     name = "attack"
     title = "Attack success"
     summary = (
-        "How often changes of letters or words, or evasion of a detector, change the prediction: "
-        "TextAttack recipes and rewritings on one seeded sample"
+        "How often changed letters or words, or evasion attacks, change the prediction: TextAttack "
+        "recipes and rewritings on one seeded sample"
     )
     version = STOP_WORDS
     slow = True
@@ -54,7 +54,7 @@ class Attack(Measure):
     )
     examples: int = option(
         50,
-        "Examples for attacks that change letters or evade",
+        "Examples for letter and evasion attacks",
         low=1,
         high=100_000,
         unit="examples",
@@ -103,8 +103,7 @@ class Attack(Measure):
     )
     only_label: str = option(
         "",
-        "Attack only examples with this label, such as those that a detector must find; by default "
-        "all",
+        "Attack only examples with this label, such as those that a detector must find; empty: all",
         title="Only label",
     )
 
@@ -227,8 +226,9 @@ class Attack(Measure):
         chosen = [index for index in order if names.get(labels[index]) == self.only_label]
         if not chosen:
             raise PruneError(
-                f"{self.name}: only_label is {self.only_label!r}, which none of {len(examples)} "
-                f"evaluation examples has; the labels of the model are {', '.join(names.values())}."
+                f"{self.name}: only_label is {self.only_label!r}, but none of {len(examples)} "
+                f"evaluation examples has this label; the labels of the model are "
+                f"{', '.join(names.values())}."
             )
         return chosen
 
@@ -244,14 +244,14 @@ class Attack(Measure):
         if rewriting and self.max_changed < 1:
             raise PruneError(
                 f"{self.name}: max_changed is {self.max_changed:g}, but {rewriting[0]} changes "
-                "whole texts; leave it at 1."
+                "whole texts; set it to 1."
             )
         for reason in filter(None, map(missing, selected)):
             raise PruneError(reason)
         require("textattack", "attacks")
         if any(entry.changes != WORDS for entry in selected):
             return
-        # attacks on words are for English only
+        # word attacks support English only
         detected = [
             languages.foreign_language(examples.texts[i]) for i in order[: self.word_examples]
         ]

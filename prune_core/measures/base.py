@@ -39,7 +39,7 @@ class Pair:
     shared: Callable[[Any, Callable[[], Any]], Any] | None = None
     # (index, count): with count > 1, attack only that part of the examples and return no tables
     chunk: tuple[int, int] = (0, 1)
-    # of a candidate that has another than the dense model; see `tokenizer_of`
+    # of a candidate whose tokenizer differs from the dense model's; see `tokenizer_of`
     pruned_tokenizer: Any = None
     # results for the pruned model, dropped when any field is replaced
     pruned_memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
@@ -73,7 +73,7 @@ class Pair:
         return self.pruned_memo[key]
 
     def tokenizer_of(self, model: nn.Module) -> Any:
-        """The tokenizer of the dense model, or of a candidate that has another."""
+        """The tokenizer of the dense model, or the candidate's own."""
         return self.tokenizer if model is self.dense else self.pruned_tokenizer or self.tokenizer
 
     @property

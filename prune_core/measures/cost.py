@@ -34,7 +34,7 @@ from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 
 BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
-REQUESTS = 400  # of a simulated load
+REQUESTS = 400  # in a simulated load
 NEAR = 0.95  # a measured speed-up of this fraction of the theoretical one counts as reached
 ZEROS_ARE_NOT_FASTER = (
     "Dense matrix kernels multiply zeros like any other number, so unstructured sparsity brings no "
@@ -63,12 +63,12 @@ class Cost(Measure):
     grid: bool = option(False, "Also time batch sizes 1, 8 and 32 with 32, 128 and 384 tokens")
     fresh_process: bool = option(
         False,
-        "Also start each model in a fresh process, and measure load time and peak resident memory",
+        "Also measure load time and peak resident memory in a fresh process per model",
     )
     arrivals: float = option(
         0.0,
-        "Also simulate a server of one text at a time with so many requests per second (Poisson), "
-        "from timed passes in the order of arrival; 0 = off",
+        "Also simulate a server that processes one text at a time with this rate of requests "
+        "(Poisson), from timed forward passes; 0 = off",
         low=0.0,
         high=100_000.0,
         unit="requests/s",
@@ -157,7 +157,7 @@ class Cost(Measure):
         return rows, times
 
     def _fresh_start(self, pair: Pair, model: nn.Module, report: Report) -> dict[str, float]:
-        """Return load time and peak resident memory of a fresh process, if they are requested."""
+        """Return load time (s) and peak resident memory (bytes) of a fresh process; {} if off."""
         if not self.fresh_process:
             return {}
         report(0.95, "starting a model in a fresh process")
@@ -173,7 +173,7 @@ class Cost(Measure):
     def _under_load(
         self, models: Sequence[nn.Module], seed: int, report: Report
     ) -> list[dict[str, float]]:
-        """Return percentiles of the response time of each model at the rate of arrivals."""
+        """Return percentiles of the response time (s) of each model at the rate `arrivals`."""
         if not self.arrivals:
             return [{} for _ in models]
         smallest = min(models, key=_vocabulary)
@@ -217,7 +217,7 @@ def _removal_note(pruned: nn.Module) -> str:
 
 def _untimed_rows(models: Sequence[nn.Module], batch: int, length: int) -> list[dict[str, Any]]:
     """Return one row per model, dense first, with its MACs; what must be timed is NaN."""
-    # multiply-accumulates inside a file are not known
+    # the multiply-accumulates of a model file are unknown
     work = [np.nan if isinstance(model, ExternalModel) else macs(model, length) for model in models]
     return [
         {

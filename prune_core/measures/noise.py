@@ -16,9 +16,9 @@ from .base import Measure, Pair
 from .noise_outputs import outputs_of
 from .noisy_copies import NoisyCopy, fits, label_about, noisy_copies
 
-MARGIN = 0.1  # rise of a probability that is no failure yet, as in CheckList
-SHOWN = 2000  # noisy texts that are stored
-# columns of `noise_example`: as they are, and predictions with the text that they are for
+MARGIN = 0.1  # increase of a probability that is not yet a failure, as in CheckList
+SHOWN = 2000  # maximum number of stored noisy texts
+# columns of `noise_example`: copied ones, and predictions with the column of their text
 IN_EXAMPLES = [
     *("perturbation", "strength", "example", "text", "pair", "noisy", "noisy_pair"),
     *("dense_failed", "failed"),
@@ -28,11 +28,11 @@ PREDICTED = {"dense_before": "text", "before": "text", "dense_after": "noisy", "
 
 @dataclass(frozen=True)
 class Noise(Measure):
-    """Failure rates and accuracy on noisy texts with 95% intervals, dense against pruned.
+    """Failure rates and accuracy of the dense and the pruned model on noisy texts.
 
-    A failure is a prediction that differs from the model's own for the original text; a score
-    fails if it moves by more than `tolerance`. Directional perturbations define another
-    expectation. An example counts for the perturbations that change it.
+    A failure is a prediction that differs from the same model's prediction for the original text;
+    a score fails if it changes by more than `tolerance`. Directional perturbations have another
+    expectation. An example counts only for perturbations that change it. All intervals are 95%.
     """
 
     name = "noise"
@@ -45,7 +45,7 @@ class Noise(Measure):
     estimate = 40.0
     perturbations: str = option(
         ", ".join(PERTURBATIONS),
-        "Kinds of noise; those that do not fit the data are left out",
+        "Perturbations; those that do not apply to the data are skipped",
         choices=tuple(PERTURBATIONS),
         several=True,
     )
@@ -77,10 +77,10 @@ class Noise(Measure):
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables: `noise` (a row per perturbation and strength), `noise_count`, `noise_example`.
+        """Tables: `noise` (one row per perturbation and strength), `noise_count`, `noise_example`.
 
-        `noise_count` has sums over the copies of each example, `noise_example` noisy texts with
-        the predictions of both models, at most 2,000.
+        `noise_count` has sums over the copies of each example, `noise_example` up to 2,000 noisy
+        texts with the predictions of both models.
         """
         outputs = outputs_of(pair, self.tolerance)
         report(0.0, "writing noisy texts")
@@ -148,8 +148,8 @@ class Noise(Measure):
         ]
         if copies["directional"].all():
             raise PruneError(
-                f"noise: {self.perturbations} leave all {len(indices)} texts as they are or test "
-                "directions only; add keyboard typos to the perturbations, or use more examples."
+                f"noise: the perturbations {self.perturbations} change none of {len(indices)} "
+                "texts or are all directional; add keyboard typos to them, or use more examples."
             )
         return copies
 
@@ -165,7 +165,7 @@ class Noise(Measure):
 
 
 def _inputs(evaluation: Examples, copies: pd.DataFrame) -> tuple[Examples, list[int], list[int]]:
-    """Return the distinct texts, and for each copy the place of its original and its own."""
+    """Return the distinct texts, and per copy the indices of its original and noisy text."""
     originals, noisy = (
         list(copies[list(columns)].itertuples(index=False, name=None))
         for columns in (("example", "text", "pair"), ("example", "noisy", "noisy_pair"))
@@ -185,7 +185,7 @@ def _take(predictions: Predictions, places: Sequence[int]) -> Predictions:
 def _directional_failures(
     pair: Pair, copies: pd.DataFrame, before: Predictions, after: Predictions
 ) -> np.ndarray:
-    """Return whether predictions violate a directional expectation, (copies,); else False."""
+    """Return a mask (copies,) of predictions that violate a directional expectation."""
     failed = np.zeros(len(copies), dtype=bool)
     expected = np.array([PERTURBATIONS[name].expects for name in copies["perturbation"]])
     for expects in {*expected} - {SAME}:

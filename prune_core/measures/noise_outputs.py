@@ -1,4 +1,4 @@
-"""What a model makes of noisy texts: predictions, or the documents that it finds for a query."""
+"""Outputs for noisy texts: predictions, or the documents retrieved for a query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .retrieval import collection_of, dense_embeddings, embed_queries, is_cosine
 
 @dataclass(frozen=True)
 class TaskOutputs:
-    """Predictions of the task type; scores differ if they move by more than `tolerance`.
+    """Predictions of the task type; scores differ if they change by more than `tolerance`.
 
     `tolerance` is a multiple of the standard deviation of the dense model's scores.
     """
@@ -31,7 +31,7 @@ class TaskOutputs:
 
     @property
     def _type(self) -> TaskType:
-        """The task type of predictions: classes of a binary classifier with one output."""
+        """The type of the predictions; a binary classifier with one output predicts classes."""
         return prediction_type(self.pair.task.kind, self.pair.task.metric)
 
     def predict(self, model: nn.Module, examples: Examples, report: Report) -> Predictions:
@@ -46,16 +46,16 @@ class TaskOutputs:
         )
 
     def failed(self, before: Sequence[Any], after: Sequence[Any], dense: Sequence[Any]) -> Any:
-        """Return whether predictions differ, (copies,); `dense`: the dense model's `before`."""
+        """Return a mask (copies,) of changed predictions; `dense` is the dense model's `before`."""
         if self._type.is_discrete:
             return ~self._type.is_same(before, after)
         limit = self.tolerance * float(np.std(dense))
         return np.abs(np.array(after) - np.array(before)) > limit
 
     def correct(self, indices: Sequence[int], predicted: Sequence[Any]) -> Any:
-        """Return whether predictions for these examples are correct; None if that is not defined.
+        """Return whether predictions for these examples are correct; None if undefined.
 
-        It is not without labels and for scores.
+        It is undefined without labels and for scores.
         """
         examples = self.pair.task.evaluation
         if examples.labels is None or not self._type.is_discrete:
@@ -76,13 +76,13 @@ class TaskOutputs:
 
 @dataclass(frozen=True)
 class SearchOutputs:
-    """Documents that a model finds for a query in its own index, the best 10."""
+    """The top k documents that a model retrieves for a query from its own index."""
 
     pair: Pair
     k: int = 10
 
     def predict(self, model: nn.Module, examples: Examples, report: Report) -> Predictions:
-        """Return the positions of the best documents of each query, without probabilities."""
+        """Return the positions of the top documents per query, without probabilities."""
         collection = collection_of(self.pair, "noise")
         embedded = dense_embeddings if model is self.pair.dense else pruned_embeddings
         documents = embedded(self.pair, collection, no_report).documents
@@ -91,11 +91,11 @@ class SearchOutputs:
         return Predictions(found.positions.tolist(), [[] for _ in examples.texts])
 
     def failed(self, before: Sequence[Any], after: Sequence[Any], dense: Sequence[Any]) -> Any:
-        """Return whether the first document differs, (copies,)."""
+        """Return a mask (copies,) of queries whose top document changed."""
         return np.array([old[0] != new[0] for old, new in zip(before, after, strict=True)])
 
     def correct(self, indices: Sequence[int], predicted: Sequence[Any]) -> Any:
-        """Return whether a relevant document is among the first k."""
+        """Return whether a relevant document is among the top k."""
         judged = collection_of(self.pair, "noise").judged
         relevant = [set(judged[index].documents[judged[index].grades > 0]) for index in indices]
         return np.array(
@@ -103,17 +103,17 @@ class SearchOutputs:
         )
 
     def text(self, text: str, prediction: Any) -> str:
-        """Return the start of the first document."""
+        """Return the first 100 characters of the top document."""
         return collection_of(self.pair, "noise").documents[prediction[0]][:100]
 
 
 def outputs_of(pair: Pair, tolerance: float) -> TaskOutputs | SearchOutputs:
-    """Return how outputs are compared; PruneError for single texts of an embedding model."""
+    """Return the outputs of a task; raise PruneError for single texts of an embedding model."""
     if pair.task.collection is not None:
         return SearchOutputs(pair)
     if TASK_TYPES[pair.task.kind].separates_pairs and pair.task.evaluation.pairs is None:
         raise PruneError(
             "noise: single texts of an embedding model have no prediction that noise could change; "
-            "name a second text column, or give a retrieval collection as the data."
+            "set a second text column, or give a retrieval collection as the data."
         )
     return TaskOutputs(pair, tolerance)

@@ -1,4 +1,4 @@
-"""Noisy copies of examples: which perturbations fit the data, and the seeded texts."""
+"""Noisy copies of examples: perturbations that apply to the data, and the seeded texts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..data.examples import Examples
 from ..errors import require
 from ..tasks import TASK_TYPES
 
-# names of the label that a directional perturbation is about, and of one that must exist too
+# names of the label that a directional perturbation tests, and of one that must also exist
 LABELS = {
     LESS_POSITIVE: (("positive", "pos"), ("negative", "neg")),
     NOT_ENTAILED: (("entailment",), ("not_entailment", "contradiction")),
 }
-LANGUAGE_SAMPLE = 100  # texts whose language is that of short ones
+LANGUAGE_SAMPLE = 100  # texts that determine the language of short texts
 
 
 class NoisyCopy(NamedTuple):
@@ -38,7 +38,7 @@ class NoisyCopy(NamedTuple):
 
 
 def label_about(expects: str, names: Sequence[str]) -> int | None:
-    """Return the label that a directional perturbation is about; None if no name shows it."""
+    """Return the label that a directional perturbation tests; None if no name matches."""
     lower = [name.lower().replace(" ", "_") for name in names]
     wanted, other = LABELS[expects]
     if not set(lower) & set(other):
@@ -47,7 +47,7 @@ def label_about(expects: str, names: Sequence[str]) -> int | None:
 
 
 def fits(each: Perturbation, examples: Examples, names: Sequence[str]) -> bool:
-    """Whether a perturbation makes sense for these examples and labels."""
+    """Return whether a perturbation applies to these examples and labels."""
     task_type = TASK_TYPES[examples.kind]
     if each.expects == SAME:
         is_free = each.keeps_words or not task_type.labels_words
@@ -66,10 +66,10 @@ def noisy_copies(
     column: str,
     seed: int,
 ) -> Iterator[NoisyCopy]:
-    """Yield the noisy copies that differ from their original, the same for the same seed.
+    """Yield the noisy copies that differ from their original.
 
-    Each has a generator of its own, from seed, perturbation, strength and example. `column`:
-    first, second or both, the texts of a pair that are changed.
+    The rng of each copy is seeded with seed, perturbation, strength and example. `column` selects
+    the texts of a pair to change: first, second or both.
     """
     require("py3langid", "attacks")
     places = {"first": (0,), "second": (1,), "both": (0, 1)}[column]

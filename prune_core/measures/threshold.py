@@ -1,4 +1,4 @@
-"""Detection at a threshold, for guard models and other detectors of rare texts."""
+"""Detection at a threshold, for guard models and other detectors of rare labels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ RATE, F_BETA = "false_positive_rate", "f_beta"
 
 @dataclass(frozen=True)
 class Threshold(Measure):
-    """Recall, false positives and precision of both models at a threshold for each label.
+    """Recall, false-positive rate and precision of both models at a threshold, for each label.
 
-    The threshold is fitted to the dense model on held-out examples, which are not evaluated, or
-    given. A target of the false-positive rate holds out negatives only. Also average precision,
-    ROC AUC and recall at false-positive rates of 1% and 0.1%; 95% intervals for all.
+    The threshold is given, or fitted to the dense model on held-out examples, which are not
+    evaluated. If the target is a false-positive rate, only negatives are held out. Also average
+    precision, ROC AUC and recall at false-positive rates of 1% and 0.1%, all with 95% intervals.
     """
 
     name = "threshold"
@@ -40,12 +40,12 @@ class Threshold(Measure):
 
     positive: str = option(
         "",
-        "Name of the label to detect; by default all labels of a multi-label model, and of two "
-        "labels the one whose name is not one such as safe, benign or negative",
+        "Name of the label to detect; by default all labels of a multi-label model, and with two "
+        "labels the one that is not called safe, benign, negative or similar",
     )
     threshold: float | None = option(
         None,
-        "Probability from which a label counts as detected, in both models",
+        "Lowest probability at which a label counts as detected, for both models",
         low=0.0,
         high=1.0,
         kind=float,
@@ -53,7 +53,7 @@ class Threshold(Measure):
     )
     target: str = option(
         RATE,
-        "What the fitted threshold is for: a false-positive rate, or the highest F-beta",
+        "Target of the fitted threshold: a false-positive rate, or the highest F-beta",
         choices={RATE: "false-positive rate", F_BETA: "highest F-beta"},
     )
     rate: float = option(
@@ -69,17 +69,17 @@ class Threshold(Measure):
     )
     held_out: float = option(
         0.5,
-        "Fraction of the examples that fit the threshold and are not evaluated",
+        "Fraction of the examples that are held out to fit the threshold",
         low=0.1,
         high=0.9,
         expert=True,
     )
     resamples: int = option(
-        1000, "Bootstrap resamples, for metrics of rankings", low=100, high=100_000, expert=True
+        1000, "Bootstrap resamples, for ranking metrics", low=100, high=100_000, expert=True
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables: `threshold` (one row per label), `threshold_example` (and per example)."""
+        """Tables: `threshold` (one row per label), `threshold_example` (per label and example)."""
         examples, names = pair.task.evaluation, list(pair.task.label_names)
         task_type = TASK_TYPES[examples.kind]
         self._check(examples, task_type)
@@ -121,7 +121,7 @@ class Threshold(Measure):
         if examples.labels is None:
             raise PruneError(
                 "threshold: the evaluation examples have no labels, so detections cannot be "
-                "counted; name the label column, or leave the measure threshold out."
+                "counted; set the label column, or leave the measure threshold out."
             )
         if not (task_type.is_single_label or task_type.has_several_labels or examples.binary):
             raise PruneError(
@@ -150,7 +150,7 @@ class Threshold(Measure):
     def _label(
         self, name: str, truth: np.ndarray, scores: dict[str, np.ndarray], seed: int
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Return the row of a label and (examples,) whether an example fits its threshold."""
+        """Return the row of a label, and a mask (examples,) of those that fit its threshold."""
         fitted = np.zeros(len(truth), dtype=bool)
         thresholds = dict.fromkeys(scores, self.threshold or 0.0)
         if self.threshold is None:
@@ -174,7 +174,7 @@ class Threshold(Measure):
             {side: values[evaluated] for side, values in scores.items()},
             thresholds,
             beta=self.beta,
-            # the evaluated examples are to be as rare as all of them
+            # so that the label is as rare as among all examples
             weight=_inverse(evaluated, ~truth) / _inverse(evaluated, truth),
             resamples=self.resamples,
             seed=seed,
@@ -192,5 +192,5 @@ class Threshold(Measure):
 
 
 def _inverse(chosen: np.ndarray, among: np.ndarray) -> float:
-    """Return how many examples of a class each chosen one stands for; 1 for an empty class."""
+    """Return the inverse of the fraction of a class that is chosen; 1 for an empty class."""
     return float(among.sum() / (chosen & among).sum()) if among.any() else 1.0

@@ -28,9 +28,9 @@ CELLS = (
 def confusion_matrices(
     rates: Mapping[int, Counts], models: Sequence[ComparedModel], positive: str, dark: bool = False
 ) -> go.Figure:
-    """Draw one confusion matrix per model; `rates` has those of `detection.rates` by job.
+    """Draw one confusion matrix per model; `rates` has the result of `detection.rates` by job.
 
-    Colors are percentages of a row: recall and missed, false positives and passed.
+    Colors show percentages per row.
     """
     shown = [model for model in models if model.job in rates]
     width = min(COLUMNS, max(1, len(shown)))
@@ -87,11 +87,11 @@ def detection_curves(
     dark: bool = False,
     height: int = 380,
 ) -> go.Figure:
-    """Draw one curve over all thresholds per model, with the chosen threshold as a mark.
+    """Draw one curve over all thresholds per model, with a marker at the selected threshold.
 
-    `scores`: (whether the label holds, score) of the examples by job; `points`: the rates at the
-    chosen threshold by job, with `negative_weight`. ROC has a logarithmic axis, which begins at
-    half a false positive.
+    `scores`: (whether examples have the label, their scores) by job; `points`: the rates at the
+    selected threshold by job, with `negative_weight`. The false-positive axis of ROC curves is
+    logarithmic and begins at half a false positive.
     """
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 40, "b": 50})
     smallest = 1.0

@@ -11,13 +11,13 @@ from .palette import AXIS, INK, MUTED
 from .style import figure
 
 ROW = 30  # pixels per node
-STEPS = 22  # widths of an indentation that fit into the chart
+STEPS = 22  # width of the chart in indentations
 
 
 def lineage(
     nodes: Sequence[LineageNode], models: Sequence[ComparedModel], dark: bool = False
 ) -> go.Figure:
-    """Draw one row per checkpoint, model and file; a click returns the job of a measured one."""
+    """Draw one row per checkpoint, model and file; a click returns the job of a measured model."""
     color_of = {job: palette.color(model, dark) for model in models for job in model.jobs}
     depth: dict[str, int] = {}
     for node in nodes:  # parents come first
@@ -63,5 +63,5 @@ def lineage(
 
 
 def _label(node: LineageNode) -> str:
-    is_named = node.operation in node.title  # by the label of a run
+    is_named = node.operation in node.title  # the title already contains the operation
     return node.title if is_named else f"{node.title} ({node.operation})"

@@ -1,4 +1,4 @@
-"""Everyday noise: failures by perturbation, accuracy by strength, and three kinds of robustness."""
+"""Everyday noise: failures by perturbation, accuracy by strength and by kind of text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from .annotations import padded, room
 from .style import figure, interval, marker
 
 CLEAN = "original"
-LINE, GAP = 11, 16  # pixels of a model, and between perturbations
+LINE, GAP = 11, 16  # pixels per model, and between perturbations
 
 
 def noise_failures(
@@ -81,7 +81,7 @@ def _hover(rows: pd.DataFrame, value: str) -> list[str]:
 def noise_by_strength(
     rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = False, height: int = 330
 ) -> go.Figure:
-    """Draw accuracy by strength from the original texts on; without labels, the failure rate."""
+    """Draw accuracy by strength, from the original texts; without labels, the failure rate."""
     value = "accuracy" if rows["accuracy"].notna().any() else "failure_rate"
     known = ("accuracy", "clean_accuracy") if value == "accuracy" else (value,)
     fig = figure(
@@ -125,7 +125,7 @@ def robustness_faces(
     dark: bool = False,
     height: int = 330,
 ) -> go.Figure:
-    """Draw one group per kind of text, such as noisy, with the accuracy of every model.
+    """Draw the accuracy of every model, grouped by kind of text, such as noisy text.
 
     `values` are rows of `quantities.summary`.
     """

@@ -56,7 +56,7 @@ class Job:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether the model is from elsewhere, and was not pruned here."""
+        """Whether the job measures a model from elsewhere, which was not pruned here."""
         return (self.experiment.get("method") or {}).get("name") == CANDIDATE
 
     @property

@@ -293,8 +293,8 @@ class Store:
             return job.experiment["checkpoint"]
         if job.is_candidate:
             raise PruneError(
-                f"The model of job {job.id} ({job.label}) is from elsewhere, and only its results "
-                "are stored; choose a dense or pruned model."
+                f"Job {job.id} ({job.label}) measured a model from elsewhere, of which only "
+                "results are stored; choose a dense or pruned model."
             )
         if not self.has_weights(job.id):
             raise PruneError(

@@ -1,6 +1,6 @@
-"""Named sets of texts that users keep from attacks and from typed text, to measure models on.
+"""Named sets of test examples that users save from attacks or enter, to measure models on.
 
-A set is a CSV file in the store's folder, which is read like any other file of a user.
+A set is a CSV file in the folder of the store, which is read like any other data file.
 """
 
 import os
@@ -23,7 +23,7 @@ def names(store: Store) -> list[str]:
 
 
 def file_of(store: Store, name: str) -> Path:
-    """Return the file of a set; PruneError if the name is not a file name."""
+    """Return the file of a set; raise PruneError if the name is not a valid file name."""
     if not re.fullmatch(r"\w[\w. -]*", name.strip()):
         raise PruneError(
             f"{name!r} is not a name for a set of texts; use letters, digits, spaces and hyphens."
@@ -32,9 +32,9 @@ def file_of(store: Store, name: str) -> Path:
 
 
 def add(store: Store, name: str, *, text: str, pair: str | None, label: str, source: str) -> int:
-    """Add a text with its label to a set; return the number of its texts.
+    """Add a text with its label to a set; return the number of examples in the set.
 
-    `source` says where it is from. The same text is kept once, with its last label.
+    `source` describes where the text comes from. A duplicate replaces the earlier example.
     """
     file = file_of(store, name)
     rows = pd.read_csv(file, dtype=str, keep_default_na=False) if file.is_file() else pd.DataFrame()

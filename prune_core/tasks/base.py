@@ -50,7 +50,9 @@ class TaskType:
     attackable = False  # whether attacks can change the predicted label
     is_discrete = True  # whether predictions are equal or different, rather than close
     is_single_label = False  # whether one of several labels holds, with a probability for each
-    has_several_labels = False  # whether each of several labels may hold, with a probability
+    has_several_labels = (
+        False  # whether an example may have several labels, each with a probability
+    )
     has_label_names = True  # whether the model's labels have names
     has_windows = False  # whether long texts are split into windows, not truncated
     has_loss = True  # whether labels define a loss per row, which some methods need
@@ -68,7 +70,7 @@ class TaskType:
     display = "probabilities"
     ranks_candidates = False  # whether pairs may be candidates of queries, ranked by their score
     asks_question = False  # whether the inputs are a question and a context
-    labels_words = False  # whether there is a label for each word of a text
+    labels_words = False  # whether each word of a text has a label
     not_explained = ""  # why no single output can be explained by saliency
 
     # -- the model -------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ class TaskType:
         return np.array([label == prediction for label, prediction in pairs], dtype=bool)
 
     def has_label(self, labels: Sequence[Any], label: int) -> np.ndarray:
-        """Return whether the examples have a label, as a Boolean array (examples,)."""
+        """Return a Boolean mask (examples,) of the examples that have a label."""
         return np.asarray(labels) == label
 
     def is_same(self, first: Sequence[Any], second: Sequence[Any]) -> np.ndarray:

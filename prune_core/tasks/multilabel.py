@@ -119,7 +119,7 @@ class Multilabel(TaskType):
         return {"prediction": _list_names(names, prediction)}
 
     def has_label(self, labels: Sequence[Any], label: int) -> np.ndarray:
-        """Return the flags of the label."""
+        """Return a Boolean mask (examples,) of the examples that have a label."""
         return np.asarray(labels)[:, label] == 1
 
     def label_divergence(self, dense: Any, pruned: Any) -> float | None:

@@ -88,7 +88,7 @@ CRITERIA = (
     _prediction_criterion(
         "accuracy_retained",
         "{metric} retained",
-        "Lowest percentage of the dense model's accuracy, or of its task's metric, as in MLPerf",
+        "Lowest percentage of the dense model's accuracy, or of the task's metric, as in MLPerf",
         "%",
         evidence=prediction_evidence.relative_accuracy_loss,
         default=99.0,

@@ -110,8 +110,8 @@ QUANTITIES = (
         read=partial(_cost, column="resident_memory"),
         show=f.size,
         better="lower",
-        gloss="Largest resident memory of a process that loads the model and runs one batch, with "
-        "the interpreter and the libraries.",
+        gloss="Peak resident memory of a fresh process that loads the model and runs one batch, "
+        "including the interpreter and libraries.",
         scale=1e-6,
         tick=".0f",
     ),
@@ -123,7 +123,7 @@ QUANTITIES = (
         read=partial(_cost, column="load_time"),
         show=f.seconds,
         better="lower",
-        gloss="Time from the start of a process to the output of its first batch.",
+        gloss="Time from the start of a fresh process to the output of its first batch.",
         tick=".1f",
     ),
     *(
@@ -135,8 +135,8 @@ QUANTITIES = (
             read=partial(_cost, column=f"response_p{q}"),
             show=f.milliseconds,
             better="lower",
-            gloss="Waiting plus service time of a text, with one server and Poisson arrivals at "
-            "the rate of the option arrivals.",
+            gloss="Waiting plus service time of a text, for one server and Poisson arrivals at the "
+            "rate set by the option arrivals.",
             scale=1e3,
             tick=".0f",
         )
@@ -155,7 +155,7 @@ QUANTITIES = (
         tick=".0%",
     ),
 )
-# keys of quantities and their columns, which not every table has
+# quantities whose columns only some tables have
 OPTIONAL = (
     *("resident_memory", "load_time", "response_p50", "response_p95", "response_p99"),
     "other_load",
@@ -196,7 +196,7 @@ CRITERIA = (
     _cost_criterion(
         "resident_memory",
         "Peak resident memory",
-        "Largest resident memory of a fresh process that loads the model and runs one batch",
+        "Highest peak resident memory of a fresh process that loads the model and runs one batch",
         "MB",
         evidence=cost_evidence.resident_memory,
         default=1000.0,
@@ -206,7 +206,7 @@ CRITERIA = (
     _cost_criterion(
         "load_time",
         "Load time",
-        "Longest time from the start of a process to the output of its first batch",
+        "Longest time from the start of a fresh process to the output of its first batch",
         "s",
         evidence=cost_evidence.load_time,
         default=10.0,
@@ -218,7 +218,7 @@ CRITERIA = (
 
 def _quantities(tables: Tables) -> list[Quantity]:
     rows = tables["cost"]
-    # older studies, passes that are too short, and runs without these options lack some columns
+    # older studies, short passes and runs without these options lack some columns
     return [
         each
         for each in QUANTITIES

@@ -1,4 +1,4 @@
-"""Everyday noise: accuracy on noisy text, failure rates, and what clean text does not show."""
+"""Everyday noise: accuracy on noisy text, failure rates and loss beyond that on clean text."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ FAILURES = _quantity(
 )
 EXTRA_LOSS = _quantity(
     "noise_extra_loss",
-    "Loss under noise beyond clean loss",
+    "Additional loss under noise",
     "Loss under noise minus loss on clean text (points)",
     read=partial(_overall, value=EXTRA),
     show=f.points,
     better="lower",
-    gloss="Accuracy that pruning costs on noisy texts, minus what it costs on their originals; "
-    "above 0, clean text shows too little of the damage.",
+    gloss="Accuracy lost by pruning on noisy texts, minus the accuracy lost on their originals; "
+    "above 0, clean text underestimates the loss.",
     scale=100.0,
     tick="+.1f",
 )
@@ -79,8 +79,8 @@ CLEAN = _quantity(
 LOSS = Criterion(
     "noise_loss",
     "Loss under noise",
-    "Largest drop of accuracy on noisy text below the dense model; without labels, and for "
-    "scores, the largest increase of the failure rate",
+    "Largest drop in accuracy on noisy text from the dense model; without labels, and for "
+    "scores, largest increase of the failure rate",
     "points",
     measure="noise",
     table="noise_count",
@@ -101,7 +101,7 @@ def _quantities(tables: Tables) -> list[Quantity]:
 
 
 def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
-    """Say whether the most pruned model is worse on noisy text than on clean text."""
+    """State whether the most pruned model loses more on noisy text than on clean text."""
     rows = tables["noise"]
     shown = most_pruned(pruned_models(rows, models))
     if not shown:
@@ -123,17 +123,17 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     extra, extra_low, extra_high = (row[each] for each in columns_of(EXTRA))
     interval = f"95% interval {f.signed(100 * extra_low)} to {f.signed(100 * extra_high)}"
     points = f"{100 * abs(extra):.1f} points {'more' if extra > 0 else 'less'}"
-    verdict = f"Pruning costs {points} than on the original texts ({interval})."
+    verdict = f"Pruning loses {points} than on the original texts ({interval})."
     if extra_low <= 0 <= extra_high:
         verdict = (
-            "What pruning costs on noisy text does not differ detectably from what it costs on "
+            "The accuracy lost by pruning does not differ detectably between noisy text and "
             f"the original texts ({f.signed(100 * extra)} points, {interval})."
         )
     return f"On noisy text, {name} has {f.percent(row['accuracy'])} accuracy, {words}. {verdict}"
 
 
 def faces(tables: Tables) -> dict[str, Quantity]:
-    """Return the measured accuracies by the name of the text: clean, with noise, under attack."""
+    """Return the measured accuracies by kind of text: original, noisy, attacked."""
     noise = tables["noise"]
     if noise.empty or not _is_labelled(noise):
         return {}
@@ -157,14 +157,14 @@ def charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Itera
         )
     yield Chart(
         "Which noise changes predictions?",
-        "Percentage of changed texts whose prediction differs from the model's own for the "
-        "original text, over all strengths, with 95% intervals; n is the number of examples that "
-        "the noise can change. For a directional test, the percentage of texts that violate it.",
+        "Percentage of noisy texts whose prediction differs from the same model's prediction for "
+        "the original text, over all strengths, with 95% intervals; n is the number of examples "
+        "that the noise can change. For a directional test, the percentage of violations.",
         plots.noise_failures(rows, models, dark),
     )
     if rows["strength"].nunique() > 1:
         yield Chart(
-            "How much does stronger noise change?",
+            "How much does stronger noise matter?",
             "All perturbations that should not change the prediction, with 95% intervals.",
             plots.noise_by_strength(rows, models, dark),
         )

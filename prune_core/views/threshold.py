@@ -1,4 +1,4 @@
-"""Detection at a threshold: recall, false positives and metrics of rankings."""
+"""Detection at a threshold: recall, false positives and ranking metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ AVERAGED = (
     *(f"{prefix}{name}" for name in (*RATES, *RANKING) for prefix in ("", "dense_")),
     *(f"{name}_difference" for name in DIFFERENCES),
 )
-ALPHA = 0.05  # of the losses that a takeaway rules out, one-sided
+ALPHA = 0.05  # one-sided error probability of the losses that a takeaway rules out
 
 
 def _mean_over_labels(rows: pd.DataFrame, column: str, n: str) -> Value:
@@ -106,7 +106,7 @@ QUANTITIES = (
         "tpr_at_fpr_01",
         "Recall at 0.1% false positives",
         "Highest recall of any threshold with a false-positive rate of at most 0.1%; with fewer "
-        "than 1,000 examples without the label, that of no false positive.",
+        "than 1,000 examples without the label, the recall at no false positives.",
         n="positives",
     ),
 )
@@ -130,7 +130,7 @@ CRITERIA = (
     _criterion(
         "recall_loss",
         "Recall loss at the threshold",
-        "Largest drop of recall below the dense model, of each label, at the threshold",
+        "Largest drop in recall from the dense model at the threshold, for each label",
         evidence=recall_loss,
         default=5.0,
         units="examples with the label",
@@ -138,8 +138,8 @@ CRITERIA = (
     _criterion(
         "false_positive_increase",
         "False-positive rate increase",
-        "Largest increase of the false-positive rate over the dense model's, of each label, at "
-        "the threshold",
+        "Largest increase of the false-positive rate over the dense model at the threshold, for "
+        "each label",
         evidence=false_positive_increase,
         default=1.0,
         units="examples without the label",
@@ -148,7 +148,7 @@ CRITERIA = (
 
 
 def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
-    """State recall and false positives of the first of the most pruned models, and what n shows."""
+    """State recall and false positives of a most pruned model, and the loss that n rules out."""
     rows = tables["threshold"]
     shown = most_pruned(pruned_models(rows, models))
     model = next(iter(shown), None) or next(
@@ -157,7 +157,7 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     if model is None:
         return ""
     labels = rows_of(rows, model)
-    # of several labels the one that lost most
+    # with several labels, the one with the largest recall loss
     row = labels.loc[labels["recall_difference"].fillna(np.inf).idxmin()]
     if not row["positives"]:
         return f"No evaluation example has the label {row['positive']!r}."
@@ -183,7 +183,7 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
 
 
 def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
-    """Propose a new threshold if scores moved; name the slice that loses most recall."""
+    """Propose a new threshold if scores shifted; name the slice that loses the most recall."""
     sentences = [_refit_sentence(row) for _, row in measured.tables["threshold"].iterrows()]
     table = slice_rates(measured, measured.slices)
     table = table[table["positives"] > 0] if len(table) else table
@@ -194,14 +194,14 @@ def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
 
 
 def _refit_sentence(row: pd.Series) -> str:
-    """Propose a threshold of its own for a pruned model whose scores moved; "" if they did not."""
+    """Propose to refit the threshold of a pruned model if its scores shifted, else ""."""
     own = row["tpr_at_fpr_1"]
     if row["threshold"] != row["dense_threshold"] or not own > row["recall_high"]:
         return ""
     return (
-        f"The scores of {row['positive']!r} moved: a threshold of its own would detect "
-        f"{f.percent(own)} at a false-positive rate of 1%, the dense model's detects "
-        f"{f.percent(row['recall'])} (measure again with threshold.refit=true)."
+        f"The scores of {row['positive']!r} shifted: a threshold fitted to the pruned model would "
+        f"detect {f.percent(own)} at a false-positive rate of 1%; the dense model's threshold "
+        f"detects {f.percent(row['recall'])} (measure again with threshold.refit=true)."
     )
 
 
@@ -209,9 +209,9 @@ def _slice_sentence(table: pd.DataFrame) -> str:
     worst = table.loc[(table["recall"] - table["dense_recall"]).idxmin()]
     return (
         f"Recall of {worst['positive']!r} drops most in the slice “{worst['slice']}”: "
-        f"{worst['true_positives']} of {worst['positives']} detected, by the dense model "
-        f"{worst['dense_true_positives']} (95% interval {f.percent(worst['recall_low'])} to "
-        f"{f.percent(worst['recall_high'])})."
+        f"{worst['true_positives']} of {worst['positives']} detected (recall, 95% interval "
+        f"{f.percent(worst['recall_low'])} to {f.percent(worst['recall_high'])}), "
+        f"{worst['dense_true_positives']} by the dense model."
     )
 
 
@@ -222,7 +222,8 @@ def slice_rates(measured: Evidence, requested: Sequence[str]) -> pd.DataFrame:
     for positive, group in rows.groupby("positive", sort=False):
         masks = slices.slice_masks(
             group,
-            [name for name in requested if name != "label"],  # of which every row has one side
+            # slices by label contain only positives or only negatives
+            [name for name in requested if name != "label"],
             measured.prediction_type,
             names=measured.label_names,
             source=measured.job.experiment["source"],

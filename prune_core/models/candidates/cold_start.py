@@ -1,7 +1,7 @@
 """Peak resident memory and load time of a model, measured in a fresh process on the CPU.
 
 `python -m prune_core.models.candidates.cold_start KIND PATH BATCH LENGTH STARTED` loads the model
-with its own runtime only, runs one batch and prints one line of JSON.
+with only its own runtime, runs one batch and prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ STATUS = Path("/proc/self/status")
 
 
 class ColdStart(NamedTuple):
-    """From the start of the process to the output of the first batch."""
+    """Time and peak memory from the start of a process to the output of its first batch."""
 
     seconds: float
-    bytes: float  # largest resident memory, with the interpreter and the libraries
+    bytes: float  # peak resident memory, including the interpreter and libraries
 
 
 def measure(model: Any, tokenizer: Any, batch: int, length: int) -> ColdStart:
-    """Start a model from its file, or from a saved copy, in a fresh process."""
+    """Load a model from its file, or from a saved copy, in a fresh process and run one batch."""
     from ..checkpoints.loading import save
 
     kind, path = getattr(model, "kind", kinds.CHECKPOINT), getattr(model, "path", None)
@@ -116,9 +116,9 @@ def _run_onnx(path: str, batch: int, length: int) -> None:
 
 
 def _peak_resident() -> float:
-    """Return the largest resident memory of this process so far, in bytes."""
+    """Return the peak resident memory of this process, in bytes."""
     if STATUS.is_file():
-        # ru_maxrss would begin with the memory of the parent process
+        # ru_maxrss would include the memory of the parent process
         line = next(each for each in STATUS.read_text().splitlines() if each.startswith("VmHWM"))
         return 1024.0 * int(line.split()[1])
     import resource

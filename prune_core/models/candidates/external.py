@@ -25,13 +25,13 @@ SUM_TOLERANCE = 1e-3  # of probabilities in half precision
 
 
 class ExternalModel(nn.Module):
-    """A model that takes batches and returns outputs by name, as models of transformers do."""
+    """A model that takes batches and returns named outputs, as transformers models do."""
 
     def __init__(self, config: Any, task_type: TaskType, size: int, parameter_count: int):
         super().__init__()
         self.config, self.task_type = config, task_type
         self.size, self.parameter_count = size, parameter_count  # bytes on disk, weights
-        self.order: list[int] | None = None  # of its labels, for each label of the dense model
+        self.order: list[int] | None = None  # index of its label for each label of the dense model
         self.returns_probabilities = False
         # for device_of, which reads a model's parameters
         self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
@@ -40,7 +40,7 @@ class ExternalModel(nn.Module):
         """Outputs for a batch, with labels in the order of the dense model."""
         outputs = self.outputs(batch)
         if self.returns_probabilities:
-            # their softmax is the probabilities again
+            # the softmax of log-probabilities is the probabilities
             outputs = {
                 name: each.clamp_min(MIN_PROBABILITY).log() for name, each in outputs.items()
             }
@@ -49,19 +49,19 @@ class ExternalModel(nn.Module):
         return SimpleNamespace(**outputs)
 
     def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the file, under the names of the task type."""
+        """Outputs of the model, under the names of the task type."""
         raise NotImplementedError
 
     def get_input_embeddings(self) -> nn.Module:
-        """Raise PruneError: attacks that follow gradients need them."""
+        """Raise PruneError: only attacks that need gradients call this."""
         raise PruneError(
-            "This attack follows gradients, which a model file does not provide; choose an attack "
+            "This attack needs gradients, which a model file does not provide; choose an attack "
             "that only queries the model, such as DeepWordBug or TextFooler."
         )
 
 
 class FileModel(ExternalModel):
-    """An ONNX, OpenVINO, TorchScript or torch.export file in the place of a model; CPU only."""
+    """A model that runs an ONNX, OpenVINO, TorchScript or torch.export file; CPU only."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class FileModel(ExternalModel):
         self.pad = {"input_ids": tokenizer.pad_token_id or 0}
 
     def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run the file, in parts and padded if it takes inputs of a fixed shape."""
+        """Run the file; batches are split and padded if its inputs have a fixed shape."""
         ids = batch["input_ids"]
         known = {
             "attention_mask": torch.ones_like(ids),
@@ -92,7 +92,7 @@ class FileModel(ExternalModel):
         length, step = length or tokens, examples or texts
         if tokens > length:
             raise PruneError(
-                f"{self.path} takes at most {length} tokens, not {tokens}; lower the length."
+                f"{self.path} takes at most {length} tokens, not {tokens}; set a shorter length."
             )
         padded = {
             name: torch.nn.functional.pad(
@@ -119,7 +119,7 @@ class FileModel(ExternalModel):
         return {name: torch.from_numpy(each).float().to(ids.device) for name, each in whole.items()}
 
     def _named(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Select the outputs of the task type; PruneError if they cannot be identified."""
+        """Select the outputs of the task type; raise PruneError if they cannot be identified."""
         names = self.task_type.output_names
         if "sentence_embedding" in outputs and names == ("embeddings",):
             outputs = {"embeddings": outputs["sentence_embedding"]}
@@ -129,13 +129,13 @@ class FileModel(ExternalModel):
             return dict(zip(names, outputs.values(), strict=True))
         raise PruneError(
             f"{self.path} returns {', '.join(outputs)}; a model that predicts "
-            f"{self.task_type.output} returns {', '.join(names)}: name its outputs so when "
-            "exporting it."
+            f"{self.task_type.output} returns {', '.join(names)}; export it with these output "
+            "names."
         )
 
 
 class TransformersModel(ExternalModel):
-    """A model of transformers of another family, or with quantized weights."""
+    """A transformers model of an unsupported family, or with quantized weights."""
 
     def __init__(self, model: Any, task_type: TaskType, size: int):
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -150,7 +150,7 @@ class TransformersModel(ExternalModel):
 
 
 class StoredPredictions(ExternalModel):
-    """Predictions of a model that is not here: (prediction, its probabilities) by texts."""
+    """Stored predictions of an unavailable model: text -> (prediction, probabilities)."""
 
     def __init__(self, by_text: Mapping[Texts, Any], config: Any, task_type: TaskType):
         super().__init__(config, task_type, size=0, parameter_count=0)
@@ -176,7 +176,7 @@ def texts_of(examples: Examples) -> list[Texts]:
 
 
 def are_probabilities(logits: Tensor) -> bool:
-    """Whether rows (texts, labels) are probabilities: non-negative, with a sum of 1."""
+    """Return whether rows (texts, labels) are probabilities: non-negative, with a sum of 1."""
     sums = logits.sum(-1)
     return bool((logits >= 0).all() and (sums - 1).abs().max() < SUM_TOLERANCE)
 

@@ -1,4 +1,4 @@
-"""What is known of a candidate: one row per fact, some with a warning."""
+"""Facts about a candidate, one row per fact, some with a warning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...data.spelling import find, is_generic
 from ...errors import PruneError
 from ...formatting import percent, plural
 
-# data types by their names in the formats -> name; others are shown as they are
+# names of data types in the formats -> common name; others are shown unchanged
 PRECISIONS = {
     **dict.fromkeys(("F32", "FLOAT", "f32", "torch.float32"), "float32"),
     **dict.fromkeys(("F16", "FLOAT16", "f16", "torch.float16"), "float16"),
@@ -22,18 +22,18 @@ PRECISIONS = {
     **dict.fromkeys(("F8_E4M3", "FLOAT8E4M3FN", "f8e4m3", "torch.float8_e4m3fn"), "float8"),
     **dict.fromkeys(("INT4", "i4", "UINT4", "u4"), "int4"),
 }
-# what the name of a file claims -> precisions of its weights that bear it out
+# pattern of a precision in a file name -> data types of weights that match it
 CLAIMS = {
     r"int8|uint8|q8|8bit|quanti[sz]ed": ("int8", "uint8", "int4", "float8"),
     r"int4|q4|4bit": ("int4", "uint8"),
     r"fp16|float16|half": ("float16",),
     r"bf16|bfloat16": ("bfloat16",),
 }
-MIN_FRACTION = 0.05  # of the weights that must have a claimed precision
+MIN_FRACTION = 0.05  # fraction of the weights that must have the precision in the name
 
 
 class Fact(NamedTuple):
-    """A property of a candidate as text, and what is wrong with it, "" if nothing."""
+    """A property of a candidate as text, with a warning if something is wrong."""
 
     fact: str
     value: str
@@ -41,7 +41,7 @@ class Fact(NamedTuple):
 
 
 def weights_facts(counts: Counter[str], dense_parameters: int, name: str) -> list[Fact]:
-    """Describe number and precision of the weights; warn if the file's name claims another.
+    """Describe number and precision of the weights; warn if the file name contradicts them.
 
     `counts` has the number of weights by data type, under any name in PRECISIONS.
     """
@@ -68,14 +68,14 @@ def match_labels(
 ) -> tuple[list[int] | None, Fact]:
     """Match a candidate's labels to the dense model's by name.
 
-    Return (for each label of the dense model the candidate's index, None if they are in the same
-    order; a fact). Labels without names are taken to be in the dense model's order, with a warning.
-    PruneError if the labels are others.
+    Return (order, fact). `order` has the candidate's index for each label of the dense model; None
+    if the order is the same. Labels without names are assumed to be in the dense model's order,
+    with a warning. Raise PruneError if the labels differ.
     """
     if len(names) != len(dense):
         raise PruneError(
             f"{path} has {plural(len(names), 'label')} ({', '.join(names[:8])}), the dense model "
-            f"{len(dense)} ({', '.join(dense[:8])}); choose models of one task."
+            f"{len(dense)} ({', '.join(dense[:8])}); choose models of the same task."
         )
     found = [find(name, names) for name in dense]
     order = [index for index in found if index is not None]
@@ -97,6 +97,6 @@ def match_labels(
         )
     raise PruneError(
         f"{path} has the labels {', '.join(names[:8])}, the dense model has "
-        f"{', '.join(dense[:8])}; correct id2label in its config.json, or choose models of one "
-        "task."
+        f"{', '.join(dense[:8])}; correct id2label in its config.json, or choose models of the "
+        "same task."
     )

@@ -1,4 +1,4 @@
-"""What kind of model a path contains, and which files belong to it. Imports nothing heavy."""
+"""Kind of the model at a path, and the files that belong to it. No heavy imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from ...paths import resolve_allowed
 from .kinds import CHECKPOINT, EXPORTED, ONNX, OPENVINO, TABLE, TORCHSCRIPT
 
 SUFFIXES = {".onnx": ONNX, ".xml": OPENVINO, ".pt2": EXPORTED}
-ARCHIVES = (".pt", ".pth", ".ts", ".jit", ".torchscript", ".zip")  # of torch, told by the content
+ARCHIVES = (
+    ".pt",
+    ".pth",
+    ".ts",
+    ".jit",
+    ".torchscript",
+    ".zip",
+)  # of torch; the kind depends on the content
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_config.json")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
@@ -27,15 +34,15 @@ class CandidateFile(NamedTuple):
 def locate(path: str) -> CandidateFile:
     """Return the kind of a candidate, and its file or folder.
 
-    A folder with exactly one model file and no PyTorch weights stands for that file. PruneError if
-    nothing that can be run is there.
+    A folder with exactly one model file and no PyTorch weights stands for that file. Raise
+    PruneError if the path contains no model that can be run.
     """
     location = resolve_allowed(path)
     if location.is_dir():
         return _locate_in_folder(location, path)
     if not location.exists():
         if tables.is_path(path):
-            raise PruneError(f"{path}: there is no such file or folder; check the path.")
+            raise PruneError(f"{path}: no such file or folder; check the path.")
         return CandidateFile(CHECKPOINT, Path(path))  # the name of a bundled model or a Hub id
     suffix = location.suffix.lower()
     if kind := SUFFIXES.get(suffix):
@@ -68,20 +75,20 @@ def _locate_in_folder(folder: Path, path: str) -> CandidateFile:
 
 
 def _archive_kind(file: Path) -> str:
-    """Return the kind of a zip archive of torch, "" if it is another file."""
+    """Return the kind of a torch zip archive; "" for other files."""
     if not zipfile.is_zipfile(file):
         return ""
     with zipfile.ZipFile(file) as archive:
         names = {name.rpartition("/")[2] for name in archive.namelist()}
-    if "constants.pkl" in names:  # beside the code of the modules
+    if "constants.pkl" in names:  # next to the code of the modules
         return TORCHSCRIPT
     return EXPORTED if "archive_format" in names else ""
 
 
 def content_files(path: str) -> list[Path]:
-    """Return the files of a model file with their companions: external weights, OpenVINO's .bin.
+    """Return a model file and its companions: external weights, or the .bin file of OpenVINO.
 
-    Empty for a checkpoint, whose folder has its own rules.
+    Return [] for a checkpoint.
     """
     kind, file = locate(path)
     if kind == CHECKPOINT:
@@ -101,16 +108,17 @@ def _literal(name: str) -> str:
 
 
 def tokenizer_folder(path: str, given: str) -> Path:
-    """Return the folder of a file's tokenizer: the given one, that of the file, or the one above.
+    """Return the folder of a file's tokenizer: the given folder, the file's folder or its parent.
 
-    The last is the layout of folders with a subfolder `onnx`. PruneError if there is none.
+    The parent has the tokenizer if models are in a subfolder `onnx`. Raise PruneError if there is
+    no tokenizer.
     """
     if given:
         folder = resolve_allowed(given)
         if not folder.is_dir() or not has_tokenizer(folder):
             raise PruneError(
-                f"{given} is not a folder with a tokenizer; give one with tokenizer.json, as "
-                "tokenizer.save_pretrained writes it."
+                f"{given} contains no tokenizer; give a folder with tokenizer.json, as written by "
+                "tokenizer.save_pretrained."
             )
         return folder
     file = locate(path).path
@@ -118,11 +126,11 @@ def tokenizer_folder(path: str, given: str) -> Path:
         if has_tokenizer(folder):
             return folder
     raise PruneError(
-        f"{path}: there is no tokenizer next to it (tokenizer.json); give the folder of its "
+        f"{path}: no tokenizer (tokenizer.json) is next to the file; give the folder of its "
         "tokenizer with --tokenizer."
     )
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder contains a tokenizer."""
+    """Return whether a folder contains a tokenizer."""
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER)

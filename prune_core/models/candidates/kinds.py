@@ -1,4 +1,4 @@
-"""Names of the kinds of candidates. Imports nothing, for processes whose memory is measured."""
+"""Kinds of candidates. No imports: processes whose memory is measured use this module."""
 
 CHECKPOINT, ONNX, OPENVINO = "checkpoint", "ONNX", "OpenVINO"
 TORCHSCRIPT, EXPORTED, TABLE = "TorchScript", "torch.export", "table of predictions"

@@ -38,7 +38,7 @@ MAX_COMPARED = 1000  # examples whose tokens are compared with the dense model's
 
 
 class LoadedCandidate(NamedTuple):
-    """A candidate on the CPU, its tokenizer, and what is known of it."""
+    """A candidate on the CPU, its tokenizer and facts about it."""
 
     model: Any
     tokenizer: Any
@@ -55,7 +55,7 @@ def load(
     source: DataSource,
     max_length: int,
 ) -> LoadedCandidate:
-    """Load a candidate of the dense model's task; PruneError if they cannot be compared."""
+    """Load a candidate; raise PruneError if it cannot be compared with the dense model."""
     kind, file = files.locate(path)
     names, examples = checkpoints.label_names(dense.config), task.evaluation
     form = Fact("format", kind)
@@ -79,8 +79,8 @@ def load(
         order, fact = match_labels(own_names or names, names, path)
         if own_names is None:
             fact = fact._replace(
-                warning="The file has no label names (config.json next to it): the order of the "
-                "dense model was assumed."
+                warning="The file has no label names (no config.json next to it), so the label "
+                "order of the dense model was assumed."
             )
         facts.append(fact)
         _set_labels(model, order, names)
@@ -95,9 +95,11 @@ def _parameters(model: Any) -> int:
 
 
 def _load_checkpoint(path: str, tokenizer: str, dense: Any) -> tuple[Any, Any, list[Fact]]:
-    """Return (model, its tokenizer, facts); a model of a known family keeps its blocks."""
+    """Return (model, tokenizer, facts); blocks are accessible in supported families."""
     if tokenizer:
-        raise PruneError(f"{path} is a checkpoint, which has its own tokenizer; leave it out.")
+        raise PruneError(
+            f"{path} is a checkpoint with its own tokenizer; leave the tokenizer folder empty."
+        )
     task_type = task_type_of(dense)
     source, note = checkpoints.locate(path)
     folder = Path(source)
@@ -112,13 +114,13 @@ def _load_checkpoint(path: str, tokenizer: str, dense: Any) -> tuple[Any, Any, l
         model, own_tokenizer = _load_transformers(path, folder, task_type, size)
     else:
         model, own_tokenizer = checkpoints.load(path)
-        if size and raw:  # not of a model saved as a difference
-            # of its file; the weights may have been converted to fp32
+        if size and raw:  # not for a model saved as a difference
+            # size of the files; the loaded weights may have been converted to fp32
             model.size, model.path = size, folder
     if task_type_of(model) is not task_type:
         raise PruneError(
             f"{path} predicts {task_type_of(model).output}, the dense model {task_type.output}; "
-            "choose models of one task."
+            "choose models of the same task."
         )
     facts = [Fact("architecture", _architecture(model.config))]
     facts += [Fact("note", each) for each in filter(None, [note, *getattr(model, "notes", [])])]
@@ -150,7 +152,7 @@ def _stored_weights(folder: Path, path: str, dense_parameters: int) -> list[Fact
 def _load_transformers(
     path: str, folder: Path, task_type: TaskType, size: int
 ) -> tuple[TransformersModel, Any]:
-    """Load a model of another family, or with quantized weights, by plain transformers."""
+    """Load a model of an unsupported family, or with quantized weights, with transformers."""
     import transformers
 
     config = checkpoints.from_pretrained(
@@ -160,7 +162,7 @@ def _load_transformers(
     if "For" not in class_name or of_head(class_name, config) is not task_type:
         raise PruneError(
             f"{path} is a {class_name or config.model_type}, which does not predict "
-            f"{task_type.output} as the dense model does; choose models of one task."
+            f"{task_type.output} as the dense model does; choose models of the same task."
         )
     tokenizer = checkpoints.from_pretrained(
         transformers.AutoTokenizer, "tokenizer", str(folder), checkpoint=path
@@ -198,7 +200,7 @@ def _limit(tokenizer: Any, tokens: int | None) -> None:
 def _load_file(
     kind: str, file: Path, path: str, *, tokenizer: str, dense: Any
 ) -> tuple[FileModel, Any, list[str] | None]:
-    """Return (model, tokenizer, label names of a config.json next to the tokenizer or file)."""
+    """Return (model, tokenizer, label names from a config.json next to the file or tokenizer)."""
     import transformers
 
     folder = files.tokenizer_folder(path, tokenizer)
@@ -248,7 +250,7 @@ def _set_labels(model: Any, order: Sequence[int] | None, names: Sequence[str]) -
 def _probe(
     model: ExternalModel, tokenizer: Any, examples: Examples, path: str, max_length: int
 ) -> list[Fact]:
-    """Run a few examples, in a padded batch and alone; check shapes and finite outputs."""
+    """Run a few examples in a padded batch and alone; check the shapes of the outputs."""
     from ...data.tokens import pad_batch
 
     task_type = model.task_type
@@ -273,8 +275,8 @@ def _probe(
     labels = model.config.num_labels
     if task_type.activation is not None and together[0].shape[-1] != labels:
         raise PruneError(
-            f"{path} returns {together[0].shape[-1]} values per text, and the dense model has "
-            f"{labels} labels; choose models of one task."
+            f"{path} returns {together[0].shape[-1]} values per text, but the dense model has "
+            f"{labels} labels; choose models of the same task."
         )
     facts = []
     if task_type.is_single_label and are_probabilities(torch.stack(together)):
@@ -292,8 +294,8 @@ def _probe(
     warning = ""
     if largest > 100 * verification.TOLERANCE * scale:
         warning = (
-            "Its outputs for a text depend on the other texts of the batch: its attention mask is "
-            "ignored, or its activations are quantized by batch."
+            "Its outputs for a text depend on the other texts of the batch: it ignores the "
+            "attention mask, or quantizes activations per batch."
         )
     return [
         *facts,
@@ -302,7 +304,7 @@ def _probe(
 
 
 def _compare_tokens(tokenizer: Any, dense: Any, examples: Examples, max_length: int) -> Fact:
-    """Compare token ids on the evaluation texts; a warning if vocabularies are the same."""
+    """Compare token ids on the evaluation texts; warn if only the vocabulary size is equal."""
     sample = examples.take(range(min(MAX_COMPARED, len(examples))))
     own, reference = (
         [each(text, truncation=True, max_length=max_length)["input_ids"] for text in sample.texts]
@@ -314,7 +316,7 @@ def _compare_tokens(tokenizer: Any, dense: Any, examples: Examples, max_length: 
     value = f"differs from the dense model's on {differ:,} of {len(sample):,} texts"
     is_same_vocabulary = len(tokenizer) == len(dense)
     warning = (
-        "Its tokenizer has as many tokens as the dense model's and encodes texts differently: "
+        "Its tokenizer has as many tokens as the dense model's, but encodes texts differently: "
         "check that it belongs to the file."
         if is_same_vocabulary
         else ""

@@ -1,8 +1,8 @@
-"""Tables of predictions, as a remote service returns them, matched to the evaluation examples.
+"""Tables of predictions, for example from a remote service, matched to evaluation examples.
 
 Rows are matched by the text, by the column `example` (the index into the evaluation sample, as in
-the table `prediction`), or by any column that the data has too, such as an id. Predictions are a
-column with labels or scores, or a column of probabilities for each label.
+the table `prediction`), or by any column that the data also has, such as an id. Predictions are one
+column of labels or scores, or one column of probabilities per label.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ LIST = "probabilities"  # a column with the probabilities of all labels
 def load(
     file: Path, dense: Any, examples: Examples, names: Sequence[str], source: DataSource
 ) -> tuple[StoredPredictions, list[Fact]]:
-    """Return a model that holds the predictions of a table for the evaluation examples, and facts.
+    """Return (model with the stored predictions of a table, facts).
 
-    PruneError if rows cannot be matched to examples or predictions cannot be read.
+    Raise PruneError if rows cannot be matched to examples or predictions cannot be read.
     """
     task_type = TASK_TYPES[examples.kind]
     if examples.binary or not (task_type.is_single_label or task_type.ranks_candidates):
@@ -59,8 +59,8 @@ def load(
     for (place, key), prediction in zip(used.items(), zip(*predictions, strict=True), strict=True):
         if by_text.setdefault(key, prediction) != prediction:
             raise PruneError(
-                f"{file}: several rows are for the same example and predict differently, one of "
-                f"them row {place + 1}; keep one row for each example."
+                f"{file}: several rows of the same example have different predictions, including "
+                f"row {place + 1}; keep one row per example."
             )
     model = StoredPredictions(by_text, dense.config, task_type_of(dense))
     facts = [
@@ -73,7 +73,7 @@ def load(
 def _text_of_rows(
     rows: pd.DataFrame, texts: Sequence[Texts], source: DataSource, file: Path
 ) -> tuple[str, list[Texts | None]]:
-    """Return (the column that identifies examples, the example's texts for each row or None)."""
+    """Return (column that identifies examples, texts of the example or None for each row)."""
     if EXAMPLE in rows:
         numbers = pd.to_numeric(rows[EXAMPLE], errors="coerce")
         return EXAMPLE, [
@@ -91,7 +91,7 @@ def _text_of_rows(
         raise PruneError(
             f"{file}: no column identifies the examples; it has {', '.join(rows.columns[:8])}. Add "
             f"the text column {chosen.text!r} of the data, a column with unique values that the "
-            f"data has too, or {EXAMPLE!r} with the index of the evaluation example."
+            f"data also has, or {EXAMPLE!r} with the index of the evaluation example."
         )
     by_id = dict(zip(data[ids[0]].map(to_text), _texts(data, chosen), strict=True))
     return ids[0], [by_id.get(to_text(value)) for value in rows[ids[0]]]
@@ -112,13 +112,13 @@ def _check_complete(
     if missing:
         raise PruneError(
             f"{file}: {len(missing):,} of {plural(len(texts), 'evaluation example')} have no row "
-            f"by the column {column!r}, the first is example {missing[0]} "
+            f"by the column {column!r}, such as example {missing[0]} "
             f"({texts[missing[0]][0][:40]!r}); give predictions for all of them."
         )
 
 
 def _classes(rows: pd.DataFrame, names: Sequence[str], file: Path) -> tuple[Predictions, str]:
-    """Return predicted labels with their probabilities, and how they were read."""
+    """Return predicted labels with their probabilities, and a description of the columns."""
     for prefix in PREFIXES:
         headers = [str(name).removeprefix(prefix) for name in rows if str(name).startswith(prefix)]
         found = [find(name, headers) for name in names]
@@ -134,7 +134,9 @@ def _classes(rows: pd.DataFrame, names: Sequence[str], file: Path) -> tuple[Pred
                 f"the order {', '.join(names)}."
             )
         return _probabilities(np.array(lists, dtype=float), file), f"probabilities in {LIST}"
-    column = _predicted_column(rows, file, f"or a column of probabilities for each of {names}")
+    column = _predicted_column(
+        rows, file, f"or add one column of probabilities for each of {', '.join(names)}"
+    )
     labels = map_labels(rows[column], names, "", f"{file}, column {column!r}").labels
     predicted = [labels[to_text(value)] for value in rows[column]]
     if None in predicted:
@@ -147,13 +149,13 @@ def _classes(rows: pd.DataFrame, names: Sequence[str], file: Path) -> tuple[Pred
 
 
 def _probabilities(values: np.ndarray, file: Path) -> Predictions:
-    """Return the predictions of probabilities (examples, labels); PruneError if they are none."""
+    """Return predictions from probabilities (examples, labels); raise PruneError if invalid."""
     is_valid = (values >= 0).all(1) & (np.abs(values.sum(1) - 1) < 0.02)  # rounded to two decimals
     if not is_valid.all():
         row = int((~is_valid).argmax())
         raise PruneError(
-            f"{file}: {int((~is_valid).sum()):,} rows have values that are no probabilities with a "
-            f"sum of 1, such as {', '.join(f'{value:g}' for value in values[row])}; give "
+            f"{file}: {int((~is_valid).sum()):,} rows have values that are not probabilities with "
+            f"a sum of 1, such as {', '.join(f'{value:g}' for value in values[row])}; give "
             "probabilities, or a column with the predicted label."
         )
     return Predictions(values.argmax(1).tolist(), values.tolist())
@@ -164,7 +166,7 @@ def _scores(rows: pd.DataFrame, names: Sequence[str], file: Path) -> tuple[Predi
     values = pd.to_numeric(rows[column], errors="coerce")
     if values.isna().any():
         raise PruneError(
-            f"{file}: {int(values.isna().sum()):,} rows of the column {column!r} are no numbers; "
+            f"{file}: {int(values.isna().sum()):,} rows of the column {column!r} are not numbers; "
             "correct them."
         )
     return Predictions(values.tolist(), [[] for _ in values]), f"scores in {column!r}"

@@ -24,7 +24,7 @@ def predict(
     max_length: int = 128,
     report: Report = no_report,
 ) -> Predictions:
-    """Predict examples of any task type; a model may hold the predictions instead."""
+    """Predict examples of any task type; stored predictions are returned unchanged."""
     if stored := getattr(model, "stored_predictions", None):
         return stored(examples)
     task_type = TASK_TYPES[examples.kind]

@@ -1,4 +1,4 @@
-"""Response times of a server that answers one request at a time, under a Poisson load."""
+"""Response times of a server that processes one request at a time, with Poisson arrivals."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ import numpy as np
 def response_times(service: Sequence[float], rate: float, seed: int) -> np.ndarray:
     """Return waiting plus service time of each request, in seconds.
 
-    `service` are the times of the requests in the order of their arrival, `rate` the mean number of
-    arrivals per second. A request waits until those before it have been answered (Lindley 1952).
+    `service` has the service times (s) of the requests in the order of arrival; `rate` is the mean
+    number of arrivals per second. Each request waits for those before it (Lindley 1952).
     """
     gaps = np.random.default_rng(seed).exponential(1 / rate, len(service))
     responses = np.empty(len(service))
