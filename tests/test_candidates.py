@@ -179,7 +179,7 @@ def test_facts_of_an_onnx_file(folders):
     assert job.label == "small.onnx" and job.is_candidate
 
 
-def test_int8_file_and_a_false_claim(folders, tmp_path):
+def test_int8_file_and_a_misleading_file_name(folders, tmp_path):
     int8 = folders[kinds.ONNX].with_name("small-int8.onnx")
     formats.to_int8(folders[kinds.ONNX], int8)
     store, job = measure(folders, int8)

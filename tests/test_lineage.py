@@ -77,7 +77,7 @@ def test_records_of_folders_lead_back_to_the_first_checkpoint(tmp_path):
     ]
 
 
-def test_a_circle_of_records_and_a_foreign_record_end(tmp_path):
+def test_cyclic_and_foreign_records_are_tolerated(tmp_path):
     (tmp_path / "trim.json").write_text(json.dumps({"checkpoint": str(tmp_path), "vocabulary": 5}))
     (tmp_path / "finetune.json").write_text("{}")
     assert tree(model(2, "AKR 50%", "akr", str(tmp_path)))

@@ -33,7 +33,7 @@ from prune_core.methods import METHODS
 from prune_core.plugins import build, no_report
 from prune_core.statistics import wilson
 from prune_core.tasks import TASK_TYPES, metric_for
-from prune_core.views.noise import faces, takeaway
+from prune_core.views.noise import accuracy_quantities, takeaway
 
 ENGLISH = (
     "On 12 May Emma was not in Paris; she didn't pay 1,250 euros for a café in Boston, was she?"
@@ -64,14 +64,14 @@ def any_of(name: str, text: str, language: str = "") -> set[str]:
     return {everywhere(name, text, seed, language) for seed in range(60)}
 
 
-def test_keyboards_know_the_neighbors_of_a_key() -> None:
+def test_neighbors_of_a_key() -> None:
     assert set(neighbors("QWERTY")["g"]) == set("fhtyvb")
     assert set(neighbors("QWERTZ")["z"]) == set("tugh")
     assert "q" in neighbors("AZERTY")["a"] and "я" not in neighbors("ЙЦУКЕН")["л"]
     assert set(LAYOUTS.values()) <= set(KEYBOARDS)
 
 
-def test_each_perturbation_writes_what_it_says() -> None:
+def test_each_perturbation_makes_the_documented_changes() -> None:
     assert any_of("letter slips", "film") == {"flim", "flm", "fiilm"}
     assert everywhere("casing", "A warm FILM") == "a WARM film"
     assert (
@@ -134,7 +134,7 @@ def test_stronger_noise_changes_more_words() -> None:
         assert 0 < differing[0] < differing[1] < differing[2] < len(text.split()), name
 
 
-def test_the_right_text_of_a_pair_changes() -> None:
+def test_only_the_selected_text_of_a_pair_changes() -> None:
     texts = ("A film with Emma.", "It is Emma who sings.")
 
     def noisy(name: str, places: tuple[int, ...]) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def test_copies_are_the_same_for_every_model_and_differ_between_seeds() -> None:
     assert [each for each in all_copies if each.example == 3] == copies(0, [3])
 
 
-def test_directional_tests_need_labels_that_show_their_meaning() -> None:
+def test_directional_tests_need_known_label_names() -> None:
     sentiment, topics = ("Negative", "Positive"), ("sports", "business")
     assert label_about(LESS_POSITIVE, sentiment) == 1
     assert label_about(LESS_POSITIVE, topics) is label_about(NOT_ENTAILED, sentiment) is None
@@ -280,7 +280,7 @@ def test_a_directional_failure_is_a_contradiction() -> None:
         ({"perturbations": "negated praise"}, "add keyboard typos"),
     ],
 )
-def test_refusals_say_what_to_do(options: dict[str, str], message: str) -> None:
+def test_errors_state_what_to_do(options: dict[str, str], message: str) -> None:
     with pytest.raises(PruneError, match=message):
         measured("classification", **options)
     advised = {"perturbations": f"{options.get('perturbations', 'casing')}, keyboard typos"}
@@ -379,11 +379,11 @@ def study() -> dict[str, pd.DataFrame]:
     return {name: tables[name] for name in ("noise", "noise_example", "attack")}
 
 
-def test_takeaway_and_faces_name_noise_clean_text_and_attacks() -> None:
+def test_takeaway_and_quantities_cover_noisy_clean_and_attacked_text() -> None:
     tables = study()
     sentence = takeaway(tables, MODELS)
     assert sentence.startswith("On noisy text, AKR at 70% has ") and "original texts" in sentence
-    assert list(faces(tables)) == [
+    assert list(accuracy_quantities(tables)) == [
         "Original text",
         "Everyday noise",
         "DeepWordBug",
@@ -391,4 +391,4 @@ def test_takeaway_and_faces_name_noise_clean_text_and_attacks() -> None:
     ]
     unlabelled = tables["noise"].assign(accuracy=np.nan)
     assert "of the predictions" in takeaway({"noise": unlabelled}, MODELS)
-    assert faces({"noise": unlabelled}) == {}
+    assert accuracy_quantities({"noise": unlabelled}) == {}

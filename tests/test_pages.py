@@ -1171,6 +1171,7 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
         job = SimpleNamespace(
             id=7,
             label="K-prune −50% FLOPs",
+            is_candidate=False,
             experiment={"method": {"name": "kprune", "options": options, "removes": removes}},
         )
         size_search.page(home, job, Policy({"accuracy_loss": 1.0}))

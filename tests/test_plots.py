@@ -23,7 +23,7 @@ from prune_core.plots.annotations import (
 )
 from prune_core.plots.palette import HUES, hue_of
 from prune_core.views.attack import recipes
-from prune_core.views.noise import faces
+from prune_core.views.noise import accuracy_quantities
 
 MODELS = [
     ComparedModel(job, sample_rows.label(method, sparsity), method, sparsity=sparsity)
@@ -127,8 +127,11 @@ def all_charts(
         ),
         "noise": plots.noise_failures(study["noise"], models, dark),
         "noise by strength": plots.noise_by_strength(study["noise"], models, dark),
-        "robustness": plots.robustness_faces(
-            summary(study, models, list(faces(study).values())), models, faces(study), dark
+        "robustness": plots.robustness_by_text(
+            summary(study, models, list(accuracy_quantities(study).values())),
+            models,
+            accuracy_quantities(study),
+            dark,
         ),
         "vocabulary": plots.vocabulary_sizes(vocabularies(), 20_000, 1.01, dark),
         "words": plots.against_budget(

@@ -13,7 +13,7 @@ def keep(store: Store, text: str, label: str = "positive", pair: str | None = No
     return text_sets.add(store, "hard cases", text=text, pair=pair, label=label, source="Inspect")
 
 
-def test_the_same_text_is_kept_once_with_its_last_label(home):
+def test_a_duplicate_replaces_the_earlier_example(home):
     store = Store(home)
     assert keep(store, 'a quiet, =odd film, "really"') == 1
     assert keep(store, "NA") == 2
@@ -37,7 +37,7 @@ def test_names_stay_in_the_folder(home, name):
         text_sets.file_of(Store(home), name)
 
 
-def test_a_set_is_measured_like_any_file(home, capsys):
+def test_a_set_is_accepted_as_data(home, capsys):
     store = Store(home)
     for number in range(12):
         keep(store, f"a wonderful film number {number}")

@@ -43,8 +43,8 @@ def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
         return
     if not measured.prediction_type.is_single_label:
         return
-    dense, own = (rows[side].to_numpy(int) for side in ("dense", "pruned"))
-    counts, reference = (np.bincount(side, minlength=len(names)) for side in (own, dense))
+    dense, candidate = (rows[side].to_numpy(int) for side in ("dense", "pruned"))
+    counts, reference = (np.bincount(side, minlength=len(names)) for side in (candidate, dense))
     n, most = len(rows), int(counts.argmax())
     shares = ", ".join(
         f"{name} {percent(count / n)} (dense {percent(before / n)})"
@@ -57,19 +57,19 @@ def _prediction_facts(measured: Evidence) -> Iterator[tuple[str, str, str]]:
             f"dense model for {percent(reference[most] / n)}; its outputs are almost constant."
         )
     yield "predicted labels", shares, warning
-    yield _agreement_by_label(dense, own, names)
-    yield from _other_order(dense, own, names)
+    yield _agreement_by_label(dense, candidate, names)
+    yield from _other_order(dense, candidate, names)
 
 
 def _agreement_by_label(
-    dense: np.ndarray, own: np.ndarray, names: list[str]
+    dense: np.ndarray, candidate: np.ndarray, names: list[str]
 ) -> tuple[str, str, str]:
     """Describe the agreement with the dense model, by label that the dense model predicts."""
     parts, low = [], []
     for label, name in enumerate(names):
         chosen = dense == label
         if n := int(chosen.sum()):
-            agreement = float((own[chosen] == label).mean())
+            agreement = float((candidate[chosen] == label).mean())
             parts.append(f"{name} {percent(agreement)} of {n}")
             low += [name] if agreement < LOW_AGREEMENT and n >= MIN_EXAMPLES else []
     warning = (
@@ -81,16 +81,17 @@ def _agreement_by_label(
 
 
 def _other_order(
-    dense: np.ndarray, own: np.ndarray, names: list[str]
+    dense: np.ndarray, candidate: np.ndarray, names: list[str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield a warning if another order of the labels agrees much better with the dense model."""
     from scipy.optimize import linear_sum_assignment
 
     counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, (own, dense), 1)
+    np.add.at(counts, (candidate, dense), 1)
     labels, best = linear_sum_assignment(-counts)
-    current, improved = np.trace(counts) / len(own), counts[labels, best].sum() / len(own)
-    if improved - current < MIN_GAIN or len(set(own)) < 2:
+    current = np.trace(counts) / len(candidate)
+    improved = counts[labels, best].sum() / len(candidate)
+    if improved - current < MIN_GAIN or len(set(candidate)) < 2:
         return
     meaning = ", ".join(
         f"{names[label]} means {names[other]}"

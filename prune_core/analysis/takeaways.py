@@ -350,17 +350,17 @@ def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     dense, pruned_costs = costs.loc["dense"], costs.loc["pruned"]
 
     titles = {"nonzeros": "weights", "bytes": "file size", "macs": "FLOPs"}
-    # of a model file, some are not known
+    # some costs of a model file are unknown
     known = [column for column in titles if not missing(pruned_costs[column])]
     owners = ("the dense model's", "its", "its")
-    left = [
+    parts = [
         f"{percent(pruned_costs[column] / dense[column])} of {owner} {titles[column]}"
         for owner, column in zip(owners, known, strict=False)
     ]
-    kept = " and ".join(filter(None, (", ".join(left[:-1]), left[-1])))
+    remaining = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
     note = "" if missing(pruned_costs.get("note")) else f" {pruned_costs['note']}"
     return (
-        f"{sentence_name(shown[-1])} has {kept}; a batch of "
+        f"{sentence_name(shown[-1])} has {remaining}; a batch of "
         f"{pruned_costs['batch']:.0f} examples takes {milliseconds(pruned_costs['latency_p50'])}, "
         f"compared with {milliseconds(dense['latency_p50'])} for dense.{note}"
     ).strip()

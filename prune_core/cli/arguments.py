@@ -325,7 +325,8 @@ def _add_check(commands: Any) -> None:
             "--policy",
             type=Path,
             metavar="FILE",
-            help="limits as YAML; the Deploy page can write one (the default limits)",
+            help="limits as a YAML file, which the page Deploy can write, or the name of a preset "
+            "such as mlperf-99 (the default limits)",
         ),
         argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON"),
         help="test a job's model, or a model from elsewhere, against limits; exit status 0: met, "

@@ -190,10 +190,11 @@ def _directional_failures(
     expected = np.array([PERTURBATIONS[name].expects for name in copies["perturbation"]])
     for expects in {*expected} - {SAME}:
         label = label_about(expects, pair.task.label_names)
-        was, is_now = (np.array(side.predicted) == label for side in (before, after))
-        violated = was & is_now  # a statement and its negation cannot both be entailed
+        label_before, label_after = (np.array(side.predicted) == label for side in (before, after))
+        # a statement and its negation cannot both be entailed
+        violated = label_before & label_after
         if expects == LESS_POSITIVE:
             old, new = (np.array(side.probabilities)[:, label] for side in (before, after))
-            violated = (new - old > MARGIN) | (~was & is_now)
+            violated = (new - old > MARGIN) | (~label_before & label_after)
         failed |= violated & (expected == expects)
     return failed

@@ -19,7 +19,7 @@ from .layers import (
 )
 from .lesson import averaging_errors, matrix
 from .lineage import lineage
-from .noise import noise_by_strength, noise_failures, robustness_faces
+from .noise import noise_by_strength, noise_failures, robustness_by_text
 from .papers import published_comparison
 from .retrieval import INDEX_CELLS, INDEX_VECTORS, index_cells, index_vectors
 from .robustness import slices, transfer
@@ -71,7 +71,7 @@ __all__ = [
     "cost_savings",
     "scatter",
     "soup_path",
-    "robustness_faces",
+    "robustness_by_text",
     "slices",
     "success",
     "transfer",

@@ -118,10 +118,10 @@ def noise_by_strength(
     return fig.update_yaxes(title=title, tickformat=".0%", range=padded(ends, low=0.0, high=1.0))
 
 
-def robustness_faces(
+def robustness_by_text(
     values: pd.DataFrame,
     models: Sequence[ComparedModel],
-    faces: Mapping[str, Quantity],
+    quantities: Mapping[str, Quantity],
     dark: bool = False,
     height: int = 330,
 ) -> go.Figure:
@@ -138,7 +138,7 @@ def robustness_faces(
     )
     for model in with_rows(ordered(models), values):
         row = values[values["job"] == model.job].iloc[0]
-        known = {face: each.key for face, each in faces.items() if pd.notna(row[each.key])}
+        known = {name: each.key for name, each in quantities.items() if pd.notna(row[each.key])}
         middle, low, high = (
             [row[f"{key}{end}"] for key in known.values()] for end in ("", "_low", "_high")
         )
@@ -156,13 +156,13 @@ def robustness_faces(
             ],
             hovertemplate=f"<b>{model.label}</b><br>%{{x}}: %{{customdata}}<extra></extra>",
         )
-    ends = [values[f"{each.key}{end}"] for each in faces.values() for end in ("_low", "_high")]
+    ends = [values[f"{each.key}{end}"] for each in quantities.values() for end in ("_low", "_high")]
     limits = padded(pd.concat(ends), low=0.0, high=1.0)
     fig.update_xaxes(
         title="Evaluated text",
         showgrid=False,
         showline=True,
         categoryorder="array",
-        categoryarray=list(faces),
+        categoryarray=list(quantities),
     )
     return fig.update_yaxes(title="Accuracy · higher is better", tickformat=".0%", range=limits)

@@ -132,7 +132,7 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     return f"On noisy text, {name} has {f.percent(row['accuracy'])} accuracy, {words}. {verdict}"
 
 
-def faces(tables: Tables) -> dict[str, Quantity]:
+def accuracy_quantities(tables: Tables) -> dict[str, Quantity]:
     """Return the measured accuracies by kind of text: original, noisy, attacked."""
     noise = tables["noise"]
     if noise.empty or not _is_labelled(noise):
@@ -147,13 +147,13 @@ def charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Itera
     from .. import plots
 
     rows = tables["noise"]
-    if found := faces(tables):
+    if found := accuracy_quantities(tables):
         values = summary(tables, models, list(found.values()))
         yield Chart(
             "Clean, noisy and attacked text",
             "Accuracy of each model with 95% intervals. The noise is the same for all models; an "
             "attack searches for the worst changes, on a smaller sample.",
-            plots.robustness_faces(values, models, found, dark),
+            plots.robustness_by_text(values, models, found, dark),
         )
     yield Chart(
         "Which noise changes predictions?",

@@ -162,8 +162,9 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     if not row["positives"]:
         return f"No evaluation example has the label {row['positive']!r}."
     interval = f"95% interval {f.percent(row['recall_low'])} to {f.percent(row['recall_high'])}"
+    name = sentence_name(model)
     sentence = (
-        f"{capital(sentence_name(model))} detects {f.mean_count(row['true_positives'])} of "
+        f"{capital(name) if model.is_dense else name} detects {f.mean_count(row['true_positives'])} of "
         f"{f.mean_count(row['positives'])} examples of {row['positive']!r} "
         f"({f.percent(row['recall'])}, {interval}) at a false-positive rate of "
         f"{f.percent(row['false_positive_rate'])} "
@@ -195,13 +196,13 @@ def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
 
 def _refit_sentence(row: pd.Series) -> str:
     """Propose to refit the threshold of a pruned model if its scores shifted, else ""."""
-    own = row["tpr_at_fpr_1"]
-    if row["threshold"] != row["dense_threshold"] or not own > row["recall_high"]:
+    refitted_recall = row["tpr_at_fpr_1"]
+    if row["threshold"] != row["dense_threshold"] or not refitted_recall > row["recall_high"]:
         return ""
     return (
         f"The scores of {row['positive']!r} shifted: a threshold fitted to the pruned model would "
-        f"detect {f.percent(own)} at a false-positive rate of 1%; the dense model's threshold "
-        f"detects {f.percent(row['recall'])} (measure again with threshold.refit=true)."
+        f"detect {f.percent(refitted_recall)} at a false-positive rate of 1%; the dense model's "
+        f"threshold detects {f.percent(row['recall'])} (measure again with threshold.refit=true)."
     )
 
 
