@@ -162,9 +162,9 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     if not row["positives"]:
         return f"No evaluation example has the label {row['positive']!r}."
     interval = f"95% interval {f.percent(row['recall_low'])} to {f.percent(row['recall_high'])}"
-    name = sentence_name(model)
+    name = capital(sentence_name(model)) if model.is_dense else sentence_name(model)
     sentence = (
-        f"{capital(name) if model.is_dense else name} detects {f.mean_count(row['true_positives'])} of "
+        f"{name} detects {f.mean_count(row['true_positives'])} of "
         f"{f.mean_count(row['positives'])} examples of {row['positive']!r} "
         f"({f.percent(row['recall'])}, {interval}) at a false-positive rate of "
         f"{f.percent(row['false_positive_rate'])} "
