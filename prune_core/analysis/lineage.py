@@ -113,7 +113,7 @@ def _ancestors(checkpoint: str) -> list[LineageNode]:
     seen = {checkpoint}
     while checkpoint:
         parent, operation = _origin(Path(checkpoint))
-        parent = "" if parent in seen else parent  # records that form a cycle
+        parent = "" if parent in seen else parent  # records may form a cycle
         seen.add(parent)
         title = Path(checkpoint).name or checkpoint
         nodes.append(LineageNode(checkpoint, parent, title, operation))

@@ -149,7 +149,7 @@ def _add_shrink_to(commands: Any) -> None:
             "--policy",
             type=Path,
             metavar="FILE",
-            help="other limits, as YAML; the Deploy page can write one",
+            help="other limits, as a YAML file, which the page Deploy can write",
         ),
         switch(
             "--fastest",

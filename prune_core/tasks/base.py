@@ -50,9 +50,7 @@ class TaskType:
     attackable = False  # whether attacks can change the predicted label
     is_discrete = True  # whether predictions are equal or different, rather than close
     is_single_label = False  # whether one of several labels holds, with a probability for each
-    has_several_labels = (
-        False  # whether an example may have several labels, each with a probability
-    )
+    has_several_labels = False  # whether an example may have several labels
     has_label_names = True  # whether the model's labels have names
     has_windows = False  # whether long texts are split into windows, not truncated
     has_loss = True  # whether labels define a loss per row, which some methods need

@@ -12,14 +12,8 @@ from ...paths import resolve_allowed
 from .kinds import CHECKPOINT, EXPORTED, ONNX, OPENVINO, TABLE, TORCHSCRIPT
 
 SUFFIXES = {".onnx": ONNX, ".xml": OPENVINO, ".pt2": EXPORTED}
-ARCHIVES = (
-    ".pt",
-    ".pth",
-    ".ts",
-    ".jit",
-    ".torchscript",
-    ".zip",
-)  # of torch; the kind depends on the content
+# torch archives; their kind depends on the content
+ARCHIVES = (".pt", ".pth", ".ts", ".jit", ".torchscript", ".zip")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_config.json")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
