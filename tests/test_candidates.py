@@ -657,7 +657,7 @@ def test_load_time_and_memory_of_fresh_processes(folders, tmp_path, capsys):
     assert main([*command, *small, "--policy", str(policy), "--set", "cost.repeats=3"]) == 0
     job = next(job for job in Store().jobs() if job.is_candidate)
     cost = Store().rows("cost", [job.id]).set_index("model")
-    assert (cost["load_time"] > 0.1).all()
+    assert (cost["load_time"] > 0).all()
     # a process that runs the ONNX file has neither torch nor transformers in memory
     assert 2e7 < cost["resident_memory"]["pruned"] < cost["resident_memory"]["dense"] / 1.5
     policy.write_text("resident_memory: 20\n")

@@ -470,7 +470,10 @@ def test_every_message_that_proposes_a_flag_is_tested() -> None:
     known += ["no row has a label to train on"]  # tested below
     known += ["has no rotation of its embeddings"]  # tested in test_retrieval_measure.py
     # tested in test_candidates.py
-    known += ["there is no tokenizer next to it", "check needs either the ID of a job"]
+    known += [
+        "no tokenizer (tokenizer.json) is next to the file",
+        "check needs either the ID of a job",
+    ]
     missing = []
     for path in sorted((ROOT / "prune_core").rglob("*.py")):
         name = str(path.relative_to(ROOT))

@@ -379,8 +379,10 @@ def test_slices_by_column_have_their_own_counts(guard_file):
     policy = Policy({"recall_loss": 5}, measured.slices)
     (sentence,) = deployment_check.advice(measured, policy)
     assert "drops most in the slice “language de”: 0 of " in sentence
-    moved = "fitted to the pruned model would detect 100.0% at a false-positive rate of 1%"
-    assert sentence.startswith(f"The scores of 'attack' moved: {moved}")
+    refit = (
+        "a threshold fitted to the pruned model would detect 100.0% at a false-positive rate of 1%"
+    )
+    assert sentence.startswith(f"The scores of 'attack' shifted: {refit}")
     refitted = tables["threshold"].assign(threshold=0.4)
     measured = replace(measured, tables=measured.tables | {"threshold": refitted})
-    assert "moved" not in deployment_check.advice(measured, policy)[0]
+    assert "shifted" not in deployment_check.advice(measured, policy)[0]
