@@ -167,7 +167,7 @@ def test_policy_file_with_test_sets_round_trip(tmp_path):
         ),
         (
             "combine: mean\ntest_sets: {a: {task: a.csv, limits: {agreement: 9}}}",
-            "cannot differ between them",
+            "limits cannot differ between test sets",
         ),
         ("test_sets: {a: {task: a.csv, limits: {agrement: 9}}}", "is not a criterion"),
     ],
