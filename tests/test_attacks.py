@@ -350,7 +350,7 @@ def test_only_examples_with_the_chosen_label_are_attacked():
     assert set(all_rows["label"]) == {1} and list(attacked[0]["attack"]["n"]) == [3, 3]
     order = all_rows[all_rows["recipe"] == "Base64"]["example"].tolist()
     assert len(order) == 12 and few["example"].tolist() == order[:3] * 2, "a smaller sample first"
-    with pytest.raises(PruneError, match="which none of 24 evaluation examples has"):
+    with pytest.raises(PruneError, match="none of 24 evaluation examples has this label"):
         Attack(only_label="jailbreak", **recipes).measure(pair, no_report)
     with pytest.raises(PruneError, match="max_changed is 0.5, but Leetspeak changes"):
         Attack(max_changed=0.5, **recipes).measure(pair, no_report)

@@ -475,7 +475,7 @@ def test_policy_file_round_trip_and_errors(tmp_path):
     ):
         with pytest.raises(PruneError, match=message):
             policy.parse(text, "p")
-    with pytest.raises(PruneError, match="there is no such file"):
+    with pytest.raises(PruneError, match="no such file or preset"):
         policy.load(tmp_path / "none.yaml")
 
 
