@@ -13,6 +13,8 @@ from importlib.metadata import version
 import pytest
 from streamlit.components.v2 import manifest_scanner
 
+from prune_core.store.store import Store
+
 if not version("transformers").startswith("4."):
     collect_ignore = ["test_every_family.py"]
 
@@ -21,6 +23,8 @@ if not version("transformers").startswith("4."):
 def home(tmp_path, monkeypatch):
     """Use a separate, empty store for every test."""
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
+    # pages replace it by the user of their session; monkeypatch restores it after the test
+    monkeypatch.setattr(Store, "current_user", Store.__dict__["current_user"])
     return tmp_path / "home"
 
 
