@@ -130,7 +130,10 @@ def lineage() -> None:
     nodes = lineage_nodes(
         view.jobs,
         view.first_seed("formats"),
-        lambda method: {spec["name"]: spec["default"] for spec in option_specs(METHODS[method])},
+        {
+            name: {spec["name"]: spec["default"] for spec in option_specs(method)}
+            for name, method in METHODS.items()
+        },
     )
 
     def compare(marks: list[int]) -> None:

@@ -691,3 +691,34 @@ def test_every_measure_says_what_it_needs_of_a_candidate():
     """A new measure must be listed, or it would be refused with a wrong reason."""
     known = {*QUERYING, *BY_BLOCK, *REWRITING, "corpus_poisoning"}
     assert set(MEASURES) == known
+
+
+def test_questions_from_a_file_are_all_evaluated(tmp_path, capsys):
+    """Nothing is pruned, so no row is reserved for calibration, whatever the task type."""
+    for name, seed in (("dense", 0), ("other", 1)):
+        model = tiny.model(kind="span", seed=seed)
+        loading.save(model, tiny.tokenizer(), tmp_path / name)
+    rows = [
+        {
+            "question": f"Which film is number {number}?",
+            "context": f"The film with number {number} is a good one.",
+            "answers": {
+                "text": ["good"],
+                "answer_start": [len(f"The film with number {number} is a ")],
+            },
+        }
+        for number in range(12)
+    ]
+    (tmp_path / "questions.json").write_text(json.dumps(rows))
+    (tmp_path / "policy.yaml").write_text("accuracy_loss: 100\n")
+    command = ["check", "--dense", str(tmp_path / "dense"), "--candidate", str(tmp_path / "other")]
+    data = ["--task", str(tmp_path / "questions.json"), "--policy", str(tmp_path / "policy.yaml")]
+    assert main([*command, *data, "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert Store().rows("accuracy", [1])["n"].tolist() == [12]
+
+
+def test_pruning_without_calibration_examples_is_refused(capsys):
+    command = ["run", "--method", "akr", "--calibration", "none", "--measure", "accuracy"]
+    assert main(command) != 0
+    message = " ".join(capsys.readouterr().err.split())
+    assert "calibration is none, but AKR prunes on calibration examples" in message

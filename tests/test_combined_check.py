@@ -141,6 +141,12 @@ def test_limits_and_weights_of_a_set():
     assert [each["test_set"] for each in record["verdicts"]] == ["german", "french"]
 
 
+def test_test_sets_of_one_name_are_refused():
+    """They would replace each other in files, studies and decisions."""
+    with pytest.raises(PruneError, match="two test sets have the name 'german'"):
+        Policy({"accuracy_loss": 1}, test_sets=sets("german", "german"))
+
+
 def test_policy_file_with_test_sets_round_trip(tmp_path):
     text = (
         "accuracy_loss: 1\ncombine: at most 1 fail\ntest_sets:\n"
@@ -200,7 +206,7 @@ def test_default_limits_can_be_decided_by_the_sample(monkeypatch):
             first = np.where(rows[side] == 0, confidence, 1 - confidence)
             rows[f"{side}_probabilities"] = [[p, 1 - p] for p in first]
         measured = evidence(rows)
-        relaxed = policy.default_policy("classification", "accuracy", measured)
+        relaxed = usual.relaxed(measured)
         assert relaxed.limits["accuracy_loss"] > usual.limits["accuracy_loss"]
         assert relaxed.limits["agreement"] < usual.limits["agreement"]
         verdicts = deployment_check.check(measured, relaxed)

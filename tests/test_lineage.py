@@ -8,6 +8,7 @@ from test_deploy import job
 
 from prune_core import plots
 from prune_core.analysis.lineage import lineage
+from prune_core.methods import METHODS
 
 UNPRUNED = {"second_stage": "", "second_stage_sparsity": 0.5, "distil": 0.0}
 
@@ -25,7 +26,8 @@ def model(id: int, label: str, name: str, checkpoint: str = "demo", **options):
 def tree(*jobs, files: pd.DataFrame | None = None) -> list[tuple[str, str, str, int]]:
     """Return (title, title of the parent, operation, job) of every node."""
     files = pd.DataFrame(columns=["job", "model", "format", "bytes"]) if files is None else files
-    nodes = lineage(jobs, files, lambda method: {"sparsity": 0.5, "tune": True})
+    usual = {"sparsity": 0.5, "tune": True}
+    nodes = lineage(jobs, files, dict.fromkeys(METHODS, usual))
     titles = {node.key: node.title for node in nodes}
     return [(node.title, titles.get(node.parent, ""), node.operation, node.job) for node in nodes]
 
@@ -85,7 +87,15 @@ def test_cyclic_and_foreign_records_are_tolerated(tmp_path):
 
 def test_chart_has_one_mark_per_node_and_marks_are_clickable():
     jobs = [model(1, "Dense", ""), model(2, "AKR 50%", "akr")]
-    nodes = lineage(jobs, pd.DataFrame(columns=["job", "model", "format", "bytes"]), lambda _: {})
+    nodes = lineage(jobs, pd.DataFrame(columns=["job", "model", "format", "bytes"]), {"akr": {}})
     marks = plots.lineage(nodes, []).data[-1]
     assert list(marks.customdata) == [1, 2]
     assert "AKR 50%" in marks.text[1]
+
+
+def test_a_model_from_elsewhere_has_no_known_origin():
+    candidate = model(2, "from-a-colleague.onnx", "candidate", path="/models/x.onnx")
+    assert tree(model(1, "Dense", ""), candidate) == [
+        ("demo", "", "", 1),
+        ("from-a-colleague.onnx", "", "", 2),
+    ]

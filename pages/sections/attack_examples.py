@@ -106,7 +106,7 @@ def _read(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
                     text_set.offer(
                         view.store,
                         row["perturbed"],
-                        row.get("perturbed_pair"),
+                        row["perturbed_pair"] if isinstance(row.get("pair"), str) else None,
                         view.label_names,
                         label=view.label_names[int(row["label"])],
                         source=f"{row['recipe']} on {model.label}",

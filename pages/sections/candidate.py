@@ -16,16 +16,18 @@ from prune_core.deployment.policy import Policy, default_policy
 from prune_core.experiments import data_check
 from prune_core.experiments.candidate import supported_measures
 from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.settings import RunSettings
 from prune_core.measures import MEASURES
-from prune_core.plugins import CANDIDATE
+from prune_core.plugins import CANDIDATE, option_specs
 from prune_core.processes.data_check_client import DataCheck
 from prune_core.queue import jobs
 from prune_core.store.job import Job
 from prune_core.tasks import DEFAULT
-from prune_core.views import CRITERIA
 
 TITLE = "Check a model from elsewhere"
 STUDY = "Candidates"  # if no study is selected
+# settings that decide which examples are evaluated, and how
+SETTINGS = ("evaluation_size", "seed", "max_length", "pooling")
 
 
 def form(view: View, policy: Policy | None = None) -> None:
@@ -69,8 +71,7 @@ def _form(view: View, policy: Policy | None) -> None:
     frame.show_stopped([job for job in view.jobs if job.is_candidate])
     if not path or not plan:
         return
-    limits = (policy or default_policy(kind)).limits
-    options = _measures(plan, limits)
+    options = _measures(plan, policy or default_policy(kind))
     supported = ui.run_action(supported_measures, path) or ()
     names = st.multiselect(
         "Measures",
@@ -112,15 +113,13 @@ def _new_plan(view: View) -> tuple[dict[str, Any], str]:
     return {**data_experiment(source).to_dict(), "study": STUDY, "measures": []}, kind
 
 
-def _measures(plan: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def _measures(plan: Mapping[str, Any], limits: Policy) -> dict[str, dict[str, Any]]:
     """Return the measures that the limits need, with the options of the study's dense model."""
     known = {each["name"]: each["options"] for each in plan["measures"]}
-    needed: dict[str, dict[str, Any]] = {"accuracy": {}}
-    for name in limits:
-        criterion = CRITERIA[name]
-        options = needed.setdefault(criterion.measure, dict(known.get(criterion.measure, {})))
-        options |= criterion.measure_options
-    return needed
+    return {
+        name: {**known.get(name, {}), **options}
+        for name, options in {"accuracy": {}, **limits.needed_measures}.items()
+    }
 
 
 def _submit(view: View, plan: Mapping[str, Any]) -> None:
@@ -157,10 +156,15 @@ def facts_table(facts: pd.DataFrame) -> None:
 
 
 def command(job: Job) -> str:
-    """Return the command that checks the same file."""
+    """Return the command that checks the same file with the same data and settings."""
     plan, options = job.experiment, job.experiment["method"]["options"]
     flags = {"dense": plan["checkpoint"], "candidate": options["path"], **plan["source"]}
     flags["tokenizer"] = options["tokenizer"]
+    flags |= {
+        spec["name"]: plan[spec["name"]]
+        for spec in option_specs(RunSettings)
+        if spec["name"] in SETTINGS and plan[spec["name"]] != spec["default"]
+    }
     words = (
         f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
         for name, value in flags.items()

@@ -35,11 +35,11 @@ class LineageNode:
 def lineage(
     jobs: Sequence[Job],
     files: pd.DataFrame,
-    defaults: Callable[[str], Mapping[str, Any]],
+    defaults: Mapping[str, Mapping[str, Any]],
 ) -> list[LineageNode]:
     """Return the nodes of a study, parents first.
 
-    `files` are the rows of the table `formats`; `defaults` returns the default options of a method.
+    `files` are the rows of the table `formats`; `defaults` are the default options of each method.
     Checkpoint folders written by PruneScope have a file that names their parent.
     """
     nodes: dict[str, LineageNode] = {}
@@ -54,6 +54,12 @@ def lineage(
             )
     measured = {_identity(job): job for job in jobs if job.experiment.get("method")}
     for job in measured.values():
+        if job.is_candidate:  # not made from the dense model, unless its folder says so
+            made, *ancestors = _ancestors(job.experiment["method"]["options"]["path"])
+            nodes = {node.key: node for node in ancestors} | nodes
+            key = f"job {job.id}"
+            nodes[key] = LineageNode(key, made.parent, job.label, made.operation, job.id)
+            continue
         parent, options = str(job.experiment["checkpoint"]), job.experiment["method"]["options"]
         first = _identity(job, first_stage=True)
         operation = _options(job, defaults)
@@ -95,10 +101,10 @@ def _has_later_stage(options: Mapping[str, Any]) -> bool:
     return bool(options.get("second_stage") or options.get("distil"))
 
 
-def _options(job: Job, defaults: Callable[[str], Mapping[str, Any]]) -> str:
+def _options(job: Job, defaults: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the options that differ from their defaults and are not in the label."""
     method = job.experiment["method"]
-    usual = defaults(method["name"])
+    usual = defaults[method["name"]]
     changed = [
         f"{name}={value}"
         for name, value in method["options"].items()

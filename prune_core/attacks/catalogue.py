@@ -246,7 +246,7 @@ CATALOGUE = {
         *(
             CatalogueEntry(name, paper, EVASION, caution=caution, seconds=0.02)
             for name, paper, caution in (
-                ("Line breaks", "Every word on a line of its own", ""),
+                ("Line breaks", "Each word on a separate line", ""),
                 ("Two turns", "The text is split into two turns of a conversation", ""),
                 ("Repeated punctuation", "Three periods after every word", ""),
                 ("Zero-width spaces", f"Between all letters of a word: {_LLAMA} #1382", ""),

@@ -70,7 +70,7 @@ CONTRACTIONS = {
         for subject in subjects.split()
     },
 }
-# 's is also a genitive and short for "has"; in tokenized text, n't is a word of its own
+# 's is also a genitive and short for "has"; in tokenized text, n't is a separate word
 EXPANSIONS = {
     short.replace("'", mark): long
     for long, short in CONTRACTIONS.items()

@@ -164,7 +164,7 @@ def _diacritics(text: str, rng: Random, language: str) -> list[Change]:
 
 
 def _plain(letter: str) -> str:
-    is_cyrillic = "Ѐ" <= letter <= "ӿ"  # й is a letter of its own
+    is_cyrillic = "Ѐ" <= letter <= "ӿ"  # й is a separate letter
     if letter in PLAIN_LETTERS or is_cyrillic:
         return PLAIN_LETTERS.get(letter, letter)
     decomposed = unicodedata.normalize("NFD", letter)

@@ -25,7 +25,7 @@ MAX_PADDING = 8  # words; semantic-router #3174 needed 2.6 on average
 
 
 def line_breaks(text: str) -> str:
-    """Put every word on a line of its own."""
+    """Put each word on a separate line."""
     return "\n".join(text.split())
 
 

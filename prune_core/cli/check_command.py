@@ -16,6 +16,7 @@ from .run_commands import check_data, experiment_from_options, require_success, 
 if TYPE_CHECKING:
     from ..deployment.policy import Policy
     from ..experiments.candidate import CandidateModel
+    from ..experiments.experiment import Experiment
     from ..store.job import Job
 
 
@@ -43,7 +44,9 @@ def check(options: argparse.Namespace) -> int:
     else:
         job = store.job(options.id)
     results = evidence(store, job)
-    limits = limits or policy.default_policy(results.kind, results.metric, results)
+    limits = limits or policy.default_policy(results.kind, results.metric)
+    if not options.policy:
+        limits = limits.relaxed(results)
     verdicts = deployment_check.check(results, limits)
     facts = candidate_facts(results)
     print(terminal.check_report(results, verdicts, limits))
@@ -62,27 +65,22 @@ def _check_sets(options: argparse.Namespace, store: Store, limits: Policy) -> in
     from ..analysis.evidence import evidence
     from ..deployment import combined_check, deployment_check
     from ..deployment.test_sets import model_of, set_experiments
-    from ..experiments.candidate import CandidateModel
     from ..experiments.experiment import Experiment
     from ..experiments.reprune import reprune_job
     from . import terminal
 
     if options.candidate:
-        model = CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
-        study = options.study or f"Candidates for {Path(options.checkpoint).name}"
+        model = _candidate(options)
         options.measure = options.measure or ["accuracy"]
-        base = replace(experiment_from_options(options, store), study=study)
+        base = experiment_from_options(options, store)
     else:
         job = store.job(options.id)
         model, base = model_of(store, job), Experiment.from_dict(job.experiment)
         if not job.is_candidate and not store.has_weights(job.id):
             print(reprune_job(store, job, no_report))
     measured = {}
-    for name, (candidate, dense) in set_experiments(base, model, limits).items():
-        check_data(dense)
-        of_set = require_success(store, run_in_process(store, candidate))
-        require_success(store, run_in_process(store, dense))
-        measured[name] = evidence(store, store.job(of_set.id))
+    for name, experiment in set_experiments(base, model, limits).items():
+        measured[name] = evidence(store, _measure_both(store, experiment, options.again))
     result = combined_check.check_sets(measured, limits)
     print(terminal.combined_report(model.label, result))
     if options.json:
@@ -95,33 +93,47 @@ def _measure(
     options: argparse.Namespace, store: Store, limits: Policy | None
 ) -> tuple[Job, Policy]:
     """Measure the candidate and the dense model; return the candidate's job and the limits."""
-    from ..deployment.test_sets import UNUSED
-    from ..experiments.candidate import CandidateModel, check_kind
-    from ..views import CRITERIA
+    from ..data.examples import NO_CALIBRATION
 
-    candidate = CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
-    options.study = options.study or f"Candidates for {Path(options.checkpoint).name}"
+    candidate = _candidate(options)
     # nothing is pruned, so no examples of the file are reserved for calibration
-    options.calibration = options.calibration or UNUSED
+    options.calibration = options.calibration or NO_CALIBRATION
     limits = limits or _default_policy(options, store, candidate)
-    criteria = [CRITERIA[name] for name in limits.limits]
     # options that a limit needs come first, so that the user's options override them
     options.set = [
         *(
-            f"{criterion.measure}.{name}={value}"
-            for criterion in criteria
-            for name, value in criterion.measure_options.items()
+            f"{measure}.{name}={value}"
+            for measure, needed in limits.needed_measures.items()
+            for name, value in needed.items()
         ),
         *options.set,
     ]
-    options.measure = [*options.measure, *(criterion.measure for criterion in criteria)]
+    options.measure = [*options.measure, *limits.needed_measures]
     experiment = replace(experiment_from_options(options, store), method=candidate)
-    check_kind(experiment.measures, candidate)
+    return _measure_both(store, experiment, options.again), limits
+
+
+def _candidate(options: argparse.Namespace) -> CandidateModel:
+    """Return the candidate of the arguments, and name its study."""
+    from ..experiments.candidate import CandidateModel
+
+    options.study = options.study or f"Candidates for {Path(options.checkpoint).name}"
+    return CandidateModel(path=options.candidate, tokenizer=options.tokenizer)
+
+
+def _measure_both(store: Store, experiment: Experiment, again: bool) -> Job:
+    """Measure a candidate, then the dense model; return the candidate's job.
+
+    The candidate comes first: unsupported measures fail before the dense model runs.
+    """
+    from ..experiments.candidate import CandidateModel, check_kind
+
+    assert isinstance(experiment.method, CandidateModel), "only candidates are measured here"
+    check_kind(experiment.measures, experiment.method)
     check_data(experiment)
-    # the candidate first: unsupported measures fail before the dense model runs
-    job = require_success(store, run_in_process(store, experiment, options.again))
-    require_success(store, run_in_process(store, replace(experiment, method=None), options.again))
-    return store.job(job.id), limits
+    job = require_success(store, run_in_process(store, experiment, again))
+    require_success(store, run_in_process(store, replace(experiment, method=None), again))
+    return store.job(job.id)
 
 
 def _default_policy(options: argparse.Namespace, store: Store, candidate: CandidateModel) -> Policy:

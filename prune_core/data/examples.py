@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..plugins import Options, option
 
 QUERY, DOCUMENT = "query", "document"  # roles of texts in retrieval
+NO_CALIBRATION = "none"  # value of DataSource.calibration
 BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier with one output
 
 
@@ -49,7 +50,8 @@ class DataSource(Options):
     calibration: str = option(
         "",
         "a file, a known task or demo; needs no labels. job:ID: adversarial examples of that job; "
-        "job:ID+clean: half of them, half their original texts",
+        "job:ID+clean: half of them, half their original texts. none: no examples, for runs that "
+        "prune nothing",
         title="Calibrate on other examples",
         metavar="FILE",
     )

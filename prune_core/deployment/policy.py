@@ -5,7 +5,7 @@ The module `deployment_check` tests them.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ class Policy:
                 f"policy: confidence is {self.confidence!r}; it must be a number between 50 and "
                 "100 (%)."
             )
+        names = [each.name for each in self.test_sets]
+        if duplicates := {name for name in names if names.count(name) > 1}:
+            raise PruneError(
+                f"policy: two test sets have the name {min(duplicates)!r}; give each another name."
+            )
         self._check_combination()
 
     def _check_combination(self) -> None:
@@ -92,10 +97,25 @@ class Policy:
             )
 
     @property
+    def needed_measures(self) -> dict[str, dict[str, Any]]:
+        """The measures that the limits need, each with the options that they need."""
+        needed: dict[str, dict[str, Any]] = {}
+        for name in self.limits:
+            criterion = CRITERIA[name]
+            needed.setdefault(criterion.measure, {}).update(criterion.measure_options)
+        return needed
+
+    @property
     def allowed_failures(self) -> int:
         """The number of test sets that may fail."""
         found = re.fullmatch(r"at most (\d+) fails?", str(self.combine))
         return int(found[1]) if found else 0
+
+    def relaxed(self, measured: Evidence) -> "Policy":
+        """Return the policy with its criteria's default limits that the sample can decide."""
+        return replace(
+            self, limits={name: CRITERIA[name].default_at(measured) for name in self.limits}
+        )
 
     def of_set(self, test_set: EvaluationSet) -> "Policy":
         """Return the policy of one test set, at this policy's confidence."""
@@ -150,14 +170,11 @@ def _set_values(test_set: EvaluationSet) -> dict[str, Any]:
     return values | ({WEIGHT: test_set.weight} if test_set.weight != 1 else {})
 
 
-def default_policy(kind: str, metric: str = "", measured: Evidence | None = None) -> Policy:
-    """Return the default policy for a task type and metric.
-
-    With evidence, limits that its sample is too small to decide are relaxed.
-    """
+def default_policy(kind: str, metric: str = "") -> Policy:
+    """Return the default policy for a task type and metric."""
     return Policy(
         {
-            name: criterion.default_at(measured) if measured else criterion.default
+            name: criterion.default
             for name, criterion in CRITERIA.items()
             if criterion.is_default(kind, metric)
         }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from ..data.examples import NO_CALIBRATION
 from ..errors import PruneError
 from ..experiments.candidate import CandidateModel
 from ..experiments.experiment import Experiment
@@ -13,10 +13,7 @@ from ..measures.base import Measure
 from ..plugins import build
 from ..store.job import Job
 from ..store.store import Store
-from ..views import CRITERIA
 from .policy import Policy
-
-UNUSED = "demo"  # placeholder: nothing is calibrated
 
 
 def model_of(store: Store, job: Job) -> CandidateModel:
@@ -31,33 +28,27 @@ def model_of(store: Store, job: Job) -> CandidateModel:
 
 def set_experiments(
     base: Experiment, model: CandidateModel, policy: Policy
-) -> dict[str, tuple[Experiment, Experiment]]:
-    """Return (experiment of the model, experiment of the dense model) for each test set.
+) -> dict[str, Experiment]:
+    """Return the experiment of a model on each test set, by name.
 
-    Each test set is a study of its own. Nothing is pruned, so no examples are reserved for
-    calibration.
+    Each test set has its own study. Nothing is pruned, so no examples are reserved for calibration.
     """
-    experiments = {}
-    for test_set in policy.test_sets:
-        source = test_set.source
-        experiment = replace(
+    return {
+        test_set.name: replace(
             base,
-            source=replace(source, calibration=source.calibration or UNUSED),
+            source=replace(test_set.source, calibration=NO_CALIBRATION),
             method=model,
             measures=needed_measures(base, policy.of_set(test_set)),
             study=f"{base.study} · {test_set.name}",
         )
-        experiments[test_set.name] = (experiment, replace(experiment, method=None))
-    return experiments
+        for test_set in policy.test_sets
+    }
 
 
 def needed_measures(template: Experiment, limits: Policy) -> tuple[Measure, ...]:
     """Return the measures that the limits need, with the template's options."""
     existing = {measure.name: measure for measure in template.measures}
-    needed: dict[str, dict[str, Any]] = {}
-    for name in limits.limits:
-        needed.setdefault(CRITERIA[name].measure, {}).update(CRITERIA[name].measure_options)
     return tuple(
         replace(existing.get(name) or build(MEASURES, name, {}), **options)
-        for name, options in needed.items()
+        for name, options in limits.needed_measures.items()
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..data import tokens
 from ..data.dropped_rows import RowQuestion
-from ..data.examples import Examples
+from ..data.examples import NO_CALIBRATION, Examples
 from ..errors import PruneError
 from ..measures.adversarial_augmentation import check_augmentation
 from ..measures.base import Measure
@@ -57,7 +57,13 @@ class DataReader:
         task = unsampled.subsample(
             experiment.calibration_size, experiment.evaluation_size, experiment.seed, among=among
         )
-        if not len(task.calibration):
+        if experiment.source.calibration == NO_CALIBRATION:
+            if experiment.method and not isinstance(experiment.method, CandidateModel):
+                raise PruneError(
+                    f"calibration is none, but {experiment.method.title} prunes on calibration "
+                    "examples; leave calibration empty, or give a file."
+                )
+        elif not len(task.calibration):
             raise PruneError(
                 f"{experiment.source.task}: no calibration text has {experiment.min_words} tokens "
                 "or more; lower min_words, or leave it out."
@@ -241,6 +247,8 @@ def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> d
     """Return what the memory estimate needs: model dimensions and token counts of the samples."""
     rows = [
         encoding.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"]
+        if len(sample)
+        else []
         for sample in (
             task.calibration,
             task.evaluation.take(range(min(LENGTH_SAMPLE, len(task.evaluation)))),

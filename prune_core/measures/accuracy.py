@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from ..data.examples import Examples
 from ..models.inference.predict import Predictions, predict
 from ..plugins import Report, Rows, option, subrange
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
@@ -200,12 +201,14 @@ def _matches(left: Sequence[Any], right: Sequence[Any]) -> list[bool]:
     return [a == b for a, b in zip(left, right, strict=True)]
 
 
-def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
-    """Return the predictions of one model of the pair on the evaluation sample."""
+def predictions(
+    pair: Pair, model: nn.Module, report: Report, examples: Examples | None = None
+) -> Predictions:
+    """Return the predictions of one model of the pair, by default for the evaluation sample."""
     return predict(
         model,
         pair.tokenizer_of(model),
-        pair.task.evaluation,
+        pair.task.evaluation if examples is None else examples,
         batch_size=pair.batch_size,
         max_length=pair.max_length,
         report=report,

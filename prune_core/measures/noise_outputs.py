@@ -12,9 +12,9 @@ from torch import nn
 from ..data.exact_search import top_k
 from ..data.examples import Examples
 from ..errors import PruneError
-from ..models.inference.predict import predict
 from ..plugins import Report, no_report
 from ..tasks import TASK_TYPES, Predictions, TaskType, prediction_type
+from .accuracy import predictions
 from .base import Pair
 from .retrieval import collection_of, dense_embeddings, embed_queries, is_cosine, pruned_embeddings
 
@@ -36,14 +36,7 @@ class TaskOutputs:
 
     def predict(self, model: nn.Module, examples: Examples, report: Report) -> Predictions:
         """Predict the examples."""
-        return predict(
-            model,
-            self.pair.tokenizer_of(model),
-            examples,
-            batch_size=self.pair.batch_size,
-            max_length=self.pair.max_length,
-            report=report,
-        )
+        return predictions(self.pair, model, report, examples=examples)
 
     def failed(self, before: Sequence[Any], after: Sequence[Any], dense: Sequence[Any]) -> Any:
         """Return a mask (copies,) of changed predictions; `dense` is the dense model's `before`."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..data import cells, columns, hub, reading, tables
 from ..data.columns import Columns
-from ..data.examples import BINARY, DataSource, Examples, query_indices
+from ..data.examples import BINARY, NO_CALIBRATION, DataSource, Examples, query_indices
 from ..data.label_pairs import parse_pairs, to_text
 from ..data.labels import is_missing
 from ..data.reading import ReadExamples
@@ -423,6 +423,8 @@ def _separate_calibration(
     source: DataSource, labels: tuple[str, ...], kind: str, labelled: bool
 ) -> Examples:
     """Read the calibration examples of a separate source; labels only if the method needs them."""
+    if source.calibration == NO_CALIBRATION:
+        return Examples([], kind=kind)
     if source.calibration == "demo":
         if labelled and TASK_TYPES[kind].takes_demo_labels:
             return _parts(DataSource(), labels, kind, seed=0)[0].examples
