@@ -154,7 +154,7 @@ def test_units_are_dead_only_if_all_their_columns_are_zero():
         block.linears["ffn_in"].weight[before.neurons[0]] = (
             0  # a neuron without input still outputs its bias
         )
-    assert live_units(block) == (sorted([*before.heads, head]), before.neurons)
+    assert live_units(block) == (sorted([*before.heads, head]), before.neurons, 8)
 
 
 def test_new_process_loads_every_compact_checkpoint(folders):

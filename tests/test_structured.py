@@ -343,6 +343,7 @@ def test_unit_table_matches_the_weights(name: str) -> None:
         "unit_type",
         "unit",
         "kept",
+        "width",
         "predictive",
         "representational",
         "score",

@@ -32,6 +32,7 @@ from prune_core.measures.base import Pair
 from prune_core.models import embedding, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.checkpoints.tokenizers import prepare_tokenizer
+from prune_core.models.families import FAMILIES
 from prune_core.plugins import no_report
 from prune_core.tasks.encoding import batches
 from prune_core.tasks.task_data import Task
@@ -114,13 +115,16 @@ CONFIGS = {
 }
 
 
-def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> torch.nn.Module:
-    """Return a random model of that family and task type.
+def model(
+    family: str = "bert", seed: int = 0, kind: str = "classification", head_count: int = 4
+) -> torch.nn.Module:
+    """Return a random model of that family and task type, 32 wide.
 
     Weights are scaled up so that predictions differ between examples.
     """
     torch.manual_seed(seed)
     config = CONFIGS[family]()
+    setattr(config, FAMILIES[config.model_type].heads, head_count)
     config.num_labels = {"regression": 1, "embedding": 1, "token": len(TAGS)}.get(kind, 2)
     if kind == "multilabel":
         config.problem_type = "multi_label_classification"

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..models.candidates import cold_start
 from ..models.candidates.external import ExternalModel
-from ..models.compact import alignment_neurons, compact_model, dead_units
+from ..models.compact import alignment_neurons, compact_model, dead_units, is_compactable
 from ..models.devices import device_of
 from ..models.inference.queueing import response_times
 from ..models.inference.timing import (
@@ -203,7 +203,7 @@ def _vocabulary(model: Any) -> int:
 def as_deployed(model: nn.Module) -> nn.Module:
     """Return the model without its dead heads and neurons; the model itself if it has none."""
     is_external = isinstance(model, ExternalModel)
-    return model if is_external or not any(dead_units(model)) else compact_model(model)
+    return model if is_external or not is_compactable(model) else compact_model(model)
 
 
 def _removal_note(pruned: nn.Module) -> str:

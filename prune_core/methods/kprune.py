@@ -38,8 +38,16 @@ BATCH = 32
 LAMBDA_FACTORS = (64.0, 8.0)  # of λ_pred, the larger one first
 STRIDE = 6  # the factors are tried on one batch in six
 
-# (sub-layer, (units,) mask of the best units, dense, pruned) -> mask of as many units
-Choose = Callable[[Sublayer, Tensor, Stream, Stream], Tensor]
+
+class KeptUnits(NamedTuple):
+    """Units of a sub-layer that stay."""
+
+    kept: Tensor  # (units,) bool
+    width: int  # how many columns of each stay, the first ones
+
+
+# (sub-layer, (units,) mask of the best units, dense, pruned) -> units that cost no more
+Choose = Callable[[Sublayer, Tensor, Stream, Stream], KeptUnits]
 
 
 class LambdaTrial(NamedTuple):
@@ -91,6 +99,11 @@ class KPrune(UnitMethod):
     precision: str = precision_option()
     damping: float = damping_option(1e-4)
 
+    @property
+    def fits_bias(self) -> bool:
+        """Whether the refit moves the output bias too."""
+        return False
+
     @torch.no_grad()
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
@@ -135,9 +148,15 @@ class KPrune(UnitMethod):
                 plan.rank(other, score) for other, score in zip(remaining, scores, strict=True)
             ]
             result = plan.search(rankings)
-            kept = choose(sub, rankings[0].kept(result.groups[0]), dense, pruned)
+            kept, width = choose(sub, rankings[0].kept(result.groups[0]), dense, pruned)
             damping = refit_sublayer(
-                sub, kept, dense, pruned=pruned, solve=self.refit if self.tune else None
+                sub,
+                kept,
+                dense,
+                pruned,
+                solve=self.refit if self.tune else None,
+                width=width,
+                bias=self.fits_bias,
             )
             meter.follow(index, sub)
             predictive, representational = knowledge[0]
@@ -145,6 +164,7 @@ class KPrune(UnitMethod):
                 sub,
                 kept,
                 damping,
+                width=width,
                 predictive=predictive,
                 representational=representational,
                 score=scores[0],
@@ -231,9 +251,9 @@ class KPrune(UnitMethod):
         return ridge_fit(weight, gram, cross, damping=self.damping)
 
 
-def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
+def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> KeptUnits:
     """The units with the best scores."""
-    return kept
+    return KeptUnits(kept, sub.width)
 
 
 class KnowledgeMeter:

@@ -4,6 +4,7 @@ prediction error after refitting.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from ..models.units import Sublayer, sublayers
 from ..plugins import Batch, Report, option
 from ..pruning.fisher import fisher
+from ..pruning.head_basis import possible_widths, sort_dimensions
 from ..pruning.layerwise import GRADIENTS, damping_option
 from ..pruning.streams import Stream, spread
 from ..pruning.unit_obs import UnitRegression
-from ..pruning.unit_walk import sublayer_moments
-from .kprune import Choose, KPrune
+from ..pruning.unit_walk import Moments, sublayer_moments
+from .kprune import Choose, KeptUnits, KPrune
 
 STEPS = 24  # removal steps per sub-layer before exchanges
 RIDGE = 1e-3  # of the gram used for selection, against fitting noise
@@ -48,22 +50,60 @@ class KPrunePlus(KPrune):
         low=0,
         high=10**4,
     )
+    bias: bool = option(True, "Refit the biases of the output projections too")
+    narrow_heads: bool = option(
+        True,
+        "Also try more but narrower heads of the same cost in every block, in a basis in which the "
+        "last dimensions of a head matter least",
+    )
+
+    @property
+    def fits_bias(self) -> bool:
+        """Whether the refit moves the output bias too."""
+        return self.bias
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
         """Choose the units with the smallest error of the prediction."""
         outputs = list(dict.fromkeys(sub.output_name for sub in sublayers(model)))
         fishers = fisher(model, spread(batches, GRADIENTS), report, projections=outputs)
 
-        def select(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
+        def select(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> KeptUnits:
             if kept.all() or not kept.any():
-                return kept
-            gram, cross = sublayer_moments(sub, dense, pruned)
-            columns, _ = self.refit(sub.output.weight, gram, cross)
-            count = int(kept.sum())
+                return KeptUnits(kept, sub.width)
             root = torch.linalg.cholesky(fishers[sub.index].outputs[sub.output_name])
-            regression = UnitRegression(gram, root.T @ columns, sub.width, damping=RIDGE)
-            regression.remove_to(count, max(1, (sub.units - count) // STEPS))
-            regression.exchange(self.exchanges, max(1, sub.units // 40))
-            return regression.kept
+            widths = possible_widths(sub) if self.narrow_heads else [sub.width]
+            if len(widths) > 1:
+                sort_dimensions(sub, pruned, root)
+            columns = int(kept.sum()) * sub.width
+            # narrower heads than all of these would leave columns unused
+            widths = [width for width in widths if width * sub.units >= columns]
+            moments = sublayer_moments(sub, dense, pruned, widths)
+            tried = [
+                self._best_units(sub, columns // width, each, root, width)
+                for width, each in zip(widths, moments, strict=True)
+            ]
+            return min(tried, key=itemgetter(0))[1]
 
         return select
+
+    def _best_units(
+        self, sub: Sublayer, count: int, moments: Moments, root: Tensor, width: int
+    ) -> tuple[float, KeptUnits]:
+        """The best `count` units of this width, and their error after the refit, up to a constant.
+
+        The error is weighted by R = `root` (d, d).
+        """
+        has_bias = self.bias and sub.output.bias is not None and sub.block.passes == 1
+        gram, cross = moments.centered() if has_bias else (moments.gram, moments.cross)
+        every = torch.ones(sub.units, dtype=torch.bool, device=gram.device)
+        weight = sub.output.weight[:, sub.columns(every, width)]
+        columns, _ = self.refit(weight, gram, cross)
+        regression = UnitRegression(gram, root.T @ columns, width, damping=RIDGE)
+        regression.remove_to(count, max(1, (sub.units - count) // STEPS))
+        regression.exchange(self.exchanges, max(1, sub.units // 40))
+        kept = regression.kept.repeat_interleave(width)
+        fitted, _ = self.refit(weight[:, kept], gram[kept][:, kept], cross[kept])
+        outputs = root.T @ fitted
+        error = (outputs @ gram[kept][:, kept] * outputs).sum()
+        error -= 2 * (outputs * (cross[kept] @ root).T).sum()
+        return float(error), KeptUnits(regression.kept, width)

@@ -63,7 +63,7 @@ class OSSCAR(UnitMethod):
                 index / len(plan.subs),
                 f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s",
             )
-            gram, _ = sublayer_moments(sub, dense, pruned)
+            gram = sublayer_moments(sub, dense, pruned, [sub.width])[0].gram
             regression = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
             errors = regression.changes().float()  # (units,) if each is removed alone
             regression.remove_to(groups[index] * rankings[index].size, self.units_per_step)

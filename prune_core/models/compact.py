@@ -3,8 +3,8 @@ loading.
 
 Head i of a block is dead when its input columns of the attention output are all zero, neuron j when
 column j of the second feed-forward matrix is. A dead unit does not reach the block's output, so
-removing it leaves the logits unchanged. Widths remain multiples of 8. The indices of the kept units
-are in the model's config.
+removing it leaves the logits unchanged. The last dimensions of a block's heads are removed if they
+are dead in all of them. Widths remain multiples of 8. What is kept is in the model's config.
 """
 
 import copy
@@ -16,29 +16,57 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from .replay import COMPACT_KEY as KEY
-from .replay import Block, block_modules, blocks, head_linears
+from .replay import Block, block_modules, blocks, head_linears, head_width
 
-WIDTH = 8  # neurons; head widths are multiples of it in every encoder
+WIDTH = 8  # neurons and head widths are multiples of it
 
 
 class Units(NamedTuple):
-    """Indices of heads and neurons of a block."""
+    """Indices of heads and neurons of a block, and the dimensions of its heads."""
 
     heads: list[int]
     neurons: list[int]
+    width: int
 
 
 def live_units(block: Block) -> Units:
     """Heads and neurons that reach the block's output."""
-    heads = (
+    columns = (
         block.linears["attention_output"]
-        .weight.unflatten(1, (block.heads, block.head_width))
-        .ne(0)
-        .any(2)
+        .weight.ne(0)
         .any(0)
+        .unflatten(0, (block.heads, block.width))
     )
+    heads = columns.any(1)
     neurons = block.linears["ffn_out"].weight.ne(0).any(0)
-    return Units(heads.nonzero().flatten().tolist(), neurons.nonzero().flatten().tolist())
+    return Units(
+        heads.nonzero().flatten().tolist(),
+        neurons.nonzero().flatten().tolist(),
+        _live_width(block, columns, heads),
+    )
+
+
+def _live_width(block: Block, columns: Tensor, heads: Tensor) -> int:
+    """Dimensions of the live heads up to the last one that reaches the block's output, in multiples
+    of 8.
+
+    `columns` (heads, width) are live values, `heads` (heads,) the live heads. A dimension of
+    queries and keys is dead if either is zero for all inputs.
+    """
+    if not block.spec.only_products or not heads.any():
+        return block.width
+    query, key = (
+        _rows(block.linears[projection]).unflatten(0, (block.heads, block.width))
+        for projection in ("query", "key")
+    )
+    last = int((columns | (query & key))[heads].any(0).nonzero().max()) + 1
+    return min(block.width, -(-last // WIDTH) * WIDTH)
+
+
+def _rows(linear: nn.Linear) -> Tensor:
+    """(outputs,) bool: whether an output depends on anything."""
+    rows = linear.weight.ne(0).any(1)
+    return rows if linear.bias is None else rows | linear.bias.ne(0)
 
 
 def kept_units(block: Block) -> Units:
@@ -48,7 +76,7 @@ def kept_units(block: Block) -> Units:
     """
     units, width = live_units(block), block.linears["ffn_out"].in_features
     dead = sorted(set(range(width)) - set(units.neurons))[: -len(units.neurons) % WIDTH]
-    return Units(units.heads, sorted([*units.neurons, *dead]))
+    return units._replace(neurons=sorted([*units.neurons, *dead]))
 
 
 def dead_units(model: nn.Module) -> tuple[int, int]:
@@ -60,6 +88,13 @@ def dead_units(model: nn.Module) -> tuple[int, int]:
     )
 
 
+def is_compactable(model: nn.Module) -> bool:
+    """Whether `compact_model` removes anything."""
+    return any(dead_units(model)) or any(
+        live_units(block).width < block.width for block in blocks(model)
+    )
+
+
 def alignment_neurons(model: nn.Module) -> int:
     """Number of dead neurons that `compact_model` keeps to make widths multiples of 8."""
     return sum(
@@ -68,7 +103,9 @@ def alignment_neurons(model: nn.Module) -> int:
 
 
 def compact_model(model: nn.Module) -> nn.Module:
-    """Copy of a full-shape model without dead heads and neurons; same logits, inference only."""
+    """Copy of a full-shape model without dead heads, dimensions of heads and neurons; same logits,
+    inference only.
+    """
     refuse_compact(model, "This model")
     small = copy.deepcopy(model)
     remove_units(small, [kept_units(block) for block in blocks(small)])
@@ -124,12 +161,10 @@ def refuse_compact(model: Any, checkpoint: str) -> None:
 def remove_units(model: Any, kept: Sequence[Units]) -> None:
     """Keep only the given units of every block, in place, and record them in the config."""
     size = block_output_count(model)
-    for index, ((modules, place), (heads, neurons)) in enumerate(
-        zip(block_modules(model), kept, strict=True)
-    ):
+    for index, ((modules, place), units) in enumerate(zip(block_modules(model), kept, strict=True)):
         original = modules[place]
-        block = Block(model, original, index, heads=heads)
-        columns, rows = unit_indices(block, Units(heads, neurons))
+        block = Block(model, original, index)
+        columns, rows = unit_indices(block, units)
         linears = block.linears
         if (fused := block.fused) is not None:
             size_of_third = fused.out_features // 3
@@ -145,13 +180,15 @@ def remove_units(model: Any, kept: Sequence[Units]) -> None:
         _keep_inputs(linears["attention_output"], columns)
         for projection in block.groups[2]:
             _keep_outputs(linears[projection], rows)
-        _keep_inputs(linears["ffn_out"], neurons)
-        modules[place] = CompactBlock(model, original, index, heads=heads, outputs=size)
-    setattr(
-        model.config,
-        KEY,
-        {"heads": [units.heads for units in kept], "neurons": [units.neurons for units in kept]},
-    )
+        _keep_inputs(linears["ffn_out"], units.neurons)
+        modules[place] = CompactBlock(model, original, index, units=units, outputs=size)
+    record: dict[str, list[Any]] = {
+        "heads": [units.heads for units in kept],
+        "neurons": [units.neurons for units in kept],
+    }
+    if any(units.width < block.head_width for units in kept):
+        record |= {"widths": [units.width for units in kept]}
+    setattr(model.config, KEY, record)
 
 
 def unit_indices(block: Block, units: Units) -> tuple[list[int], list[int]]:
@@ -159,7 +196,7 @@ def unit_indices(block: Block, units: Units) -> tuple[list[int], list[int]]:
 
     The indices refer to a full-shape block.
     """
-    columns = [head * block.head_width + i for head in units.heads for i in range(block.head_width)]
+    columns = [head * block.width + i for head in units.heads for i in range(units.width)]
     gates = [block.neurons + row for row in units.neurons] if block.spec.fused_gate else []
     return columns, units.neurons + gates
 
@@ -185,7 +222,7 @@ class CompactBlock(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, original: nn.Module, index: int, heads: Sequence[int], outputs: int
+        self, model: nn.Module, original: nn.Module, index: int, units: Units, outputs: int
     ):
         super().__init__()
         for name, module in original.named_children():
@@ -193,7 +230,7 @@ class CompactBlock(nn.Module):
         for name in ("attention_type", "layer_type"):  # attributes that the encoder may read
             if hasattr(original, name):
                 setattr(self, name, getattr(original, name))
-        self.block = Block(model, self, index, heads=heads)
+        self.block = Block(model, self, index, heads=units.heads, width=units.width)
         self.outputs = outputs
 
     def forward(
@@ -243,7 +280,8 @@ def block_output_count(model: Any) -> int:
 def recorded_units(config: Any) -> list[Units]:
     """Units of every block that the config of a compact model records as kept."""
     kept = getattr(config, KEY)
-    return [Units(*units) for units in zip(kept["heads"], kept["neurons"], strict=True)]
+    widths = kept.get("widths", [head_width(config)] * len(kept["heads"]))
+    return [Units(*units) for units in zip(kept["heads"], kept["neurons"], widths, strict=True)]
 
 
 def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> None:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from .. import tasks
 from ..plugins import Batch
 from ..tasks import TaskType
-from .families import attend, layout
+from .families import FAMILIES, attend, layout
 
 # key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, the
-# indices of the kept units in the full shape
+# indices of the kept units in the full shape, and, if heads are narrower, {"widths": [per block]}
 COMPACT_KEY = "prunescope"
 
 
@@ -65,11 +65,14 @@ class Block:
         module: nn.Module,
         index: int = 0,
         heads: Sequence[int] | None = None,
+        width: int | None = None,
     ):
         spec, config = layout(model), cast(Any, model.config)
         self.spec, self.module, self.passes = spec, module, spec.passes(config)
         self.context = spec.context(model, index)
-        self.head_width = config.hidden_size // getattr(config, spec.heads)
+        # of the full shape, which determines the scale of attention scores
+        self.head_width = head_width(config)
+        self.width = self.head_width if width is None else width  # of the heads of this block
         self.linears: dict[str, nn.Linear] = {
             projection: attrgetter(path)(module)
             for group in spec.groups
@@ -96,7 +99,7 @@ class Block:
     @property
     def heads(self) -> int:
         """Number of heads; a compact model has fewer, possibly none."""
-        return self.linears["query"].out_features // self.head_width
+        return self.linears["query"].out_features // self.width
 
     @property
     def neurons(self) -> int:
@@ -104,8 +107,8 @@ class Block:
         return self.linears["ffn_out"].in_features
 
     def split(self, x: Tensor) -> Tensor:
-        """Split heads: (…, tokens, heads * head width) -> (…, heads, tokens, head width)."""
-        return x.unflatten(-1, (self.heads, self.head_width)).transpose(-2, -3)
+        """Split heads: (…, tokens, heads * width) -> (…, heads, tokens, width)."""
+        return x.unflatten(-1, (self.heads, self.width)).transpose(-2, -3)
 
     def enter(self, x: Tensor, group: int = 0) -> Tensor:
         """Input of groups[group], the first of a sub-layer; a pre-norm is applied here."""
@@ -139,7 +142,7 @@ class Block:
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Context of padded queries, keys and values, (examples, tokens, heads * head width) each.
+        """Context of padded queries, keys and values, (examples, tokens, heads * width) each.
 
         `mask` as for torch's scaled_dot_product_attention.
         """
@@ -195,6 +198,11 @@ class Block:
         return residual
 
 
+def head_width(config: Any) -> int:
+    """Dimensions of a head in the full shape."""
+    return int(config.hidden_size // getattr(config, FAMILIES[config.model_type].heads))
+
+
 def _split_fused(fused: nn.Linear) -> list[nn.Linear]:
     """Views of query, key and value in a fused matrix with the three below each other."""
     biases = (None, None, None) if fused.bias is None else fused.bias.chunk(3)
@@ -224,9 +232,16 @@ def block_modules(model: nn.Module) -> list[tuple[nn.ModuleList, int]]:
 
 def blocks(model: nn.Module) -> list[Block]:
     """Distinct encoder blocks, from the bottom."""
-    head_numbers = getattr(model.config, COMPACT_KEY, {}).get("heads")
+    kept = getattr(model.config, COMPACT_KEY, {})
+    heads, widths = kept.get("heads"), kept.get("widths")
     return [
-        Block(model, modules[place], index, heads=head_numbers and head_numbers[index])
+        Block(
+            model,
+            modules[place],
+            index,
+            heads=heads and heads[index],
+            width=widths and widths[index],
+        )
         for index, (modules, place) in enumerate(block_modules(model))
     ]
 

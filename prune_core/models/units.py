@@ -110,7 +110,7 @@ class Sublayer:
             context = self.block.attention(query, key, value, padding.mask[:, None, None, :])
             return context[:, :first]
         if x.device.type == "cpu":
-            return _attention(query, key, value, mask=padding.mask, width=self.width)
+            return _attention(query, key, value, mask=padding.mask, block=self.block)
         return self.block.attention(query, key, value, padding.mask[:, None, None, :])
 
     def close(self, features: Tensor, x: Tensor) -> Tensor:
@@ -121,9 +121,16 @@ class Sublayer:
         """Apply a post-norm after `close`; returns the next sub-layer's input."""
         return self.block.leave(total, self.group + 1)
 
-    def columns(self, mask: Tensor) -> Tensor:
-        """Expand a mask of units to columns: (units,) -> (columns,), both bool."""
-        return mask.repeat_interleave(self.width)
+    def columns(self, mask: Tensor, width: int | None = None) -> Tensor:
+        """Expand a mask of units to columns: (units,) -> (columns,), both bool.
+
+        With `width`, only the first `width` columns of a unit are kept.
+        """
+        columns = mask.repeat_interleave(self.width)
+        if width is None:
+            return columns
+        place = torch.arange(self.width, device=mask.device)
+        return columns & (place < width).repeat(self.units)
 
     def by_column(self, weight: Tensor) -> Tensor:
         """Regroup an input projection (rows, d) by column of the output: (columns, d *
@@ -135,9 +142,12 @@ class Sublayer:
         """Average over each unit's columns: (..., columns) -> (..., units)."""
         return values.unflatten(-1, (self.units, self.width)).mean(-1)
 
-    def only(self, kept: Tensor) -> Sublayer:
-        """Return the sub-layer restricted to the kept units, with its own Linears."""
-        columns, block = self.columns(kept), copy.copy(self.block)
+    def only(self, kept: Tensor, width: int | None = None) -> Sublayer:
+        """Return the sub-layer restricted to the kept units, with its own Linears.
+
+        With `width`, only to the first `width` columns of each.
+        """
+        columns, block = self.columns(kept, width), copy.copy(self.block)
         rows = columns.repeat(self.rows_per_column)
         reduced = {
             projection: linear_view(
@@ -146,6 +156,7 @@ class Sublayer:
             for projection, linear in self.input_linears.items()
         }
         if self.kind == "head":
+            block.width = self.width if width is None else width
             block.extra_linears = {name: reduced.pop(name) for name in self.block.extra_linears}
             block.head_numbers = [
                 number
@@ -160,29 +171,32 @@ class Sublayer:
         return replace(self, block=block)
 
     @torch.no_grad()
-    def fold(self, kept: Tensor, weight: Tensor | None = None) -> None:
-        """Prune in place: zero the columns of removed units, set those of kept ones to `weight`."""
-        columns = self.columns(kept)
+    def fold(self, kept: Tensor, weight: Tensor | None = None, width: int | None = None) -> None:
+        """Prune in place: zero the columns of removed units, set those of kept ones to `weight`.
+
+        With `width`, only the first `width` columns of each unit are kept.
+        """
+        columns = self.columns(kept, width)
         if weight is not None:
             self.output.weight[:, columns] = weight
         self.output.weight[:, ~columns] = 0
         rows = ~columns.repeat(self.rows_per_column)
-        for linear in self.input_linears.values():  # the output of a dead unit is unused
+        for linear in self.input_linears.values():  # the output of a dead column is unused
             linear.weight[rows] = 0
             if linear.bias is not None:
                 linear.bias[rows] = 0
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, width: int) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, block: Block) -> Tensor:
     """Block.attention as plain products.
 
     The CPU's fused kernel takes several times as long for its gradients in bf16.
     """
-    heads = (x.unflatten(-1, (-1, width)).transpose(1, 2) for x in (query, key, value))
+    heads = map(block.split, (query, key, value))
     # contiguous: products of views would copy them
     q, k, v = (x.to(torch.float32, memory_format=torch.contiguous_format) for x in heads)
     bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
-    scores = (q * width**-0.5) @ k.transpose(2, 3) + bias[:, None, None, :]
+    scores = (q * block.head_width**-0.5) @ k.transpose(2, 3) + bias[:, None, None, :]
     return (scores.softmax(-1) @ v).to(query.dtype).transpose(1, 2).flatten(2)
 
 
@@ -211,7 +225,10 @@ def flops(model: nn.Module, length: float) -> tuple[float, float]:
     live = total = 0.0
     for sub in sublayers(model):
         units = live_units(sub.block)
-        live += len(units.heads if sub.kind == "head" else units.neurons) * sub.cost(length)
+        if sub.kind == "head":
+            live += len(units.heads) * sub.cost(length) * units.width / sub.width
+        else:
+            live += len(units.neurons) * sub.cost(length)
         total += sub.units * sub.cost(length)
     return live, total
 

@@ -4,8 +4,11 @@ A dense and a pruned stream of hidden states pass through the encoder together. 
 is decided by the method.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +21,18 @@ Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
 
 
 def refit_sublayer(
-    sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
+    sub: Sublayer,
+    kept: Tensor,
+    dense: Stream,
+    pruned: Stream,
+    solve: Solve | None,
+    width: int | None = None,
+    bias: bool = False,
 ) -> float:
     """Remove units of a sub-layer, refit the others, and advance both streams through it.
 
-    `kept` is a (units,) mask. A (tokens, k) are the features of the kept units in the pruned model,
+    `kept` is a (units,) mask; with `width`, only the first `width` columns of each are kept.
+    A (tokens, k) are the features of the kept units in the pruned model,
     and B (tokens, d) is what their columns must add to its residual stream for the dense output.
     Without `solve`, the columns keep their values. Returns the damping used.
     """
@@ -35,9 +45,9 @@ def refit_sublayer(
         ]
         pruned.inputs = list(dense.inputs)
         return 0.0
-    small, damping = sub.only(kept), 0.0
+    small, damping = sub.only(kept, width), 0.0
     weight, features = small.output.weight, []
-    gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
+    moments = Moments.zeros(weight)
     for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
         total = sub.close(sub.features(x, padding), x)
@@ -45,12 +55,15 @@ def refit_sublayer(
         A = pruned.keep(small.features(x_hat, padding))
         features.append(A)
         if solve is not None:
-            gram.addmm_(A.T, A)
-            cross.addmm_(A.T, _target(sub, total, x_hat))
+            moments.add(A, _target(sub, total, x_hat))
     if solve is not None:
+        has_bias = bias and sub.output.bias is not None
+        gram, cross = moments.centered() if has_bias else (moments.gram, moments.cross)
         fitted, damping = solve(weight, gram, cross)
         weight.copy_(fitted)
-    sub.fold(kept, weight)
+        if has_bias:
+            sub.output.bias.add_(moments.offset(fitted))
+    sub.fold(kept, weight, width)
     for i, A in enumerate(features):
         pruned.inputs[i] = pruned.keep(sub.norm(small.close(A, pruned.inputs[i])))
     return damping
@@ -121,21 +134,61 @@ def add_features(sub: Sublayer, gram: Tensor, dense: Stream) -> None:
         dense.inputs[i] = dense.keep(sub.norm(sub.close(A, x)))
 
 
-def sublayer_moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tensor]:
-    """AᵀA (columns, columns) and AᵀB (columns, d) of `refit_sublayer` with all units.
+class Moments(NamedTuple):
+    """Sums over tokens for the features A of all units and the target B of `refit_sublayer`."""
+
+    gram: Tensor  # AᵀA (columns, columns)
+    cross: Tensor  # AᵀB (columns, d)
+    features: Tensor  # (columns,) sum of A
+    target: Tensor  # (d,) sum of B
+    tokens: Tensor  # () their number
+
+    @classmethod
+    def zeros(cls, weight: Tensor) -> Moments:
+        """Empty sums for output columns `weight` (d, columns)."""
+        d, columns = weight.shape
+        sizes = ((columns, columns), (columns, d), (columns,), (d,), ())
+        return cls(*(weight.new_zeros(size) for size in sizes))
+
+    def add(self, A: Tensor, B: Tensor) -> None:
+        """Add tokens, in place."""
+        self.gram.addmm_(A.T, A)
+        self.cross.addmm_(A.T, B)
+        self.features.add_(A.sum(0))
+        self.target.add_(B.sum(0))
+        self.tokens.add_(len(A))
+
+    def centered(self) -> tuple[Tensor, Tensor]:
+        """Gram and cross about the means."""
+        mean = self.features / self.tokens
+        return (
+            self.gram - torch.outer(mean, self.features),
+            self.cross - torch.outer(mean, self.target),
+        )
+
+    def offset(self, weight: Tensor) -> Tensor:
+        """(d,) what the bias must gain if the columns are `weight` (d, columns)."""
+        return (self.target - weight @ self.features) / self.tokens
+
+
+def sublayer_moments(
+    sub: Sublayer, dense: Stream, pruned: Stream, widths: Sequence[int]
+) -> list[Moments]:
+    """Moments with all units of a sub-layer, cut to each of these numbers of columns.
 
     Methods choose among the units with these before the streams advance.
     """
     weight = sub.output.weight
     if sub.block.passes > 1:
         gram = _shared_gram(sub, dense)
-        return gram, gram @ weight.T
-    gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
-    is_dense = dense.inputs[0] is pruned.inputs[0]  # nothing has been removed yet
+        empty = Moments.zeros(weight)
+        return [empty._replace(gram=gram, cross=gram @ weight.T)]
+    every = torch.ones(sub.units, dtype=torch.bool, device=weight.device)
+    cut = [sub if width == sub.width else sub.only(every, width) for width in widths]
+    moments = [Moments.zeros(each.output.weight) for each in cut]
     for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
-        A = sub.features(x_hat, padding)
-        gram.addmm_(A.T, A)
-        if not is_dense:
-            cross.addmm_(A.T, _target(sub, sub.close(sub.features(x, padding), x), x_hat))
-    return gram, gram @ weight.T if is_dense else cross
+        target = _target(sub, sub.close(sub.features(x, padding), x), x_hat)
+        for each, sums in zip(cut, moments, strict=True):
+            sums.add(each.features(x_hat, padding), target)
+    return moments

@@ -353,13 +353,19 @@ class UnitPlan:
             )
 
     def settle(
-        self, sub: Sublayer, kept: Tensor, damping: float = 0.0, **facts: Tensor | float
+        self,
+        sub: Sublayer,
+        kept: Tensor,
+        damping: float = 0.0,
+        width: int | None = None,
+        **facts: Tensor | float,
     ) -> None:
         """Zero the other units of a sub-layer, subtract the kept ones from the budget, and
-        record `facts`.
+        record `facts`. With `width`, units are cut to that many columns.
         """
-        sub.fold(kept)
-        self.left -= float(self.price(sub)[int(kept.sum())])
+        width = sub.width if width is None else width
+        sub.fold(kept, width=width)
+        self.left -= float(self.price(sub)[-(-int(kept.sum()) * width // sub.width)])
         now = time.perf_counter()
         self._output[sub.index, sub.output_name] = (damping, now - self._clock)
         self._clock = now
@@ -372,6 +378,7 @@ class UnitPlan:
             "unit_type": sub.kind,
             "unit": range(sub.units),
             "kept": kept.tolist(),
+            "width": width,
         }
         self._units.append(pd.DataFrame(unit | dict.fromkeys(FACTS, float("nan")) | plain))
 

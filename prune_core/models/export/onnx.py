@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import PruneError, require
 from ...plugins import Batch
 from ..checkpoints.loading import load, save
-from ..compact import compact_model, dead_units
+from ..compact import compact_model, dead_units, is_compactable
 from ..replay import max_tokens, task_type_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -33,7 +33,7 @@ Outputs = list[np.ndarray]
 def write_compact(model: Any, tokenizer: Any, folder: Path) -> str:
     """Write the compact version of a model to `folder`; return a note on the comparison."""
     heads, neurons = dead_units(model)
-    if not heads + neurons:
+    if not is_compactable(model):
         raise PruneError(
             "This checkpoint has no dead heads or neurons to remove: use a structured method, or "
             "omit --shrink."

@@ -102,6 +102,7 @@ DEBERTA = Layout(
     head=lambda model, hidden, mask: model.classifier(model.dropout(model.pooler(hidden))),
     head_linears=("pooler.dense", "classifier"),
     scores=_scores,
+    only_products=False,
     context=lambda model, index: model.deberta.encoder,
     extra_head_linears=(f"{_SELF}.pos_key_proj", f"{_SELF}.pos_query_proj"),
     extra_input_rows=_also_read,

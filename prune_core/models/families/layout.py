@@ -27,7 +27,7 @@ def plain(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores
 
     `mask` is True for real tokens, (examples, 1, 1 or tokens, tokens).
     """
-    return Scores(query, key, query.shape[-1] ** -0.5, bias=mask)
+    return Scores(query, key, block.head_width**-0.5, bias=mask)
 
 
 def add_bias(bias: Tensor, mask: Tensor | None) -> Tensor:
@@ -92,6 +92,9 @@ class Layout:
     # neurons have two rows of a single first FFN matrix: the lower half are gates
     fused_gate: bool = False
     scores: Callable[[Any, Tensor, Tensor, Tensor | None], Scores] = plain
+    # whether queries and keys matter only through their products: no rotation by position, no
+    # products with projected positions
+    only_products: bool = True
     # (model, block index) -> block.context, the model's state that `scores` needs
     context: Callable[[Any, int], Any] = lambda model, index: None
     extra_head_linears: tuple[

@@ -90,6 +90,7 @@ MODERNBERT = Layout(
     pre_norm=True,
     fused_gate=True,
     scores=_scores,
+    only_products=False,
     context=_local_attention,
     final_norm="final_norm",
 )

@@ -16,7 +16,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     return Scores(
         query,
         key,
-        query.shape[-1] ** -0.5,
+        block.head_width**-0.5,
         bias=add_bias(bias[:, block.head_numbers].to(query.dtype), mask),
     )
 

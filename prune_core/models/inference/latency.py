@@ -128,6 +128,7 @@ def _measure(model: nn.Module, batch: int, length: int, report: Report) -> dict[
             Units(
                 list(range(min(head_count, block.heads))),
                 list(range(min(neuron_count, block.neurons))),
+                block.width,
             )
             for block in blocks(compact)
         ]
