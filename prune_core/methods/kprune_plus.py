@@ -35,6 +35,7 @@ class KPrunePlus(KPrune):
 
     name = "kprune_plus"
     title = "K-prune-plus"
+    version = 2  # 2: narrower heads, refitted output biases
     summary = (
         "K-prune with units chosen jointly, by their effect on the prediction after refitting the "
         "others"
