@@ -77,7 +77,8 @@ def heads_and_neurons() -> None:
     structured = ui.one_model(structured_models, "unit-model", "Structured model", dark=view.dark)
     ui.chart(
         "Which heads and neurons are left?",
-        "One square per head (hollow = removed) and one bar per layer for the neurons. The color "
+        "One square per head (hollow = removed, smaller = narrower) and one bar per layer for the "
+        "neurons. The color "
         "is the type of knowledge that the unit was kept for, if the method records it. "
         f"{view.which_seed('This chart shows', [structured])}".rstrip(),
         plots.kept_units(units, structured, view.dark),

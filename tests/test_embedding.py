@@ -290,23 +290,25 @@ def test_onnx_returns_the_embeddings(tmp_path: Path) -> None:
     assert [each.name for each in session.get_outputs()] == ["embeddings"]
 
 
-def test_fisher_probe_is_the_hessian_of_the_divergence() -> None:
-    e = torch.tensor([0.5, -1.0, 2.0, 0.25], dtype=torch.float64)
-    signs = torch.tensor([*itertools.product((-1.0, 1.0), repeat=4)], dtype=torch.float64)
-    probes = EMBEDDING.fisher_probe(e.expand(16, -1), signs)
-    covariance = probes.T @ probes / 16  # over all signs: exact
+def test_fisher_probe_is_the_hessian_of_changed_scores() -> None:
+    batch = torch.tensor(
+        [[0.5, -1.0, 2.0, 0.25], [1.0, 0.5, -0.5, 2.0], [-1.0, 1.0, 1.0, 0.0]], dtype=torch.float64
+    )
+    e, unit = batch[0], torch.nn.functional.normalize(batch, dim=1)
+    every = torch.tensor([*itertools.product((-1.0, 1.0), repeat=4)], dtype=torch.float64)
+    probes = torch.stack([EMBEDDING.fisher_probe(batch, signs.expand(3, -1))[0] for signs in every])
+    covariance = probes.T @ probes / len(every)  # over all signs: exact
 
-    def divergence(change: torch.Tensor) -> float:
-        cosine = torch.cosine_similarity(e + change, e, dim=0)
-        return float(1 - cosine)
+    def loss(change: torch.Tensor) -> float:
+        moved = torch.nn.functional.normalize(e + change, dim=0)
+        scores = (unit - unit.mean(0)) @ (moved - unit[0])
+        return float(scores.square().mean() / 2)
 
     step, identity = 1e-4, torch.eye(4, dtype=torch.float64)
     hessian = torch.zeros(4, 4, dtype=torch.float64)
     for i, j in itertools.product(range(4), repeat=2):
         a, b = step * identity[i], step * identity[j]
-        hessian[i, j] = (
-            divergence(a + b) - divergence(a - b) - divergence(b - a) + divergence(-a - b)
-        ) / (4 * step**2)
+        hessian[i, j] = (loss(a + b) - loss(a - b) - loss(b - a) + loss(-a - b)) / (4 * step**2)
     torch.testing.assert_close(covariance, hessian, atol=1e-5, rtol=1e-5)
     assert EMBEDDING.divergence(e[None] * 3, e[None]).item() == pytest.approx(0, abs=1e-6)
 

@@ -14,6 +14,7 @@ class AKRPlus(AKR):
 
     name = "akr_plus"
     title = "AKR-plus"
+    version = 2  # 2: weights of errors for embedding models
     summary = (
         "AKR with ADMM masks and errors weighted by their effect on the prediction: best at high "
         "sparsity, slower"

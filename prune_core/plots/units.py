@@ -21,7 +21,9 @@ CAUSES = {
 
 
 def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> go.Figure:
-    """Draw one square per head, hollow if removed, and one bar per layer for the neurons."""
+    """Draw one square per head, hollow if removed and smaller if narrower, and one bar per layer
+    for the neurons.
+    """
     rows = rows[rows["job"] == model.job]
     if rows.empty:
         return figure(dark, 120)
@@ -76,6 +78,9 @@ def _color(cause: str, model: ComparedModel, dark: bool) -> str:
 
 
 def _heads(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:
+    if "width" not in rows:  # of an earlier version: all heads have the same
+        rows = rows.assign(width=1)
+    widest = rows["width"].max()
     for cause in ("removed", *CAUSES):
         units = rows[rows["cause"] == cause]
         if units.empty:
@@ -92,7 +97,7 @@ def _heads(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool)
             name="removed",
             marker={
                 "symbol": "square-open" if is_removed else "square",
-                "size": 15,
+                "size": 15 if is_removed else 15 * (units["width"] / widest) ** 0.5,
                 "color": color,
                 "line": {"width": 1.2, "color": color},
             },
@@ -105,6 +110,8 @@ def _describe(row: Any) -> str:
     """Return the hover text of a head."""
     words = f"<b>layer {row.block + 1}, head {row.unit + 1}</b>: "
     words += "kept" if row.kept else "removed"
+    if row.kept and row.width > 1:
+        words += f", {row.width} dimensions"
     if row.cause == "kept" or not np.isfinite(row.score):
         return words
     return (

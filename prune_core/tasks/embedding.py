@@ -137,15 +137,21 @@ class Embedding(TaskType):
         return 1 - cosine_similarity(student.float(), teacher.float(), dim=-1)
 
     def fisher_probe(self, logits: Tensor, signs: Tensor) -> Tensor:
-        """Turn random signs s into a probe whose covariance is the Hessian of 1 - cosine.
+        """Turn random signs s into a probe whose covariance is the Hessian of changed scores.
 
-        For an embedding e with u = e/|e| that is (I - uuᵀ)/|e|² = E vvᵀ with
-        v = (s - u (u·s))/|e|.
+        The scores of a text are its cosines with the others of the batch, less their mean, which
+        does not change a ranking. With u = e/|e|, P = I - uuᵀ and M the covariance of u over the
+        batch, half their mean squared change has the Hessian PMP/|e|² = E vvᵀ with
+        v = PM^½s/|e|. Directions in which no texts differ do not count.
         """
+        import torch
+
         embeddings = logits.detach()
         length = embeddings.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         unit = embeddings / length
-        return (signs - unit * (unit * signs).sum(-1, keepdim=True)) / length
+        _, s, Vt = torch.linalg.svd(unit - unit.mean(0), full_matrices=False)
+        probe = signs @ Vt.T * (s * len(unit) ** -0.5) @ Vt
+        return (probe - unit * (unit * probe).sum(-1, keepdim=True)) / length
 
     def rounding_error(
         self, reference: Sequence[Sequence[np.ndarray]], outputs: Sequence[Sequence[np.ndarray]]
