@@ -11,12 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from prune_core import Cancelled, PruneError
-from prune_core.data.examples import DataSource
+from prune_core.data.examples import DataSource, Examples
+from prune_core.data.masked_words import DELETE
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import no_report
 from prune_core.tasks.task_data import label_names, load
 from prune_core.training import freelb
-from prune_core.training.finetune import STATE, TrainingRecipe, finetune
+from prune_core.training.finetune import STATE, Trainer, TrainingRecipe, finetune
 
 
 @pytest.fixture
@@ -132,9 +133,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return loading.load(str(folder))[0].state_dict()
 
 
-@pytest.mark.parametrize("average", [0.0, 0.8])
+@pytest.mark.parametrize(("average", "mask_words"), [(0.0, 0.0), (0.8, 0.5)])
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, backbone: str, reviews: DataSource, average: float
+    tmp_path: Path, backbone: str, reviews: DataSource, average: float, mask_words: float
 ) -> None:
     recipe = TrainingRecipe(
         checkpoint=backbone,
@@ -143,6 +144,7 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
         batch_size=8,
         learning_rate=2e-3,
         average=average,
+        mask_words=mask_words,
         adversarial="freelb",
     )
     uninterrupted = finetune(recipe, reviews, reviews, folder=tmp_path / "whole", report=no_report)
@@ -261,3 +263,38 @@ def test_perturbations_increase_the_loss_and_share_one_dropout_mask() -> None:
         model.eval(), batch["attention_mask"], loss, steps=5, step_size=0.3, max_norm=2.0
     )
     assert losses[-1] > losses[-5]
+
+
+def test_words_are_masked_anew_in_every_epoch(backbone: str) -> None:
+    """Each epoch encodes the same number of masked words at other places."""
+    model, tokenizer = loading.load(backbone, "classification", ("bad", "good"))
+    texts = [*tiny.SENTENCES, "one two three four five six seven eight nine ten"]
+    train = Examples(texts, labels=[0] * len(texts))
+    recipe = TrainingRecipe(checkpoint=backbone, mask_words=0.7)
+    trainer = Trainer(recipe, model, tokenizer, train)
+    seen = []
+    for epoch in (0, 1, 1):
+        trainer.begin_epoch(epoch)
+        seen.append(trainer.features.inputs["input_ids"])
+    assert seen[0] != seen[1] == seen[2]
+    for ids, text in zip(seen[0], texts, strict=True):
+        assert ids.count(tokenizer.mask_token_id) == int(0.7 * len(text.split()) + 1e-9)
+
+
+def test_fine_tuning_on_deleted_words_learns(tmp_path: Path, backbone: str) -> None:
+    """The label word occurs three times, so that it survives deletion of half of the words."""
+    rows = [{"text": f"{word} film {word} plot {word}", "label": word} for word in ("bad", "good")]
+    pd.DataFrame(rows * 30).to_csv(tmp_path / "train.csv", index=False)
+    source = DataSource(str(tmp_path / "train.csv"))
+    options = {"mask_words": 0.5, "removal": DELETE, "learning_rate": 3e-3, "batch_size": 8}
+    recipe = TrainingRecipe(checkpoint=backbone, epochs=8, **options)
+    card = finetune(recipe, source, source, folder=tmp_path / "out", report=no_report)
+    assert card["accuracy"] > 0.9 and card["recipe"]["removal"] == DELETE
+
+
+def test_words_are_masked_for_classifiers_only(
+    tmp_path: Path, backbone: str, reviews: DataSource
+) -> None:
+    recipe = TrainingRecipe(checkpoint=backbone, kind="multilabel", mask_words=0.5)
+    with pytest.raises(PruneError, match="mask_words is 0.5, but the task type is multilabel"):
+        finetune(recipe, reviews, reviews, folder=tmp_path / "out", report=no_report)

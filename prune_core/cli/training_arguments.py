@@ -21,14 +21,22 @@ def add_finetune(commands: Any) -> None:
             default="none",
             help="none, or freelb: adversarial training on the word embeddings (none)",
         ),
+        argument(
+            "--mask-words",
+            type=float,
+            default=0.0,
+            metavar="FRACTION",
+            help="fraction of the words of each training text that is masked, drawn anew in every "
+            "epoch; 0.7 to 0.9 for the measure certified (0)",
+        ),
         # names only: importing the recipe here would make every command import torch
         repeatable(
             "--set",
             "OPTION=VALUE",
             "option of the recipe; repeatable: checkpoint epochs learning_rate batch_size examples "
             "max_length warmup optimizer weight_decay dropout adversarial_steps "
-            "adversarial_step_size adversarial_norm average checks patience mixed_precision half "
-            "seed device",
+            "adversarial_step_size adversarial_norm removal average checks patience "
+            "mixed_precision half seed device",
         ),
         help="fine-tune an encoder for a task",
     )

@@ -17,10 +17,9 @@ def finetune(options: argparse.Namespace) -> None:
 
     source = source_from_options(options)
     validation = dataclasses.replace(source, task=options.validation)
+    flags = {"adversarial": options.adversarial, "mask_words": options.mask_words}
     recipe = build(
-        {"finetune": finetune.TrainingRecipe},
-        "finetune",
-        {"adversarial": options.adversarial, **settings(options.set)},
+        {"finetune": finetune.TrainingRecipe}, "finetune", {**flags, **settings(options.set)}
     )
     progress = PrintedProgress()
     card = finetune.finetune(recipe, source, validation, folder=options.out, report=progress)
