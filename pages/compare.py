@@ -6,6 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from pages.sections import (
+    certified,
     deployment_formats,
     detection,
     label_order,
@@ -95,6 +96,13 @@ def draw(charts: Iterable[Chart], key: str) -> None:
     """Draw the charts of a measure."""
     for place, chart in enumerate(charts):
         ui.chart(chart.title, chart.gloss, chart.figure, key=f"{key}-{place}")
+
+
+def robustness() -> None:
+    """Draw everyday noise and certified robustness, as far as they are measured."""
+    for name, section in (("noise", noise), ("certified", certified)):
+        if len(tables[name]):
+            section.show(view, tables)
 
 
 def index_compatibility() -> None:
@@ -238,7 +246,7 @@ def all_values() -> None:
 
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
-    "robustness": ("Robustness", lambda: noise.show(view, tables)),
+    "robustness": ("Robustness", robustness),
     "cost": ("Cost", savings),
     "detection": ("Threshold", lambda: detection.show(view)),
     "retrieval": ("Retrieval", index_compatibility),
@@ -252,7 +260,7 @@ VIEWS = {
 }
 metrics = set(tables["accuracy"].get("metric", ()))
 available_views = {
-    "robustness": len(tables["noise"]),
+    "robustness": len(tables["noise"]) or len(tables["certified"]),
     "cost": len(tables["cost"]) and view.pruned,
     "detection": len(tables["threshold"]),
     "retrieval": (len(tables["retrieval"]) and view.pruned)

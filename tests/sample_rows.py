@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from prune_core.analysis import certified as certificates
 from prune_core.analysis import noise as noise_rates
+from prune_core.data.masked_words import MASK
 from prune_core.measures.noise import IN_EXAMPLES, PREDICTED
 from prune_core.models.families import FAMILIES
 
@@ -329,6 +331,38 @@ def noise(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
     }
 
 
+def certified(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
+    """Return the tables of certified robustness of 40 examples, whose radii shrink with pruning."""
+    rng = np.random.default_rng(8)
+    labels = np.array(["negative", "positive"])[np.arange(40) % 2]
+    spread, luck = rng.uniform(0.4, 1.0, 40), rng.random(40)
+    examples = pd.DataFrame(
+        {
+            "example": range(40),
+            "text": (TEXTS * 8)[:40],
+            "pair": None,
+            "words": [len(text.split()) for text in (TEXTS * 8)[:40]],
+            "label": labels,
+        }
+    )
+    for prefix, run in (("dense_", ("dense", 0.0)), ("", (method, sparsity))):
+        correct = luck < ACCURACY[run] - 0.1
+        examples[f"{prefix}predicted"] = np.where(correct, labels, labels[::-1])
+        examples[f"{prefix}correct"] = correct
+        examples[f"{prefix}probability"] = spread - error_scale(*run) / 10
+        examples[f"{prefix}radius"] = [
+            certificates.radius(bound, words, rate=0.8, removal=MASK)
+            for bound, words in zip(
+                examples[f"{prefix}probability"], examples["words"], strict=True
+            )
+        ]
+    table = certificates.accuracies(examples, certificates.largest_radius(0.8))
+    return {
+        "certified": table.assign(removal=MASK, rate=0.8),
+        "certified_example": examples,
+    }
+
+
 def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
     """Return the attack tables of two recipes, which succeed more often on larger errors."""
     summary, examples = [], []
@@ -484,6 +518,7 @@ def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]
         "cost": cost(method, sparsity),
         **attack(method, sparsity),
         **noise(method, sparsity),
+        **certified(method, sparsity),
     }
     return out if method == "dense" else {"prune": prune(sparsity), **out}
 
@@ -518,6 +553,7 @@ STAGES = {
     "cost": ["cost"],
     "attack": ["attack", "attack_example"],
     "noise": ["noise", "noise_count", "noise_example"],
+    "certified": ["certified", "certified_example"],
 }
 
 

@@ -38,6 +38,7 @@ OPTIONS = {
     "cost": {"repeats": 3, "length": 16},
     "formats": {"batch": 2, "length": 8, "repeats": 3},
     "quantization": {"examples": 4},
+    "certified": {"samples": 40, "label_samples": 10},
     "attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30},
 }
 # relative; the choice of a whole head of a tiny model may depend on the processor's rounding

@@ -17,6 +17,7 @@ from test_seeds import assert_declared
 
 from benchmarks.quantization import add_outlier_heads, add_outlier_neurons
 from prune_core import Cancelled, PruneError
+from prune_core.analysis.certified import VALUES as CERTIFIED
 from prune_core.analysis.noise import VALUES
 from prune_core.data.retrieval_metrics import RETRIEVAL_METRICS
 from prune_core.measures import MEASURES
@@ -47,6 +48,7 @@ SMALL = {
     "query_attack": {"examples": 3, "recipes": "DeepWordBug", "query_budget": 30, "k": 2},
     "corpus_poisoning": {"k": 2, "words": 4, "steps": 2, "candidates": 2},
     "noise": {"resamples": 100},
+    "certified": {"samples": 40, "label_samples": 10},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 KINDS = {
@@ -84,6 +86,10 @@ COLUMNS = {
     "noise_count": "example text copies failed dense_failed correct dense_correct",
     "noise_example": "perturbation strength example text pair noisy noisy_pair dense_failed failed "
     "dense_before before dense_after after",
+    "certified": "removal rate changed n abstained dense_abstained most_frequent "
+    + " ".join(f"{name}{end}" for name in CERTIFIED for end in ("", "_low", "_high")),
+    "certified_example": "example text pair words label dense_predicted dense_correct "
+    "dense_probability dense_radius predicted correct probability radius",
     "reconstruction": "block projection own inherited total cosine sparsity",
     "sensitivity": "block weights sparsity error all_blocks_error",
     "sensitivity_example": "label dense_outputs block_outputs pruned_outputs",

@@ -125,6 +125,7 @@ def all_charts(
         "queries": plots.against_budget(
             examples, models, "DeepWordBug", spending="queries", dark=dark
         ),
+        "certified": plots.certified_accuracy(study["certified"], models, dark),
         "noise": plots.noise_failures(study["noise"], models, dark),
         "noise by strength": plots.noise_by_strength(study["noise"], models, dark),
         "robustness": plots.robustness_by_text(

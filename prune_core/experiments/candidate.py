@@ -16,7 +16,7 @@ from ..plugins import CANDIDATE, Method, option, preset
 OF_PREDICTIONS = ("accuracy", "threshold")  # measures that a table of predictions suffices for
 QUERYING = (
     *OF_PREDICTIONS,
-    *("retrieval", "reranking", "attack", "query_attack", "noise", "cost"),
+    *("retrieval", "reranking", "attack", "query_attack", "noise", "certified", "cost"),
 )
 REWRITING = ("formats", "quantization")  # measures that write other files from a model
 # measures that compare hidden states block by block, or each weight matrix

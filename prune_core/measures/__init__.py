@@ -3,6 +3,7 @@
 from .accuracy import Accuracy
 from .attack import Attack
 from .base import Measure
+from .certified import Certified
 from .corpus_poisoning import CorpusPoisoning
 from .cost import Cost
 from .deployment_formats import DeploymentFormats
@@ -30,6 +31,7 @@ MEASURES: dict[str, type[Measure]] = {
         DeploymentFormats,
         QuantizationSensitivity,
         Noise,
+        Certified,
         Attack,
         QueryAttack,
         CorpusPoisoning,

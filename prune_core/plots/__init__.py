@@ -4,6 +4,7 @@ from ..analysis.compared_models import DENSE, ComparedModel, ordered
 from .ablation import option_contributions
 from .attack import against_budget, probability_bars, success
 from .attack_steps import AXES, attack_steps
+from .certified import certified_accuracy
 from .chart_data import to_table
 from .cost import cost_savings
 from .curves import against_sparsity, scatter
@@ -46,6 +47,7 @@ __all__ = [
     "confusion_matrices",
     "detection_curves",
     "averaging_errors",
+    "certified_accuracy",
     "published_comparison",
     "by_block",
     "by_depth",

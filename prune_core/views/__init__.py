@@ -13,6 +13,7 @@ from ..analysis.seeds import Averaging
 from . import (
     accuracy,
     attack,
+    certified,
     corpus_poisoning,
     cost,
     drift,
@@ -50,6 +51,7 @@ VIEWS: dict[str, MeasureView] = {
     "retrieval": retrieval.VIEW,
     "reranking": reranking.VIEW,
     "noise": noise.VIEW,
+    "certified": certified.VIEW,
     "attack": attack.VIEW,
     "query_attack": query_attack.VIEW,
     "corpus_poisoning": corpus_poisoning.VIEW,
