@@ -278,7 +278,7 @@ def test_cost_measures_the_compact_model():
     heads, neurons = dead_units(model)
     assert compact.shrunk
     assert not dense.shrunk
-    assert f"{heads} dead heads and {neurons} dead neurons" in compact.note
+    assert f"lacks {heads} heads and {neurons} neurons" in compact.note
     assert (
         compact.parameters
         == sum(p.numel() for p in compact_model(model).parameters())

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..models.candidates import cold_start
 from ..models.candidates.external import ExternalModel
-from ..models.compact import alignment_neurons, compact_model, dead_units, is_compactable
+from ..models.compact import alignment_neurons, compact_model, is_compactable, removed_units
 from ..models.devices import device_of
 from ..models.inference.queueing import response_times
 from ..models.inference.timing import (
@@ -208,8 +208,7 @@ def as_deployed(model: nn.Module) -> nn.Module:
 
 def _removal_note(pruned: nn.Module) -> str:
     """Describe which units the compact model lacks."""
-    heads, neurons = dead_units(pruned)
-    note = f"Measured without its {heads} dead heads and {neurons} dead neurons."
+    note = f"Measured as the compact model, which lacks {removed_units(pruned)}."
     if padding := alignment_neurons(pruned):
         note += f" {padding} dead neurons stay: widths that are not multiples of 8 are slow."
     return note

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
+from ..formatting import plural
 from .replay import COMPACT_KEY as KEY
 from .replay import Block, block_modules, blocks, head_linears, head_width
 
@@ -88,11 +89,23 @@ def dead_units(model: nn.Module) -> tuple[int, int]:
     )
 
 
+def narrowed_blocks(model: nn.Module) -> int:
+    """Number of blocks in which `compact_model` makes heads narrower."""
+    return sum(live_units(block).width < block.width for block in blocks(model))
+
+
 def is_compactable(model: nn.Module) -> bool:
     """Whether `compact_model` removes anything."""
-    return any(dead_units(model)) or any(
-        live_units(block).width < block.width for block in blocks(model)
-    )
+    return any(dead_units(model)) or narrowed_blocks(model) > 0
+
+
+def removed_units(model: nn.Module) -> str:
+    """Describe what `compact_model` removes: "2 heads and 480 neurons"."""
+    heads, neurons = dead_units(model)
+    text = f"{plural(heads, 'head')} and {plural(neurons, 'neuron')}"
+    if narrow := narrowed_blocks(model):
+        text += f", and dimensions of the heads in {plural(narrow, 'layer')}"
+    return text
 
 
 def alignment_neurons(model: nn.Module) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import PruneError, require
 from ...plugins import Batch
 from ..checkpoints.loading import load, save
-from ..compact import compact_model, dead_units, is_compactable
+from ..compact import compact_model, is_compactable, removed_units
 from ..replay import max_tokens, task_type_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -32,7 +32,6 @@ Outputs = list[np.ndarray]
 
 def write_compact(model: Any, tokenizer: Any, folder: Path) -> str:
     """Write the compact version of a model to `folder`; return a note on the comparison."""
-    heads, neurons = dead_units(model)
     if not is_compactable(model):
         raise PruneError(
             "This checkpoint has no dead heads or neurons to remove: use a structured method, or "
@@ -44,7 +43,7 @@ def write_compact(model: Any, tokenizer: Any, folder: Path) -> str:
         model, tokenizer, OnnxWrapper(small, tokenizer).outputs_for, name=str(folder)
     )
     return (
-        f"Removed {heads} heads and {neurons} neurons; "
+        f"Removed {removed_units(model)}; "
         f"the largest difference of a logit is {largest:.1e}."
     )
 
