@@ -87,8 +87,8 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
     one = rows[(rows["changed"] == 1) & rows["job"].isin([model.job for model in shown])]
     rate, constant = rows["rate"].max(), float(rows["most_frequent"].max())
     tuning = (
-        f"fine-tune it on masked words (`finetune --mask-words {rate:g}`) before pruning, or "
-        "remove another fraction"
+        f"fine-tune it on masked words (`finetune --mask-words {rate:g}`), or longer, before "
+        "pruning, or remove another fraction"
     )
     if not (one["accuracy"] > 0).any():
         return (
