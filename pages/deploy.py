@@ -264,7 +264,10 @@ SECTIONS = {
     "slices": ("Slices", lambda: slice_table(slices)),
     "formats": ("Deployment formats", lambda: deployment_formats.page(Store(view.store.home), job)),
     "test-sets": ("Several test sets", lambda: test_sets.page(view.store.home, job, policy)),
-    "size-search": ("Size search", lambda: size_search.page(view.store.home, job, policy)),
+    "size-search": (
+        "Size search",
+        lambda: size_search.page(view.store.home, job, policy, view.dark),
+    ),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job)),
     "export": ("Export", lambda: export.page(view)),
 }

@@ -3,8 +3,8 @@
     pruned = prune_core.prune(model, tokenizer, texts, method="akr", sparsity=0.7)
     result = prune_core.compare(model, pruned, tokenizer, data, measures=["accuracy"])
 
-The import is cheap: `prune`, `prune_encoder`, `trim`, `compare`, `run`, `Experiment` and `load`
-import their dependencies on first access.
+The import is cheap: `prune`, `prune_encoder`, `trim`, `shrink_to`, `compare`, `run`, `Experiment`
+and `load` import their dependencies on first access.
 """
 
 import os
@@ -30,12 +30,14 @@ __all__ = [
     "EncoderResult",
     "Experiment",
     "PruneError",
+    "JointSearchResult",
     "Trimmed",
     "compare",
     "load",
     "prune",
     "prune_encoder",
     "run",
+    "shrink_to",
     "trim",
 ]
 

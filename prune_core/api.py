@@ -17,13 +17,18 @@ from torch import nn
 from . import tasks as task_types
 from . import views
 from .analysis.compared_models import ComparedModel
+from .cli.run_commands import require_success, run_in_process
 from .data import in_memory
 from .data.examples import BINARY, DataSource, Examples
 from .data.reading import ReadExamples
 from .data.retrieval import RetrievalCollection
+from .deployment.joint_search import SMALLEST
+from .deployment.joint_search_run import JointSearch, JointSearchResult
+from .deployment.policy import Policy
 from .errors import Cancelled, PruneError
 from .experiments import trimming
 from .experiments.data_check import check_measures
+from .experiments.deployed_files import parse_formats
 from .experiments.experiment import Experiment, check_reads, order_measures, stages
 from .experiments.run import StageRunner, prune_copy
 from .experiments.run import run as run_stages
@@ -43,6 +48,7 @@ from .models.user_model import UserModel, in_place_of
 from .plugins import Report, Rows, build, no_report
 from .pruning import pipeline
 from .store.results import Results
+from .store.store import Store
 from .store.tables import concat_tables
 from .tasks import candidates, task_data
 from .tasks.embedding import Embedding
@@ -54,12 +60,14 @@ __all__ = [
     "EncoderResult",
     "Experiment",
     "PruneError",
+    "JointSearchResult",
     "Trimmed",
     "compare",
     "load",
     "prune",
     "prune_encoder",
     "run",
+    "shrink_to",
     "trim",
 ]
 
@@ -298,6 +306,36 @@ def run(
             for stage in run_stages(experiment, results, Path(scratch), report)
             for name, rows in stage.rows.items()
         }
+
+
+def shrink_to(
+    experiment: Experiment,
+    limits: Mapping[str, float],
+    out: str | Path | None = None,
+    *,
+    objective: str = SMALLEST,
+    formats: str = "all",
+    trim: Data | bool = False,
+    home: str | Path | None = None,
+    report: Report = no_report,
+) -> JointSearchResult:
+    """Search the smallest, or "fastest", exported file within limits; copy it to the folder `out`.
+
+    `experiment` has a method that removes heads and neurons. `limits` are those of a policy, such
+    as {"accuracy_loss": 1, "size": 20}; losses are from the unpruned model in PyTorch fp32. `trim`:
+    first trim the vocabulary to these texts, or to the calibration pool if True. With a folder
+    `home`, a repeated search reuses its models. Raise PruneError if a value is invalid.
+    """
+    texts = trimming.requested_texts(trim)
+    with tempfile.TemporaryDirectory() as scratch:
+        store, policy = Store(Path(home or scratch)), Policy(dict(limits))
+
+        def run(each: Experiment) -> Any:
+            return require_success(store, run_in_process(store, each, report=report))
+
+        names = parse_formats(formats)
+        search = JointSearch(store, experiment, policy, names, run, report, objective, texts)
+        return search.result(Path(out) if out else None)
 
 
 def trim(

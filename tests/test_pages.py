@@ -8,6 +8,7 @@ import runpy
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,9 @@ from prune_core import PruneError
 from prune_core.analysis.compared_models import models_of
 from prune_core.data import uploads
 from prune_core.data.examples import sample_indices
+from prune_core.deployment import joint_search
+from prune_core.deployment.joint_search import FormatTrial
+from prune_core.deployment.joint_search_run import JointSearchResult
 from prune_core.experiments import attack_transfer
 from prune_core.experiments.settings import RunSettings
 from prune_core.measures import MEASURES
@@ -1196,6 +1200,24 @@ def test_size_search_offers_fastest_for_structured_methods(tmp_path, monkeypatch
     assert (
         at.code[0].value == "python -m prune_core shrink-to --job 7 --fastest --policy policy.yaml"
     )
+    at.multiselect(key="choice-search-formats").set_value(["ONNX int8", "PyTorch fp32"]).run()
+    at.toggle(key="search-trim").set_value(True).run()
+    at.button(key="find-fastest").click().run()
+    command = ["--fastest", "--formats", "PyTorch fp32,ONNX int8", "--trim"]
+    assert started[1][3:7] == command and not at.exception
+    record = Path(started[1][started[1].index("--json") + 1])
+    trials = [
+        FormatTrial(0.0, "ONNX int8", "Trimmed · ONNX int8", 3, True, True, "Ship.", 0.9, 0.8, 1.0),
+        FormatTrial(0.5, "ONNX int8", "K-prune 50%", 0, False, False, "one head"),
+    ]
+    measured = [replace(trials[0], bytes=2e7, latency=0.01, speedup=2.0, memory=1e8), trials[1]]
+    rows = joint_search.table(measured, joint_search.FASTEST)
+    result = JointSearchResult(rows, "", measured[0])
+    record.write_text(json.dumps(result.as_json()))
+    at.run()
+    shown = at.dataframe[0].value
+    assert shown["bytes"].iloc[0] == 20.0 and shown["bytes"].isna().tolist() == [False, True]
+    assert shown["front"].tolist() == [True, False] and not at.exception
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -393,6 +393,16 @@ COMMANDS = [
         ["shrink-to", "--loss", "50", "--method", "magnitude"],
     ),
     (
+        "leave --formats and --trim out",
+        ["shrink-to", "--loss", "50", "--method", "magnitude", "--formats", "ONNX int8"],
+        ["shrink-to", "--loss", "50", "--method", "magnitude"],
+    ),
+    (
+        "write it as size=20",
+        ["shrink-to", "--loss", "50", "--method", "magnitude", "--limit", "size=big"],
+        ["shrink-to", "--loss", "50", "--method", "magnitude", "--limit", "size=20"],
+    ),
+    (
         "or --method",
         ["shrink-to", "--loss", "50", "--job", "2"],
         ["shrink-to", "--loss", "50", "--method", "magnitude"],

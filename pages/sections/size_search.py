@@ -1,19 +1,28 @@
-"""Size search: the highest sparsity within the policy's limits, run in the background."""
+"""Size search: the smallest or fastest model or file within limits, run in the background."""
 
 import hashlib
+import json
+import shlex
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from pages.widgets import ui
+from prune_core import plots
 from prune_core.deployment.policy import Policy
+from prune_core.measures import MEASURES
+from prune_core.plugins import option_specs
 from prune_core.processes import background
 from prune_core.store.job import Job
 
+RECORD, BEST = "search.json", "best"  # of a search for files, in its folder
+PYTORCH = "PyTorch fp32"
 OBJECTIVES = {"smallest": "Smallest model", "fastest": "Fastest model, measured on this machine"}
 
 
-def page(home: Path, job: Job, policy: Policy) -> None:
+def page(home: Path, job: Job, policy: Policy, dark: bool = False) -> None:
     """Start, show and stop a search; a stopped search with the same limits can be resumed."""
     if job.is_candidate:
         st.info(
@@ -27,17 +36,20 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         "all limits on this page are met? The search bisects over sparsity; every trial is a run "
         "in its own study."
     )
-    objective = "smallest"
+    objective, files = "smallest", list[str]()
     if job.experiment["method"]["removes"] == "units":
         objective = ui.segments("search-objective", OBJECTIVES, objective, label="Objective")
+        files = _file_options()
     command = [
         "shrink-to",
         "--job",
         str(job.id),
         *(["--fastest"] if objective == "fastest" else []),
+        *files,
     ]
     # other limits are another search
-    digest = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[:8]
+    content = policy.as_yaml() + " ".join(files)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     folder = home / objective / f"job-{job.id}-{digest}"
     state = background.state(folder)
     running = state is not None and state.status == "running"
@@ -50,17 +62,86 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         ui.run_action(_begin, folder, command, policy)
         st.rerun()
     st.fragment(_watch, run_every=1.0 if running else None)(folder)
+    if not running and (folder / RECORD).is_file():
+        _show_files(folder, objective, dark)
     st.caption(
         "The same search from the command line; exit code 0 if a sparsity meets the limits, 1 if "
         "none does:"
     )
-    st.code(f"python -m prune_core {' '.join(command)} --policy policy.yaml", language="bash")
+    st.code(f"python -m prune_core {shlex.join(command)} --policy policy.yaml", language="bash")
+
+
+def _file_options() -> list[str]:
+    """Draw the choice of formats and of trimming; return the arguments, [] without a format."""
+    measure = MEASURES["formats"]
+    spec = next(each for each in option_specs(measure) if each["name"] == "formats")
+    unavailable = measure.unavailable_choices()  # type: ignore[attr-defined]
+    available = [name for name in (PYTORCH, *spec["choices"]) if name not in unavailable]
+    formats = ui.choice_widget(
+        st.multiselect,
+        "search-formats",
+        available,
+        default=[],
+        multi=True,
+        label="Search exported files in these formats",
+        placeholder="the PyTorch model only",
+        help="Sparsity is bisected in the format that is best without pruning; the others are "
+        "tried at the highest sparsity that meets the limits. The files themselves are measured, "
+        "each also in a fresh process.",
+    )
+    if not formats:
+        return []
+    is_trimmed = st.toggle(
+        "Trim the vocabulary first",
+        key="search-trim",
+        help="Keeps only the tokens that the calibration pool needs. The loss is measured from the "
+        "full model, so it includes that of trimming.",
+    )
+    return ["--formats", ",".join(formats), *(["--trim"] if is_trimmed else [])]
 
 
 def _begin(folder: Path, command: list[str], policy: Policy) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "policy.yaml").write_text(policy.as_yaml(), encoding="utf-8")
-    background.start(folder, [*command, "--policy", str(folder / "policy.yaml")])
+    arguments = [*command, "--policy", str(folder / "policy.yaml")]
+    if "--formats" in command:
+        (folder / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(folder / BEST, ignore_errors=True)
+        arguments += ["--json", str(folder / RECORD), "--out", str(folder / BEST)]
+    background.start(folder, arguments)
+
+
+def _show_files(folder: Path, objective: str, dark: bool) -> None:
+    """Show the tried files as a chart and a table, and where the best one is."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    rows = pd.DataFrame(record["table"])
+    if record["warning"]:
+        st.warning(ui.escape(record["warning"]), icon=":material/warning:")
+    if (folder / BEST).is_dir():
+        st.markdown(f"The chosen file, with its tokenizer: `{folder / BEST}`")
+    ui.chart(
+        f"What does the {objective} file cost?",
+        "One point per file with its 95% interval; the dotted line is the Pareto front, the ring "
+        "the chosen file.",
+        plots.search_front(rows, objective, dark),
+        key="search-front",
+    )
+    number = st.column_config.NumberColumn
+    columns = {
+        "label": "File",
+        "score": number("Score", format="%.3f"),
+        "score_low": number("95% low", format="%.3f"),
+        "score_high": number("95% high", format="%.3f"),
+        "bytes": number("MB", format="%.1f"),
+        "latency": number("ms per batch", format="%.1f"),
+        "speedup": number("Speed-up", format="%.2f"),
+        "memory": number("Resident memory, MB", format="%.0f"),
+        "is_within_limits": "Within limits",
+        "front": "Pareto front",
+    }
+    scale = {"bytes": 1e-6, "memory": 1e-6, "latency": 1e3}
+    shown = rows.assign(**{name: rows[name].astype(float) * by for name, by in scale.items()})
+    ui.table(shown[list(columns)], "search-files", columns, plain=rows)
 
 
 def _watch(folder: Path) -> None:

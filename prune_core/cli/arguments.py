@@ -156,6 +156,31 @@ def _add_shrink_to(commands: Any) -> None:
             "minimize the measured latency instead of the size; for methods that remove heads "
             "and neurons",
         ),
+        repeatable(
+            "--limit",
+            "NAME=VALUE",
+            "another limit of a policy, such as size=20 (MB), latency_p95=30 (ms) or "
+            "resident_memory=300 (MB); repeatable",
+        ),
+        argument(
+            "--formats",
+            default="",
+            metavar="NAME,…",
+            help="search exported files in these formats, such as 'ONNX fp32,ONNX int8', or all",
+        ),
+        argument(
+            "--trim",
+            nargs="*",
+            metavar="FILE",
+            help="trim the vocabulary to these texts first (no FILE: the calibration pool)",
+        ),
+        argument(
+            "--out",
+            type=Path,
+            metavar="FOLDER",
+            help="with --formats or --trim: write the best file to a new folder",
+        ),
+        argument("--json", type=Path, metavar="FILE", help="write all tested files as JSON"),
         argument("--study", default="", help="study to save the trials in"),
         help="find the smallest model within limits; exit status 0 if a sparsity meets them, 1 if "
         "none does",

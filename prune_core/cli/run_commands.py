@@ -23,6 +23,7 @@ from .progress import PrintedProgress
 if TYPE_CHECKING:
     from ..data.examples import DataSource
     from ..experiments.experiment import Experiment
+    from ..plugins import Report
     from ..store.locks import Lock
 
 STUDY = "Command line"  # study of single runs without --study
@@ -132,8 +133,13 @@ def source_from_options(options: argparse.Namespace) -> DataSource:
     return DataSource.from_keys(vars(options))
 
 
-def run_in_process(store: Store, experiment: Experiment, again: bool = False) -> Job:
-    """Compute the missing stages of an experiment in this process; return the finished job."""
+def run_in_process(
+    store: Store, experiment: Experiment, again: bool = False, report: Report | None = None
+) -> Job:
+    """Compute the missing stages of an experiment in this process; return the finished job.
+
+    Progress is printed, unless there is a `report`.
+    """
     from ..queue.jobs import add_job
     from ..queue.worker import new_worker
 
@@ -142,7 +148,7 @@ def run_in_process(store: Store, experiment: Experiment, again: bool = False) ->
     if store.job(id).status == Status.DONE:
         lock.remove()
         return store.job(id)
-    return _finish_here(store, id, lock)
+    return _finish_here(store, id, lock, report)
 
 
 def remeasure(options: argparse.Namespace) -> None:
@@ -168,7 +174,7 @@ def remeasure(options: argparse.Namespace) -> None:
     print(summary(store, require_success(store, _finish_here(store, options.id, lock))))
 
 
-def _finish_here(store: Store, id: int, lock: Lock) -> Job:
+def _finish_here(store: Store, id: int, lock: Lock, report: Report | None = None) -> Job:
     """Run a job that this process has claimed; return the finished job."""
     from ..queue.worker import run_job
 
@@ -177,7 +183,7 @@ def _finish_here(store: Store, id: int, lock: Lock) -> Job:
         os._exit(130)
 
     progress = PrintedProgress()
-    job = run_job(store, store.job(id), exit_process, extra_report=progress)
+    job = run_job(store, store.job(id), exit_process, extra_report=report or progress)
     progress.end()
     lock.remove()
     if job.status == Status.CANCELLED:

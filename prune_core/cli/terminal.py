@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..analysis.evidence import Evidence
     from ..analysis.label_order import LabelOrder
     from ..deployment.combined_check import CombinedCheck
+    from ..deployment.joint_search_run import JointSearchResult
     from ..deployment.policy import Policy
 
 
@@ -228,6 +229,28 @@ def formats_table(files: pd.DataFrame) -> list[str]:
             (file["model"], file["format"], show(file["score"]), interval, speedup, size, "")
         )
     return ["", f"  {description(files)}", *(f"  {line}" for line in _aligned(rows).split("\n"))]
+
+
+def search_table(result: JointSearchResult) -> str:
+    """Format the files of a joint search, one line each, the smallest first."""
+    rows = [("", "FILE", "SCORE", "SIZE", "MS", "SPEED-UP", "MEMORY")]
+    for file in result.table.sort_values("bytes").to_dict("records"):
+        if math.isnan(file["bytes"]):
+            continue
+        low, high = f.percent(file["score_low"]), f.percent(file["score_high"])
+        marks = ("→" if file["chosen"] else " ") + ("*" if file["front"] else " ")
+        rows.append(
+            (
+                marks,
+                file["label"],
+                f"{f.percent(file['score'])} ({low} to {high})",
+                f.size(file["bytes"]),
+                f"{1e3 * file['latency']:.1f}",
+                f"{file['speedup']:.2f}",
+                f.size(file["memory"]),
+            )
+        )
+    return f"{_aligned(rows)}\n(→ chosen, * on the Pareto front)"
 
 
 def transfer_table(store: Store, ids: Sequence[int]) -> str:

@@ -12,6 +12,8 @@ from math import ceil, log2
 from ..analysis.criteria import MET
 from ..analysis.evidence import Evidence, JobTables, evidence
 from ..errors import PruneError
+from ..methods import METHODS
+from ..plugins import TARGETS, Method, build
 from ..store.job import Job
 from ..store.store import Store
 from ..views import CRITERIA
@@ -38,9 +40,22 @@ class Trial:
         return self.decision == deployment_check.SHIP
 
 
-def trial_criteria(policy: Policy) -> Policy:
-    """Return the policy of a single trial, with its higher confidence."""
-    return replace(policy, confidence=100 - (100 - policy.confidence) / TRIALS)
+def with_target(method: Method, fraction: float, fastest: bool) -> Method:
+    """Set the method's sparsity, or its speedup 1 / (1 - fraction); drop its earlier target."""
+    options = {
+        name: value
+        for name, value in method.to_dict().items()
+        if name not in ("sparsity", "pattern", *TARGETS)
+    }
+    if "," in str(options.get("allocation", "")):  # a list of sparsities fits only its own mean
+        del options["allocation"]
+    target = {"speedup": round(1 / (1 - fraction), 2)} if fastest else {"sparsity": fraction}
+    return build(METHODS, method.name, options | target)
+
+
+def trial_criteria(policy: Policy, trials: int = TRIALS) -> Policy:
+    """Return the policy of a single trial of at most `trials`, with its higher confidence."""
+    return replace(policy, confidence=100 - (100 - policy.confidence) / trials)
 
 
 def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Trial:
@@ -55,19 +70,22 @@ def judge_trial(store: Store, job: Job, sparsity: float, policy: Policy) -> Tria
     )
 
 
-def check_sample_size(store: Store, dense: Job, policy: Policy) -> None:
+def quality_limits(policy: Policy) -> dict[str, float]:
+    """Return the limits that depend on the examples: without those on time, size and memory."""
+    return {name: limit for name, limit in policy.limits.items() if CRITERIA[name].counts_examples}
+
+
+def check_sample_size(store: Store, dense: Job, policy: Policy, trials: int = TRIALS) -> None:
     """Raise PruneError if the sample is too small for the dense model itself to meet the limits.
 
     Limits that do not depend on the sample, such as those on time and size, are ignored.
     """
-    limits = {
-        name: limit for name, limit in policy.limits.items() if CRITERIA[name].counts_examples
-    }
-    if not limits:
+    if not (limits := quality_limits(policy)):
         return
     tables = JobTables(store, [dense.id])
     measured = Evidence(dense, dense, tables, dense_tables=tables)
-    for verdict in deployment_check.check(measured, trial_criteria(replace(policy, limits=limits))):
+    criteria = trial_criteria(replace(policy, limits=limits), trials)
+    for verdict in deployment_check.check(measured, criteria):
         if verdict.result != MET:
             raise PruneError(
                 f"{verdict.title} {verdict.limit_text}: even the dense model compared with itself "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +17,15 @@ from ..data.cells import is_empty, parse_words
 from ..data.examples import DataSource
 from ..data.retrieval import RetrievalCollection
 from ..errors import PruneError
-from ..models.checkpoints import trimmed_checkpoint
+from ..models.checkpoints import loading, trimmed_checkpoint
 from ..plugins import Report, no_report, subrange
 from ..pruning import vocabulary
 from ..tasks import DEFAULT, TASK_TYPES, task_data
 from ..tasks.embedding import Embedding
 from ..tasks.known_tasks import KNOWN_TASKS
+from .content_hashes import hash_checkpoint
+from .data_check import DataReader
+from .experiment import Experiment
 
 RECORD = "trim.json"
 
@@ -104,6 +109,44 @@ def _write_record(result: Trimmed, **settings: Any) -> None:
     (result.folder / RECORD).write_text(f"{text}\n", encoding="utf-8")
 
 
+def trimmed_copy(
+    experiment: Experiment, texts: Sequence[str], folder: Path, report: Report
+) -> Path:
+    """Return a checkpoint with the vocabulary that the texts need, written on first use.
+
+    Without texts, the vocabulary is chosen for the calibration pool of the experiment; its
+    evaluation examples are never read. The folder, below `folder`, depends on checkpoint and texts.
+    """
+    texts = texts or calibration_pool(experiment)
+    digest = digest_of(experiment.checkpoint, texts)
+    out = folder / f"{Path(experiment.checkpoint).name}-{digest}"
+    if not (out / RECORD).is_file():
+        shutil.rmtree(out, ignore_errors=True)  # of an interrupted run
+        trim(experiment.checkpoint, texts, out, report=report)
+    return out
+
+
+def digest_of(checkpoint: str, texts: Sequence[str] = ()) -> str:
+    """Return a short hash of the content of a checkpoint, and of texts."""
+    content = [hash_checkpoint(checkpoint) or checkpoint, *texts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read how a trimmed checkpoint was made: the values of `Trimmed` and the settings."""
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return record
+
+
+def calibration_pool(experiment: Experiment) -> list[str]:
+    """Return all texts that an experiment may calibrate on, both of pairs."""
+    config, tokenizer, _ = loading.describe(experiment.checkpoint, pooling=experiment.pooling)
+    kind = loading.task_type_of(config).name
+    reader = DataReader(experiment, loading.label_names(config), kind, tokenizer=tokenizer)
+    pool = reader.whole.calibration
+    return [*pool.texts, *(pool.pairs or [])]
+
+
 def texts_of(source: DataSource) -> list[str]:
     """Read all texts of a source, both of pairs: a table of any split, or a retrieval collection.
 
@@ -126,6 +169,13 @@ def texts_in(data: Any) -> list[str]:
         return _texts_of_collection(collection)
     table, source = in_memory.read_table(data)
     return list(_texts_of_table(table.rows, source))
+
+
+def requested_texts(data: Any) -> list[str] | None:
+    """Return the texts of `texts_in`; for True none, the calibration pool; None for False."""
+    if isinstance(data, bool):
+        return [] if data else None
+    return texts_in(data)
 
 
 def _splits(source: DataSource) -> tuple[str, ...]:

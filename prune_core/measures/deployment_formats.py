@@ -6,7 +6,7 @@ documents. A pruned model is exported without its dead heads and neurons.
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,6 @@ import pandas as pd
 from torch import nn
 
 from ..analysis.index_compatibility import BASELINE, REEMBEDDED, Embeddings, compare_indexes
-from ..data.examples import Examples
 from ..models.checkpoints import verification
 from ..models.devices import device_of
 from ..models.export.formats import (
@@ -123,10 +122,10 @@ class DeploymentFormats(Measure):
             deployed = {
                 (name, format_name): exported
                 for count, (name, model) in enumerate(models.items())
-                for format_name, exported in self._formats(
+                for format_name, exported in _all_formats(
                     source(pair, model, Path(folder) / name),
-                    pair.task.evaluation,
-                    pair.max_length,
+                    self.formats.split(", "),
+                    pair,
                     subrange(report, 0.3 * count, 0.3 * count + 0.3),
                 )
             }
@@ -162,26 +161,6 @@ class DeploymentFormats(Measure):
         report(1.0, "deployment formats measured")
         return {"formats": pd.DataFrame(rows)}
 
-    def _formats(
-        self, source: ExportSource, examples: Examples, length: int, report: Report
-    ) -> Iterator[tuple[str, nn.Module]]:
-        """Yield (format, model that runs it), each verified on the examples; PyTorch first."""
-        yield PYTORCH, source.model
-        requested = self.formats.split(", ")
-        for place, format_name in enumerate(requested):
-            report(place / len(requested), f"writing {source.folder.name} as {format_name}")
-            exported = FORMATS[format_name](source)
-            verification.check_outputs(
-                format_name,
-                source.model,
-                source.tokenizer,
-                examples=examples,
-                max_length=length,
-                deployed=exported,
-                tolerance=TOLERANCES.get(format_name, verification.TOLERANCE),
-            )
-            yield format_name, exported
-
     def _under_attack(self, pair: Pair, model: nn.Module) -> dict[str, Any]:
         """Return the columns of accuracy under attack; none if attacks are not requested."""
         if not self.attack_examples or not TASK_TYPES[pair.task.evaluation.kind].attackable:
@@ -191,6 +170,37 @@ class DeploymentFormats(Measure):
         row = tables["attack"].iloc[0]
         columns = ("under_attack", "under_attack_low", "under_attack_high")
         return {"attacked": int(row["n"]), **{name: row[name] for name in columns}}
+
+
+def _all_formats(
+    source: ExportSource, names: Sequence[str], pair: Pair, report: Report
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield (format, model that runs it), PyTorch fp32 first."""
+    yield PYTORCH, source.model
+    yield from write_formats(source, names, pair, report)
+
+
+def write_formats(
+    source: ExportSource, names: Sequence[str], pair: Pair, report: Report
+) -> Iterator[tuple[str, DeployedModel]]:
+    """Write the formats; yield (format, model that runs its files).
+
+    The outputs of each are compared with the model's on evaluation examples of the pair; PruneError
+    if they differ by more than the tolerance of the format.
+    """
+    for place, format_name in enumerate(names):
+        report(place / len(names), f"writing {source.folder.name} as {format_name}")
+        exported = FORMATS[format_name](source)
+        verification.check_outputs(
+            format_name,
+            source.model,
+            source.tokenizer,
+            examples=pair.task.evaluation,
+            max_length=pair.max_length,
+            deployed=exported,
+            tolerance=TOLERANCES.get(format_name, verification.TOLERANCE),
+        )
+        yield format_name, exported
 
 
 def deployed_quality(

@@ -8,7 +8,7 @@ from .certified import certified_accuracy
 from .chart_data import to_table
 from .cost import cost_savings
 from .curves import against_sparsity, scatter
-from .deploy import limit_usage
+from .deploy import limit_usage, search_front
 from .detection import CURVES, confusion_matrices, detection_curves
 from .drift import SIMILARITIES, Similarity, by_block, embedding_shifts, prediction_changed
 from .layers import (
@@ -72,6 +72,7 @@ __all__ = [
     "probability_bars",
     "cost_savings",
     "scatter",
+    "search_front",
     "soup_path",
     "robustness_by_text",
     "slices",

@@ -1,13 +1,14 @@
-"""How much of each limit a pruned model uses, on one scale for all units."""
+"""How much of each limit a pruned model uses, and the files that a joint search has tried."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis.criteria import INCONCLUSIVE, MET, VIOLATED, Verdict
-from .palette import AXIS, GRID, INK, MUTED
-from .style import figure
+from .palette import AXIS, GRID, HUES, INK, MUTED
+from .style import figure, interval
 
 COLORS = {
     MET: ("#009E73", "#35c79c"),
@@ -19,6 +20,11 @@ SYMBOLS = {
     VIOLATED: "x",
     INCONCLUSIVE: "circle-open",
 }  # a second cue in addition to color
+FORMAT_HUES = ("akr", "sparsegpt", "kprune", "magnitude", "wanda", "kwon", "osscar")
+FORMAT_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "pentagon", "cross")
+FORMAT_STYLES = [
+    (HUES[hue], symbol) for hue, symbol in zip(FORMAT_HUES, FORMAT_SYMBOLS, strict=True)
+]
 ENDS = (-0.6, 2.5)  # of the axis, as multiples of the limit; values beyond are drawn at its ends
 
 
@@ -94,3 +100,52 @@ def _add_test(fig: go.Figure, verdict: Verdict, name: str, dark: bool) -> None:
             text=f"rules out {verdict.excluded}",
             font={"size": 11, "color": MUTED[dark]},
         )
+
+
+def search_front(rows: pd.DataFrame, objective: str, dark: bool = False) -> go.Figure:
+    """Draw the table of `deployment.joint_search`: the score of every file against its cost.
+
+    One color and symbol per format; the dotted line is the Pareto front, the ring the chosen file.
+    """
+    fig = figure(dark, 400, margin={"l": 64, "r": 20, "t": 34, "b": 52})
+    fastest = objective == "fastest"
+    rows = rows[rows[["score", "bytes"]].notna().all(axis=1)]
+    rows = rows.assign(cost=rows["speedup"] if fastest else rows["bytes"] / 1e6)
+    front = rows[rows["front"]].sort_values("cost")
+    fig.add_scatter(
+        x=front["cost"],
+        y=front["score"],
+        mode="lines",
+        line={"color": MUTED[dark], "dash": "dot", "width": 1.5},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    for place, (name, files) in enumerate(rows.groupby("format", sort=False)):
+        color, symbol = FORMAT_STYLES[place % len(FORMAT_STYLES)]
+        low, high = files["score_low"], files["score_high"]
+        fig.add_scatter(
+            x=files["cost"],
+            y=files["score"],
+            name=name,
+            text=files["label"],
+            mode="markers",
+            marker={"color": color, "size": 10, "symbol": symbol},
+            error_y=interval(files["score"], low, high, color),
+            customdata=np.stack([files["bytes"] / 1e6, 1e3 * files["latency"]], axis=-1),
+            hovertemplate="<b>%{text}</b><br>%{y:.3f}, %{customdata[0]:.1f} MB, "
+            "%{customdata[1]:.1f} ms<extra></extra>",
+        )
+    chosen = rows[rows["chosen"]]
+    ring = {"color": INK[dark], "size": 18, "symbol": "circle-open", "line": {"width": 2}}
+    fig.add_scatter(
+        x=chosen["cost"],
+        y=chosen["score"],
+        mode="markers",
+        marker=ring,
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    fig.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12, "x": 0})
+    fig.update_yaxes(title="score")
+    title = "speed-up over dense PyTorch fp32 (times)" if fastest else "size of the file (MB)"
+    return fig.update_xaxes(title=title)
