@@ -41,6 +41,7 @@ from prune_core.models.checkpoints import loading, trimmed_checkpoint, trimmed_t
 from prune_core.paths import ROOT
 from prune_core.plugins import no_report
 from prune_core.pruning import vocabulary
+from prune_core.store.store import Store
 
 ROBERTA, BERT = external_checkpoints.ROBERTA, external_checkpoints.BERT
 OTHER = ["Ein völlig anderer Satz 😀", "фильм 42%", "zzz qqq"]
@@ -486,6 +487,27 @@ def test_command_line_writes_a_checkpoint_that_run_accepts(
     assert "exists and is not empty; name a new folder." in capsys.readouterr().err
     run = ["run", "--checkpoint", str(out), "--task", files[0], "--measure", "accuracy"]
     assert main([*run, "--method", "magnitude", "--sparsity", "0.5", "--device", "cpu"]) == 0
+
+
+def test_sweeps_compare_a_full_and_a_trimmed_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
+    full, small = checkpoint(tmp_path / "full", "bert", "WordPiece"), tmp_path / "small"
+    write(full, small)
+    rows = pd.DataFrame({"text": corpus(60), "label": ["a", "b"] * 30})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(
+        f"{{study: trimming, checkpoints: [{full}, {small}], task: {tmp_path / 'rows.csv'}, "
+        "methods: [magnitude], sparsities: [0.5], device: cpu}"
+    )
+    assert main(["sweep", str(sweep)]) == 0
+    jobs = Store().jobs("trimming")
+    assert [(job.experiment["checkpoint"], job.label) for job in jobs] == [
+        (str(folder), label) for folder in (full, small) for label in ("Dense", jobs[1].label)
+    ]
+    assert all("accuracy" in job.done for job in jobs)
 
 
 def test_python_interface_takes_texts_and_tables(tmp_path: Path) -> None:
