@@ -130,7 +130,7 @@ with st.container(horizontal=True, vertical_alignment="center", key="demo-row"):
     ui.demo_button(view.store, "demo-overview", "secondary")
     ui.embedding_demo_button(view.store, "demo-overview")
     st.caption(
-        "Nine models on bundled film reviews, about 4 min on two cores, or three embedding models "
+        "Nine models on bundled film reviews, 4 to 9 min on two cores, or three embedding models "
         "on a bundled retrieval collection, about 3 min; finished runs are reused."
     )
     st.page_link("pages/studies.py", label="All studies", icon=":material/folder_open:")

@@ -129,13 +129,15 @@ def show_power(checked: dict[str, Any] | None, evaluation_size: int) -> None:
 def plan_table(plan: list[experiment.Experiment], recompute: bool) -> tuple[int, float, float]:
     """Show the runs with stages and estimates; return the new runs' number, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
+    earlier = [job for job in view.store.jobs() if job.seconds]
     for run in plan:
         stages = experiment.stages(run)
         queued = None if recompute else view.store.find(experiment_key(run), run.study)
         missing = stages if recompute else jobs.missing_stages(view.store, run)
         if queued:
             missing = []
-        seconds = sum(experiment.estimate_seconds(run)[stage] for stage in missing)
+        expected = jobs.expected_seconds(run, earlier)
+        seconds = sum(expected[stage] for stage in missing)
         disk = experiment.estimate_disk(run) if "prune" in missing else 0.0
         if missing:
             new, total, space = new + 1, total + seconds, space + disk
@@ -256,7 +258,7 @@ try:
         title = f"Queue {formatting.plural(new, 'run')}"
         summary = (
             f"{formatting.plural(new, 'new run')}, about {formatting.approximate_seconds(total)} "
-            "on two cores for a model of the demo's size"
+            "(stages that ran here before as long as then, others as for the demo on two cores)"
         )
         if not formatting.missing(space):
             summary += f", and up to {formatting.size(space)} on disk"

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import fakes
 import pandas as pd
@@ -15,12 +17,13 @@ import torch
 from prune_core import Cancelled, PruneError
 from prune_core.data.examples import DataSource
 from prune_core.experiments import content_hashes
-from prune_core.experiments.experiment import Experiment, stages
+from prune_core.experiments.experiment import Experiment, estimate_seconds, stages
 from prune_core.experiments.run import run
 from prune_core.experiments.stage_keys import experiment_key
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build, no_report
+from prune_core.queue import jobs
 from prune_core.store.results import Results
 from prune_core.store.tables import write_table
 from prune_core.versions import versions
@@ -355,3 +358,19 @@ def test_versions_include_what_rows_depend_on():
         "prunescope",
         "commit",
     } <= set(versions())
+
+
+def test_times_are_estimated_from_earlier_jobs_of_the_same_stages() -> None:
+    plan = Experiment(method=METHODS["akr"](sparsity=0.5), measures=(MEASURES["accuracy"](),))
+    earlier = [
+        SimpleNamespace(
+            experiment=replace(plan, method=METHODS["akr"](sparsity=sparsity)).to_dict(),
+            seconds={"prune": seconds, "accuracy": 2.0},
+        )
+        for sparsity, seconds in ((0.7, 40.0), (0.3, 60.0), (0.9, 50.0))
+    ]
+    assert jobs.expected_seconds(plan, earlier) == {"prune": 50.0, "accuracy": 2.0}
+    others = replace(plan, evaluation_size=9), replace(plan, method=METHODS["magnitude"]())
+    for other in others:
+        assert jobs.expected_seconds(other, earlier)["prune"] not in (40.0, 50.0, 60.0)
+    assert jobs.expected_seconds(plan, []) == estimate_seconds(plan)

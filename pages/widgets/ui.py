@@ -389,9 +389,9 @@ def offer_demo(store: Store, key: str) -> None:
         demo_button(store, key)
         embedding_demo_button(store, key)
     st.caption(
-        "Nine models on bundled film reviews: first charts within 30 s, all results within about "
-        "4 min on two cores. Or three embedding models on a bundled retrieval collection, about "
-        "3 min. No download."
+        "Nine models on bundled film reviews: first charts within 30 s, all results within "
+        "4 to 9 min on two cores. Or three embedding models on a bundled retrieval collection, "
+        "about 3 min. No download."
     )
     st.page_link("pages/prune.py", label="Prune your own checkpoint", icon=":material/content_cut:")
 

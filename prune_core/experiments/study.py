@@ -35,7 +35,7 @@ DEMO_SPARSITIES = (0.5, 0.7)
 EMBEDDING_DEMO = "Embedding demo"
 # An attacker who may change 15% of the words succeeds on about half of the dense model's examples,
 # which leaves room for differences in both directions. Word-level attacks take longer: with these
-# numbers of examples the study takes about four minutes on two cores.
+# numbers of examples the study takes four to nine minutes on two cores.
 DEMO_OPTIONS: dict[str, dict[str, Any]] = {
     "attack": {"examples": 150, "word_examples": 50, "max_changed": 0.15},
     "sensitivity": {"examples": 128},

@@ -6,6 +6,7 @@ checked without heartbeats or process IDs. Does not import torch.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from ..aliases import current_options
 from ..errors import PruneError
@@ -87,6 +89,34 @@ def add_job(
     )
     done = store.job(id).done
     return id, [stage for stage in folders if stage not in done]
+
+
+def expected_seconds(experiment: Experiment, earlier: Sequence[Job]) -> dict[str, float]:
+    """Estimate the seconds of every stage from earlier jobs on this machine.
+
+    A stage takes as long as the median of those of the same checkpoint, data, settings and options;
+    a method at any sparsity counts. Without one, the default estimate applies.
+    """
+    from ..experiments.experiment import estimate_seconds
+
+    known: dict[str, list[float]] = {}
+    for job in earlier:
+        for stage, seconds in job.seconds.items():
+            known.setdefault(_timing_key(job.experiment, stage), []).append(seconds)
+    plan = experiment.to_dict()
+    return {
+        stage: median(known.get(_timing_key(plan, stage), [default]))
+        for stage, default in estimate_seconds(experiment).items()
+    }
+
+
+def _timing_key(plan: Mapping[str, Any], stage: str) -> str:
+    """Return what the time of a stage depends on, as text; not the seed and the sparsity."""
+    measure = next((each for each in plan["measures"] if each["name"] == stage), None)
+    method = (plan["method"] or {}).get("name", "")
+    names = ("checkpoint", "source", "calibration_size", "evaluation_size", "device", "max_length")
+    settings = {name: plan.get(name) for name in names}
+    return json.dumps([stage, measure, method, settings], sort_keys=True)
 
 
 def missing_stages(store: Store, experiment: Experiment) -> list[str]:
