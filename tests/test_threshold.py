@@ -14,7 +14,7 @@ from test_deploy import REPETITIONS, count_decisions, evidence
 from test_pages import open_page
 
 from prune_core import PruneError
-from prune_core.analysis import detection
+from prune_core.analysis import detection, detection_slices, slices
 from prune_core.cli.arguments import main
 from prune_core.data.examples import BINARY, Examples
 from prune_core.deployment import deployment_check
@@ -26,7 +26,6 @@ from prune_core.plugins import build, no_report
 from prune_core.statistics import paired_bounds
 from prune_core.store.store import Store
 from prune_core.tasks.task_data import Task
-from prune_core.views import threshold as view
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.random(300) < 0.1
@@ -272,6 +271,54 @@ def test_false_ship_rate_of_false_positives_is_at_most_alpha(negatives):
     assert decisions[deployment_check.STOP] <= REPETITIONS // 20, decisions
 
 
+@pytest.mark.parametrize("criterion", ["slice_recall_loss", "slice_false_positive_increase"])
+@pytest.mark.parametrize("losses", [(0.1, 0.0, 0.0), (0.1, 0.1, 0.1)])
+def test_false_ship_rate_of_limits_in_every_slice_is_at_most_alpha(criterion, losses, tmp_path):
+    """One slice, or all, have a true cost exactly at the limit of 10 points."""
+    rng, n = np.random.default_rng(0), 80
+    languages = np.repeat(["de", "en", "pl"], n)
+    texts = [f"text {i}" for i in range(3 * n)]
+    file = tmp_path / "guard.csv"
+    table = pd.DataFrame({"text": texts, "label": "attack", "language": languages})
+    table.to_csv(file, index=False)
+    is_recall = criterion == "slice_recall_loss"
+    truth = np.full(3 * n, is_recall)
+
+    def sample(columns: tuple[float, ...]):
+        worse = rng.random(3 * n) < np.repeat(0.02 + np.array(columns), n)
+        better = ~worse & (rng.random(3 * n) < 0.02 / 0.88)
+        sides = np.array([worse, better]) if is_recall else np.array([better, worse])
+        tables = detections(truth, *sides.astype(float))
+        rows = tables["threshold_example"].assign(text=texts, pair=None)
+        measured = evidence(**{**tables, "threshold_example": rows})
+        measured.job.experiment["source"] = {"task": str(file)}
+        return measured
+
+    limits = Policy({criterion: 10}, slices=("column:language",))
+    with pytest.MonkeyPatch.context() as patch:
+        values = slices.column_values({"task": str(file)}, texts, "language")
+        patch.setattr(slices, "column_values", lambda *_: values)  # read once
+        decisions = count_decisions(limits, (sample(losses) for _ in range(REPETITIONS)))
+    assert decisions[deployment_check.SHIP] <= REPETITIONS // 20, decisions
+    assert decisions[deployment_check.STOP] <= REPETITIONS // 20, decisions
+    verdicts = deployment_check.check(sample((0.0, 0.0, 0.6)), limits)
+    assert [each.group for each in verdicts] == ["language de", "language en", "language pl"]
+    assert [each.result for each in verdicts][2] == "violated"
+
+
+def test_a_limit_per_slice_needs_slices_with_examples():
+    truth = np.arange(60) < 5
+    tables = detections(truth, truth.astype(float), truth.astype(float))
+    rows = tables["threshold_example"].assign(text=[f"w{i} a" for i in range(60)], pair=None)
+    measured = evidence(**{**tables, "threshold_example": rows})
+    limits = Policy({"slice_recall_loss": 5}, slices=("label",))
+    (verdict,) = deployment_check.check(measured, limits)
+    assert verdict.result == "inconclusive" and "names no slice" in verdict.detail
+    limits = Policy({"slice_recall_loss": 60}, slices=("keyword:w1", "keyword:w59"))
+    first, last = deployment_check.check(measured, limits)
+    assert first.n == 1 and last.detail == "no evaluation example has this label"
+
+
 @pytest.mark.parametrize("n", [300, 1000])
 @pytest.mark.parametrize("margin", [0.002, 0.005, 0.01])
 def test_paired_bound_has_exact_coverage_for_rare_false_positives(n, margin):
@@ -373,7 +420,7 @@ def test_slices_by_column_have_their_own_counts(guard_file):
     measured = evidence(**{**tables, "threshold_example": rows})
     measured.job.experiment["source"] = {"task": str(guard_file)}
     measured = replace(measured, slices=("column:language",))
-    table = view.slice_rates(measured, measured.slices).set_index("slice")
+    table = detection_slices.rates(measured).set_index("slice")
     assert table.loc["language de", "recall"] == 0 and table.loc["language en", "recall"] == 1
     assert table["positives"].sum() == 10 and table["negatives"].sum() == 490
     policy = Policy({"recall_loss": 5}, measured.slices)

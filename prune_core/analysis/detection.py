@@ -293,20 +293,22 @@ def false_positive_increase(measured: Evidence) -> dict[str, BoundedMetric | str
 def _costs(measured: Evidence, of_positives: bool) -> dict[str, BoundedMetric | str]:
     thresholds = measured.tables["threshold"]
     rows = evaluated(measured.tables["threshold_example"], thresholds)
+    return {
+        positive if len(thresholds) > 1 else "": cost(
+            rows[rows["positive"] == positive], of_positives
+        )
+        for positive in thresholds["positive"]
+    }
+
+
+def cost(rows: pd.DataFrame, of_positives: bool) -> BoundedMetric | str:
+    """Return the recall loss, or the increase of the false-positive rate, of `evaluated` rows."""
     rows = rows[rows["truth"] == of_positives]
-    found: dict[str, BoundedMetric | str] = {}
-    for positive in thresholds["positive"]:
-        group = rows[rows["positive"] == positive]
-        key = positive if len(thresholds) > 1 else ""
-        if group.empty:
-            found[key] = f"no evaluation example {'has' if of_positives else 'lacks'} this label"
-            continue
-        dense, pruned = group["dense_detected"], group["detected"]
-        worse, better = (dense & ~pruned).sum(), (~dense & pruned).sum()
-        if not of_positives:
-            worse, better = better, worse
-        found[key] = paired_loss(int(worse), int(better), len(group))
-    return found
+    if rows.empty:
+        return f"no evaluation example {'has' if of_positives else 'lacks'} this label"
+    dense, pruned = rows["dense_detected"], rows["detected"]
+    worse, better = int((dense & ~pruned).sum()), int((~dense & pruned).sum())
+    return paired_loss(*((worse, better) if of_positives else (better, worse)), len(rows))
 
 
 def slice_table(rows: pd.DataFrame, masks: Mapping[str, np.ndarray]) -> pd.DataFrame:

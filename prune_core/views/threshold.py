@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .. import formatting as f
-from ..analysis import detection, slices
+from ..analysis import detection_slices
 from ..analysis.compared_models import ComparedModel
 from ..analysis.criteria import Criterion
 from ..analysis.detection import RANKING, false_positive_increase, recall_loss
@@ -144,6 +144,24 @@ CRITERIA = (
         default=1.0,
         units="examples without the label",
     ),
+    _criterion(
+        "slice_recall_loss",
+        "Recall loss in a slice",
+        "Largest drop in recall in each slice of the policy, such as column:language, for each "
+        "label",
+        evidence=detection_slices.recall_loss,
+        default=10.0,
+        units="examples with the label in the slice",
+    ),
+    _criterion(
+        "slice_false_positive_increase",
+        "False-positive rate increase in a slice",
+        "Largest increase of the false-positive rate in each slice of the policy, such as "
+        "column:language, for each label",
+        evidence=detection_slices.false_positive_increase,
+        default=2.0,
+        units="examples without the label in the slice",
+    ),
 )
 
 
@@ -186,7 +204,7 @@ def takeaway(tables: Tables, models: Sequence[ComparedModel]) -> str:
 def _advice(measured: Evidence, limits: Mapping[str, float]) -> str:
     """Propose a new threshold if scores shifted; name the slice that loses the most recall."""
     sentences = [_refit_sentence(row) for _, row in measured.tables["threshold"].iterrows()]
-    table = slice_rates(measured, measured.slices)
+    table = detection_slices.rates(measured)
     table = table[table["positives"] > 0] if len(table) else table
     table = table[table["recall"] < table["dense_recall"]] if len(table) else table
     if len(table):
@@ -214,23 +232,6 @@ def _slice_sentence(table: pd.DataFrame) -> str:
         f"{f.percent(worst['recall_low'])} to {f.percent(worst['recall_high'])}), "
         f"{worst['dense_true_positives']} by the dense model."
     )
-
-
-def slice_rates(measured: Evidence, requested: Sequence[str]) -> pd.DataFrame:
-    """Return the rates of both models in each slice and for each label; see `slices`."""
-    rows = detection.evaluated(measured.tables["threshold_example"], measured.tables["threshold"])
-    parts = []
-    for positive, group in rows.groupby("positive", sort=False):
-        masks = slices.slice_masks(
-            group,
-            # slices by label contain only positives or only negatives
-            [name for name in requested if name != "label"],
-            measured.prediction_type,
-            names=measured.label_names,
-            source=measured.job.experiment["source"],
-        )
-        parts.append(detection.slice_table(group, masks).assign(positive=positive))
-    return pd.concat(parts, ignore_index=True)
 
 
 def _charts(tables: Tables, models: Sequence[ComparedModel], dark: bool) -> Iterator[Chart]:
