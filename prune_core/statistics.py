@@ -104,6 +104,28 @@ def quantile_bounds(values: np.ndarray, quantile: float, alpha: float) -> tuple[
     return low, float(ordered[above]) if above < n else np.inf
 
 
+def quantile_band(values: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return two samples (n,) that bound the quantiles of `values` (n,) from below and from above.
+
+    One-sided bounds by order statistics, each quantile on its own: value i of the sorted samples
+    bounds the quantiles between i / n and (i + 1) / n. It is infinite where there are too few
+    values for a bound.
+    """
+    ordered = np.concatenate([[-np.inf], np.sort(values), [np.inf]])
+    below, above = _band_ranks(len(values), alpha)
+    return ordered[below], ordered[above]
+
+
+@lru_cache(maxsize=256)
+def _band_ranks(n: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranks of the bounds, from 0 (no lower bound) to n + 1 (no upper bound)."""
+    from scipy.stats import binom
+
+    ends = np.arange(n + 1) / n
+    below, above = binom.ppf(alpha, n, ends[:-1]), binom.ppf(1 - alpha, n, ends[1:])
+    return below.astype(int), (above.astype(int) + 1).clip(max=n + 1)
+
+
 @lru_cache(maxsize=4096)
 def _ranks(n: int, quantile: float, alpha: float) -> tuple[int, int]:
     from scipy.stats import binom

@@ -683,6 +683,7 @@ def test_cost_under_load(folders):
     assert (cost["response_p50"] <= cost["response_p95"]).all()
     assert (cost["response_p95"] <= cost["response_p99"]).all()
     assert (cost["utilization"] > 0).all() and (cost["requests"] >= 3).all()
+    assert store.rows("service_time", [job.id]).groupby("model").size().min() >= 3
     sentence = takeaways.cost(cost, models_of([job]))  # without what is not known of a file
     assert sentence.startswith("small.onnx has ") and "–" not in sentence
 

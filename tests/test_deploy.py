@@ -21,6 +21,7 @@ from prune_core.cli.arguments import main
 from prune_core.deployment import deployment_check, policy
 from prune_core.deployment.policy import Policy
 from prune_core.measures import MEASURES
+from prune_core.models.inference import queueing
 from prune_core.statistics import paired_bounds, proportion_bounds, quantile_bounds
 from prune_core.store.job import Job
 from prune_core.store.store import Store
@@ -175,6 +176,48 @@ def at_latency_limit(rng):
 def at_speed_limit(rng):
     dense = 0.05 * np.exp(0.1 * rng.normal(size=60))
     return timed(rng, dense / 1.5 * np.exp(0.05 * rng.normal(size=60)), dense)
+
+
+def under_load(service: np.ndarray, rate: float, **cost) -> Evidence:
+    """The tables of a pruned model with these service times in seconds."""
+    rows = {"model": "pruned", "turn": range(len(service)), "seconds": service}
+    totals = pd.DataFrame([{"model": "pruned", "arrivals": rate, **cost}])
+    return evidence(cost=totals, service_time=pd.DataFrame(rows))
+
+
+@pytest.mark.parametrize("rate", [5.0, 30.0, 60.0])  # requests/s: utilization 0.05, 0.3, 0.6
+@pytest.mark.parametrize("q", [50, 99])
+def test_false_ship_rate_of_response_times_is_at_most_alpha(monkeypatch, q, rate):
+    """The true percentile under load is exactly at the limit; times are skewed, as of machines."""
+    rng = np.random.default_rng(0)
+
+    def service(n: int) -> np.ndarray:
+        return 0.01 * np.exp(0.3 * rng.normal(size=n) - 0.045)
+
+    monkeypatch.setattr(queueing, "SIMULATED", 20_000)
+    limit = 1000 * queueing.percentile(service(1_000_000), rate, q, seed=0)
+    limits = Policy({f"response_p{q}": limit})
+    decisions = count_decisions(limits, (under_load(service(400), rate) for _ in range(300)))
+    assert decisions[deployment_check.SHIP] <= 15, decisions
+    assert decisions[deployment_check.STOP] <= 15, decisions
+    for factor, decision in ((1.5, deployment_check.SHIP), (0.6, deployment_check.STOP)):
+        policy_at = Policy({f"response_p{q}": factor * limit})
+        assert count_decisions(policy_at, [under_load(service(400), rate)])[decision]
+
+
+def test_a_response_time_names_the_rate_or_what_is_missing():
+    limits = Policy({"response_p99": 100})
+    (verdict,) = deployment_check.check(under_load(np.full(400, 0.02), 10.0), limits)
+    assert verdict.title == "Response time p99 under load · 10 requests/s"
+    assert verdict.result == MET and 20 < verdict.value < 100
+    (verdict,) = deployment_check.check(under_load(np.full(40, 0.02), 10.0), limits)
+    assert verdict.result == INCONCLUSIVE and "40 timed requests are too few" in verdict.detail
+    (verdict,) = deployment_check.check(under_load(np.full(400, 0.2), 10.0), limits)
+    assert verdict.result == VIOLATED and "arrive faster" in verdict.detail
+    busy = under_load(np.full(400, 0.02), 10.0, other_load=0.9)
+    assert deployment_check.check(busy, limits)[0].result == INCONCLUSIVE
+    (verdict,) = deployment_check.check(evidence(cost=pd.DataFrame([{"bytes": 1}])), limits)
+    assert "--set cost.arrivals=RATE" in verdict.detail
 
 
 LIMITS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..models.inference import contention
-from ..statistics import quantile_bounds
+from ..models.inference import contention, queueing
+from ..statistics import quantile_band, quantile_bounds
 from ..store.job import Job
 from .bounded_metrics import BoundedMetric, exact
 from .evidence import Evidence
@@ -56,6 +56,50 @@ def latency_p95(measured: Evidence) -> BoundedMetric | str:
         detail=detail,
     )
     return _undisturbed(measured, metric)
+
+
+def response_p50(measured: Evidence) -> dict[str, BoundedMetric | str]:
+    """Return the median of the response time under load, in seconds."""
+    return _response_time(measured, 50)
+
+
+def response_p95(measured: Evidence) -> dict[str, BoundedMetric | str]:
+    """Return the 95th percentile of the response time under load, in seconds."""
+    return _response_time(measured, 95)
+
+
+def response_p99(measured: Evidence) -> dict[str, BoundedMetric | str]:
+    """Return the 99th percentile of the response time under load, in seconds."""
+    return _response_time(measured, 99)
+
+
+def _response_time(measured: Evidence, q: int) -> dict[str, BoundedMetric | str]:
+    """Return the percentile `q` of the response time under a Poisson load, in seconds.
+
+    The group is the rate. The bounds are those of a queue in which each quantile of the service
+    time is replaced by its bound: slower services never shorten a queue.
+    """
+    remeasure = f"python -m prune_core remeasure {measured.job.id} cost --set cost.arrivals=RATE"
+    times = measured.tables["service_time"]
+    if times.empty:
+        return {"": f"not measured under load; measure with a rate of requests ({remeasure})"}
+    service = times.loc[times["model"] == "pruned", "seconds"].to_numpy()
+    rate, seed = _cost(measured, "arrivals"), int(measured.job.experiment.get("seed", 0))
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        low, high = quantile_band(service, alpha)
+        return (
+            queueing.percentile(low, rate, q, seed),
+            queueing.percentile(high, rate, q, seed),
+        )
+
+    value, detail = queueing.percentile(service, rate, q, seed), ""
+    if np.isinf(bounds(measured.alpha)[1]):
+        detail = f"{len(service)} timed requests are too few to bound this percentile"
+    if np.isinf(value):
+        detail = f"requests arrive faster than the model processes them ({rate:g} per second)"
+    metric = BoundedMetric(value, len(service), bounds, detail=detail)
+    return {f"{rate:g} requests/s": _undisturbed(measured, metric)}
 
 
 def time_ratio(measured: Evidence) -> BoundedMetric | str:

@@ -20,7 +20,7 @@ from ..models.candidates import cold_start
 from ..models.candidates.external import ExternalModel
 from ..models.compact import alignment_neurons, compact_model, is_compactable, removed_units
 from ..models.devices import device_of
-from ..models.inference.queueing import response_times
+from ..models.inference.queueing import percentile
 from ..models.inference.timing import (
     peak_memory,
     profile,
@@ -34,7 +34,8 @@ from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 
 BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
-REQUESTS = 400  # in a simulated load
+REQUESTS = 400  # timed for a simulated load
+PERCENTILES = (50, 95, 99)  # of its response times
 NEAR = 0.95  # a measured speed-up of this fraction of the theoretical one counts as reached
 ZEROS_ARE_NOT_FASTER = (
     "Dense matrix kernels multiply zeros like any other number, so unstructured sparsity brings no "
@@ -75,8 +76,9 @@ class Cost(Measure):
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables: `cost` (one row per model), `timing` (one per timed pass) and, with the grid,
-        `latency` (one per model, batch size and length).
+        """Tables: `cost` (one row per model), `timing` (one per timed pass); with the grid,
+        `latency` (one per model, batch size and length); under load, `service_time` (one per model
+        and timed request).
         """
         report(0.0, "timing both models in turn")
         models = [pair.dense, *([] if pair.is_dense else [as_deployed(pair.pruned)])]
@@ -100,12 +102,13 @@ class Cost(Measure):
             pruned |= {"shrunk": True, "note": _removal_note(pair.pruned)}
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
-        loads = self._under_load(models, pair.seed, report)
+        loads, service = self._under_load(models, pair.seed, report)
         for row, model, load in (
             (dense, models[0], loads[0]),
             (pruned, models[-1], loads[-1]),
         ):
-            row |= load | self._fresh_start(pair, model, report)
+            busy = np.fmax(row["other_load"], load.get("other_load", np.nan))
+            row |= load | self._fresh_start(pair, model, report) | {"other_load": busy}
         report(1.0, "cost measured")
         single = [
             {"model": name, "turn": turn, "seconds": seconds}
@@ -113,6 +116,8 @@ class Cost(Measure):
             for turn, seconds in enumerate(times)
         ]
         rows: Rows = {"cost": pd.DataFrame([dense, pruned]), "timing": pd.DataFrame(single)}
+        if self.arrivals:
+            rows["service_time"] = service
         if self.grid:
             rows["latency"] = pd.DataFrame([row for point in timed[1:] for row in point])
         return rows
@@ -172,28 +177,36 @@ class Cost(Measure):
 
     def _under_load(
         self, models: Sequence[nn.Module], seed: int, report: Report
-    ) -> list[dict[str, float]]:
-        """Return percentiles of the response time (s) of each model at the rate `arrivals`."""
+    ) -> tuple[list[dict[str, float]], pd.DataFrame]:
+        """Return percentiles of the response time (s) of each model at the rate `arrivals`.
+
+        Also the service times (s) from which they are simulated.
+        """
         if not self.arrivals:
-            return [{} for _ in models]
+            return [{} for _ in models], pd.DataFrame()
         smallest = min(models, key=_vocabulary)
         single = timing_batch(smallest, 1, self.length)
-        times, _ = time_interleaved(models, single, REQUESTS, subrange(report, 0.8, 0.95))
-        columns = []
-        for service in times:
-            responses = response_times(service, self.arrivals, seed)
-            percentiles = {
-                f"response_p{q}": float(np.percentile(responses, q)) for q in (50, 95, 99)
-            }
+        times, other_load = time_interleaved(models, single, REQUESTS, subrange(report, 0.8, 0.95))
+        columns, rows = [], []
+        for name, service in zip(("dense", "pruned"), map(np.array, times), strict=False):
             columns.append(
                 {
                     "arrivals": self.arrivals,
                     "requests": len(service),
-                    "utilization": self.arrivals * float(np.mean(service)),
-                    **percentiles,
+                    "utilization": self.arrivals * float(service.mean()),
+                    "other_load": other_load,
+                    **{f"response_p{q}": self._response(service, q, seed) for q in PERCENTILES},
                 }
             )
-        return columns
+            rows.append(
+                pd.DataFrame({"model": name, "turn": range(len(service)), "seconds": service})
+            )
+        return columns, pd.concat(rows, ignore_index=True)
+
+    def _response(self, service: np.ndarray, q: int, seed: int) -> float:
+        """Return a percentile of the response time (s); NaN if the server cannot keep up."""
+        found = percentile(service, self.arrivals, q, seed)
+        return found if np.isfinite(found) else np.nan
 
 
 def _vocabulary(model: Any) -> int:

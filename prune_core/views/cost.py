@@ -174,6 +174,23 @@ CRITERIA = (
         default=50.0,
         scale=1000.0,
     ),
+    *(
+        _cost_criterion(
+            f"response_p{q}",
+            f"Response time p{q} under load",
+            f"Highest {q}th percentile of the response time of a text under the Poisson load of "
+            "the cost measure (its option arrivals)",
+            "ms",
+            evidence=evidence,
+            default=default,
+            scale=1000.0,
+        )
+        for q, evidence, default in (
+            (50, cost_evidence.response_p50, 50.0),
+            (95, cost_evidence.response_p95, 100.0),
+            (99, cost_evidence.response_p99, 200.0),
+        )
+    ),
     _cost_criterion(
         "speedup",
         "Speed-up",

@@ -10,6 +10,7 @@ VIEW = MeasureView(
         "unit": ONE_SEED,  # which heads and neurons a model keeps
         "distil": ONE_SEED,  # single evaluations
         "timing": ONE_SEED,  # single passes
+        "service_time": ONE_SEED,
         "candidate": ONE_SEED,  # facts of a file
     }
 )

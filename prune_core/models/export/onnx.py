@@ -42,10 +42,7 @@ def write_compact(model: Any, tokenizer: Any, folder: Path) -> str:
     largest = largest_difference(
         model, tokenizer, OnnxWrapper(small, tokenizer).outputs_for, name=str(folder)
     )
-    return (
-        f"Removed {removed_units(model)}; "
-        f"the largest difference of a logit is {largest:.1e}."
-    )
+    return f"Removed {removed_units(model)}; the largest difference of a logit is {largest:.1e}."
 
 
 def write_onnx(folder: Path) -> str:
