@@ -129,8 +129,10 @@ if view.models:
 with st.container(horizontal=True, vertical_alignment="center", key="demo-row"):
     ui.demo_button(view.store, "demo-overview", "secondary")
     ui.embedding_demo_button(view.store, "demo-overview")
+    ui.guard_demo_button(view.store, "demo-overview")
     st.caption(
-        "Nine models on bundled film reviews, 4 to 9 min on two cores, or three embedding models "
-        "on a bundled retrieval collection, about 3 min; finished runs are reused."
+        "Nine models on bundled film reviews, 4 to 9 min on two cores; three embedding models on a "
+        "bundled retrieval collection, about 3 min; or three guard models that detect prompt "
+        "injections, about 2 min. Finished runs are reused."
     )
     st.page_link("pages/studies.py", label="All studies", icon=":material/folder_open:")

@@ -12,10 +12,18 @@ IS_CLONE = (_CLONE / "assets").is_dir() and (_CLONE / "app.py").is_file()
 ROOT = _CLONE if IS_CLONE else PACKAGE / "bundle"
 ASSETS = ROOT / "assets"
 
+# bundled tables of data, by the name that stands for their path
+TABLES = {"demo-guard": ASSETS / "demo" / "guard" / "texts.csv"}
+
 # folders below which pages may open files, set by `serve --root`; empty: any
 ROOTS = "PRUNESCOPE_ROOTS"
 # hold no data: reading them may never end, or reveal what a user should not see
 SYSTEM = ("/proc", "/sys", "/dev", "/etc")
+
+
+def table_path(name: str | Path) -> Path:
+    """Return the path of a bundled table, or the given path with ~ expanded."""
+    return TABLES.get(str(name)) or Path(name).expanduser()
 
 
 def resolve_allowed(path: str | Path) -> Path:
@@ -25,7 +33,7 @@ def resolve_allowed(path: str | Path) -> Path:
     path that does not exist passes: whoever opens it reports that.
     """
     try:
-        real = Path(path).expanduser().resolve()
+        real = table_path(path).resolve()
         real.exists()
     except (OSError, ValueError, RuntimeError) as error:
         # too long, with a NUL, a loop of symbolic links, or the home of an unknown user

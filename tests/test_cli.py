@@ -223,11 +223,13 @@ def test_demo_jobs_can_be_cancelled_and_resumed(fake, capsys):
     assert run("demo") == 0 and "0 jobs queued, 9 existed already" in capsys.readouterr().out
     assert run("demo", "--embedding") == 0
     assert "'Embedding demo': 3 jobs queued" in capsys.readouterr().out
+    assert run("demo", "--guard") == 0
+    assert "'Guard demo': 3 jobs queued" in capsys.readouterr().out
     assert run("cancel", 2) == 0 and run("cancel", 2) == 2 and run("resume", 2) == 0
     capsys.readouterr()
     assert run("jobs") == 0
     output = capsys.readouterr().out
-    assert output.count("queued") == 12 and "AKR 70%" in output and "Demo" in output
+    assert output.count("queued") == 15 and "AKR 70%" in output and "Demo" in output
 
 
 def test_exporting_a_dense_baseline_is_refused(fake, tmp_path, capsys):

@@ -41,7 +41,7 @@ def test_every_family_and_task_type_agrees_with_plain_transformers(
     )
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-robust"])
+@pytest.mark.parametrize("name", ["demo", "demo-robust", "demo-guard"])
 def test_bundled_checkpoints_agree_with_plain_transformers(name: str) -> None:
     model, tokenizer = loading.load(name)
     verification.check(

@@ -19,11 +19,11 @@ from prune_core.data.labels import LEAVE_OUT
 from prune_core.experiments.data_check import check_requirements
 from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
-from prune_core.models.checkpoints.folders import BUNDLED
+from prune_core.models.checkpoints.folders import DATA_OF
 from prune_core.processes.data_check_client import DataCheck
 from prune_core.tasks import DEFAULT, TASK_TYPES
 from prune_core.tasks.known_tasks import KNOWN_TASKS
-from prune_core.tasks.task_data import RETRIEVAL_DEMO, is_file
+from prune_core.tasks.task_data import BUNDLED_DATA, is_file
 
 MAX_VALUES = 200  # label values with a widget; a column with more holds texts, not labels
 
@@ -60,7 +60,7 @@ def _check(experiment: Experiment) -> DataCheck:
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Show the result; return `labels` for the plan, `check` (None until finished) and `kind`."""
     chosen = st.session_state.get("label-pairs", {}).get(_data_key(plan), "")
-    if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
+    if DATA_OF.get(plan["checkpoint"]) == plan["task"] and not chosen:
         return {"check": None, "kind": DEFAULT, "labels": ""}
     check = _check(data_experiment({**plan, "labels": chosen}))
     with st.container(border=True, key="data-check"):
@@ -87,7 +87,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
 def is_ready(plan: Sequence[Experiment]) -> None:
     """Wait for the check; raise PruneError if the plan's data cannot be used."""
     check = st.session_state.get("data-check")
-    if check is None or (plan[0].checkpoint in BUNDLED and plan[0].source.task == "demo"):
+    if check is None or DATA_OF.get(plan[0].checkpoint) == plan[0].source.task:
         return
     result = check.result()
     if "error" in result:
@@ -144,7 +144,7 @@ def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
     """Fill the form with an experiment's checkpoint, data and label mapping."""
     source = experiment["source"]
     filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
-    if is_file(source["task"]):
+    if is_file(source["task"]) and source["task"] not in BUNDLED_DATA:
         columns = (("text", "text"), ("pair", "text_pair"), ("label", "label"))
         filled |= {
             "task": FILE,
@@ -152,7 +152,7 @@ def fill_form(experiment: Mapping[str, Any], labels: str) -> None:
             "uploaded": "",
             **{f"{key}-{source['task']}": source[name] for key, name in columns if source[name]},
         }
-    elif source["task"] not in ("demo", RETRIEVAL_DEMO, *KNOWN_TASKS):
+    elif source["task"] not in (*BUNDLED_DATA, *KNOWN_TASKS):
         filled |= {
             "task": HUB,
             "hub-id": source["task"],

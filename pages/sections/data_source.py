@@ -19,10 +19,11 @@ from prune_core.processes.dataset_preview import DatasetPreview
 from prune_core.store.store import Store
 from prune_core.tasks import task_data
 from prune_core.tasks.known_tasks import KNOWN_TASKS
-from prune_core.tasks.task_data import RETRIEVAL_DEMO
+from prune_core.tasks.task_data import BUNDLED_DATA, GUARD_DEMO, RETRIEVAL_DEMO
 
 TITLES = {
     "demo": "Demo film reviews",
+    GUARD_DEMO: "Demo requests with prompt injections, for demo-guard",
     RETRIEVAL_DEMO: "Demo retrieval collection, for embedding models",
     FILE: "Your own file (csv, json, parquet, Excel, …)",
     HUB: "Hub data set, by id",
@@ -71,7 +72,7 @@ def data_source_form(store: Store) -> dict[str, Any]:
     with right:
         if task == FILE:
             plan |= table_upload.rows(str(plan["task"]))
-        elif task in ("demo", RETRIEVAL_DEMO):
+        elif task in BUNDLED_DATA:
             rows = task_data.table_of(examples.DataSource(task)).rows
             table_upload.show_first_rows(rows[[name for name in ("label", "text") if name in rows]])
         elif plan["task"]:
@@ -96,8 +97,8 @@ def _checkpoint(store: Store) -> str:
         "Checkpoint (the fine-tuned model to prune)",
         "demo",
         key="checkpoint",
-        help="`demo`, `minilm` (bundled, for embeddings), a local Hugging Face folder (or the "
-        "output of a Trainer), or the Hub id of a fine-tuned BERT, DistilBERT, "
+        help="`demo`, `demo-guard`, `minilm` (bundled, for embeddings), a local Hugging Face "
+        "folder (or the output of a Trainer), or the Hub id of a fine-tuned BERT, DistilBERT, "
         "RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa v2/v3 or ModernBERT.",
         persist_state="session",
     ).strip()

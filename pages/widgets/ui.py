@@ -380,7 +380,14 @@ def embedding_demo_button(store: Store, key: str) -> None:
     """Draw a button that queues the embedding demo."""
     if st.button("Run the embedding demo", key=f"embedding-{key}", icon=":material/search:"):
         with st.spinner("Queueing three models …"):
-            run_action(_submit_demo, store, True)
+            run_action(_submit_demo, store, "embedding")
+
+
+def guard_demo_button(store: Store, key: str) -> None:
+    """Draw a button that queues the guard demo."""
+    if st.button("Run the guard demo", key=f"guard-{key}", icon=":material/security:"):
+        with st.spinner("Queueing three models …"):
+            run_action(_submit_demo, store, "guard")
 
 
 def offer_demo(store: Store, key: str) -> None:
@@ -388,20 +395,20 @@ def offer_demo(store: Store, key: str) -> None:
     with st.container(horizontal=True, key=f"offer-{key}"):
         demo_button(store, key)
         embedding_demo_button(store, key)
+        guard_demo_button(store, key)
     st.caption(
         "Nine models on bundled film reviews: first charts within 30 s, all results within "
         "4 to 9 min on two cores. Or three embedding models on a bundled retrieval collection, "
-        "about 3 min. No download."
+        "about 3 min; or three guard models that detect prompt injections, about 2 min. "
+        "No download."
     )
     st.page_link("pages/prune.py", label="Prune your own checkpoint", icon=":material/content_cut:")
 
 
-def _submit_demo(store: Store, embedding: bool = False) -> None:
+def _submit_demo(store: Store, name: str = "") -> None:
     from prune_core.experiments import study
 
-    experiments = study.demo_experiments()
-    if embedding:
-        experiments = study.embedding_demo_experiments()
+    experiments = study.DEMOS[name]()
     submitted = [jobs.submit(store, experiment) for experiment in experiments]
     set_choice("study", experiments[0].study)
     if not any(new for _, new in submitted):

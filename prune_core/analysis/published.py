@@ -43,6 +43,7 @@ TASKS = {
     "squad": "SQuAD 1.1",
     "squad_v2": "SQuAD 2.0",
     "demo": "the bundled film reviews",
+    "demo-guard": "the bundled requests to an assistant",
     "demo-retrieval": "the bundled retrieval collection",
 }
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 from ..data import columns
 from ..data.examples import DataSource
 from ..errors import PruneError
+from ..paths import table_path
 from ..statistics import mcnemar, paired_bounds
 from ..tasks import TaskType, of_table, task_data
 from .attack_success import thirds
@@ -65,7 +65,7 @@ def slice_masks(
 def column_values(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
     """Return (examples,) the value of a column in the row of each text; NaN if it is ambiguous."""
     data = DataSource.from_keys(source)
-    if not task_data.is_file(data.task) or not Path(data.task).expanduser().exists():
+    if not task_data.is_file(data.task) or not table_path(data.task).exists():
         raise PruneError(
             f"column:{name} is read from the evaluation file, but {data.task!r} is not an existing "
             "file; remove this slice."

@@ -263,6 +263,7 @@ def _add_demo(commands: Any) -> None:
         "demo",
         run_commands.demo,
         switch("--embedding", "the demo of an embedding model with a retrieval collection"),
+        switch("--guard", "the demo of a guard model that detects prompt injections"),
         switch("--wait", "show the progress until it finishes"),
         help="queue the demo study, which the pages show",
     )

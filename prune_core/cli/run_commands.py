@@ -51,6 +51,7 @@ def tasks(options: argparse.Namespace) -> None:
     from ..tasks.known_tasks import KNOWN_TASKS
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
+    print("demo-guard: 972 bundled requests to an assistant, for the checkpoint demo-guard")
     print("demo-retrieval: 300 bundled documents with 60 queries, for embedding models")
     for name, known in KNOWN_TASKS.items():
         metric, labels = METRICS[known.metric].title, ", ".join(known.labels)
@@ -197,10 +198,10 @@ def check_data(*experiments: Experiment, elsewhere: bool = False) -> None:
     What several experiments have in common is read once. `elsewhere`: they are for another
     machine, so the memory of this one does not matter.
     """
-    from ..models.checkpoints.folders import BUNDLED
+    from ..models.checkpoints.folders import DATA_OF
 
     for experiment in {json.dumps(each.data_key()): each for each in experiments}.values():
-        if experiment.source.task == "demo" and experiment.checkpoint in BUNDLED:
+        if DATA_OF.get(experiment.checkpoint) == experiment.source.task:
             continue  # known to fit, and a check would cost every command seconds
         from ..experiments.data_check import check
 
@@ -297,10 +298,8 @@ def demo(options: argparse.Namespace) -> None:
     """Queue a demo study for the worker, as the buttons on the Overview page do."""
     from ..experiments import study
 
-    experiments = study.demo_experiments
-    if options.embedding:
-        experiments = study.embedding_demo_experiments
-    _queue(experiments(), options.wait)
+    chosen = next((name for name in study.DEMOS if getattr(options, name, False)), "")
+    _queue(study.DEMOS[chosen](), options.wait)
 
 
 def _wait(store: Store, ids: Sequence[int]) -> None:

@@ -27,9 +27,9 @@ class DataSource(Options):
 
     task: str = option(
         "demo",
-        "demo, demo-retrieval, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow "
-        ".xlsx .conll, optionally compressed), a folder made by save_to_disk, a retrieval "
-        "collection (a BEIR or Cranfield folder), or a Hub id",
+        "demo, demo-guard, demo-retrieval, a known task, a file (.csv .tsv .txt .json .jsonl "
+        ".parquet .arrow .xlsx .conll, optionally compressed), a folder made by save_to_disk, a "
+        "retrieval collection (a BEIR or Cranfield folder), or a Hub id",
         title="Data",
     )
     text: str = option(

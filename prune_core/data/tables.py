@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..errors import PruneError
-from ..paths import resolve_allowed
+from ..paths import TABLES, resolve_allowed
 from . import arrow_tables, columns, delimited, json_tables
 from .conll import group_words, is_conll, parse_conll
 from .delimited import Dialect
@@ -96,10 +96,11 @@ def suffix(path: str) -> str:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is a local path rather than a Hub id."""
+    """Whether a name is a local path or a bundled table rather than a Hub id."""
     file = Path(name).expanduser()
     return (
-        file.exists()
+        name in TABLES
+        or file.exists()
         or suffix(name) in SUFFIXES
         or name.startswith((".", "/", "~"))
         or file.suffix.lower() in PACKED
@@ -113,6 +114,7 @@ def read(path: str, form: Dialect = DETECT, part: str = "", text: str = "") -> T
     `text` is the text column, needed only for `form.bad_rows="merge"`.
     """
     file = resolve_allowed(path)
+    path = str(TABLES.get(path, path))
     if not file.exists():
         raise PruneError(f"{path}: there is no such file.")
     if file.is_dir():

@@ -17,7 +17,7 @@ from ..errors import PruneError
 from ..models.candidates import files, kinds
 from ..models.checkpoints import adapters, folders, loading
 from ..models.module_folders import root_folder, subfolders
-from ..paths import resolve_allowed
+from ..paths import resolve_allowed, table_path
 from ..tasks.task_data import DEMO, RETRIEVAL_DEMO, RETRIEVAL_FOLDER
 
 # Files of a checkpoint folder that are not read when it is loaded. An unknown file counts: hashing
@@ -71,7 +71,7 @@ def hash_data(name: str) -> list[list[str]]:
         return [[DEMO.name, _hash_file(DEMO)]]
     if name == RETRIEVAL_DEMO:
         name = str(RETRIEVAL_FOLDER)
-    if not os.path.exists(name):
+    if not os.path.exists(table_path(name)):
         return []
     path = resolve_allowed(name)
     if path.is_file():

@@ -33,6 +33,7 @@ DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
 EMBEDDING_DEMO = "Embedding demo"
+GUARD_DEMO = "Guard demo"
 # An attacker who may change 15% of the words succeeds on about half of the dense model's examples,
 # which leaves room for differences in both directions. Word-level attacks take longer: with these
 # numbers of examples the study takes four to nine minutes on two cores.
@@ -77,6 +78,34 @@ def embedding_demo_experiments() -> list[Experiment]:
         )
         for method in (None, *methods)
     ]
+
+
+def guard_demo_experiments() -> list[Experiment]:
+    """Return the guard demo: a detector of prompt injections, dense and pruned by two methods.
+
+    Only prompt injections are attacked: they are what someone would want to hide.
+    """
+    methods = [build(METHODS, name, {"sparsity": 0.5}) for name in ("magnitude", "akr")]
+    evasion = {"recipes": "Base64, Homoglyphs", "examples": 40, "only_label": "injection"}
+    options = {"accuracy": {}, "threshold": {}, "attack": evasion}
+    return [
+        Experiment(
+            "demo-guard",
+            source=DataSource("demo-guard"),
+            method=method,
+            measures=tuple(build(MEASURES, name, options[name]) for name in options),
+            study=GUARD_DEMO,
+        )
+        for method in (None, *methods)
+    ]
+
+
+# by the option of the command `demo`
+DEMOS = {
+    "": demo_experiments,
+    "embedding": embedding_demo_experiments,
+    "guard": guard_demo_experiments,
+}
 
 
 # keys of a sweep file that are settings of all its experiments; seeds are part of the grid

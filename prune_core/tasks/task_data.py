@@ -34,6 +34,8 @@ from .multilabel import Multilabel
 from .regression import Regression
 
 DEMO = ASSETS / "demo" / "reviews.csv"
+GUARD_DEMO = "demo-guard"  # name of the bundled table of requests, see paths.TABLES
+BUNDLED_DATA = ("demo", GUARD_DEMO, RETRIEVAL_DEMO)
 CALIBRATION_POOL = 4096  # documents of a collection from which calibration texts are drawn
 
 

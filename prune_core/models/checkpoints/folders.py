@@ -19,7 +19,10 @@ from . import foreign_formats
 BUNDLED = {  # checkpoints that are part of this package
     "demo": ASSETS / "demo" / "checkpoint",
     "demo-robust": ASSETS / "demo" / "robust",
+    "demo-guard": ASSETS / "demo" / "guard" / "checkpoint",
 }
+# the bundled data of each: they fit without a check
+DATA_OF = {"demo": "demo", "demo-robust": "demo", "demo-guard": "demo-guard"}
 DIFFERENCE = "difference.safetensors"  # the only file of a model saved as a difference
 DEPTH = 3  # levels of subfolders that are searched
 HEADS = (
