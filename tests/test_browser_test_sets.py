@@ -37,9 +37,9 @@ def test_reviewer_with_three_test_sets_reaches_a_decision(server, home, tmp_path
     job = Store(home).jobs()[0].id
     with open_page(server, "Deploy") as page:
         page.locator("[data-testid=stFileUploaderDropzoneInput]").first.wait_for(state="attached")
-        page.locator("[class*=policy] [data-testid=stFileUploaderDropzoneInput]").first.set_input_files(
-            str(tmp_path / "policy.yaml")
-        )
+        page.locator(
+            "[class*=policy] [data-testid=stFileUploaderDropzoneInput]"
+        ).first.set_input_files(str(tmp_path / "policy.yaml"))
         settle(page)
         open_section(page, "Several test sets")
         page.get_by_text("north", exact=False).first.wait_for()

@@ -339,8 +339,7 @@ def test_missing_tokenizer_is_named_with_its_flag(folders, tmp_path, capsys):
     [
         (kinds.ONNX, ("drift",), "no accessible hidden states"),
         (kinds.ONNX, ("formats",), "measured as it is"),
-        (kinds.CHECKPOINT, ("drift",), "2 layers of width 32 and small 1 layers of width 16"),
-        (kinds.CHECKPOINT, ("reconstruction",), "2 layers of width 32"),
+        (kinds.CHECKPOINT, ("reconstruction",), "2 layers of width 32 and small 1 layers of width"),
     ],
 )
 def test_unsupported_measures_are_refused_before_any_is_run(folders, name, measures, message):
@@ -686,6 +685,16 @@ def test_cost_under_load(folders):
     assert store.rows("service_time", [job.id]).groupby("model").size().min() >= 3
     sentence = takeaways.cost(cost, models_of([job]))  # without what is not known of a file
     assert sentence.startswith("small.onnx has ") and "–" not in sentence
+
+
+def test_drift_of_another_depth_and_width_compares_the_last_blocks(folders):
+    options = {"neighbors": 3, "umap": False}
+    store, job = measure(folders, folders[kinds.CHECKPOINT], ("drift",), drift=options)
+    (row,) = store.rows("drift", [job.id]).itertuples()
+    assert row.block == 1 and 0 <= row.cka <= 1 and 0 <= row.overlap <= 1
+    assert np.isnan(row.cosine)  # vectors of 32 and 16 numbers
+    moves = store.rows("drift_map", [job.id])
+    assert set(moves["block"]) == {1} and np.isfinite(moves[["x", "y", "move"]]).all(axis=None)
 
 
 def test_every_measure_says_what_it_needs_of_a_candidate():

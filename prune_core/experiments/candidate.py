@@ -19,9 +19,8 @@ QUERYING = (
     *("retrieval", "reranking", "attack", "query_attack", "noise", "certified", "cost"),
 )
 REWRITING = ("formats", "quantization")  # measures that write other files from a model
-# measures that compare hidden states block by block, or each weight matrix
-BY_BLOCK = ("drift", "reconstruction", "sensitivity")
-BY_MATRIX = ("reconstruction", "sensitivity")
+BY_MATRIX = ("reconstruction", "sensitivity")  # measures that compare each weight matrix
+BY_BLOCK = ("drift", *BY_MATRIX)  # measures that need hidden states of every block
 # measures that run both models on the same token ids
 SAME_TOKENS = (*BY_MATRIX, "corpus_poisoning", "reranking")
 GENERIC_NAMES = ("model", "pytorch_model", "openvino_model", "checkpoint", "predictions")
@@ -99,7 +98,7 @@ def check_loaded(measures: Iterable[Measure], candidate: CandidateModel, pair: P
             )
         if measure.name == "cost" and is_external and device_of(pair.dense).type != "cpu":
             _refuse(measure, f"{candidate.label} runs on the CPU, but the dense model does not")
-        if measure.name in BY_BLOCK and shapes[0][0] != shapes[1][0]:
+        if measure.name in BY_MATRIX and shapes[0][0] != shapes[1][0]:
             depths = "{} layers of width {}".format
             _refuse(
                 measure,

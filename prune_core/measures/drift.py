@@ -89,7 +89,11 @@ class Drift(Measure):
         pruned, pruned_predictions = dense, dense_predictions
         if not pair.is_dense:
             pruned, pruned_predictions = embed(pair.pruned, sample, subrange(report, 0.3, 0.6))
-        tables: Rows = {"drift": self._by_block(dense, pruned, pooling)}
+        last = len(dense) - 1
+        if len(pruned) != len(dense):  # a candidate of another depth: only the last blocks
+            dense, pruned = dense[-1:], pruned[-1:]
+        first = last + 1 - len(dense)
+        tables: Rows = {"drift": self._by_block(dense, pruned, pooling, first)}
         if self.adversarial and not pair.is_dense:
             adversarial = adversarial_examples(pair)
             if len(adversarial) > 1:  # CKA and Procrustes need two examples
@@ -97,26 +101,30 @@ class Drift(Measure):
                     embed(model, adversarial, subrange(report, 0.6, 0.65))[0]
                     for model in (pair.dense, pair.pruned)
                 ]
-                tables["drift_adversarial"] = self._by_block(both[0], both[1], pooling)
+                before, after = (states[-len(dense) :] for states in both)
+                tables["drift_adversarial"] = self._by_block(before, after, pooling, first)
         report(0.65, "computing the maps")
         columns = {"label": sample.labels, "dense": dense_predictions, "pruned": pruned_predictions}
         names = pair.task.label_names
         task_type = TASK_TYPES[sample.kind]
         cells = {name: task_type.cells(names, values) for name, values in columns.items()}
         tables["drift_map"] = self._maps(
-            pair, dense.cpu().numpy(), pruned.cpu().numpy(), examples=indices
+            pair, dense.cpu().numpy(), in_space_of(dense, pruned).cpu().numpy(), indices, first
         )
         tables["drift_example"] = pd.DataFrame({"example": indices, "text": sample.texts, **cells})
         report(1.0, "drift measured")
         return tables
 
-    def _by_block(self, dense: Tensor, pruned: Tensor, pooling: str) -> pd.DataFrame:
-        """Metrics of two (blocks, examples, width) sets of embeddings, one row per block."""
+    def _by_block(self, dense: Tensor, pruned: Tensor, pooling: str, first: int) -> pd.DataFrame:
+        """Metrics of two (blocks, examples, width) sets of embeddings, one row per block.
+
+        `first` is the index of their first block.
+        """
         k = min(self.neighbors, dense.shape[1] - 1)
         return pd.DataFrame(
             [
                 {"block": block, "pooling": pooling, **distances(X, Y, k)}
-                for block, (X, Y) in enumerate(zip(dense, pruned, strict=True))
+                for block, (X, Y) in enumerate(zip(dense, pruned, strict=True), first)
             ]
         )
 
@@ -124,26 +132,28 @@ class Drift(Measure):
         return self.examples, self.pooling
 
     def _maps(
-        self, pair: Pair, dense: np.ndarray, pruned: np.ndarray, *, examples: list[int]
+        self, pair: Pair, dense: np.ndarray, pruned: np.ndarray, examples: list[int], first: int
     ) -> pd.DataFrame:
         """A PCA map of every layer and, if enabled, a UMAP map of one.
 
-        Embeddings are (layers, examples, width); `examples` are indices into the evaluation sample.
+        Embeddings are (layers, examples, width), from layer `first`; `examples` are indices into
+        the evaluation sample.
         """
-        if self.map_block > len(dense):
+        blocks = first + len(dense)
+        if self.map_block > blocks:
             raise PruneError(
-                f"drift: map_block is {self.map_block}; the model has {len(dense)} blocks."
+                f"drift: map_block is {self.map_block}; the model has {blocks} blocks."
             )
-        chosen = (self.map_block or len(dense)) - 1
+        chosen = max(first, (self.map_block or blocks) - 1)
         maps = [
             (block, "pca", pca(X, Y))
-            for block, (X, Y) in enumerate(zip(dense, pruned, strict=True))
+            for block, (X, Y) in enumerate(zip(dense, pruned, strict=True), first)
         ]
         if self.umap:
             key = ("umap", chosen, *self._key(), pair.seed)
-            fitted = pair.of_dense(key, lambda: fit_umap(dense[chosen], pair.seed))
+            fitted = pair.of_dense(key, lambda: fit_umap(dense[chosen - first], pair.seed))
             before = np.asarray(fitted.embedding_)
-            after = before if pair.is_dense else fitted.transform(pruned[chosen])
+            after = before if pair.is_dense else fitted.transform(pruned[chosen - first])
             maps.append((chosen, "umap", (before, after)))
         return pd.concat([_moves(*each, examples=examples) for each in maps], ignore_index=True)
 
@@ -207,8 +217,23 @@ def pool(x: Tensor, padding: Padding, pooling: str) -> Tensor:
     return padded[:, 0] if pooling == "cls" else padded.sum(1) / padding.mask.sum(1, keepdim=True)
 
 
+def in_space_of(dense: Tensor, pruned: Tensor) -> Tensor:
+    """Embeddings (blocks, examples, width) of a model of another width in the dense model's space.
+
+    They are rotated onto the dense ones (orthogonal Procrustes); others are returned unchanged.
+    """
+    if pruned.shape[-1] == dense.shape[-1]:
+        return pruned
+    x, y = (states - states.mean(1, keepdim=True) for states in (dense, pruned))
+    U, _, Vt = torch.linalg.svd(y.mT @ x, full_matrices=False)
+    return y @ U @ Vt + dense.mean(1, keepdim=True)
+
+
 def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
-    """The four metrics of two (examples, width) sets of embeddings of the same examples."""
+    """The four metrics of two (examples, width) sets of embeddings of the same examples.
+
+    The widths may differ; then there is no cosine (NaN).
+    """
     if not (torch.isfinite(X).all() and torch.isfinite(Y).all()):
         raise PruneError(
             "The hidden states of a model contain NaN or infinite values, so its drift is "
@@ -226,7 +251,9 @@ def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
     nuclear = torch.linalg.matrix_norm(x.T @ y, "nuc") / (x.norm() * y.norm()).clamp_min(1e-30)
     return {
         "cka": min(1.0, cka.item()),
-        "cosine": torch.cosine_similarity(X, Y, dim=-1).mean().item(),
+        "cosine": torch.cosine_similarity(X, Y, dim=-1).mean().item()
+        if X.shape == Y.shape
+        else float("nan"),
         "procrustes": float((2 - 2 * nuclear).clamp_min(0).sqrt()),
         "overlap": neighbor_overlap(X, Y, k),
         "k": k,
