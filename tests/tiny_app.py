@@ -40,6 +40,6 @@ def tiny() -> list[Experiment]:
 
 
 if __name__ == "__main__":
-    study.demo_experiments = tiny
+    study.DEMOS[""] = tiny
     sys.argv = ["streamlit", "run", str(ROOT / "app.py"), "--server.port", sys.argv[1]]
     cli.main()

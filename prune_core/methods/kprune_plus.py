@@ -14,6 +14,7 @@ from ..plugins import Batch, Report, option
 from ..pruning.fisher import fisher
 from ..pruning.head_basis import possible_widths, sort_dimensions
 from ..pruning.layerwise import GRADIENTS, damping_option
+from ..pruning.solvers import add_damping
 from ..pruning.streams import Stream, spread
 from ..pruning.unit_obs import UnitRegression
 from ..pruning.unit_walk import Moments, sublayer_moments
@@ -71,7 +72,7 @@ class KPrunePlus(KPrune):
         def select(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> KeptUnits:
             if kept.all() or not kept.any():
                 return KeptUnits(kept, sub.width)
-            root = torch.linalg.cholesky(fishers[sub.index].outputs[sub.output_name])
+            _, root, _ = add_damping(fishers[sub.index].outputs[sub.output_name], 0.0)
             widths = possible_widths(sub) if self.narrow_heads else [sub.width]
             if len(widths) > 1:
                 sort_dimensions(sub, pruned, root)
