@@ -290,6 +290,11 @@ def test_onnx_returns_the_embeddings(tmp_path: Path) -> None:
     assert [each.name for each in session.get_outputs()] == ["embeddings"]
 
 
+def test_fisher_probe_of_invalid_embeddings_is_invalid() -> None:
+    embeddings = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [0.0, 1.0]])
+    assert EMBEDDING.fisher_probe(embeddings, torch.ones(3, 2))[1].isnan().all()
+
+
 def test_fisher_probe_is_the_hessian_of_changed_scores() -> None:
     batch = torch.tensor(
         [[0.5, -1.0, 2.0, 0.25], [1.0, 0.5, -0.5, 2.0], [-1.0, 1.0, 1.0, 0.0]], dtype=torch.float64

@@ -8,6 +8,7 @@ import tiny
 import torch
 from test_shrink import close, logits
 
+from prune_core import PruneError
 from prune_core.methods import METHODS
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
@@ -144,3 +145,34 @@ def test_kprune_plus_keeps_more_but_narrower_heads_where_they_fit_better():
     heads = rows["unit"].query("unit_type == 'head'").groupby("block")
     narrow = [block for block, each in heads if each["kept"].all() and (each["width"] == 8).all()]
     assert narrow, rows["unit"]
+
+
+@pytest.mark.parametrize("defect", ["dead head", "dead value", "dead scores", "all zero"])
+def test_kprune_plus_prunes_models_with_dead_parts(defect):
+    """Such as a checkpoint that was pruned before."""
+    model = tiny.model(head_count=2)
+    with torch.no_grad():
+        for block in replay.blocks(model):
+            linears = block.linears
+            if defect in ("dead head", "all zero"):
+                linears["attention_output"].weight[:, :16] = 0
+            if defect in ("dead value", "all zero"):
+                linears["value"].weight[:16] = 0
+            if defect in ("dead scores", "all zero"):
+                linears["query"].weight[:16], linears["key"].weight[:16] = 0, 0
+    dense = copy.deepcopy(model)
+    for sub in attention_layers(model)[:1]:
+        sort_dimensions(sub, stream(model, tiny.calibration()), torch.eye(32))
+    assert close(logits(model, "bert"), logits(dense, "bert"))
+    method = build(METHODS, "kprune_plus", {"sparsity": 0.6})
+    method.prune(dense, tiny.calibration(), no_report)
+    assert all(torch.isfinite(tensor).all() for tensor in dense.state_dict().values())
+
+
+def test_infinite_hidden_states_are_refused():
+    model = tiny.model(head_count=2)
+    sub = attention_layers(model)[0]
+    with torch.no_grad():
+        sub.block.linears["value"].weight.fill_(3e38)
+    with pytest.raises(PruneError, match="before the heads of layer 1 contain"):
+        sort_dimensions(sub, stream(model, tiny.calibration()), torch.eye(32))

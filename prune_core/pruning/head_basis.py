@@ -12,9 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import PruneError
 from ..models.units import Sublayer
 from .streams import Stream
 
+TINY = torch.finfo(torch.float64).tiny ** 0.5  # whose square and inverse are finite
 SMALLEST = 1e-8  # eigenvalue, relative to the largest: directions without data are not amplified
 QUARTERS = 4  # widths that are tried: a quarter, a half, three quarters and the whole
 
@@ -66,9 +68,15 @@ def sort_dimensions(sub: Sublayer, states: Stream, root: Tensor) -> None:
 
     `states` are the inputs of the sub-layer, `root` (d, d) is R if errors e of its output are
     weighted as ‖eR‖. Values are centered too: their mean moves into the bias of the output, so that
-    it survives when dimensions or heads are removed.
+    it survives when dimensions or heads are removed. Raise PruneError if hidden states are not
+    finite.
     """
     statistics = _statistics(sub, states)
+    if not all(torch.isfinite(each).all() for each in statistics):
+        raise PruneError(
+            f"The hidden states before the heads of layer {sub.index + 1} contain NaN or infinite "
+            "values; check the checkpoint, or prune less."
+        )
     _sort_values(sub, statistics, root.double())
     _sort_scores(sub, statistics.gram)
 
@@ -81,7 +89,8 @@ def _sort_values(sub: Sublayer, statistics: HeadStatistics, root: Tensor) -> Non
     columns = output.weight.double().unflatten(1, (sub.units, sub.width)).transpose(0, 1)
     half, inverse_half = _square_roots(statistics.covariance)
     _, s, Vt = torch.linalg.svd(root.T @ columns @ half, full_matrices=False)
-    s = s.clamp_min(s[:, :1] * SMALLEST**0.5)[:, :, None]
+    # positive also for a head without an output, as in a model that was pruned before
+    s = s.clamp_min((s[:, :1] * SMALLEST**0.5).clamp_min(TINY))[:, :, None]
     to_new = s * Vt @ inverse_half
     output.bias.add_((columns @ statistics.mean[:, :, None]).sum((0, 2)))
     output.weight.copy_((columns @ half @ (Vt / s).mT).transpose(0, 1).flatten(1))
@@ -124,6 +133,6 @@ def _by_head(sub: Sublayer, projection: str) -> tuple[Tensor, Tensor]:
 def _square_roots(moments: Tensor) -> tuple[Tensor, Tensor]:
     """C^½ and C^-½ of symmetric matrices (heads, width, width), inverse to each other."""
     values, vectors = torch.linalg.eigh(moments)
-    largest = values[:, -1:].clamp_min(torch.finfo(values.dtype).tiny ** 0.5)
+    largest = values[:, -1:].clamp_min(TINY)
     root = values.clamp_min(largest * SMALLEST).sqrt()[:, None, :]
     return vectors * root @ vectors.mT, vectors / root @ vectors.mT

@@ -149,7 +149,9 @@ class Embedding(TaskType):
         embeddings = logits.detach()
         length = embeddings.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         unit = embeddings / length
-        _, s, Vt = torch.linalg.svd(unit - unit.mean(0), full_matrices=False)
+        # NaN, at which the decomposition fails, reaches the result through `unit`
+        centered = (unit - unit.mean(0)).nan_to_num()
+        _, s, Vt = torch.linalg.svd(centered, full_matrices=False)
         probe = signs @ Vt.T * (s * len(unit) ** -0.5) @ Vt
         return (probe - unit * (unit * probe).sum(-1, keepdim=True)) / length
 
